@@ -1,0 +1,1 @@
+"""Programs that show failpoints at work."""

@@ -1,0 +1,54 @@
+"""The command line of the demo: `python -m examples.lost_reply`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+from . import __doc__ as description
+
+EXTRA = {"httpx", "starlette", "uvicorn", "rich"}
+
+
+def main() -> int:
+    """Read the arguments, run the demo, and return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.lost_reply",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--backend", choices=["asyncio", "trio"], default="asyncio", help="the event loop")
+    backend: str = parser.parse_args().backend
+    if find_spec(backend) is None:
+        parser.error(f"{backend} is not installed: pip install {backend}")
+
+    try:
+        # Not earlier: `failpoints` reads FAILPOINTS at import, and a bad one stops the import.
+        import anyio
+
+        from failpoints import FailpointUsageError
+
+        from .demo import run_demo
+    except (ValueError, RuntimeError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRA:
+            raise
+        print(f'This example needs {error.name}: pip install -e ".[examples]"', file=sys.stderr)
+        return 1
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return anyio.run(partial(run_demo, Path(folder)), backend=backend)
+        except FailpointUsageError as error:
+            print(error, file=sys.stderr)
+            return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""What the shop uses to ask the payment service for money."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+
+from failpoints import failpoint
+
+
+class PaymentRefused(Exception):
+    """The payment service answered, and the answer is no."""
+
+
+class GatewayClient:
+    """Asks the payment service for money."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+
+    # `gateway.charge`: the request never left. `gateway.charge:after`: it was served, and the reply is lost.
+    @failpoint("gateway.charge", context=["order"], raises=(TimeoutError, ConnectionError, PaymentRefused))
+    async def charge(self, order: int, amount: int, key: str | None) -> str:
+        """Charge `amount` cents for an order, and return the charge's id."""
+        headers = {} if key is None else {"Idempotency-Key": key}
+        try:
+            response = await self._http.post(
+                "/charges", json={"order": order, "amount": amount}, headers=headers
+            )
+        except httpx.TimeoutException as error:
+            raise TimeoutError("the gateway did not answer in time") from error
+        except httpx.TransportError as error:
+            raise ConnectionError("the connection to the gateway failed") from error
+        if response.is_server_error:
+            raise ConnectionError(f"the gateway failed with status {response.status_code}")
+        if response.is_error:
+            raise PaymentRefused(response.json()["error"])
+        return str(response.json()["charge"])
+
+
+@asynccontextmanager
+async def gateway_client(url: str, *, timeout: float = 5.0) -> AsyncIterator[GatewayClient]:
+    """Keep a client for the payment service at `url` open, as long as the block."""
+    # The service is on this computer: no proxy that the environment names has a part in it.
+    async with httpx.AsyncClient(base_url=url, timeout=timeout, trust_env=False) as http:
+        yield GatewayClient(http)

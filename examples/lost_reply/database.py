@@ -1,0 +1,34 @@
+"""SQLite without blocking the event loop."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import TypeVar
+
+import anyio.to_thread
+
+T = TypeVar("T")
+
+
+class Database:
+    """One database file. Every call is a transaction of its own, on a worker thread."""
+
+    def __init__(self, path: Path, schema: str) -> None:
+        self._path = path
+        self._schema = schema
+
+    async def create(self) -> None:
+        """Create the tables."""
+        await self.run(lambda connection: connection.execute(self._schema))
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work` in a transaction: committed if it returns, rolled back if it raises."""
+        return await anyio.to_thread.run_sync(self._run, work)
+
+    def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        # A connection must stay on its thread, and the next call may run on another.
+        with closing(sqlite3.connect(self._path)) as connection, connection:
+            return work(connection)

@@ -1,0 +1,102 @@
+"""The payment service: a real HTTP server with a database of its own."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from failpoints import failpoint
+
+from .database import Database
+
+SCHEMA = """
+    CREATE TABLE charges (
+        id INTEGER PRIMARY KEY, order_number INTEGER NOT NULL, amount INTEGER NOT NULL, key TEXT UNIQUE
+    )
+"""  # any number of charges may be without a key: in SQL, NULLs are not equal
+
+
+@dataclass(frozen=True)
+class Charge:
+    """Money that was taken for an order, in cents."""
+
+    id: int
+    order: int
+    amount: int
+
+
+class Ledger:
+    """The charges that the payment service made."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = Database(path, SCHEMA)
+
+    async def create(self) -> None:
+        """Create the tables."""
+        await self._database.create()
+
+    @failpoint("gateway.record", context=["order", "key"], raises=(sqlite3.OperationalError,))
+    async def record(self, order: int, amount: int, key: str | None) -> int:
+        """Make a charge and return its id; for a key that was used before, that charge's id."""
+        # The update changes nothing: it is there because only a row that was written is returned.
+        insert = """
+            INSERT INTO charges (order_number, amount, key) VALUES (?, ?, ?)
+            ON CONFLICT (key) DO UPDATE SET key = excluded.key RETURNING id
+        """
+
+        def work(connection: sqlite3.Connection) -> int:
+            [(charge,)] = connection.execute(insert, (order, amount, key))
+            return int(charge)
+
+        return await self._database.run(work)
+
+    async def charges(self) -> list[Charge]:
+        """Return all charges, the oldest first."""
+        query = "SELECT id, order_number, amount FROM charges ORDER BY id"
+        rows = await self._database.run(lambda connection: connection.execute(query).fetchall())
+        return [Charge(*row) for row in rows]
+
+
+def gateway_app(ledger: Ledger) -> Starlette:
+    """Return the payment service as an application: `POST /charges` makes a charge."""
+
+    async def post_charge(request: Request) -> JSONResponse:
+        body = await request.json()
+        if body["amount"] <= 0:
+            return JSONResponse({"error": "the amount must be more than 0"}, status_code=422)
+        charge = await ledger.record(body["order"], body["amount"], request.headers.get("Idempotency-Key"))
+        return JSONResponse({"charge": charge})
+
+    return Starlette(routes=[Route("/charges", post_charge, methods=["POST"])])
+
+
+@asynccontextmanager
+async def running_gateway(ledger: Ledger) -> AsyncIterator[str]:
+    """Run the payment service on a thread and event loop of its own, as long as the block; its URL."""
+    # It listens before the server starts, so no client can come too early. Port 0: any that is free.
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        # Quiet: an error that a failpoint raises in here is an answer 500, and that is enough.
+        config = uvicorn.Config(gateway_app(ledger), lifespan="off", log_config=None, log_level="critical")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([listener],), name="gateway", daemon=True)
+        thread.start()
+        try:
+            yield url
+        finally:
+            server.should_exit = True
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(thread.join)

@@ -1,0 +1,108 @@
+"""What a site says about itself, what a configuration asks of it, and what is said for every site inside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar, Token
+from typing import Any, TypeAlias
+
+from .errors import FailpointNameError, FailpointUsageError
+
+__all__ = ["Context", "Matchers", "ambient_context", "failpoint_context"]
+
+Context: TypeAlias = Mapping[str, Any]
+
+
+class Matchers:
+    """What a configuration asks of the context, key by key; all of it must hold."""
+
+    __slots__ = ("_checks", "given")
+
+    def __init__(self, given: Context | None) -> None:
+        """Take what `configure` was given as `context`; raises `FailpointUsageError`, `FailpointNameError`."""
+        if given is not None and not isinstance(given, Mapping):
+            raise FailpointUsageError(
+                "matchers are a mapping of context keys to patterns, values or predicates,"
+                f' such as {{"tenant_id": "test_.*"}}; got {given!r}'
+            )
+        self.given: Context = dict(given or {})
+        self._checks = {key: _check(key, matcher) for key, matcher in self.given.items()}
+
+    def mismatch(self, context: Context) -> str | None:
+        """`None` if all hold, else the first that does not: `tenant_id='t2' does not match 'test_.*'`."""
+        for key, check in self._checks.items():
+            if key not in context:
+                said = f"only {', '.join(map(repr, context))}" if context else "no context at all"
+                return f"{key!r} is missing: the site gives {said}"
+            value = context[key]
+            if not check(value):
+                return f"{key}={value!r} {_asked(self.given[key])}"
+        return None
+
+
+def _check(key: object, matcher: Any) -> Callable[[Any], bool]:
+    if not isinstance(key, str):
+        raise FailpointUsageError(f"a matcher's key is a str, the context's key; got {key!r}")
+    if isinstance(matcher, (str, re.Pattern)):
+        whole = _compiled(key, matcher).fullmatch
+        return lambda value: whole(str(value)) is not None
+    if callable(matcher):
+        return lambda value: bool(matcher(value))
+    return lambda value: bool(value == matcher)
+
+
+def _compiled(key: str, pattern: str | re.Pattern[Any]) -> re.Pattern[str]:
+    if isinstance(pattern, re.Pattern) and not isinstance(pattern.pattern, str):
+        raise FailpointNameError(f"the pattern for {key!r} must be text, not bytes; got {pattern.pattern!r}")
+    try:
+        return re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise FailpointNameError(
+            f"the pattern for {key!r} is no regular expression: {pattern!r}: {error}"
+        ) from None
+
+
+def _asked(matcher: Any) -> str:
+    if isinstance(matcher, str):
+        return f"does not match {matcher!r}"
+    if isinstance(matcher, re.Pattern):
+        return f"does not match {matcher.pattern!r}"
+    if callable(matcher):
+        return f"is refused by {getattr(matcher, '__qualname__', None) or repr(matcher)}"
+    return f"is not {matcher!r}"
+
+
+_ambient: ContextVar[Context] = ContextVar("failpoints.context", default={})  # noqa: B039 - never mutated
+
+
+def ambient_context() -> Context:
+    """What `failpoint_context` binds around this point."""
+    return _ambient.get()
+
+
+class failpoint_context:
+    """To tell apart the visits of one request, tenant or worker without passing anything down.
+
+    `with failpoint_context(request_id="r1"):` adds what it binds to the context of every visit inside it, in
+    this task and the tasks and worker threads started from it; an inner one adds to an outer one, and a
+    site's own context wins over both. It takes any keywords, returns nothing and raises nothing.
+
+    >>> with failpoint_context(tenant_id="t1"):
+    ...     outcome = failpoint("backup.parse").hit()  # context: {"tenant_id": "t1"}
+    """
+
+    __slots__ = ("_pairs", "_tokens")
+
+    def __init__(self, **pairs: Any) -> None:
+        self._pairs = pairs
+        self._tokens: list[Token[Context]] = []
+
+    def __enter__(self) -> None:
+        self._tokens.append(_ambient.set({**_ambient.get(), **self._pairs}))
+
+    def __exit__(self, *exception: object) -> None:
+        try:
+            _ambient.reset(self._tokens.pop())
+        except ValueError:  # left in another context than it was entered in, where it was never bound
+            pass

@@ -1,0 +1,97 @@
+"""How a scope makes the function around it return: an exception that one call's decorator alone catches.
+
+A decorator says here which call it is about to run; a scope looks up the call that runs the frame it stands
+in, and raises only if there is one. A coroutine or generator is known by its own frame; the body of a sync
+function, whose frame does not exist yet, by the decorator's frame that calls it.
+"""
+
+from __future__ import annotations
+
+from types import CodeType, FrameType
+from typing import NoReturn
+from weakref import WeakSet
+
+from ._actions import Return
+from .errors import FailpointUsageError
+
+__all__ = ["DecoratedCall", "EarlyReturn", "decorated_code", "leave_function"]
+
+decorated_code: WeakSet[CodeType] = WeakSet()
+"""The code of every decorated function, to tell two usage errors apart."""
+
+# By the id of the frame, which lives as long as the call does: a frame here would keep all its locals alive.
+_calls: dict[int, DecoratedCall] = {}
+
+
+class EarlyReturn(BaseException):
+    """On its way from the scope of a failpoint to the decorator of the function around it."""
+
+    def __init__(self, call: DecoratedCall, name: str, outcome: Return) -> None:
+        super().__init__(f"failpoint {name!r} returns {outcome.value!r} from the function around its scope")
+        self.call = call
+        self.name = name
+        self.outcome = outcome
+
+
+class DecoratedCall:
+    """One call of a decorated function, from its decorator's point of view."""
+
+    __slots__ = ("_code", "_key")
+
+    def __init__(self, frame: FrameType | None, code: CodeType | None = None) -> None:
+        """The body runs in `frame`; or, with `code`, it is the one with that code which `frame` calls."""
+        self._code = code
+        self._key = id(frame)
+        if frame is not None:
+            _calls[self._key] = self
+
+    def end(self) -> None:
+        """The body is done: no scope can leave it any more."""
+        _calls.pop(self._key, None)
+
+    def runs(self, frame: FrameType) -> bool:
+        """Whether the body of this call is what runs in `frame`."""
+        return self._key == id(frame) if self._code is None else self._code is frame.f_code
+
+    def asked_by(self, error: BaseException) -> EarlyReturn | None:
+        """The return that a scope of this call asked for with `error`, alone or out of a task group's.
+
+        Raises the rest of a group in which other tasks failed too.
+        """
+        if isinstance(error, BaseExceptionGroup):
+            mine, rest = error.split(lambda leaf: self._asked_by(leaf))  # 3.11 wants a function proper
+            if mine is None:
+                return None
+            if rest is not None:
+                raise rest from error.__cause__
+            error = _first(mine)
+        return error if isinstance(error, EarlyReturn) and error.call is self else None
+
+    def _asked_by(self, error: BaseException) -> bool:
+        return isinstance(error, EarlyReturn) and error.call is self
+
+
+def leave_function(name: str, frame: FrameType, outcome: Return) -> NoReturn:
+    """Make the function that runs in `frame` return; raises `FailpointUsageError` where nothing would catch it."""
+    for caller in (frame, frame.f_back):
+        call = _calls.get(id(caller))
+        if call is not None and call.runs(frame):
+            raise EarlyReturn(call, name, outcome)
+    code = frame.f_code
+    place = f"{code.co_qualname} ({code.co_filename}:{code.co_firstlineno})"
+    if code in decorated_code:
+        raise FailpointUsageError(
+            f"failpoint {name!r} was told to return from {place}, but nothing would catch that: this call did not"
+            " come through the function's @failpoint decorator, or it began while nothing was configured; call the"
+            " decorated function, after configuring"
+        )
+    raise FailpointUsageError(
+        f"failpoint {name!r} was told to return from {place}, but nothing would catch that: the function directly"
+        " around the scope is not decorated with @failpoint; decorate it, under any name"
+    )
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

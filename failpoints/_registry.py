@@ -1,0 +1,533 @@
+"""The registry: what is configured, and for whom; who waits for what to happen.
+
+All mutable state of the library hangs on the registries, behind one lock. Nothing of a user's runs under it:
+no predicate, no `str()`, no pattern, no log handler.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Sequence
+from contextvars import ContextVar, Token
+from typing import Any, Final, Literal
+
+from anyio import move_on_after
+
+from . import _environment
+from ._actions import Actions, Hit
+from ._configuration import NOTHING, Configuration, Decision, Waiter, site_places
+from ._context import Context, Matchers
+from ._handle import Configured
+from ._grammar import as_terms, check_name, parse_entries, spelled
+from ._sites import known_names
+from ._status import FailpointStatus
+from ._suggest import did_you_mean
+from ._waiting import Ended, TaskWakeup, ThreadWakeup, Wakeup, on_event_loop, wake
+from .errors import FailpointTimeout, FailpointUsageError
+
+__all__ = [
+    "ARMED",
+    "Registry",
+    "configure",
+    "configure_all",
+    "configured",
+    "find",
+    "logger",
+    "remove",
+    "reset",
+    "resume",
+    "seed",
+    "status",
+    "statuses",
+    "wait_until_hit",
+    "wait_until_paused",
+]
+
+logger: Final = logging.getLogger("failpoints")
+
+ARMED: Final[dict[str, int]] = {}
+"""How many registries in force have each name configured. Empty means that no site has anything to do."""
+
+_lock = threading.RLock()
+_registries: weakref.WeakSet[Registry] = weakref.WeakSet()
+
+
+class _Watch:
+    """Somebody who waits until a failpoint has been hit, or is paused at, so many times."""
+
+    __slots__ = ("name", "reached", "removed", "target", "wakeup", "what")
+
+    def __init__(self, name: str, what: Literal["hit", "paused"], target: int) -> None:
+        self.name = name
+        self.what = what
+        self.target = target
+        self.reached = False
+        self.removed = False
+        self.wakeup: Wakeup | None = None
+
+    def holds(self, configuration: Configuration) -> bool:
+        count = configuration.hits if self.what == "hit" else configuration.parked
+        return count >= self.target
+
+
+class Registry:
+    """To keep the failpoints of concurrent tests apart: `with Registry() as registry:`.
+
+    Its configurations hold for this task and the tasks and `to_thread` workers started inside the block, and
+    for nobody else; a name configured in it hides an outer one, also when it misses or is spent. Leaving resets
+    it and wakes its waiters. Every method may be called from any thread and any task, also outside the block.
+    The functions of the package that bear the same names act on the registry of the whole process.
+
+    >>> with Registry() as registry:
+    ...     registry.configure("gateway.charge", "raise(TimeoutError)")
+    """
+
+    def __init__(self) -> None:
+        self._configurations: dict[str, Configuration] = {}
+        self._watches: dict[str, dict[_Watch, None]] = {}
+        self._seed: int | None = None
+        self.in_force = False
+        self._token: Token[tuple[Registry, ...]] | None = None
+        _registries.add(self)
+
+    def __enter__(self) -> Registry:
+        with _lock:
+            if self.in_force:
+                raise FailpointUsageError("this Registry is already entered; make one for each block")
+            self.in_force = True
+            for name in self._configurations:
+                ARMED[name] = ARMED.get(name, 0) + 1
+        self._token = _scope.set((self, *_scope.get()))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.reset()
+        with _lock:
+            self.in_force = False
+            for name in self._configurations:  # configured by another thread since
+                _disarm(name)
+        token, self._token = self._token, None
+        try:
+            if token is not None:
+                _scope.reset(token)
+        except ValueError:  # left in another context than it was entered in, where it never held
+            pass
+
+    # configuring
+
+    def configure(self, name: str, actions: Actions, *, context: Context | None = None) -> None:
+        """To make a failpoint do something, from the next visit on.
+
+        `actions` is a text (`"2*off->return(42)"`), an action, a `Term`, or a sequence of the last two.
+        `context` are the matchers: a mapping of context keys to a pattern (`str` or `re.Pattern`) that must match
+        the whole `str()` of the value, a predicate of one argument, or a value to be equal to; all must hold.
+        Whoever waits at the failpoint is woken and goes on with `Continue()`; its counts begin anew.
+
+        Raises `ActionSyntaxError`, `FailpointNameError` (also for a pattern), or `FailpointUsageError` for
+        arguments of a wrong type and while `FAILPOINTS_ENABLED=0`; then nothing has changed.
+
+        >>> configure("backup", "return(0)", context={"tenant_id": "test_.*", "shard": 3})
+        >>> remove("backup")
+        """
+        self.install(name, actions, context)
+
+    def install(self, name: str, actions: Actions, context: Context | None) -> Configuration:
+        """`configure`, for who goes on with what came of it."""
+        configuration = self._configuration(name, actions, context)
+        self._install([configuration])
+        return configuration
+
+    def configure_all(
+        self,
+        entries: Iterable[tuple[str, Actions] | tuple[str, Actions, Context | None]],
+    ) -> None:
+        """To configure several failpoints at one moment: all of them or, on any error, none.
+
+        Each entry is `(name, actions)` or `(name, actions, context)`; a later one of the same name counts. Raises
+        what `configure` raises.
+
+        >>> configure_all([("backup", "pause"), ("upload", "raise(OSError)", {"shard": 3})])
+        >>> reset()
+        """
+        configurations: list[Configuration] = []
+        given: Any
+        for given in entries:
+            if not isinstance(given, Sequence) or isinstance(given, str) or not 2 <= len(given) <= 3:
+                raise FailpointUsageError(
+                    f"an entry of configure_all is (name, actions) or (name, actions, context); got {given!r}"
+                )
+            configurations.append(self._configuration(*given))
+        self._install(configurations)
+
+    def configured(self, name: str, actions: Actions, *, context: Context | None = None) -> Configured:
+        """To configure a failpoint for a block of code, and to watch it there.
+
+        Takes what `configure` takes; the block is given a `Handle`. On leaving, the failpoint is removed and
+        everyone who waits at it is woken. Serves `with` and `async with`; raises, on entering, what `configure`
+        raises.
+
+        >>> with configured("backup", "off") as handle:
+        ...     handle.hits
+        0
+        """
+        return Configured(self, name, actions, context)
+
+    def remove(self, name: str) -> None:
+        """To end what was configured under this name, waking who waits there; no error if there is nothing.
+
+        Raises `FailpointNameError` for what cannot be a name.
+        """
+        self._take_away([check_name(name)])
+
+    def reset(self) -> None:
+        """To end everything that was configured in this registry, waking everyone who waits."""
+        self._take_away(list(self._configurations))
+
+    def resume(self, name: str) -> int:
+        """To let those go on who wait at a failpoint now, and hold the next ones: returns how many were woken.
+
+        Raises `FailpointNameError` for what cannot be a name.
+        """
+        check_name(name)
+        with _lock:
+            configuration = self._configurations.get(name)
+            wakeups = configuration.release() if configuration else []
+        wake(wakeups)
+        return len(wakeups)
+
+    def seed(self, n: int | None) -> None:
+        """To have chances (`25%…`) come out the same in every run.
+
+        Each failpoint draws from a generator of its own, made of `n` and its name and begun anew by `seed` and
+        by each `configure`, so that one failpoint's draws do not depend on another's. `None` is any seed.
+        Raises `FailpointUsageError` for what is no `int`.
+        """
+        if n is not None and (not isinstance(n, int) or isinstance(n, bool)):
+            raise FailpointUsageError(f"a seed is an int, or None for any; got {n!r}")
+        with _lock:
+            self._seed = n
+            for configuration in self._configurations.values():
+                configuration.seed(n)
+
+    # looking
+
+    def status(self, name: str) -> FailpointStatus:
+        """To see what a failpoint did since it was configured; reading changes nothing.
+
+        Of one that is not configured: no actions, and zeros. Raises `FailpointNameError` for what cannot be a
+        name.
+        """
+        check_name(name)
+        with _lock:
+            configuration = self._configurations.get(name)
+            if configuration is not None:
+                return configuration.status()
+        return FailpointStatus(name, sites=site_places(name))
+
+    def statuses(self) -> list[FailpointStatus]:
+        """To see everything that is configured, in the order of its names."""
+        with _lock:
+            return [self._configurations[name].status() for name in sorted(self._configurations)]
+
+    # waiting for something to happen
+
+    async def wait_until_hit(self, name: str, hits: int = 1, *, timeout: float | None = None) -> None:
+        """To go on once a failpoint has been hit so often since it was configured; counts what was before, too.
+
+        Goes on through a reconfiguration, counting anew. `timeout` is in seconds, `None` for no limit. Raises
+        `FailpointUsageError` when the failpoint is not configured, or is removed meanwhile (`off` only counts),
+        and `FailpointTimeout`, which tells the state, after the timeout.
+        """
+        await self._wait(_Watch(check_name(name), "hit", _positive("hits", hits)), timeout)
+
+    async def wait_until_paused(self, name: str, tasks: int = 1, *, timeout: float | None = None) -> None:
+        """To go on once so many tasks or threads wait at a failpoint *now*, in a pause or a sleep.
+
+        For the rest as `wait_until_hit`.
+        """
+        await self._wait(_Watch(check_name(name), "paused", _positive("tasks", tasks)), timeout)
+
+    def wait_until_hit_sync(self, name: str, hits: int = 1, *, timeout: float | None = None) -> None:
+        """`wait_until_hit` for a thread without an event loop; on a loop's thread a `FailpointUsageError`."""
+        self._wait_sync(_Watch(check_name(name), "hit", _positive("hits", hits)), timeout)
+
+    def wait_until_paused_sync(self, name: str, tasks: int = 1, *, timeout: float | None = None) -> None:
+        """`wait_until_paused` for a thread without an event loop; on a loop's thread a `FailpointUsageError`."""
+        self._wait_sync(_Watch(check_name(name), "paused", _positive("tasks", tasks)), timeout)
+
+    async def _wait(self, watch: _Watch, timeout: float | None) -> None:
+        _check_timeout(timeout)
+        try:
+            with move_on_after(timeout):
+                while not self._has_ended(watch):
+                    wakeup = TaskWakeup()
+                    if self._register(watch, wakeup):
+                        await wakeup.wait()
+                return
+            if not self._has_ended(watch):
+                raise self._timed_out(watch, timeout)
+        finally:
+            self._unregister(watch)
+
+    def _wait_sync(self, watch: _Watch, timeout: float | None) -> None:
+        _check_timeout(timeout)
+        if on_event_loop():
+            raise FailpointUsageError(
+                f"waiting for {watch.name!r} here would block the event loop of this thread: use the wait without"
+                " _sync, with await"
+            )
+        deadline = time.monotonic() + (math.inf if timeout is None else timeout)
+        try:
+            while not self._has_ended(watch):
+                wakeup = ThreadWakeup()
+                if self._register(watch, wakeup):
+                    left = max(deadline - time.monotonic(), 0)
+                    if wakeup.wait(left) is Ended.EXPIRED and not self._has_ended(watch):
+                        raise self._timed_out(watch, timeout)
+        finally:
+            self._unregister(watch)
+
+    def _has_ended(self, watch: _Watch) -> bool:
+        """Whether what is waited for is so; raises if it never will be."""
+        with _lock:
+            configuration = self._configurations.get(watch.name)
+            if watch.reached and watch.what == "hit":
+                return True  # it has happened, whatever came after; a pause that is over again is none
+            if watch.removed:
+                raise FailpointUsageError(
+                    f"failpoint {watch.name!r} was removed while somebody waited until it is {watch.what}"
+                )
+            if configuration is None:
+                raise FailpointUsageError(
+                    f"failpoint {watch.name!r} is not configured, so it will never be {watch.what}; configure it"
+                    f" first, with 'off' if it should only count{self._nearest_configured(watch.name)}"
+                )
+            return watch.holds(configuration)
+
+    def _register(self, watch: _Watch, wakeup: Wakeup) -> bool:
+        """Have the watch woken when it ends; false if it has ended since it was looked at."""
+        with _lock:
+            configuration = self._configurations.get(watch.name)
+            if configuration is None or watch.holds(configuration):
+                return False
+            watch.wakeup = wakeup
+            self._watches.setdefault(watch.name, {})[watch] = None
+            return True
+
+    def _unregister(self, watch: _Watch) -> None:
+        with _lock:
+            watches = self._watches.get(watch.name, {})
+            watches.pop(watch, None)
+            if not watches:
+                self._watches.pop(watch.name, None)
+
+    def _ended_watches(self, name: str) -> list[Wakeup]:
+        """Those watches that may end now, to be woken once the lock is free."""
+        configuration = self._configurations.get(name)
+        wakeups: list[Wakeup] = []
+        for watch in list(self._watches.get(name, ())):
+            if configuration is None:
+                watch.removed = True
+            elif watch.holds(configuration):
+                watch.reached = True
+            else:
+                continue
+            if watch.wakeup is not None:
+                wakeups.append(watch.wakeup)
+        return wakeups
+
+    def _timed_out(self, watch: _Watch, timeout: float | None) -> FailpointTimeout:
+        wanted = (
+            f"had not been hit {watch.target} times"
+            if watch.what == "hit"
+            else f"did not have {watch.target} waiting at it"
+        )
+        return FailpointTimeout(f"failpoint {watch.name!r} {wanted} after {timeout} s: {self._told(watch.name)}")
+
+    def _told(self, name: str) -> str:
+        now = self.status(name)
+        parts = [f"hits {now.hits}, misses {now.misses}, triggers {now.triggers}"]
+        if now.last_mismatch is not None:
+            parts.append(f"last miss: {now.last_mismatch}")
+        if now.waiting:
+            parts.append(f"waiting: {', '.join(waiting.name for waiting in now.waiting)}")
+        if not now.sites:
+            parts.append(f"no site of that name is known yet{did_you_mean(name, known_names())}")
+        return "; ".join(parts)
+
+    def _nearest_configured(self, name: str) -> str:
+        return did_you_mean(name, self._configurations)
+
+    # what sites ask, and handles
+
+    def current(self, name: str) -> Configuration | None:
+        """What is configured under this name, without a look at the lock."""
+        return self._configurations.get(name)
+
+    def status_of(self, configuration: Configuration) -> FailpointStatus:
+        """The state of a configuration, be it gone or not."""
+        with _lock:
+            return configuration.status()
+
+    def decide(
+        self, configuration: Configuration, hit: Hit, mismatch: str | None, wakeup: Wakeup | None
+    ) -> Decision | None:
+        """Count a visit, choose its action and enroll it if that waits: one step.
+
+        `None` if the configuration has been replaced meanwhile. Without a `wakeup` an action that waits is chosen
+        but not used up: the site is going to refuse it.
+        """
+        with _lock:
+            if self._configurations.get(hit.name) is not configuration:
+                return None
+            if mismatch is not None:
+                configuration.miss(hit.context, mismatch)
+                return NOTHING
+            configuration.hits += 1
+            ended = self._ended_watches(hit.name) if self._watches else None
+            decision = configuration.decide(hit, wakeup)
+        if ended:
+            wake(ended)
+        return decision
+
+    def enroll(self, configuration: Configuration, hit: Hit, wakeup: Wakeup) -> Waiter | None:
+        """Enroll a visit whose action came out of a `Call`; `None` if the configuration is gone."""
+        with _lock:
+            if self._configurations.get(hit.name) is not configuration:
+                return None
+            return configuration.enroll(hit, wakeup)
+
+    def park(self, waiter: Waiter) -> bool:
+        """The visit is about to wait now; false if it has been woken already."""
+        sleeper = waiter.wakeup.sleeper()
+        with _lock:
+            parked = waiter.configuration.park(waiter, sleeper)
+            ended = self._ended_watches(waiter.hit.name) if self._watches else []
+        wake(ended)
+        return parked
+
+    def leave(self, waiter: Waiter) -> None:
+        """The visit waits no more, for whatever reason."""
+        with _lock:
+            waiter.configuration.dismiss(waiter)
+
+    # installing and taking away
+
+    def _configuration(self, name: str, actions: Actions, context: Context | None = None) -> Configuration:
+        if not _environment.ENABLED:
+            raise FailpointUsageError(
+                f"cannot configure {name!r}: this process was started with FAILPOINTS_ENABLED=0; unset it"
+            )
+        return Configuration(check_name(name), as_terms(actions), Matchers(context), self._seed)
+
+    def _install(self, configurations: Iterable[Configuration]) -> None:
+        woken: list[Wakeup] = []
+        with _lock:
+            for configuration in configurations:
+                name = configuration.name
+                replaced = self._configurations.get(name)
+                self._configurations[name] = configuration
+                if replaced is not None:
+                    woken += replaced.end()
+                elif self.in_force:
+                    ARMED[name] = ARMED.get(name, 0) + 1
+        wake(woken)
+        for configuration in configurations:
+            asked = f" where {configuration.matchers.given}" if configuration.matchers.given else ""
+            logger.info("configured %s: %s%s", configuration.name, spelled(configuration.terms), asked)
+
+    def _take_away(self, names: Iterable[str]) -> None:
+        removed: list[str] = []
+        woken: list[Wakeup] = []
+        with _lock:
+            for name in names:
+                configuration = self._configurations.pop(name, None)
+                if configuration is None:
+                    continue
+                removed.append(name)
+                woken += configuration.end() + self._ended_watches(name)
+                if self.in_force:
+                    _disarm(name)
+        wake(woken)
+        for name in removed:
+            logger.info("removed %s", name)
+
+    def keep_this_thread(self) -> None:
+        """After a fork: forget who waits in threads that this process does not have."""
+        for configuration in self._configurations.values():
+            configuration.keep_this_thread()
+
+
+def find(name: str) -> tuple[Registry, Configuration] | None:
+    """The configuration that holds for a visit from here: of the innermost registry that has the name."""
+    for registry in _scope.get():
+        configuration = registry.current(name)
+        if configuration is not None and registry.in_force:
+            return registry, configuration
+    return None
+
+
+def _disarm(name: str) -> None:
+    if ARMED[name] == 1:
+        del ARMED[name]
+    else:
+        ARMED[name] -= 1
+
+
+def _positive(what: str, count: int) -> int:
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise FailpointUsageError(f"{what} is a whole number of 1 or more; got {count!r}")
+    return count
+
+
+def _check_timeout(timeout: object) -> None:
+    if timeout is not None and (
+        not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout >= 0
+    ):
+        raise FailpointUsageError(f"timeout is a number of seconds, or None for no limit; got {timeout!r}")
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.RLock()
+    for registry in list(_registries):
+        registry.keep_this_thread()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    # Held while forking, so that the child never sees a change half done.
+    os.register_at_fork(
+        before=lambda: _lock.acquire(), after_in_parent=lambda: _lock.release(), after_in_child=_renew_lock
+    )
+
+_process_wide = Registry()
+_process_wide.in_force = True
+_scope: ContextVar[tuple[Registry, ...]] = ContextVar("failpoints.registry", default=(_process_wide,))
+
+configure = _process_wide.configure
+configure_all = _process_wide.configure_all
+configured = _process_wide.configured
+remove = _process_wide.remove
+reset = _process_wide.reset
+resume = _process_wide.resume
+seed = _process_wide.seed
+status = _process_wide.status
+statuses = _process_wide.statuses
+wait_until_hit = _process_wide.wait_until_hit
+wait_until_paused = _process_wide.wait_until_paused
+
+
+def _configure_from_environment() -> None:
+    entries = parse_entries(_environment.CONFIGURATION, "FAILPOINTS")
+    if entries and not _environment.ENABLED:
+        logger.warning("FAILPOINTS is passed over, since FAILPOINTS_ENABLED=0: %s", _environment.CONFIGURATION)
+    else:
+        configure_all(entries)
+
+
+_configure_from_environment()

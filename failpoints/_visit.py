@@ -1,0 +1,387 @@
+"""What happens when a site is reached: find what is configured, match, choose, act.
+
+A visit comes in two forms, for async and for sync code; what does not wait is the same in both.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import Any, NamedTuple, TypeAlias, cast
+
+from anyio.lowlevel import checkpoint
+
+from . import _sites
+from ._actions import (
+    Action,
+    Break,
+    Call,
+    Cancelled,
+    Continue,
+    Delay,
+    Exit,
+    Hit,
+    Outcome,
+    Panic,
+    Pause,
+    Print,
+    Raise,
+    Return,
+    Sleep,
+    Yield,
+    named_exception,
+)
+from ._configuration import Configuration, Waiter
+from ._context import Context, ambient_context
+from ._functions import described
+from ._grammar import check_name, spelled
+from ._registry import Registry, find, logger
+from ._suggest import did_you_mean
+from ._waiting import CancelEvent, Ended, TaskWakeup, ThreadWakeup, on_event_loop
+from .errors import FailpointPanic, FailpointTimeout, FailpointUsageError, InjectedFault
+
+__all__ = [
+    "CONTINUE",
+    "Cancel",
+    "Declaration",
+    "caller_frame",
+    "check_new_place",
+    "checked_context",
+    "visit",
+    "visit_sync",
+]
+
+caller_frame = sys._getframe  # pyright: ignore[reportPrivateUsage] - inspect.stack() reads files
+"""The frame so many calls up: 1 is the caller's."""
+
+CONTINUE = Continue()
+_CANCELLED = Cancelled()
+
+Cancel: TypeAlias = CancelEvent | Callable[[], CancelEvent | None]
+
+
+class Declaration:
+    """What a site says of itself when it is written down: the part that all kinds of site share."""
+
+    __slots__ = ("cancel", "context", "name", "raises")
+
+    name: str
+    context: Any
+    raises: tuple[type[BaseException], ...]
+    cancel: Cancel | None
+
+    def check(self) -> None:
+        """Raise `FailpointNameError` or `FailpointUsageError` if this cannot be a site."""
+        check_name(self.name)
+        what = f"failpoint {self.name!r}"
+        if self.name.endswith(":after"):
+            raise FailpointUsageError(
+                f"{what}: no site's name may end in ':after', which every decorated function and scope has of"
+                f" itself; declare {self.name.removesuffix(':after')!r}"
+            )
+        if not isinstance(self.raises, tuple) or not all(
+            isinstance(kind, type) and issubclass(kind, BaseException) for kind in self.raises
+        ):
+            raise FailpointUsageError(f"{what}: raises= is a tuple of exception types; got {self.raises!r}")
+        if self.cancel is not None and not (callable(self.cancel) or hasattr(self.cancel, "is_set")):
+            raise FailpointUsageError(
+                f"{what}: cancel= is an event, or a callable that returns one; got {self.cancel!r}"
+            )
+
+    def own_context(self) -> Context:
+        """The context of a site that is no function call."""
+        if self.context is None:
+            return {}
+        return checked_context(self.name, self.context() if callable(self.context) else self.context)
+
+    def cancel_event(self, *, in_async: bool) -> CancelEvent | None:
+        """The event that would end a wait now; raises `FailpointUsageError` for one that could not."""
+        cancel: Any = self.cancel
+        event: CancelEvent | None = cancel if cancel is None or hasattr(cancel, "is_set") else cancel()
+        if event is not None and not (hasattr(event, "is_set") and hasattr(event, "wait")):
+            raise FailpointUsageError(
+                f"failpoint {self.name!r}: cancel= is to return an event or None; it returned {event!r}"
+            )
+        if event is not None and inspect.iscoroutinefunction(event.wait) is not in_async:
+            wanted = "one of anyio, asyncio or trio" if in_async else "a threading.Event"
+            raise FailpointUsageError(
+                f"failpoint {self.name!r}: the cancel event of {'async' if in_async else 'sync'} code is {wanted};"
+                f" got {event!r}"
+            )
+        return event
+
+
+def checked_context(name: str, context: Any) -> Context:
+    """The context, if it is a mapping; raises `FailpointUsageError` otherwise."""
+    if not isinstance(context, Mapping):
+        raise FailpointUsageError(
+            f"failpoint {name!r}: context= is a mapping of keys to values, or a callable that returns one;"
+            f" got {context!r}"
+        )
+    return cast(Context, context)
+
+
+def check_new_place(declaration: Declaration, frame: FrameType, *names: str) -> None:
+    """Check a scope or an inline call when it is visited at a place for the first time, and note the place."""
+    if _sites.is_known(declaration.name, frame):
+        return
+    declaration.check()
+    for name in (declaration.name, *names):
+        _sites.note(name, frame)
+
+
+class _Arrival(NamedTuple):
+    """A visit whose action is chosen."""
+
+    registry: Registry
+    configuration: Configuration
+    hit: Hit
+    action: Action
+    waiter: Waiter | None
+
+
+_NewWakeup: TypeAlias = Callable[[], TaskWakeup | ThreadWakeup | None]
+
+
+async def visit(name: str, declaration: Declaration, context: Callable[[], Context]) -> Outcome:
+    """Visit `name` in async code: `declaration` says what the site is, `context` gives its own context."""
+    arrival = _arrive(name, context, TaskWakeup)
+    return CONTINUE if arrival is None else await _act(arrival, declaration)
+
+
+def visit_sync(name: str, declaration: Declaration, context: Callable[[], Context], function: str) -> Outcome:
+    """Visit `name` in sync code, in the `function` of that name."""
+    arrival = _arrive(name, context, _thread_wakeup)
+    return CONTINUE if arrival is None else _act_sync(arrival, declaration, function)
+
+
+def _thread_wakeup() -> ThreadWakeup | None:
+    return None if on_event_loop() else ThreadWakeup()
+
+
+def _arrive(name: str, context: Callable[[], Context], new_wakeup: _NewWakeup) -> _Arrival | None:
+    """Find what is configured, match, count and choose; `None` if the site is to go on."""
+    hit: Hit | None = None
+    while True:
+        found = find(name)
+        if found is None:
+            return None
+        registry, configuration = found
+        if hit is None:
+            hit = Hit(name, {**ambient_context(), **context()})
+        mismatch = configuration.matchers.mismatch(hit.context)
+        wakeup = new_wakeup() if configuration.may_wait else None
+        decision = registry.decide(configuration, hit, mismatch, wakeup)
+        if decision is not None:
+            break
+        if configuration.ended_by == threading.get_ident():
+            # This very visit reconfigured it, out of a predicate say: like one who waits, it goes on.
+            return None
+    if mismatch is not None:
+        return None
+    if decision.action is None:
+        logger.info("hit %s: no term is due", name)
+        return None
+    return _Arrival(registry, configuration, hit, decision.action, decision.waiter)
+
+
+async def _act(arrival: _Arrival, declaration: Declaration) -> Outcome:
+    try:
+        _log_hit(arrival)
+        match arrival.action:
+            case Pause() | Sleep() as action:
+                return await _wait(arrival, action, declaration)
+            case Yield():
+                await checkpoint()
+                return CONTINUE
+            case Call(function=function):
+                result = function(arrival.hit)
+                if inspect.isawaitable(result):
+                    result = await result
+                returned = _returned_action(arrival, function, result, TaskWakeup)
+                return CONTINUE if returned is None else await _act(returned, declaration)
+            case action:
+                return _act_now(action, arrival.hit.name, declaration)
+    finally:
+        _leave(arrival)
+
+
+def _act_sync(arrival: _Arrival, declaration: Declaration, function: str) -> Outcome:
+    try:
+        _log_hit(arrival)
+        match arrival.action:
+            case Pause() | Sleep() as action:
+                return _wait_sync(arrival, action, declaration, function)
+            case Yield():
+                time.sleep(0)
+                return CONTINUE
+            case Call(function=called):
+                result = called(arrival.hit)
+                if inspect.isawaitable(result):
+                    if inspect.iscoroutine(result):
+                        result.close()
+                    raise FailpointUsageError(
+                        f"failpoint {arrival.hit.name!r} calls the async {described(called)} in the sync {function}:"
+                        " give Call a sync function, or make the site async"
+                    )
+                returned = _returned_action(arrival, called, result, _thread_wakeup)
+                return CONTINUE if returned is None else _act_sync(returned, declaration, function)
+            case action:
+                return _act_now(action, arrival.hit.name, declaration)
+    finally:
+        _leave(arrival)
+
+
+def _log_hit(arrival: _Arrival) -> None:
+    if logger.isEnabledFor(logging.INFO):
+        where = f" at {arrival.hit.context}" if arrival.hit.context else ""
+        logger.info("hit %s: %s%s", arrival.hit.name, spelled(arrival.action), where)
+
+
+def _leave(arrival: _Arrival) -> None:
+    if arrival.waiter is not None:
+        arrival.registry.leave(arrival.waiter)
+
+
+def _returned_action(
+    arrival: _Arrival, function: Callable[[Hit], Any], result: object, new_wakeup: _NewWakeup
+) -> _Arrival | None:
+    """The visit with the action that a `Call` returned; `None` if there is none, or nobody to wait for."""
+    if result is None:
+        return None
+    if not isinstance(result, Action):
+        raise FailpointUsageError(
+            f"failpoint {arrival.hit.name!r} called {described(function)}, which may return an action or None;"
+            f" it returned {result!r}"
+        )
+    waiter = None
+    if isinstance(result, (Pause, Sleep)):
+        wakeup = new_wakeup()
+        if wakeup is not None:
+            waiter = arrival.registry.enroll(arrival.configuration, arrival.hit, wakeup)
+            if waiter is None:
+                return None
+    return arrival._replace(action=result, waiter=waiter)
+
+
+async def _wait(arrival: _Arrival, action: Pause | Sleep, declaration: Declaration) -> Outcome:
+    assert arrival.waiter is not None and isinstance(arrival.waiter.wakeup, TaskWakeup)
+    cancel = declaration.cancel_event(in_async=True)
+    if cancel is not None and cancel.is_set():
+        return _CANCELLED
+    if not arrival.registry.park(arrival.waiter):
+        return CONTINUE
+    _log_paused(arrival)
+    return _after_wait(arrival, action, await arrival.waiter.wakeup.wait(action.seconds, cancel))
+
+
+def _wait_sync(arrival: _Arrival, action: Pause | Sleep, declaration: Declaration, function: str) -> Outcome:
+    if arrival.waiter is None:
+        raise FailpointUsageError(
+            f"failpoint {arrival.hit.name!r} was told to {spelled(action)} in the sync {function}, on a thread that"
+            " runs an event loop, and would block the whole loop: make the site async, call the function in a"
+            " worker thread (anyio.to_thread.run_sync), or configure 'delay', whose purpose that is"
+        )
+    assert isinstance(arrival.waiter.wakeup, ThreadWakeup)
+    cancel = declaration.cancel_event(in_async=False)
+    if cancel is not None and cancel.is_set():
+        return _CANCELLED
+    if not arrival.registry.park(arrival.waiter):
+        return CONTINUE
+    _log_paused(arrival)
+    return _after_wait(arrival, action, arrival.waiter.wakeup.wait(action.seconds, cancel))
+
+
+def _log_paused(arrival: _Arrival) -> None:
+    if logger.isEnabledFor(logging.INFO) and arrival.waiter is not None and arrival.waiter.parked is not None:
+        logger.info("paused %s: %s waits", arrival.hit.name, arrival.waiter.parked[0])
+
+
+def _after_wait(arrival: _Arrival, action: Pause | Sleep, ended: Ended) -> Outcome:
+    name = arrival.hit.name
+    logger.info("resumed %s", name)
+    if ended is Ended.CANCELLED:
+        return _CANCELLED
+    if ended is Ended.EXPIRED and isinstance(action, Pause):
+        who = arrival.waiter.parked[0] if arrival.waiter is not None and arrival.waiter.parked else "the site"
+        raise FailpointTimeout(
+            f"failpoint {name!r} was told to {spelled(action)}, and nobody resumed {who} in that time"
+            f" (context: {dict(arrival.hit.context)})"
+        )
+    return CONTINUE
+
+
+def _act_now(action: Action, name: str, declaration: Declaration) -> Outcome:
+    match action:
+        case Return():
+            return action
+        case Raise():
+            raise _exception(action, name, declaration.raises)
+        case Panic(message=message):
+            raise FailpointPanic(_injected_by(name) if message is None else message)
+        case Exit(status=status):
+            os._exit(status)
+        case Print(message=message):
+            logger.info("%s", f"failpoint {name} was reached" if message is None else message)
+        case Delay():
+            time.sleep(min(action.seconds, threading.TIMEOUT_MAX))
+        case Break():
+            breakpoint()  # noqa: T100 - its purpose
+        case _:  # Off
+            pass
+    return CONTINUE
+
+
+def _injected_by(name: str) -> str:
+    return f"injected by failpoint {name!r}"
+
+
+def _exception(action: Raise, name: str, raises: tuple[type[BaseException], ...]) -> BaseException:
+    """The exception to raise: a new one each time."""
+    error = InjectedFault if action.error is None else action.error
+    if isinstance(error, BaseException):
+        return _fresh(error)
+    kind = _named(error, name, raises) if isinstance(error, str) else error
+    message = _injected_by(name) if action.message is None else action.message
+    try:
+        return kind(message)
+    except Exception as problem:
+        raise FailpointUsageError(
+            f"failpoint {name!r} cannot raise {kind.__name__} with nothing but a message ({problem});"
+            f" configure Raise({kind.__name__}(…)) in Python"
+        ) from problem
+
+
+def _named(text: str, name: str, raises: tuple[type[BaseException], ...]) -> type[BaseException]:
+    for kind in raises:
+        if text in (kind.__name__, kind.__qualname__, f"{kind.__module__}.{kind.__qualname__}"):
+            return kind
+    builtin = named_exception(text)
+    if builtin is not None:
+        return builtin
+    declared = [kind.__name__ for kind in raises]
+    builtins = [word for word in dir(__builtins__) if named_exception(word)]
+    raise FailpointUsageError(
+        f"failpoint {name!r} was told to raise {text}, which is no builtin exception and is not declared at the site"
+        f" (raises={', '.join(declared) or 'nothing'}){did_you_mean(text, [*declared, *builtins])}"
+    )
+
+
+def _fresh(error: BaseException) -> BaseException:
+    """A copy without the traceback that the last raise left in it."""
+    try:
+        fresh = copy.copy(error)
+    except Exception:  # its __init__ takes something else than its args
+        fresh = type(error).__new__(type(error))
+        vars(fresh).update(vars(error))
+    fresh.args = error.args  # what __init__ made of them, not what it would make of that again
+    fresh.__cause__ = error.__cause__
+    fresh.__suppress_context__ = error.__suppress_context__
+    return fresh.with_traceback(None)
