@@ -123,9 +123,7 @@ class Raise:
             if not is_exception_name(error):
                 raise FailpointUsageError(f"Raise: {error!r} is not the name of an exception")
         elif not (error is None or isinstance(error, BaseException) or _is_exception_type(error)):
-            raise FailpointUsageError(
-                f"Raise takes an exception, its class, or the name of one; got {error!r}"
-            )
+            raise FailpointUsageError(f"Raise takes an exception, its class, or the name of one; got {error!r}")
         if message is not None and (not isinstance(message, str) or not isinstance(error, (str, type))):
             raise FailpointUsageError(
                 f"Raise takes a message, a str, only beside a class or a name; got {error!r}, {message!r}"
@@ -237,9 +235,7 @@ class Call:
             raise FailpointUsageError(f"Call takes a function of the Hit; got {self.function!r}")
 
 
-Action: TypeAlias = (
-    Off | Pause | Sleep | Return | Raise | Panic | Exit | Print | Yield | Delay | Break | Call
-)
+Action: TypeAlias = Off | Pause | Sleep | Return | Raise | Panic | Exit | Print | Yield | Delay | Break | Call
 Outcome: TypeAlias = Continue | Return | Cancelled
 
 
@@ -299,9 +295,7 @@ def _milliseconds(owner: str, given: object) -> float:
             fits = False
         if fits:
             return given
-    raise FailpointUsageError(
-        f"{owner} takes milliseconds or a timedelta, finite and not negative; got {given!r}"
-    )
+    raise FailpointUsageError(f"{owner} takes milliseconds or a timedelta, finite and not negative; got {given!r}")
 
 
 def _seconds(duration: float | timedelta) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from .errors import FailpointNameError, FailpointUsageError
 
@@ -52,22 +52,21 @@ def _check(key: object, matcher: Any) -> Callable[[Any], bool]:
     return lambda value: bool(value == matcher)
 
 
-def _compiled(key: str, pattern: str | re.Pattern[Any]) -> re.Pattern[str]:
-    if isinstance(pattern, re.Pattern) and not isinstance(pattern.pattern, str):
-        raise FailpointNameError(f"the pattern for {key!r} must be text, not bytes; got {pattern.pattern!r}")
+def _compiled(key: str, pattern: Any) -> re.Pattern[str]:
+    text: Any = getattr(pattern, "pattern", pattern)
+    if not isinstance(text, str):
+        raise FailpointNameError(f"the pattern for {key!r} must be text, not bytes; got {text!r}")
     try:
         return re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
-        raise FailpointNameError(
-            f"the pattern for {key!r} is no regular expression: {pattern!r}: {error}"
-        ) from None
+        raise FailpointNameError(f"the pattern for {key!r} is no regular expression: {pattern!r}: {error}") from None
 
 
 def _asked(matcher: Any) -> str:
     if isinstance(matcher, str):
         return f"does not match {matcher!r}"
     if isinstance(matcher, re.Pattern):
-        return f"does not match {matcher.pattern!r}"
+        return f"does not match {cast(re.Pattern[str], matcher).pattern!r}"
     if callable(matcher):
         return f"is refused by {getattr(matcher, '__qualname__', None) or repr(matcher)}"
     return f"is not {matcher!r}"

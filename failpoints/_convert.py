@@ -25,9 +25,7 @@ class _NotConvertible(Exception):
     pass
 
 
-def returned_value(
-    name: str, outcome: Return, function: Callable[..., Any], convert: Converter | None
-) -> Any:
+def returned_value(name: str, outcome: Return, function: Callable[..., Any], convert: Converter | None) -> Any:
     """What the function returns when the failpoint `name` makes it return early.
 
     Only a `str` is converted; raises `FailpointUsageError` when it cannot be.

@@ -8,7 +8,7 @@ function, whose frame does not exist yet, by the decorator's frame that calls it
 from __future__ import annotations
 
 from types import CodeType, FrameType
-from typing import NoReturn
+from typing import NoReturn, cast
 from weakref import WeakSet
 
 from ._actions import Return
@@ -58,17 +58,23 @@ class DecoratedCall:
 
         Raises the rest of a group in which other tasks failed too.
         """
-        if isinstance(error, BaseExceptionGroup):
-            mine, rest = error.split(lambda leaf: self._asked_by(leaf))  # 3.11 wants a function proper
-            if mine is None:
-                return None
-            if rest is not None:
-                raise rest from error.__cause__
-            error = _first(mine)
-        return error if isinstance(error, EarlyReturn) and error.call is self else None
+        if isinstance(error, EarlyReturn):
+            return error if error.call is self else None
+        if not isinstance(error, BaseExceptionGroup):
+            return None
+        asked: list[EarlyReturn] = []
 
-    def _asked_by(self, error: BaseException) -> bool:
-        return isinstance(error, EarlyReturn) and error.call is self
+        def is_mine(leaf: BaseException) -> bool:
+            if isinstance(leaf, EarlyReturn) and leaf.call is self:
+                asked.append(leaf)
+                return True
+            return False
+
+        group = cast(BaseExceptionGroup[BaseException], error)
+        _, rest = group.split(is_mine)
+        if asked and rest is not None:
+            raise rest from error.__cause__
+        return asked[0] if asked else None
 
 
 def leave_function(name: str, frame: FrameType, outcome: Return) -> NoReturn:
@@ -89,9 +95,3 @@ def leave_function(name: str, frame: FrameType, outcome: Return) -> NoReturn:
         f"failpoint {name!r} was told to return from {place}, but nothing would catch that: the function directly"
         " around the scope is not decorated with @failpoint; decorate it, under any name"
     )
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

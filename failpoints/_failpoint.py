@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-import sys
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from types import CodeType, FunctionType, MethodType
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar, cast
 
-import wrapt
-
-from . import _environment, _sites
-from ._actions import Cancelled, Outcome, Return
+from ._actions import Outcome
 from ._context import Context
-from ._convert import Converter, returned_value
-from ._early_return import DecoratedCall, decorated_code
-from ._functions import Kind, described, kind_of, underlying_function
+from ._convert import Converter
+from ._decorated import decorated
+from ._functions import described
 from ._grammar import check_name
 from ._registry import ARMED
-from ._suggest import did_you_mean
-from ._visit import (
-    CONTINUE,
-    Cancel,
-    Declaration,
-    caller_frame,
-    check_new_place,
-    checked_context,
-    visit,
-    visit_sync,
-)
-from .errors import FailpointCancelled, FailpointUsageError
+from ._visit import CONTINUE, Cancel, Declaration, caller_frame, check_new_place, visit, visit_sync
+from .errors import FailpointUsageError
 
 __all__ = ["MISSING", "failpoint", "refuse_name"]
-
-# A method written in C, which wrapt calls at the cost of a test; that it answers with a number is all the same.
-_armed = cast(Callable[[], bool], ARMED.__len__)
 
 F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, Any, Any] | staticmethod[Any, Any]")
 
@@ -125,207 +105,8 @@ class failpoint(Declaration):
 
     def __call__(self, function: F, /) -> F:
         """Decorate a function; raises `FailpointUsageError` for what is none."""
-        if isinstance(function, (classmethod, staticmethod)):
-            inner: Any = self(function.__func__)
-            return function if inner is function.__func__ else type(function)(inner)
-        _check_function(self.name, function)
-        decorated = _Decorated(self, function)
-        return decorated.wrapper() if _environment.ENABLED else function  # type: ignore[return-value]
-
-
-class _Wrapper(wrapt.FunctionWrapper[..., Any]):
-    """What stands in the function's place: the function itself to whoever looks, or calls while nothing is armed."""
-
-    _self_binds: bool
-
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        # A bound method of this very object, not one of wrapt's own kind: binding is cheap, and a method that
-        # was stored before anything was configured still comes through here.
-        return self if instance is None or not self._self_binds else MethodType(self, instance)
-
-    def __reduce_ex__(self, protocol: Any) -> str:
-        return str(self.__wrapped__.__qualname__)  # pickled and copied as functions are: by name
-
-
-class _Decorated:
-    """A decorated function: the visits around its calls."""
-
-    def __init__(self, declaration: failpoint, function: Any) -> None:
-        declaration.check()
-        self.declaration = declaration
-        self.name = declaration.name
-        self.after = f"{declaration.name}:after"
-        self.function = function
-        self.qualname = described(function)
-        underlying = underlying_function(function)
-        self.code: CodeType | None = underlying.__code__ if underlying is not None else None
-        self.parameters = _own_parameters(function)
-        self.context_parameters = _context_parameters(self.name, declaration.context, function)
-        self.run = {
-            Kind.SYNC: self.run_sync,
-            Kind.ASYNC: self.run_async,
-            Kind.GENERATOR: self.run_generator,
-            Kind.ASYNC_GENERATOR: self.run_async_generator,
-        }[kind_of(function)]
-        if self.code is not None:
-            decorated_code.add(self.code)
-            for name in (self.name, self.after):
-                _sites.declare(name, self.qualname, self.code)
-
-    def wrapper(self) -> _Wrapper:
-        """The function that stands in the place of the decorated one."""
-        wrapper = _Wrapper(self.function, self.called, enabled=_armed)
-        wrapper._self_binds = hasattr(type(self.function), "__get__")
-        return wrapper
-
-    def called(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A call while anything is configured, with the arguments that the function itself takes."""
-        if self.parameters is not None:
-            try:
-                self.parameters.bind(*args, **kwargs)
-            except TypeError:
-                return self.function(*args, **kwargs)  # raises its own TypeError, here and now
-        return self.run(args, kwargs)
-
-    def run_sync(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        context = functools.partial(self.context, args, kwargs)
-        outcome = visit_sync(self.name, self.declaration, context, self.qualname)
-        if outcome:
-            return self.value(self.name, outcome)
-        call = DecoratedCall(caller_frame(), self.code)
-        try:
-            result = self.function(*args, **kwargs)
-        except BaseException as error:
-            left = call.asked_by(error)
-            if left is None:
-                raise
-            result = self.value(left.name, left.outcome)
-        finally:
-            call.end()
-        outcome = visit_sync(self.after, self.declaration, context, self.qualname)
-        return self.value(self.after, outcome) if outcome else result
-
-    async def run_async(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        context = functools.partial(self.context, args, kwargs)
-        outcome = await visit(self.name, self.declaration, context)
-        if outcome:
-            return self.value(self.name, outcome)
-        body = self.function(*args, **kwargs)
-        call = DecoratedCall(getattr(body, "cr_frame", None))
-        try:
-            result = await body
-        except BaseException as error:
-            left = call.asked_by(error)
-            if left is None:
-                raise
-            result = self.value(left.name, left.outcome)
-        finally:
-            call.end()
-        outcome = await visit(self.after, self.declaration, context)
-        return self.value(self.after, outcome) if outcome else result
-
-    def run_generator(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Generator[Any, Any, Any]:
-        context = functools.partial(self.context, args, kwargs)
-        outcome = visit_sync(self.name, self.declaration, context, self.qualname)
-        if outcome:
-            return self.value(self.name, outcome)
-        body = self.function(*args, **kwargs)
-        call = DecoratedCall(getattr(body, "gi_frame", None))
-        try:
-            result = yield from body
-        except BaseException as error:
-            left = call.asked_by(error)
-            if left is None:
-                raise
-            result = self.value(left.name, left.outcome)
-        finally:
-            call.end()
-        outcome = visit_sync(self.after, self.declaration, context, self.qualname)
-        return self.value(self.after, outcome) if outcome else result
-
-    async def run_async_generator(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> AsyncGenerator[Any, Any]:
-        context = functools.partial(self.context, args, kwargs)
-        outcome = await visit(self.name, self.declaration, context)
-        if outcome:
-            self.end_iteration(self.name, outcome)
-            return
-        body = self.function(*args, **kwargs)
-        call = DecoratedCall(getattr(body, "ag_frame", None))
-        step = _first_step(body)
-        try:
-            while True:
-                value = await step
-                try:
-                    sent = yield value
-                except GeneratorExit:
-                    raise
-                except BaseException as error:
-                    step = body.athrow(error)
-                else:
-                    step = body.asend(sent)
-        except StopAsyncIteration:
-            pass
-        except BaseException as error:
-            left = call.asked_by(error)
-            if left is None:
-                raise
-            self.end_iteration(left.name, left.outcome)
-        finally:
-            call.end()
-            await body.aclose()
-        outcome = await visit(self.after, self.declaration, context)
-        if outcome:
-            self.end_iteration(self.after, outcome)
-
-    def value(self, name: str, outcome: Outcome) -> Any:
-        """What a call returns whose failpoint said so."""
-        if isinstance(outcome, Cancelled):
-            raise FailpointCancelled(name)
-        assert isinstance(outcome, Return)
-        return returned_value(name, outcome, self.function, self.declaration.convert)
-
-    def end_iteration(self, name: str, outcome: Outcome) -> None:
-        """An async generator ends, which has no way to return a value."""
-        if isinstance(outcome, Cancelled):
-            raise FailpointCancelled(name)
-        if isinstance(outcome, Return) and outcome.value is not None:
-            raise FailpointUsageError(
-                f"failpoint {name!r} was told to return {outcome.value!r} from the async generator"
-                f" {self.qualname}, which can only end: configure 'return' without a value"
-            )
-
-    def context(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Context:
-        """What the call says about itself."""
-        given = self.declaration.context
-        if self.context_parameters is not None:
-            try:
-                bound = self.context_parameters.bind(*args, **kwargs)
-            except TypeError:  # a wrapper that takes other arguments than the function it tells of
-                return {}
-            bound.apply_defaults()
-            values = {**kwargs, **bound.arguments}
-            return {name: values[name] for name in given if name in values}
-        if not callable(given):
-            return {} if given is None else checked_context(self.name, given)
-        try:
-            result = given(*args, **kwargs)
-        except TypeError as error:
-            raise FailpointUsageError(
-                f"failpoint {self.name!r}: context= is given the call's own arguments, self included: {error}"
-            ) from error
-        return checked_context(self.name, result)
-
-
-def _first_step(body: AsyncGenerator[Any, Any]) -> Any:
-    """The first step of a generator that no loop is to close: the one around it is, and closes this one."""
-    hooks = sys.get_asyncgen_hooks()
-    sys.set_asyncgen_hooks(None, None)
-    try:
-        return body.__anext__()
-    finally:
-        sys.set_asyncgen_hooks(*hooks)
+        self.check()
+        return cast(F, decorated(function, self, self.convert))
 
 
 def refuse_name(kind: str, name: Any) -> None:
@@ -334,52 +115,3 @@ def refuse_name(kind: str, name: Any) -> None:
         above = "" if name is MISSING else f", above {described(name)}"
         raise FailpointUsageError(f'{kind} needs a name first: write {kind}("some.name"){above}')
     check_name(name)
-
-
-def _check_function(name: str, function: object) -> None:
-    what = f"@failpoint({name!r}) decorates a function"
-    if isinstance(function, type):
-        raise FailpointUsageError(f"{what}, not the class {function.__qualname__}: decorate its methods")
-    if inspect.ismethod(function):
-        raise FailpointUsageError(
-            f"{what}, not the bound method {described(function)}: decorate it where the class defines it"
-        )
-    if inspect.iscoroutine(function):
-        raise FailpointUsageError(f"{what}, not a coroutine: leave out the call of {described(function)}")
-    if isinstance(function, (property, functools.cached_property)):
-        raise FailpointUsageError(f"{what}, not a property: put it under the property's decorator")
-    if not callable(function):
-        raise FailpointUsageError(f"{what}; got {function!r}")
-
-
-def _own_parameters(function: Any) -> inspect.Signature | None:
-    """The signature, where it is sure that a call which does not fit it fails."""
-    if isinstance(function, FunctionType) and not hasattr(function, "__signature__"):
-        return inspect.signature(function, follow_wrapped=False)
-    return None
-
-
-def _context_parameters(name: str, context: Any, function: Any) -> inspect.Signature | None:
-    """The signature by which `context=["parameter", …]` finds its values; `None` for any other context."""
-    what = f"failpoint {name!r}: context="
-    if context is None or isinstance(context, Mapping) or callable(context):
-        return None
-    if isinstance(context, str) or not isinstance(context, Sequence):
-        hint = f"; did you mean [{context!r}]?" if isinstance(context, str) else ""
-        raise FailpointUsageError(
-            f"{what} is a mapping, a callable that returns one, or a list of parameter names; got {context!r}{hint}"
-        )
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError) as error:
-        raise FailpointUsageError(f"{what} names parameters, but {error}; give a callable") from None
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
-        return signature
-    for parameter in context:
-        if parameter not in signature.parameters:
-            known = ", ".join(signature.parameters) or "none"
-            raise FailpointUsageError(
-                f"{what} names {parameter!r}, which is no parameter of {described(function)} (it has: {known})"
-                f"{did_you_mean(str(parameter), signature.parameters)}"
-            )
-    return signature

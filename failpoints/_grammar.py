@@ -198,9 +198,7 @@ class _Reader:
             check_name(name)
         except FailpointNameError as error:
             sentence = str(error).partition("\n")[0]
-            raise FailpointNameError(
-                f"{self.source}: {sentence}\n{pointed_at(self.text, start)}"
-            ) from None
+            raise FailpointNameError(f"{self.source}: {sentence}\n{pointed_at(self.text, start)}") from None
         self.at = stop.end()
         return name
 
@@ -271,10 +269,7 @@ class _Reader:
             hint = did_you_mean(word, _ACTIONS) or f": one of {', '.join(_ACTIONS)}"
             self.fail(f"expected an action, found {_shortened(word)}{hint}", start)
         self.space()
-        if not self.text.startswith("(", self.at):
-            argument = None
-        else:
-            argument = self.argument()
+        argument = self.argument() if self.text.startswith("(", self.at) else None
         return read(self, word, argument, start)
 
     def argument(self) -> _Argument:
@@ -330,9 +325,7 @@ class _Reader:
     def duration(self, text: str, at: int) -> float:
         found = _DURATION.fullmatch(text)
         if found is None or found.group(2) not in _MILLISECONDS:
-            self.fail(
-                f"expected a duration, such as 100 (milliseconds), 1.5s or 2m, found {_shortened(text)}", at
-            )
+            self.fail(f"expected a duration, such as 100 (milliseconds), 1.5s or 2m, found {_shortened(text)}", at)
         number, unit = found.groups()
         factor = _MILLISECONDS[unit]
         if float(number) * factor == float("inf"):

@@ -14,7 +14,7 @@ import time
 import weakref
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar, Token
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self, cast
 
 from anyio import move_on_after
 
@@ -22,8 +22,8 @@ from . import _environment
 from ._actions import Actions, Hit
 from ._configuration import NOTHING, Configuration, Decision, Waiter, site_places
 from ._context import Context, Matchers
-from ._handle import Configured
 from ._grammar import as_terms, check_name, parse_entries, spelled
+from ._handle import Configured
 from ._sites import known_names
 from ._status import FailpointStatus
 from ._suggest import did_you_mean
@@ -95,7 +95,7 @@ class Registry:
         self._token: Token[tuple[Registry, ...]] | None = None
         _registries.add(self)
 
-    def __enter__(self) -> Registry:
+    def __enter__(self) -> Self:
         with _lock:
             if self.in_force:
                 raise FailpointUsageError("this Registry is already entered; make one for each block")
@@ -155,13 +155,14 @@ class Registry:
         >>> reset()
         """
         configurations: list[Configuration] = []
-        given: Any
-        for given in entries:
-            if not isinstance(given, Sequence) or isinstance(given, str) or not 2 <= len(given) <= 3:
+        for entry in entries:
+            given: Any = entry
+            if not isinstance(given, (tuple, list)) or not 2 <= len(cast(Sequence[Any], given)) <= 3:
                 raise FailpointUsageError(
                     f"an entry of configure_all is (name, actions) or (name, actions, context); got {given!r}"
                 )
-            configurations.append(self._configuration(*given))
+            name, actions, *context = cast(Sequence[Any], given)
+            configurations.append(self._configuration(name, actions, *context))
         self._install(configurations)
 
     def configured(self, name: str, actions: Actions, *, context: Context | None = None) -> Configured:
@@ -486,9 +487,7 @@ def _positive(what: str, count: int) -> int:
 
 
 def _check_timeout(timeout: object) -> None:
-    if timeout is not None and (
-        not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout >= 0
-    ):
+    if timeout is not None and (not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout >= 0):
         raise FailpointUsageError(f"timeout is a number of seconds, or None for no limit; got {timeout!r}")
 
 

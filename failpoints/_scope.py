@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
 
 from ._actions import Cancelled, Outcome, Return
 from ._context import Context
@@ -69,7 +68,7 @@ class failpoint_scope(Declaration):
         if ARMED:
             await self._visit("", caller_frame(1))
 
-    async def __aexit__(self, kind: type[BaseException] | None, *exception: Any) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         if ARMED and kind is None:
             await self._visit(":after", caller_frame(1))
 
@@ -79,7 +78,7 @@ class failpoint_scope(Declaration):
         if ARMED:
             self._visit_sync("", caller_frame(1))
 
-    def __exit__(self, kind: type[BaseException] | None, *exception: Any) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         if ARMED and kind is None:
             self._visit_sync(":after", caller_frame(1))
 

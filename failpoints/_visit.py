@@ -58,7 +58,7 @@ __all__ = [
     "visit_sync",
 ]
 
-caller_frame = sys._getframe  # pyright: ignore[reportPrivateUsage] - inspect.stack() reads files
+caller_frame = sys._getframe  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - inspect.stack() reads files
 """The frame so many calls up: 1 is the caller's."""
 
 CONTINUE = Continue()
@@ -272,7 +272,8 @@ def _returned_action(
 
 
 async def _wait(arrival: _Arrival, action: Pause | Sleep, declaration: Declaration) -> Outcome:
-    assert arrival.waiter is not None and isinstance(arrival.waiter.wakeup, TaskWakeup)
+    assert arrival.waiter is not None
+    assert isinstance(arrival.waiter.wakeup, TaskWakeup)
     cancel = declaration.cancel_event(in_async=True)
     if cancel is not None and cancel.is_set():
         return _CANCELLED
