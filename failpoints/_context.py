@@ -9,9 +9,13 @@ from typing import Any, TypeAlias, cast
 
 from .errors import FailpointNameError, FailpointUsageError
 
-__all__ = ["Context", "Matchers", "ambient_context", "failpoint_context"]
+__all__ = ["Context", "GivenMatchers", "Matchers", "ambient_context", "failpoint_context"]
 
 Context: TypeAlias = Mapping[str, Any]
+"""What a site says about itself."""
+
+GivenMatchers: TypeAlias = Mapping[str, str | re.Pattern[str] | Callable[[Any], object] | object]
+"""What `configure` takes as `context`: a pattern, a predicate, or a value to be equal to, key by key."""
 
 
 class Matchers:
@@ -19,14 +23,14 @@ class Matchers:
 
     __slots__ = ("_checks", "given")
 
-    def __init__(self, given: Context | None) -> None:
+    def __init__(self, given: GivenMatchers | None) -> None:
         """Take what `configure` was given as `context`; raises `FailpointUsageError`, `FailpointNameError`."""
         if given is not None and not isinstance(given, Mapping):
             raise FailpointUsageError(
                 "matchers are a mapping of context keys to patterns, values or predicates,"
                 f' such as {{"tenant_id": "test_.*"}}; got {given!r}'
             )
-        self.given: Context = dict(given or {})
+        self.given: GivenMatchers = dict(given or {})
         self._checks = {key: _check(key, matcher) for key, matcher in self.given.items()}
 
     def mismatch(self, context: Context) -> str | None:

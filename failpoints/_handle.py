@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ._actions import Actions
 from ._configuration import Configuration
-from ._context import Context
+from ._context import GivenMatchers
 from ._status import FailpointStatus, Waiting
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Handle:
 class Configured:
     """The block of `configured(…)`."""
 
-    def __init__(self, registry: Registry, name: str, actions: Actions, context: Context | None) -> None:
+    def __init__(self, registry: Registry, name: str, actions: Actions, context: GivenMatchers | None) -> None:
         self._registry = registry
         self._given = name, actions, context
         self._handles: list[Handle] = []

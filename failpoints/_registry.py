@@ -21,7 +21,7 @@ from anyio import move_on_after
 from . import _environment
 from ._actions import Actions, Hit
 from ._configuration import NOTHING, Configuration, Decision, Waiter, site_places
-from ._context import Context, Matchers
+from ._context import GivenMatchers, Matchers
 from ._grammar import as_terms, check_name, parse_entries, spelled
 from ._handle import Configured
 from ._sites import known_names
@@ -120,7 +120,7 @@ class Registry:
 
     # configuring
 
-    def configure(self, name: str, actions: Actions, *, context: Context | None = None) -> None:
+    def configure(self, name: str, actions: Actions, *, context: GivenMatchers | None = None) -> None:
         """To make a failpoint do something, from the next visit on.
 
         `actions` is a text (`"2*off->return(42)"`), an action, a `Term`, or a sequence of the last two.
@@ -136,7 +136,7 @@ class Registry:
         """
         self.install(name, actions, context)
 
-    def install(self, name: str, actions: Actions, context: Context | None) -> Configuration:
+    def install(self, name: str, actions: Actions, context: GivenMatchers | None) -> Configuration:
         """`configure`, for who goes on with what came of it."""
         configuration = self._configuration(name, actions, context)
         self._install([configuration])
@@ -144,7 +144,7 @@ class Registry:
 
     def configure_all(
         self,
-        entries: Iterable[tuple[str, Actions] | tuple[str, Actions, Context | None]],
+        entries: Iterable[tuple[str, Actions] | tuple[str, Actions, GivenMatchers | None]],
     ) -> None:
         """To configure several failpoints at one moment: all of them or, on any error, none.
 
@@ -165,7 +165,7 @@ class Registry:
             configurations.append(self._configuration(name, actions, *context))
         self._install(configurations)
 
-    def configured(self, name: str, actions: Actions, *, context: Context | None = None) -> Configured:
+    def configured(self, name: str, actions: Actions, *, context: GivenMatchers | None = None) -> Configured:
         """To configure a failpoint for a block of code, and to watch it there.
 
         Takes what `configure` takes; the block is given a `Handle`. On leaving, the failpoint is removed and
@@ -419,7 +419,7 @@ class Registry:
 
     # installing and taking away
 
-    def _configuration(self, name: str, actions: Actions, context: Context | None = None) -> Configuration:
+    def _configuration(self, name: str, actions: Actions, context: GivenMatchers | None = None) -> Configuration:
         if not _environment.ENABLED:
             raise FailpointUsageError(
                 f"cannot configure {name!r}: this process was started with FAILPOINTS_ENABLED=0; unset it"
@@ -438,6 +438,8 @@ class Registry:
                 elif self.in_force:
                     ARMED[name] = ARMED.get(name, 0) + 1
         wake(woken)
+        if not logger.isEnabledFor(logging.INFO):
+            return
         for configuration in configurations:
             asked = f" where {configuration.matchers.given}" if configuration.matchers.given else ""
             logger.info("configured %s: %s%s", configuration.name, spelled(configuration.terms), asked)

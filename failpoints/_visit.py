@@ -28,6 +28,7 @@ from ._actions import (
     Delay,
     Exit,
     Hit,
+    Off,
     Outcome,
     Panic,
     Pause,
@@ -186,15 +187,15 @@ def _arrive(name: str, context: Callable[[], Context], new_wakeup: _NewWakeup) -
             return None
     if mismatch is not None:
         return None
-    if decision.action is None:
-        logger.info("hit %s: no term is due", name)
+    if decision.action is None or isinstance(decision.action, Off):
+        _log_hit(hit, decision.action)
         return None
     return _Arrival(registry, configuration, hit, decision.action, decision.waiter)
 
 
 async def _act(arrival: _Arrival, declaration: Declaration) -> Outcome:
     try:
-        _log_hit(arrival)
+        _log_hit(arrival.hit, arrival.action)
         match arrival.action:
             case Pause() | Sleep() as action:
                 return await _wait(arrival, action, declaration)
@@ -215,7 +216,7 @@ async def _act(arrival: _Arrival, declaration: Declaration) -> Outcome:
 
 def _act_sync(arrival: _Arrival, declaration: Declaration, function: str) -> Outcome:
     try:
-        _log_hit(arrival)
+        _log_hit(arrival.hit, arrival.action)
         match arrival.action:
             case Pause() | Sleep() as action:
                 return _wait_sync(arrival, action, declaration, function)
@@ -239,10 +240,10 @@ def _act_sync(arrival: _Arrival, declaration: Declaration, function: str) -> Out
         _leave(arrival)
 
 
-def _log_hit(arrival: _Arrival) -> None:
+def _log_hit(hit: Hit, action: Action | None) -> None:
     if logger.isEnabledFor(logging.INFO):
-        where = f" at {arrival.hit.context}" if arrival.hit.context else ""
-        logger.info("hit %s: %s%s", arrival.hit.name, spelled(arrival.action), where)
+        what = "no term is due" if action is None else spelled(action)
+        logger.info("hit %s: %s%s", hit.name, what, f" at {hit.context}" if hit.context else "")
 
 
 def _leave(arrival: _Arrival) -> None:
@@ -335,7 +336,7 @@ def _act_now(action: Action, name: str, declaration: Declaration) -> Outcome:
             time.sleep(min(action.seconds, threading.TIMEOUT_MAX))
         case Break():
             breakpoint()  # noqa: T100 - its purpose
-        case _:  # Off
+        case _:  # an Off that a Call returned
             pass
     return CONTINUE
 

@@ -13,9 +13,10 @@ The lost reply is a failpoint, `gateway.charge:after=1*raise(TimeoutError)`. Oth
     FAILPOINTS='gateway.charge=raise(PaymentRefused)'      no order is paid, nothing is charged
     FAILPOINTS='gateway.charge=1*return(none)'             an order is paid that was never charged
     FAILPOINTS='gateway.record:after=1*raise(OSError)'     the payment service fails after its write
+    FAILPOINTS='gateway.record:after=1*sleep(6s)'          its reply really comes too late
     FAILPOINTS='orders.commit=1*raise(OperationalError)'   charged, but the order is never paid
-    FAILPOINTS='gateway.charge:after=1*raise(TimeoutError);shop.retry=return'    it does not retry
+    FAILPOINTS='gateway.charge:after=1*raise(TimeoutError);shop.retry=return'   it does not retry
 
-The failpoints, all but `shop.retry` with a twin `…:after`: `shop.order` and `orders.commit` in
-`shop.py`, `shop.retry` there too, `gateway.charge` in `client.py`, `gateway.record` in `gateway.py`.
+The failpoints are `shop.order`, `orders.commit` and `shop.retry` in `shop.py`, `gateway.charge` in
+`client.py` and `gateway.record` in `gateway.py`; all but the inline `shop.retry` have an `:after`.
 """

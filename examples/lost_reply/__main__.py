@@ -37,9 +37,10 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        if error.name not in EXTRA:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in EXTRA:
             raise
-        print(f'This example needs {error.name}: pip install -e ".[examples]"', file=sys.stderr)
+        print(f'This example needs {missing}: pip install -e ".[examples]"', file=sys.stderr)
         return 1
 
     with tempfile.TemporaryDirectory() as folder:

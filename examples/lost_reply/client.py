@@ -26,17 +26,15 @@ class GatewayClient:
         """Charge `amount` cents for an order, and return the charge's id."""
         headers = {} if key is None else {"Idempotency-Key": key}
         try:
-            response = await self._http.post(
-                "/charges", json={"order": order, "amount": amount}, headers=headers
-            )
+            response = await self._http.post("/charges", json={"order": order, "amount": amount}, headers=headers)
         except httpx.TimeoutException as error:
             raise TimeoutError("the gateway did not answer in time") from error
         except httpx.TransportError as error:
             raise ConnectionError("the connection to the gateway failed") from error
         if response.is_server_error:
-            raise ConnectionError(f"the gateway failed with status {response.status_code}")
+            raise ConnectionError(f"the gateway failed: {response.text}")
         if response.is_error:
-            raise PaymentRefused(response.json()["error"])
+            raise PaymentRefused(response.text)
         return str(response.json()["charge"])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from pathlib import Path
 
+import anyio
 from rich.console import Console
 from rich.table import Table
 
@@ -22,7 +23,7 @@ SALES = {"Ada": 1250, "Grace": 800, "Barbara": 2400}  # customer: cents
 
 async def sell(shop_class: type[FirstShop], folder: Path) -> Books:
     """Place the orders in one of the shops, with its database and the payment service's in `folder`."""
-    folder.mkdir()
+    await anyio.Path(folder).mkdir()
     orders, ledger = Orders(folder / "orders.sqlite"), Ledger(folder / "charges.sqlite")
     await orders.create()
     await ledger.create()

@@ -15,7 +15,7 @@ import anyio.to_thread
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from failpoints import failpoint
@@ -73,11 +73,14 @@ class Ledger:
 def gateway_app(ledger: Ledger) -> Starlette:
     """Return the payment service as an application: `POST /charges` makes a charge."""
 
-    async def post_charge(request: Request) -> JSONResponse:
+    async def post_charge(request: Request) -> Response:
         body = await request.json()
         if body["amount"] <= 0:
-            return JSONResponse({"error": "the amount must be more than 0"}, status_code=422)
-        charge = await ledger.record(body["order"], body["amount"], request.headers.get("Idempotency-Key"))
+            return PlainTextResponse("the amount must be more than 0", status_code=422)
+        try:
+            charge = await ledger.record(body["order"], body["amount"], request.headers.get("Idempotency-Key"))
+        except Exception as error:
+            return PlainTextResponse(f"{type(error).__name__}: {error}", status_code=503)
         return JSONResponse({"charge": charge})
 
     return Starlette(routes=[Route("/charges", post_charge, methods=["POST"])])
@@ -89,8 +92,10 @@ async def running_gateway(ledger: Ledger) -> AsyncIterator[str]:
     # It listens before the server starts, so no client can come too early. Port 0: any that is free.
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        # Quiet: an error that a failpoint raises in here is an answer 500, and that is enough.
-        config = uvicorn.Config(gateway_app(ledger), lifespan="off", log_config=None, log_level="critical")
+        # A request that still waits at a failpoint when the block ends is cancelled after a second.
+        config = uvicorn.Config(
+            gateway_app(ledger), lifespan="off", log_config=None, log_level="critical", timeout_graceful_shutdown=1
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],), name="gateway", daemon=True)
         thread.start()

@@ -1,0 +1,89 @@
+"""The public names, and what is said of them."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import failpoints
+from failpoints import errors
+
+ROOT = Path(__file__).parents[1]
+MODULES = [importlib.import_module(f"failpoints.{module.name}") for module in pkgutil.iter_modules(failpoints.__path__)]
+PUBLIC = [(name, getattr(failpoints, name)) for name in failpoints.__all__]
+EXAMPLES = [
+    test
+    for module in MODULES
+    for test in doctest.DocTestFinder().find(module, globs=dict(vars(failpoints)))
+    if test.examples
+]
+
+
+def test_what_is_exported_is_what_the_package_has() -> None:
+    """`__all__` is sorted and names everything public, and nothing else."""
+    has = [
+        name
+        for name, thing in vars(failpoints).items()
+        if not name.startswith("_") and not isinstance(thing, ModuleType)
+    ]
+    assert sorted(has) == failpoints.__all__ == sorted(failpoints.__all__)
+
+
+def test_every_exception_is_exported_twice() -> None:
+    """All errors are in `failpoints.errors` and in `failpoints`."""
+    assert set(errors.__all__) <= set(failpoints.__all__)
+    assert all(getattr(errors, name) is getattr(failpoints, name) for name in errors.__all__)
+
+
+@pytest.mark.parametrize(("name", "thing"), PUBLIC)
+def test_everything_public_says_what_it_is_for(name: str, thing: Any) -> None:
+    """Each public class and function, and each of its public methods, has a docstring of its own."""
+    if not (inspect.isclass(thing) or inspect.isroutine(thing)):
+        return
+    assert thing.__doc__, name
+    for method, function in vars(thing).items() if inspect.isclass(thing) else ():
+        if not method.startswith("_") and (inspect.isroutine(function) or isinstance(function, property)):
+            assert inspect.getdoc(function), f"{name}.{method}"
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_the_examples_in_docstrings_run(example: doctest.DocTest) -> None:
+    """What a docstring shows is what happens."""
+    assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example).failed == 0
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
+def test_dependencies_run_downwards_only(module: ModuleType) -> None:
+    """No module imports, at run time, one that imports it."""
+    imported = _imports(module)
+    for other in MODULES:
+        if other.__name__ in imported:
+            assert module.__name__ not in _imports(other)
+
+
+def _imports(module: ModuleType, seen: frozenset[str] = frozenset()) -> set[str]:
+    """The package's modules that this one imports, directly or not."""
+    found: set[str] = set()
+    for line in inspect.getsource(module).splitlines():
+        if not line.startswith("from ."):
+            continue
+        target, _, names = line.removeprefix("from .").partition(" import ")
+        for part in [target] if target else names.split(","):
+            name = f"failpoints.{part.split('#')[0].strip()}"
+            if name not in seen:
+                found |= {name, *_imports(importlib.import_module(name), seen | {name, *found})}
+    return found
+
+
+def test_the_readme_shows_the_commands_that_are_checked() -> None:
+    """`.ci/run` takes the README's own test command."""
+    commands = [line for line in (ROOT / "README.md").read_text().splitlines() if line.endswith("run -m pytest")]
+    assert len(commands) == 1
+    assert "run -m pytest$" in (ROOT / ".ci" / "run").read_text()

@@ -1,0 +1,172 @@
+"""Read by the type checkers, run by nobody: what is decorated keeps its exact type."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
+from datetime import timedelta
+from typing import Any, assert_type
+
+import anyio
+import trio
+
+import failpoints
+from failpoints import (
+    Call,
+    Cancelled,
+    Continue,
+    FailpointStatus,
+    Handle,
+    Hit,
+    Off,
+    Outcome,
+    Pause,
+    Raise,
+    Registry,
+    Return,
+    Sleep,
+    Term,
+    Waiting,
+    failpoint,
+    failpoint_context,
+    failpoint_scope,
+)
+
+
+def number_of(number: int, *, text: str = "") -> dict[str, int]:
+    return {"number": number}
+
+
+@failpoint("function", context=["number"])
+def function(number: int, *, text: str = "") -> bytes:
+    return text.encode() * number
+
+
+@failpoint("coroutine", context=number_of)
+async def coroutine(number: int, *, text: str = "") -> bytes:
+    return text.encode() * number
+
+
+@failpoint("generator")
+def generator(number: int) -> Generator[int, str, bytes]:
+    text = yield number
+    return text.encode()
+
+
+@failpoint("async generator")
+async def async_generator(number: int) -> AsyncGenerator[int, str]:
+    text = yield number
+    yield len(text)
+
+
+@failpoint("async iterator")
+async def async_iterator() -> AsyncIterator[int]:
+    yield 1
+
+
+class Thing:
+    @failpoint("method", raises=(OSError, TimeoutError), convert=int)
+    async def method(self, number: int) -> int:
+        return number
+
+    @failpoint("class method outside")
+    @classmethod
+    def class_method_outside(cls, number: int) -> str:
+        return str(number)
+
+    @classmethod
+    @failpoint("class method inside")
+    def class_method_inside(cls, number: int) -> str:
+        return str(number)
+
+    @failpoint("static method outside")
+    @staticmethod
+    async def static_method_outside(number: int) -> str:
+        return str(number)
+
+    @staticmethod
+    @failpoint("static method inside")
+    async def static_method_inside(number: int) -> str:
+        return str(number)
+
+
+async def decorated_functions_keep_their_types() -> None:
+    assert_type(function(1, text="x"), bytes)
+    assert_type(await coroutine(1, text="x"), bytes)
+    assert_type(generator(1), Generator[int, str, bytes])
+    assert_type(async_generator(1), AsyncGenerator[int, str])
+    assert_type(async_iterator(), AsyncIterator[int])
+    stored: Callable[[int], Coroutine[Any, Any, bytes]] = coroutine
+    assert_type(await stored(1), bytes)
+
+    function("one")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await coroutine(1, txt="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
+async def decorated_methods_keep_their_types() -> None:
+    thing = Thing()
+    assert_type(await thing.method(1), int)
+    assert_type(await Thing.method(thing, 1), int)
+    assert_type(Thing.class_method_outside(1), str)
+    assert_type(Thing.class_method_inside(1), str)
+    assert_type(thing.class_method_inside(1), str)
+    assert_type(await Thing.static_method_outside(1), str)
+    assert_type(await Thing.static_method_inside(1), str)
+
+    await thing.method("one")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def an_outcome_is_one_of_three() -> str:
+    outcome = await failpoint("inline", context={"number": 1}, cancel=anyio.Event())
+    assert_type(outcome, Outcome)
+    assert_type(failpoint("inline").hit(), Outcome)
+    match outcome:
+        case Return(value):
+            return str(value)
+        case Cancelled():
+            return "cancelled"
+        case Continue():
+            return "continue"
+
+
+async def a_forgotten_await_is_an_error() -> None:
+    # Silent by default in both checkers: mypy's unused-awaitable is switched on for this project.
+    failpoint("inline")  # type: ignore[unused-awaitable]
+
+
+async def scopes() -> None:
+    async with failpoint_scope("scope", context=lambda: {"number": 1}, raises=(OSError,)):
+        pass
+    with failpoint_scope("scope", cancel=threading.Event()), failpoint_context(tenant_id="t1"):
+        pass
+    for cancel in (asyncio.Event(), trio.Event(), anyio.Event(), lambda: None):
+        async with failpoint_scope("scope", cancel=cancel):
+            pass
+
+
+async def configuring() -> None:
+    failpoints.configure("name", "pause")
+    failpoints.configure("name", Pause(timedelta(seconds=1)), context={"tenant_id": "t.*", "x": re.compile("y")})
+    failpoints.configure("name", [Term(Off(), times=2), Raise(OSError("disk full"))])
+    failpoints.configure("name", Call(called), context={"size": lambda size: size > 10})
+    failpoints.configure_all([("name", Sleep(1)), ("other", "off", {"shard": 3})])
+    failpoints.configure("name", 3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with failpoints.configured("name", "off") as handle:
+        assert_type(handle, Handle)
+        assert_type(handle.hits, int)
+        assert_type(handle.waiting, tuple[Waiting, ...])
+    async with failpoints.configured("name", "off") as handle:
+        await handle.wait_hit(timeout=1)
+    with Registry() as registry:
+        assert_type(registry, Registry)
+        assert_type(registry.resume("name"), int)
+    assert_type(failpoints.status("name"), FailpointStatus)
+    assert_type(failpoints.statuses(), list[FailpointStatus])
+    assert_type(failpoints.parse_actions("pause"), tuple[Term, ...])
+    assert_type(failpoints.format_actions(Pause()), str)
+
+
+async def called(hit: Hit) -> Return:
+    return Return(hit.context["number"])
