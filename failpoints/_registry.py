@@ -14,7 +14,7 @@ import time
 import weakref
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar, Token
-from typing import Any, Final, Literal, Self, cast
+from typing import Any, Final, Self, cast
 
 from anyio import move_on_after
 
@@ -24,11 +24,10 @@ from ._configuration import NOTHING, Configuration, Decision, Waiter, site_place
 from ._context import GivenMatchers, Matchers
 from ._grammar import as_terms, check_name, parse_entries, spelled
 from ._handle import Configured
-from ._sites import known_names
 from ._status import FailpointStatus
-from ._suggest import did_you_mean
 from ._waiting import Ended, TaskWakeup, ThreadWakeup, Wakeup, on_event_loop, wake
-from .errors import FailpointTimeout, FailpointUsageError
+from ._watching import Watch, Watches
+from .errors import FailpointUsageError
 
 __all__ = [
     "ARMED",
@@ -57,24 +56,6 @@ _lock = threading.RLock()
 _registries: weakref.WeakSet[Registry] = weakref.WeakSet()
 
 
-class _Watch:
-    """Somebody who waits until a failpoint has been hit, or is paused at, so many times."""
-
-    __slots__ = ("name", "reached", "removed", "target", "wakeup", "what")
-
-    def __init__(self, name: str, what: Literal["hit", "paused"], target: int) -> None:
-        self.name = name
-        self.what = what
-        self.target = target
-        self.reached = False
-        self.removed = False
-        self.wakeup: Wakeup | None = None
-
-    def holds(self, configuration: Configuration) -> bool:
-        count = configuration.hits if self.what == "hit" else configuration.parked
-        return count >= self.target
-
-
 class Registry:
     """To keep the failpoints of concurrent tests apart: `with Registry() as registry:`.
 
@@ -89,7 +70,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._configurations: dict[str, Configuration] = {}
-        self._watches: dict[str, dict[_Watch, None]] = {}
+        self._watches = Watches()
         self._seed: int | None = None
         self.in_force = False
         self._token: Token[tuple[Registry, ...]] | None = None
@@ -154,6 +135,8 @@ class Registry:
         >>> configure_all([("backup", "pause"), ("upload", "raise(OSError)", {"shard": 3})])
         >>> reset()
         """
+        if not isinstance(entries, Iterable):
+            raise FailpointUsageError(f"configure_all takes a sequence of (name, actions) entries; got {entries!r}")
         configurations: list[Configuration] = []
         for entry in entries:
             given: Any = entry
@@ -244,38 +227,36 @@ class Registry:
         `FailpointUsageError` when the failpoint is not configured, or is removed meanwhile (`off` only counts),
         and `FailpointTimeout`, which tells the state, after the timeout.
         """
-        await self._wait(_Watch(check_name(name), "hit", _positive("hits", hits)), timeout)
+        await self._wait(Watch(check_name(name), "hit", _positive("hits", hits)), timeout)
 
     async def wait_until_paused(self, name: str, tasks: int = 1, *, timeout: float | None = None) -> None:
         """To go on once so many tasks or threads wait at a failpoint *now*, in a pause or a sleep.
 
         For the rest as `wait_until_hit`.
         """
-        await self._wait(_Watch(check_name(name), "paused", _positive("tasks", tasks)), timeout)
+        await self._wait(Watch(check_name(name), "paused", _positive("tasks", tasks)), timeout)
 
     def wait_until_hit_sync(self, name: str, hits: int = 1, *, timeout: float | None = None) -> None:
         """`wait_until_hit` for a thread without an event loop; on a loop's thread a `FailpointUsageError`."""
-        self._wait_sync(_Watch(check_name(name), "hit", _positive("hits", hits)), timeout)
+        self._wait_sync(Watch(check_name(name), "hit", _positive("hits", hits)), timeout)
 
     def wait_until_paused_sync(self, name: str, tasks: int = 1, *, timeout: float | None = None) -> None:
         """`wait_until_paused` for a thread without an event loop; on a loop's thread a `FailpointUsageError`."""
-        self._wait_sync(_Watch(check_name(name), "paused", _positive("tasks", tasks)), timeout)
+        self._wait_sync(Watch(check_name(name), "paused", _positive("tasks", tasks)), timeout)
 
-    async def _wait(self, watch: _Watch, timeout: float | None) -> None:
+    async def _wait(self, watch: Watch, timeout: float | None) -> None:
         _check_timeout(timeout)
         try:
             with move_on_after(timeout):
-                while not self._has_ended(watch):
-                    wakeup = TaskWakeup()
-                    if self._register(watch, wakeup):
-                        await wakeup.wait()
+                while not self._has_ended(watch, wakeup := TaskWakeup()):
+                    await wakeup.wait()
                 return
             if not self._has_ended(watch):
-                raise self._timed_out(watch, timeout)
+                raise watch.timed_out(self.status(watch.name), timeout)
         finally:
-            self._unregister(watch)
+            self._unwatch(watch)
 
-    def _wait_sync(self, watch: _Watch, timeout: float | None) -> None:
+    def _wait_sync(self, watch: Watch, timeout: float | None) -> None:
         _check_timeout(timeout)
         if on_event_loop():
             raise FailpointUsageError(
@@ -284,85 +265,24 @@ class Registry:
             )
         deadline = time.monotonic() + (math.inf if timeout is None else timeout)
         try:
-            while not self._has_ended(watch):
-                wakeup = ThreadWakeup()
-                if self._register(watch, wakeup):
-                    left = max(deadline - time.monotonic(), 0)
-                    if wakeup.wait(left) is Ended.EXPIRED and not self._has_ended(watch):
-                        raise self._timed_out(watch, timeout)
+            while not self._has_ended(watch, wakeup := ThreadWakeup()):
+                ended = wakeup.wait(max(deadline - time.monotonic(), 0))
+                if ended is Ended.EXPIRED and not self._has_ended(watch):
+                    raise watch.timed_out(self.status(watch.name), timeout)
         finally:
-            self._unregister(watch)
+            self._unwatch(watch)
 
-    def _has_ended(self, watch: _Watch) -> bool:
-        """Whether what is waited for is so; raises if it never will be."""
+    def _has_ended(self, watch: Watch, wakeup: Wakeup | None = None) -> bool:
+        # Looking and asking to be woken are one step: what happens in between would wake nobody.
         with _lock:
-            configuration = self._configurations.get(watch.name)
-            if watch.reached and watch.what == "hit":
-                return True  # it has happened, whatever came after; a pause that is over again is none
-            if watch.removed:
-                raise FailpointUsageError(
-                    f"failpoint {watch.name!r} was removed while somebody waited until it is {watch.what}"
-                )
-            if configuration is None:
-                raise FailpointUsageError(
-                    f"failpoint {watch.name!r} is not configured, so it will never be {watch.what}; configure it"
-                    f" first, with 'off' if it should only count{self._nearest_configured(watch.name)}"
-                )
-            return watch.holds(configuration)
+            ended = watch.has_ended(self._configurations, wakeup)
+            if not ended:
+                self._watches.add(watch)
+            return ended
 
-    def _register(self, watch: _Watch, wakeup: Wakeup) -> bool:
-        """Have the watch woken when it ends; false if it has ended since it was looked at."""
+    def _unwatch(self, watch: Watch) -> None:
         with _lock:
-            configuration = self._configurations.get(watch.name)
-            if configuration is None or watch.holds(configuration):
-                return False
-            watch.wakeup = wakeup
-            self._watches.setdefault(watch.name, {})[watch] = None
-            return True
-
-    def _unregister(self, watch: _Watch) -> None:
-        with _lock:
-            watches = self._watches.get(watch.name, {})
-            watches.pop(watch, None)
-            if not watches:
-                self._watches.pop(watch.name, None)
-
-    def _ended_watches(self, name: str) -> list[Wakeup]:
-        """Those watches that may end now, to be woken once the lock is free."""
-        configuration = self._configurations.get(name)
-        wakeups: list[Wakeup] = []
-        for watch in list(self._watches.get(name, ())):
-            if configuration is None:
-                watch.removed = True
-            elif watch.holds(configuration):
-                watch.reached = True
-            else:
-                continue
-            if watch.wakeup is not None:
-                wakeups.append(watch.wakeup)
-        return wakeups
-
-    def _timed_out(self, watch: _Watch, timeout: float | None) -> FailpointTimeout:
-        wanted = (
-            f"had not been hit {watch.target} times"
-            if watch.what == "hit"
-            else f"did not have {watch.target} waiting at it"
-        )
-        return FailpointTimeout(f"failpoint {watch.name!r} {wanted} after {timeout} s: {self._told(watch.name)}")
-
-    def _told(self, name: str) -> str:
-        now = self.status(name)
-        parts = [f"hits {now.hits}, misses {now.misses}, triggers {now.triggers}"]
-        if now.last_mismatch is not None:
-            parts.append(f"last miss: {now.last_mismatch}")
-        if now.waiting:
-            parts.append(f"waiting: {', '.join(waiting.name for waiting in now.waiting)}")
-        if not now.sites:
-            parts.append(f"no site of that name is known yet{did_you_mean(name, known_names())}")
-        return "; ".join(parts)
-
-    def _nearest_configured(self, name: str) -> str:
-        return did_you_mean(name, self._configurations)
+            self._watches.discard(watch)
 
     # what sites ask, and handles
 
@@ -390,10 +310,10 @@ class Registry:
                 configuration.miss(hit.context, mismatch)
                 return NOTHING
             configuration.hits += 1
-            ended = self._ended_watches(hit.name) if self._watches else None
+            told = self._watches.changed(hit.name, configuration)
             decision = configuration.decide(hit, wakeup)
-        if ended:
-            wake(ended)
+        if told:
+            wake(told)
         return decision
 
     def enroll(self, configuration: Configuration, hit: Hit, wakeup: Wakeup) -> Waiter | None:
@@ -408,8 +328,9 @@ class Registry:
         sleeper = waiter.wakeup.sleeper()
         with _lock:
             parked = waiter.configuration.park(waiter, sleeper)
-            ended = self._ended_watches(waiter.hit.name) if self._watches else []
-        wake(ended)
+            current = self._configurations.get(waiter.hit.name)
+            told = self._watches.changed(waiter.hit.name, current) if parked else []
+        wake(told)
         return parked
 
     def leave(self, waiter: Waiter) -> None:
@@ -453,7 +374,7 @@ class Registry:
                 if configuration is None:
                     continue
                 removed.append(name)
-                woken += configuration.end() + self._ended_watches(name)
+                woken += configuration.end() + self._watches.changed(name, None)
                 if self.in_force:
                     _disarm(name)
         wake(woken)

@@ -23,9 +23,7 @@ def run(*arguments: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-@pytest.mark.parametrize(
-    "arguments", [("-m", "examples.context_demo"), (str(Path("examples", "context_demo.py")),)]
-)
+@pytest.mark.parametrize("arguments", [("-m", "examples.context_demo"), (str(Path("examples", "context_demo.py")),)])
 def test_context_demo(arguments: tuple[str, ...]) -> None:
     """The context demo returns early for the matching tenant only, and counts one hit and one miss."""
     assert run(*arguments) == [

@@ -1,0 +1,102 @@
+"""Those who wait for something to happen at a failpoint: for so many hits, or so many waiting there now.
+
+Holds no lock: the registry's is held whenever a method is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from ._configuration import Configuration
+from ._sites import known_names
+from ._status import FailpointStatus
+from ._suggest import did_you_mean
+from ._waiting import Wakeup
+from .errors import FailpointTimeout, FailpointUsageError
+
+__all__ = ["Watch", "Watches"]
+
+
+class Watch:
+    """Somebody who waits until a failpoint is `"hit"` or `"paused"`, so many times or by so many."""
+
+    __slots__ = ("_reached", "_removed", "_target", "_wakeup", "_what", "name")
+
+    def __init__(self, name: str, what: Literal["hit", "paused"], target: int) -> None:
+        self.name = name
+        self._what = what
+        self._target = target
+        self._reached = False
+        self._removed = False
+        self._wakeup: Wakeup | None = None
+
+    def has_ended(self, configurations: Mapping[str, Configuration], wakeup: Wakeup | None) -> bool:
+        """Whether it is so; if not, `wakeup` is what to set next. Raises if it never will be."""
+        self._wakeup = wakeup
+        if self._reached and self._what == "hit":
+            return True  # it has happened, whatever came after; a pause that is over again is none
+        if self._removed:
+            raise FailpointUsageError(
+                f"failpoint {self.name!r} was removed while somebody waited until it is {self._what}"
+            )
+        configuration = configurations.get(self.name)
+        if configuration is None:
+            raise FailpointUsageError(
+                f"failpoint {self.name!r} is not configured, so it will never be {self._what}; configure it first,"
+                f" with 'off' if it should only count{did_you_mean(self.name, configurations)}"
+            )
+        return self._holds(configuration)
+
+    def changed(self, configuration: Configuration | None) -> list[Wakeup]:
+        """The failpoint was hit, waited at, or removed: the wake-up, if that ends the wait."""
+        if configuration is None:
+            self._removed = True
+        elif self._holds(configuration):
+            self._reached = True
+        else:
+            return []
+        return [self._wakeup] if self._wakeup is not None else []
+
+    def _holds(self, configuration: Configuration) -> bool:
+        count = configuration.hits if self._what == "hit" else configuration.parked
+        return count >= self._target
+
+    def timed_out(self, status: FailpointStatus, timeout: float | None) -> FailpointTimeout:
+        """What to raise when it has not come to it in time: with what is known."""
+        wanted = (
+            f"was not hit {'once' if self._target == 1 else f'{self._target} times'}"
+            if self._what == "hit"
+            else f"did not have {self._target} waiting at it"
+        )
+        known = [f"hits {status.hits}, misses {status.misses}, triggers {status.triggers}"]
+        if status.last_mismatch is not None:
+            known.append(f"last miss: {status.last_mismatch}")
+        if status.waiting:
+            known.append(f"waiting: {', '.join(waiting.name for waiting in status.waiting)}")
+        if not status.sites:
+            known.append(f"no site of that name is known so far{did_you_mean(self.name, known_names())}")
+        return FailpointTimeout(f"failpoint {self.name!r} {wanted} within {timeout} s: {'; '.join(known)}")
+
+
+class Watches:
+    """The watches of one registry."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, dict[Watch, None]] = {}
+
+    def add(self, watch: Watch) -> None:
+        """It wants to be told of changes."""
+        self._by_name.setdefault(watch.name, {})[watch] = None
+
+    def discard(self, watch: Watch) -> None:
+        """It does not any more."""
+        watches = self._by_name.get(watch.name, {})
+        watches.pop(watch, None)
+        if not watches:
+            self._by_name.pop(watch.name, None)
+
+    def changed(self, name: str, configuration: Configuration | None) -> list[Wakeup]:
+        """The wake-ups of those whose wait a change of this failpoint may have ended."""
+        watches = self._by_name.get(name)
+        return [wakeup for watch in list(watches) for wakeup in watch.changed(configuration)] if watches else []
