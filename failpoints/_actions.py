@@ -14,7 +14,11 @@ from typing import Any, TypeAlias
 
 from .errors import FailpointUsageError, InjectedFault
 
+MOST_TIMES = 10**18
+"""The highest count: far beyond use, and far below what `int()` refuses to read."""
+
 __all__ = [
+    "MOST_TIMES",
     "Action",
     "Actions",
     "Break",
@@ -142,7 +146,8 @@ class Raise:
             return None
         if isinstance(error, type):
             return kind.__name__, self.message
-        if len(error.args) == 1 and isinstance(error.args[0], str) and not vars(error):
+        # What else it carries, in its __dict__ or in C as ImportError.name, no text would tell.
+        if len(error.args) == 1 and isinstance(error.args[0], str) and error.__reduce__() == (kind, error.args):
             return kind.__name__, error.args[0]
         return None
 
@@ -174,7 +179,8 @@ class Exit:
 
     def __post_init__(self) -> None:
         if not isinstance(self.status, int) or isinstance(self.status, bool) or not 0 <= self.status <= 255:
-            raise FailpointUsageError(f"Exit takes a status from 0 to 255; got {self.status!r}")
+            raise FailpointUsageError(f"Exit takes a status from 0 to 255; got {_shown(self.status)}")
+        object.__setattr__(self, "status", int(self.status))
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,9 +262,13 @@ class Term:
             raise FailpointUsageError(f"Term takes an action, such as Return(1); got {self.action!r}")
         chance, times = self.probability, self.times
         if isinstance(chance, bool) or not isinstance(chance, (int, float)) or not 0 <= chance <= 1:
-            raise FailpointUsageError(f"Term takes a probability from 0 to 1; got {chance!r}")
-        if times is not None and (isinstance(times, bool) or not isinstance(times, int) or times < 1):
-            raise FailpointUsageError(f"Term takes a count of 1 or more as times; got {times!r}")
+            raise FailpointUsageError(f"Term takes a probability from 0 to 1; got {_shown(chance)}")
+        # Plain numbers from here on: a NumPy float, an enum or -0.0 has no text that reads back.
+        object.__setattr__(self, "probability", abs(float(chance)))
+        if times is not None:
+            if isinstance(times, bool) or not isinstance(times, int) or not 1 <= times <= MOST_TIMES:
+                raise FailpointUsageError(f"Term takes a count of 1 or more as times; got {_shown(times)}")
+            object.__setattr__(self, "times", int(times))
 
 
 Actions: TypeAlias = str | Action | Term | Sequence[Action | Term]
@@ -294,8 +304,17 @@ def _milliseconds(owner: str, given: object) -> float:
         except OverflowError:  # an int that no float holds
             fits = False
         if fits:
-            return given
-    raise FailpointUsageError(f"{owner} takes milliseconds or a timedelta, finite and not negative; got {given!r}")
+            return abs(int(given) if isinstance(given, int) else float(given))
+    raise FailpointUsageError(
+        f"{owner} takes milliseconds or a timedelta, finite and not negative; got {_shown(given)}"
+    )
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # an int of more digits than Python writes
+        return "an int too long to show"
 
 
 def _seconds(duration: float | timedelta) -> float:

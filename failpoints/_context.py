@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar, Token
-from typing import Any, TypeAlias, cast
+from contextvars import ContextVar
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from .errors import FailpointNameError, FailpointUsageError
 
@@ -62,7 +62,7 @@ def _compiled(key: str, pattern: Any) -> re.Pattern[str]:
         raise FailpointNameError(f"the pattern for {key!r} must be text, not bytes; got {text!r}")
     try:
         return re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
+    except (re.error, ValueError, OverflowError, RecursionError) as error:
         raise FailpointNameError(f"the pattern for {key!r} is no regular expression: {pattern!r}: {error}") from None
 
 
@@ -76,12 +76,21 @@ def _asked(matcher: Any) -> str:
     return f"is not {matcher!r}"
 
 
-_ambient: ContextVar[Context] = ContextVar("failpoints.context", default={})  # noqa: B039 - never mutated
+class _Bound(NamedTuple):
+    """What holds, the block that bound it, and what held around that block."""
+
+    pairs: Context
+    by: failpoint_context | None = None
+    outer: _Bound | None = None
+
+
+# The way back is kept here and not by the block, which several tasks may be in at once.
+_ambient: ContextVar[_Bound] = ContextVar("failpoints.context", default=_Bound({}))  # noqa: B039 - never mutated
 
 
 def ambient_context() -> Context:
     """What `failpoint_context` binds around this point."""
-    return _ambient.get()
+    return _ambient.get().pairs
 
 
 class failpoint_context:
@@ -95,17 +104,16 @@ class failpoint_context:
     ...     outcome = failpoint("backup.parse").hit()  # context: {"tenant_id": "t1"}
     """
 
-    __slots__ = ("_pairs", "_tokens")
+    __slots__ = ("_pairs",)
 
-    def __init__(self, **pairs: Any) -> None:
+    def __init__(self, /, **pairs: Any) -> None:
         self._pairs = pairs
-        self._tokens: list[Token[Context]] = []
 
     def __enter__(self) -> None:
-        self._tokens.append(_ambient.set({**_ambient.get(), **self._pairs}))
+        outer = _ambient.get()
+        _ambient.set(_Bound({**outer.pairs, **self._pairs}, self, outer))
 
     def __exit__(self, *exception: object) -> None:
-        try:
-            _ambient.reset(self._tokens.pop())
-        except ValueError:  # left in another context than it was entered in, where it was never bound
-            pass
+        bound = _ambient.get()
+        if bound.by is self and bound.outer is not None:  # else left where it was not entered, and never held
+            _ambient.set(bound.outer)

@@ -33,28 +33,27 @@ def returned_value(name: str, outcome: Return, function: Callable[..., Any], con
     text = outcome.value
     if not isinstance(text, str):
         return text
-    told = (
-        f"failpoint {name!r} was told to return the text {text!r} from {described(function)},"
-        f" but {{}}; give @failpoint {'another' if convert else 'a'} convert=, or configure Return(value) in Python"
-    )
+    told = f"failpoint {name!r} was told to return the text {text!r} from {described(function)}, but"
+    remedy = f"give @failpoint {'another' if convert else 'a'} convert=, or configure Return(value) in Python"
     if convert is not None:
         try:
             return convert(text)
         except Exception as error:
             refusal = f"convert={described(convert)} raised {type(error).__name__}: {error}"
-            raise FailpointUsageError(told.format(refusal)) from error
+            raise FailpointUsageError(f"{told} {refusal}; {remedy}") from error
     try:
         return _converted(text, _return_annotation(function))
     except _NotConvertible as error:
-        raise FailpointUsageError(told.format(error)) from None
+        raise FailpointUsageError(f"{told} {error}; {remedy}") from None
 
 
 def _return_annotation(function: Callable[..., Any]) -> Any:
     """What the function's body returns, with names in strings looked up where it was written."""
-    underlying = underlying_function(function)
+    underlying = underlying_function(function) or underlying_function(inspect.unwrap(function))  # lru_cache is in C
     if underlying is None:
         return Any
-    written = inspect.unwrap(underlying)  # where the names of an annotation that functools.wraps copied mean something
+    # Where the names in an annotation that functools.wraps copied mean something.
+    written = underlying_function(inspect.unwrap(underlying)) or underlying
     cells = zip(written.__code__.co_freevars, written.__closure__ or (), strict=False)
 
     def stub() -> None: ...
@@ -85,7 +84,10 @@ def _converted(text: str, annotation: Any) -> Any:
     if annotation in (Any, object, str):
         return text
     if annotation is bytes:
-        return text.encode()
+        try:
+            return text.encode()
+        except UnicodeEncodeError:
+            raise _NotConvertible(f"{text!r} is no text that UTF-8 can encode") from None
     if annotation in (int, float):
         try:
             return annotation(text)

@@ -6,12 +6,15 @@ and the actions `exit`, `raise` and `break`.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from decimal import Decimal
-from typing import NamedTuple, NoReturn, cast
+from typing import NamedTuple, NoReturn, cast, get_args
 
 from ._actions import (
+    MOST_TIMES,
     Action,
     Actions,
     Break,
@@ -28,6 +31,7 @@ from ._actions import (
     Yield,
     is_exception_name,
 )
+from ._functions import described
 from ._suggest import did_you_mean
 from .errors import ActionSyntaxError, FailpointNameError, FailpointUsageError, pointed_at
 
@@ -35,9 +39,8 @@ __all__ = ["as_terms", "check_name", "format_actions", "parse_actions", "parse_e
 
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _WORD = re.compile(r"[^\W\d]\w*")
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(\w*)")
+_DURATION = re.compile(r"([0-9]++)(?:\.([0-9]++))?+\s*+(\w*+)")  # possessive: a long wrong text is refused at once
 _MILLISECONDS = {"": 1, "ms": 1, "s": 1000, "m": 60_000}
-_MOST_TIMES = 10**18  # far beyond use, and far below what int() refuses to read
 
 _ESCAPES = {'"': '"', "\\": "\\", "n": "\n", "r": "\r", "t": "\t"}
 _HEX_ESCAPES = {"x": 2, "u": 4, "U": 8}
@@ -78,7 +81,8 @@ def as_terms(actions: object) -> tuple[Term, ...]:
     """The terms of whatever `configure` was given; raises `ActionSyntaxError` or `FailpointUsageError`."""
     if isinstance(actions, str):
         return parse_actions(actions)
-    sequence = cast(Sequence[object], actions) if isinstance(actions, Sequence) else (actions,)
+    is_sequence = isinstance(actions, Sequence) and not isinstance(actions, (bytes, bytearray))
+    sequence = cast(Sequence[object], actions) if is_sequence else (actions,)
     if not sequence:
         raise FailpointUsageError("expected at least one action; got an empty sequence (Off() does nothing)")
     return tuple(_as_term(item) for item in sequence)
@@ -94,11 +98,13 @@ def _as_term(item: object) -> Term:
         hint = f"; did you mean Raise({item.__name__})?"
     elif isinstance(item, BaseException):
         hint = f"; did you mean Raise({item!r})?"
-    elif isinstance(item, type) and item.__module__ == Off.__module__:
-        hint = f"; did you mean {item.__name__}(…)?"
-    elif isinstance(item, (int, float)):
+    elif item in get_args(Action):
+        hint = f"; did you mean {described(item)}(…)?"
+    elif isinstance(item, (int, float)) and not isinstance(item, bool) and item >= 0:
         hint = f"; did you mean Sleep({item})?"
-    elif callable(item):
+    elif isinstance(item, timedelta):
+        hint = "; did you mean Sleep(…)?"
+    elif callable(item) and not isinstance(item, type):
         hint = f"; did you mean Call({getattr(item, '__name__', '…')})?"
     raise FailpointUsageError(
         f"actions are a text, an action, a Term, or a sequence of the last two; got {item!r}{hint}"
@@ -236,17 +242,16 @@ class _Reader:
         return Term(self.action(), _or_always(probability), times)
 
     def probability(self, number: str, start: int) -> float:
-        percentage = Decimal(number)
-        if percentage > 100:
+        if float(number) > 100:
             self.fail(f"expected a percentage from 0 to 100, found {_shortened(number)}", start)
-        return float(percentage.scaleb(-2))
+        return float(f"{number}e-2")  # rounded once, so that what _percentage writes reads back the same
 
     def times(self, number: str, start: int) -> int:
         digits = number.lstrip("0")
         if "." in number or not digits:
             self.fail(f"expected a count, a whole number of 1 or more, found {_shortened(number)}", start)
-        if len(digits) > len(str(_MOST_TIMES)) or int(digits) > _MOST_TIMES:
-            self.fail(f"expected a count of at most {_MOST_TIMES}, found {_shortened(number)}", start)
+        if len(digits) > len(str(MOST_TIMES)) or int(digits) > MOST_TIMES:
+            self.fail(f"expected a count of at most {MOST_TIMES}, found {_shortened(number)}", start)
         return int(digits)
 
     def bare_sleep(self, number: str, start: int) -> float:
@@ -324,15 +329,20 @@ class _Reader:
 
     def duration(self, text: str, at: int) -> float:
         found = _DURATION.fullmatch(text)
-        if found is None or found.group(2) not in _MILLISECONDS:
+        if found is None or found.group(3) not in _MILLISECONDS:
             self.fail(f"expected a duration, such as 100 (milliseconds), 1.5s or 2m, found {_shortened(text)}", at)
-        number, unit = found.groups()
+        whole, decimals, unit = found.groups()
         factor = _MILLISECONDS[unit]
-        if float(number) * factor == float("inf"):
+        digits = whole.lstrip("0") or "0"
+        try:
+            # Not every int of 310 digits fits a float, and no longer one does, which int() might refuse to read.
+            milliseconds = int(digits[:310]) * factor if decimals is None else float(f"{whole}.{decimals}") * factor
+            fits = len(digits) < 310 and math.isfinite(milliseconds)
+        except OverflowError:
+            fits = False
+        if not fits:
             self.fail("expected a duration that is finite", at)
-        if "." in number:
-            return float(number) if factor == 1 else float(Decimal(number) * factor)
-        return int(number) * factor
+        return milliseconds
 
 
 class _Argument(NamedTuple):
@@ -433,7 +443,7 @@ def _shortened(text: str) -> str:
 
 
 def _format_term(term: Term) -> str:
-    percentage = "" if term.probability == 1 else f"{_plain(Decimal(repr(term.probability)).scaleb(2))}%"
+    percentage = "" if term.probability == 1 else f"{_percentage(term.probability)}%"
     times = "" if term.times is None else f"{term.times}*"
     return f"{percentage}{times}{_format_action(term.action)}"
 
@@ -452,7 +462,7 @@ def _format_action(action: Action) -> str:
         case Off() | Yield() | Break():
             return type(action).__name__.lower()
         case Pause(limit=milliseconds) | Sleep(duration=milliseconds) | Delay(duration=milliseconds):
-            return f"{type(action).__name__.lower()}({_plain(Decimal(repr(milliseconds)))})"
+            return f"{type(action).__name__.lower()}({_plain(cast(float, milliseconds))})"
         case Exit(status=status):
             return "exit" if status == 1 else f"exit({status})"
         case Return(value=str(text)) | Panic(message=str(text)) | Print(message=str(text)):
@@ -468,13 +478,24 @@ def _format_action(action: Action) -> str:
             raise FailpointUsageError(f"{action!r} has no text: it can be configured from Python only")
 
 
-def _plain(number: Decimal) -> str:
+def _percentage(probability: float) -> str:
+    sign, digits, exponent = Decimal(repr(probability)).as_tuple()
+    # Moved by hand: arithmetic would round as the program's own decimal context says.
+    return _decimal(Decimal((sign, digits, int(exponent) + 2)))
+
+
+def _plain(number: float) -> str:
+    return str(int(number)) if number == int(number) else _decimal(Decimal(repr(number)))
+
+
+def _decimal(number: Decimal) -> str:
     text = format(number, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _format_text(text: str) -> str:
     """The text as an argument: as it is where that reads back the same, else quoted."""
+    text = str.__str__(text)  # not what a str enum says of itself
     depth = 0
     for character in text:
         depth += (character == "(") - (character == ")")
