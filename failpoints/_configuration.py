@@ -73,7 +73,7 @@ class Configuration:
         self.last_mismatch: str | None = None
         self.triggers = 0
         self.waiters: dict[Waiter, None] = {}
-        self.parked = 0
+        self.parked: dict[Waiter, None] = {}
         self.ended_by: int | None = None
         self._left = [term.times for term in terms]
         self.seed(seed)
@@ -111,6 +111,9 @@ class Configuration:
         self.last_miss = context
         self.last_mismatch = mismatch
 
+    # A signal handler or a finalizer may call back in between any two lines, while this very thread holds the lock:
+    # each step below is right whatever has happened since the one before.
+
     def enroll(self, hit: Hit, wakeup: Wakeup) -> Waiter:
         """From here on a reconfiguration wakes this visit."""
         waiter = Waiter(self, hit, wakeup)
@@ -119,24 +122,24 @@ class Configuration:
 
     def park(self, waiter: Waiter, sleeper: str) -> bool:
         """The visit is about to wait now; false if it was woken before it came to it."""
-        if waiter not in self.waiters:
-            return False
         waiter.parked = (sleeper, datetime.now(UTC))
-        self.parked += 1
-        return True
+        self.parked[waiter] = None
+        if waiter in self.waiters and self.ended_by is None:
+            return True
+        self.dismiss(waiter)
+        return False
 
     def dismiss(self, waiter: Waiter) -> None:
         """The visit waits no more, for whatever reason."""
-        if waiter in self.waiters:
-            del self.waiters[waiter]
-            self.parked -= waiter.parked is not None
+        self.waiters.pop(waiter, None)
+        self.parked.pop(waiter, None)
 
     def release(self) -> list[Wakeup]:
         """All who wait, to be woken; none of them counts as waiting any more."""
-        wakeups = [waiter.wakeup for waiter in self.waiters]
-        self.waiters.clear()
-        self.parked = 0
-        return wakeups
+        waiters = list(self.waiters)
+        for waiter in waiters:
+            self.dismiss(waiter)
+        return [waiter.wakeup for waiter in waiters]
 
     def end(self) -> list[Wakeup]:
         """Replaced or removed: all who wait, to be woken."""
@@ -162,7 +165,7 @@ class Configuration:
             triggers=self.triggers,
             waiting=tuple(
                 Waiting(waiter.parked[0], waiter.hit.context, waiter.parked[1])
-                for waiter in self.waiters
+                for waiter in list(self.parked)
                 if waiter.parked is not None
             ),
             sites=site_places(self.name),

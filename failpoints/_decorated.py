@@ -6,8 +6,8 @@ import functools
 import inspect
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from types import CodeType, FunctionType, MethodType
-from typing import Any, cast
+from types import CodeType, MethodType
+from typing import Any, Self, cast
 
 import wrapt
 
@@ -19,7 +19,7 @@ from ._early_return import DecoratedCall, decorated_code
 from ._functions import Kind, described, kind_of, underlying_function
 from ._registry import ARMED
 from ._suggest import did_you_mean
-from ._visit import Declaration, caller_frame, checked_context, visit, visit_sync
+from ._visit import Declaration, checked_context, visit, visit_sync
 from .errors import FailpointCancelled, FailpointUsageError
 
 __all__ = ["decorated"]
@@ -38,26 +38,41 @@ def decorated(function: Any, declaration: Declaration, convert: Converter | None
         inner = decorated(method.__func__, declaration, convert)
         return method if inner is method.__func__ else type(method)(inner)
     _check_function(declaration.name, function)
-    calls = _Decorated(function, declaration, convert)
-    return _Wrapper(function, calls.called) if _environment.ENABLED else function
+    wrapper = _Wrapper(function, declaration, convert)
+    return wrapper if _environment.ENABLED else function
 
 
 class _Wrapper(wrapt.FunctionWrapper[..., Any]):
     """What stands in the function's place: the function itself to whoever looks, or calls while nothing is armed."""
 
-    _self_binds: bool
-
-    def __init__(self, function: Any, called: Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]) -> None:
-        super().__init__(function, called, enabled=_armed)
-        self._self_binds = hasattr(function, "__get__")
+    def __init__(self, function: Any, declaration: Declaration, convert: Converter | None) -> None:
+        super().__init__(function, _Decorated(function, declaration, convert).called, enabled=_armed)
+        self._self_given = function, declaration, convert
+        self._self_binds: bool = hasattr(function, "__get__")
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         # A bound method of this very object, not one of wrapt's own kind: binding is cheap, and a method that
         # was stored before anything was configured still comes through here.
         return self if instance is None or not self._self_binds else MethodType(self, instance)
 
-    def __reduce_ex__(self, protocol: Any) -> str:
-        return str(self.__wrapped__.__qualname__)  # pickled and copied as functions are: by name
+    def __set_name__(self, owner: type, name: str) -> None:
+        if name in ("__init_subclass__", "__class_getitem__"):  # class methods without saying so, if plain functions
+            setattr(owner, name, classmethod(self))
+
+    def __repr__(self) -> str:
+        return repr(self.__wrapped__)
+
+    # Pickled and copied as functions are: by name, and as the very same.
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        function: Any = self.__wrapped__
+        return getattr(function, "__qualname__", None) or (decorated, self._self_given)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self
 
 
 class _Decorated:
@@ -70,6 +85,7 @@ class _Decorated:
         self.after = f"{declaration.name}:after"
         self.function = function
         self.qualname = described(function)
+        self.function_name: str = getattr(function, "__name__", self.qualname)
         underlying = underlying_function(function)
         self.code: CodeType | None = underlying.__code__ if underlying is not None else None
         self.parameters = _own_parameters(function)
@@ -82,8 +98,10 @@ class _Decorated:
         }[kind_of(function)]
         if self.code is not None:
             decorated_code.add(self.code)
+        written = underlying or underlying_function(inspect.unwrap(function))  # lru_cache, say, is not where it is
+        if written is not None:
             for name in (self.name, self.after):
-                _sites.declare(name, self.qualname, self.code)
+                _sites.declare(name, self.qualname, written.__code__)
 
     def called(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call while anything is configured, with the arguments that the function itself takes."""
@@ -92,21 +110,25 @@ class _Decorated:
                 self.parameters.bind(*args, **kwargs)
             except TypeError:
                 return self.function(*args, **kwargs)  # raises its own TypeError, here and now
-        return self.run(args, kwargs)
+        started: Any = self.run(args, kwargs)
+        if self.run != self.run_sync:
+            # What stands in a warning, a task's name or a debugger.
+            started.__name__, started.__qualname__ = self.function_name, self.qualname
+        return started
 
     def run_sync(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         context = functools.partial(self.context, args, kwargs)
         outcome = visit_sync(self.name, self.declaration, context, self.qualname)
         if outcome:
             return self.value(self.name, outcome)
-        call = DecoratedCall(caller_frame(), self.code)
+        call = DecoratedCall(inspect.currentframe(), self.code)
         try:
             result = self.function(*args, **kwargs)
         except BaseException as error:
             left = call.asked_by(error)
             if left is None:
                 raise
-            result = self.value(left.name, left.outcome)
+            result = self.value(*left)
         finally:
             call.end()
         outcome = visit_sync(self.after, self.declaration, context, self.qualname)
@@ -118,14 +140,14 @@ class _Decorated:
         if outcome:
             return self.value(self.name, outcome)
         body = self.function(*args, **kwargs)
-        call = DecoratedCall(getattr(body, "cr_frame", None))
+        call = DecoratedCall(getattr(body, "cr_frame", None) or getattr(body, "gi_frame", None))
         try:
             result = await body
         except BaseException as error:
             left = call.asked_by(error)
             if left is None:
                 raise
-            result = self.value(left.name, left.outcome)
+            result = self.value(*left)
         finally:
             call.end()
         outcome = await visit(self.after, self.declaration, context)
@@ -138,15 +160,32 @@ class _Decorated:
             return self.value(self.name, outcome)
         body: Generator[Any, Any, Any] = self.function(*args, **kwargs)
         call = DecoratedCall(getattr(body, "gi_frame", None))
+        step = functools.partial(next, body)
+        result: Any = None
+        closed = False
         try:
-            result = yield from body
+            # Not `yield from`, which makes a close() of a GeneratorExit that is thrown in.
+            while True:
+                value = step()
+                try:
+                    sent = yield value
+                except BaseException as error:
+                    closed = closed or isinstance(error, GeneratorExit)
+                    step = functools.partial(body.throw, error)
+                else:
+                    step = functools.partial(body.send, sent)
+        except StopIteration as stop:
+            result = stop.value
         except BaseException as error:
             left = call.asked_by(error)
             if left is None:
                 raise
-            result = self.value(left.name, left.outcome)
+            result = self.value(*left)
         finally:
             call.end()
+            del step  # it may hold an exception, whose traceback holds this frame
+        if closed:
+            return result
         outcome = visit_sync(self.after, self.declaration, context, self.qualname)
         return self.value(self.after, outcome) if outcome else result
 
@@ -159,14 +198,14 @@ class _Decorated:
         body = self.function(*args, **kwargs)
         call = DecoratedCall(getattr(body, "ag_frame", None))
         step = _first_step(body)
+        closed = False
         try:
             while True:
                 value = await step
                 try:
                     sent = yield value
-                except GeneratorExit:
-                    raise
                 except BaseException as error:
+                    closed = closed or isinstance(error, GeneratorExit)
                     step = body.athrow(error)
                 else:
                     step = body.asend(sent)
@@ -176,10 +215,12 @@ class _Decorated:
             left = call.asked_by(error)
             if left is None:
                 raise
-            self.end_iteration(left.name, left.outcome)
+            self.end_iteration(*left)
         finally:
             call.end()
-            await body.aclose()
+            del step
+        if closed:
+            return
         outcome = await visit(self.after, self.declaration, context)
         if outcome:
             self.end_iteration(self.after, outcome)
@@ -251,9 +292,13 @@ def _check_function(name: str, function: object) -> None:
 
 def _own_parameters(function: Any) -> inspect.Signature | None:
     """The signature, where it is sure that a call which does not fit it fails."""
-    if isinstance(function, FunctionType) and not hasattr(function, "__signature__"):
+    underlying = underlying_function(function)
+    if underlying is None or hasattr(underlying, "__signature__") or hasattr(function, "__signature__"):
+        return None
+    try:
         return inspect.signature(function, follow_wrapped=False)
-    return None
+    except (TypeError, ValueError):  # a partial with arguments that its function does not take
+        return None
 
 
 def _context_parameters(name: str, context: Any, function: Any) -> inspect.Signature | None:

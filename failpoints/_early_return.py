@@ -47,19 +47,20 @@ class DecoratedCall:
 
     def end(self) -> None:
         """The body is done: no scope can leave it any more."""
-        _calls.pop(self._key, None)
+        if _calls.get(self._key) is self:  # another call's frame may have the id of ours, which is gone
+            del _calls[self._key]
 
     def runs(self, frame: FrameType) -> bool:
         """Whether the body of this call is what runs in `frame`."""
         return self._key == id(frame) if self._code is None else self._code is frame.f_code
 
-    def asked_by(self, error: BaseException) -> EarlyReturn | None:
-        """The return that a scope of this call asked for with `error`, alone or out of a task group's.
+    def asked_by(self, error: BaseException) -> tuple[str, Return] | None:
+        """The failpoint whose scope had this call return, and what, if that is `error`, alone or in a group.
 
         Raises the rest of a group in which other tasks failed too.
         """
         if isinstance(error, EarlyReturn):
-            return error if error.call is self else None
+            return (error.name, error.outcome) if error.call is self else None
         if not isinstance(error, BaseExceptionGroup):
             return None
         asked: list[EarlyReturn] = []
@@ -73,8 +74,20 @@ class DecoratedCall:
         group = cast(BaseExceptionGroup[BaseException], error)
         _, rest = group.split(is_mine)
         if asked and rest is not None:
+            _forget(asked, rest)
             raise rest from error.__cause__
-        return asked[0] if asked else None
+        return (asked[0].name, asked[0].outcome) if asked else None
+
+
+def _forget(asked: list[EarlyReturn], error: BaseException) -> None:
+    """What other tasks raised did not come of a return, though trio cancelled them while it was on its way."""
+    if error.__context__ in asked:
+        error.__context__ = None
+    elif error.__context__ is not None:
+        _forget(asked, error.__context__)
+    if isinstance(error, BaseExceptionGroup):
+        for leaf in cast(BaseExceptionGroup[BaseException], error).exceptions:
+            _forget(asked, leaf)
 
 
 def leave_function(name: str, frame: FrameType, outcome: Return) -> NoReturn:

@@ -84,7 +84,7 @@ class failpoint(Declaration):
 
     def __await__(self) -> Generator[Any, Any, Outcome]:
         if ARMED:
-            check_new_place(self, caller_frame(1))
+            check_new_place(self, caller_frame())
             return (yield from visit(self.name, self, self.own_context).__await__())
         return CONTINUE
 
@@ -96,7 +96,7 @@ class failpoint(Declaration):
         In a thread that runs an event loop a `pause` or `sleep` is a `FailpointUsageError`.
         """
         if ARMED:
-            frame = caller_frame(1)
+            frame = caller_frame()
             check_new_place(self, frame)
             return visit_sync(self.name, self, self.own_context, frame.f_code.co_qualname)
         return CONTINUE
@@ -111,7 +111,8 @@ class failpoint(Declaration):
 
 def refuse_name(kind: str, name: Any) -> None:
     """Say what was forgotten where a name was to be; a `str` of another class passes."""
-    if name is MISSING or (callable(name) and not isinstance(name, str)):
-        above = "" if name is MISSING else f", above {described(name)}"
+    functions = (classmethod, staticmethod, property)
+    if name is MISSING or isinstance(name, functions) or (callable(name) and not isinstance(name, str)):
+        above = "" if name is MISSING else f", above {described(cast(Any, name))}"
         raise FailpointUsageError(f'{kind} needs a name first: write {kind}("some.name"){above}')
     check_name(name)

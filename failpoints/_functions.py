@@ -30,7 +30,8 @@ def kind_of(function: Callable[..., Any]) -> Kind:
     if inspect.iscoroutinefunction(target):
         return Kind.ASYNC
     if inspect.isgeneratorfunction(target):
-        return Kind.GENERATOR
+        is_coroutine = target.__code__.co_flags & inspect.CO_ITERABLE_COROUTINE  # @types.coroutine
+        return Kind.ASYNC if is_coroutine else Kind.GENERATOR
     return Kind.SYNC
 
 
@@ -40,7 +41,7 @@ def underlying_function(function: Callable[..., Any]) -> FunctionType | None:
     return target if isinstance(target, FunctionType) else None
 
 
-def described(thing: object) -> str:
+def described(thing: Any) -> str:
     """A callable's name for a message."""
     return getattr(thing, "__qualname__", None) or repr(thing)
 
@@ -48,6 +49,6 @@ def described(thing: object) -> str:
 def _called(function: Any) -> Any:
     while isinstance(function, functools.partial):
         function = function.func
-    if inspect.isroutine(function):
-        return function
-    return getattr(type(function).__call__, "__func__", type(function).__call__)
+    if not inspect.isroutine(function):
+        function = type(function).__call__
+    return getattr(function, "__func__", function)  # of a bound method, in a partial say

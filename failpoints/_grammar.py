@@ -6,12 +6,13 @@ and the actions `exit`, `raise` and `break`.
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from decimal import Decimal
-from typing import NamedTuple, NoReturn, cast, get_args
+from typing import Any, NamedTuple, NoReturn, cast, get_args
 
 from ._actions import (
     MOST_TIMES,
@@ -81,14 +82,14 @@ def as_terms(actions: object) -> tuple[Term, ...]:
     """The terms of whatever `configure` was given; raises `ActionSyntaxError` or `FailpointUsageError`."""
     if isinstance(actions, str):
         return parse_actions(actions)
-    is_sequence = isinstance(actions, Sequence) and not isinstance(actions, (bytes, bytearray))
-    sequence = cast(Sequence[object], actions) if is_sequence else (actions,)
-    if not sequence:
+    if not isinstance(actions, Sequence) or isinstance(actions, (bytes, bytearray)):
+        return (_as_term(actions),)
+    if not actions:
         raise FailpointUsageError("expected at least one action; got an empty sequence (Off() does nothing)")
-    return tuple(_as_term(item) for item in sequence)
+    return tuple(_as_term(item) for item in cast(Sequence[object], actions))
 
 
-def _as_term(item: object) -> Term:
+def _as_term(item: Any) -> Term:
     if isinstance(item, Term):
         return item
     if isinstance(item, Action):
@@ -104,8 +105,8 @@ def _as_term(item: object) -> Term:
         hint = f"; did you mean Sleep({item})?"
     elif isinstance(item, timedelta):
         hint = "; did you mean Sleep(…)?"
-    elif callable(item) and not isinstance(item, type):
-        hint = f"; did you mean Call({getattr(item, '__name__', '…')})?"
+    elif inspect.isroutine(cast(object, item)):
+        hint = f"; did you mean Call({described(item)})?"
     raise FailpointUsageError(
         f"actions are a text, an action, a Term, or a sequence of the last two; got {item!r}{hint}"
     )
@@ -337,12 +338,11 @@ class _Reader:
         try:
             # Not every int of 310 digits fits a float, and no longer one does, which int() might refuse to read.
             milliseconds = int(digits[:310]) * factor if decimals is None else float(f"{whole}.{decimals}") * factor
-            fits = len(digits) < 310 and math.isfinite(milliseconds)
+            if len(digits) < 310 and math.isfinite(milliseconds):
+                return milliseconds
         except OverflowError:
-            fits = False
-        if not fits:
-            self.fail("expected a duration that is finite", at)
-        return milliseconds
+            pass
+        self.fail("expected a duration that is finite", at)
 
 
 class _Argument(NamedTuple):

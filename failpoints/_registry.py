@@ -49,8 +49,8 @@ __all__ = [
 
 logger: Final = logging.getLogger("failpoints")
 
-ARMED: Final[dict[str, int]] = {}
-"""How many registries in force have each name configured. Empty means that no site has anything to do."""
+ARMED: Final[dict[str, None]] = {}
+"""What is configured in any registry in force. Empty means that no site has anything to do."""
 
 _lock = threading.RLock()
 _registries: weakref.WeakSet[Registry] = weakref.WeakSet()
@@ -70,6 +70,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._configurations: dict[str, Configuration] = {}
+        self._not_ended: dict[str, dict[Configuration, None]] = {}
         self._watches = Watches()
         self._seed: int | None = None
         self.in_force = False
@@ -81,17 +82,17 @@ class Registry:
             if self.in_force:
                 raise FailpointUsageError("this Registry is already entered; make one for each block")
             self.in_force = True
-            for name in self._configurations:
-                ARMED[name] = ARMED.get(name, 0) + 1
+            for name in list(self._configurations):
+                _arm_or_disarm(name)
         self._token = _scope.set((self, *_scope.get()))
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.reset()
-        with _lock:
+        with _lock:  # out of force first: nobody comes to wait after the reset
             self.in_force = False
-            for name in self._configurations:  # configured by another thread since
-                _disarm(name)
+            for name in list(self._configurations):
+                _arm_or_disarm(name)
+        self.reset()
         token, self._token = self._token, None
         try:
             if token is not None:
@@ -195,7 +196,7 @@ class Registry:
             raise FailpointUsageError(f"a seed is an int, or None for any; got {n!r}")
         with _lock:
             self._seed = n
-            for configuration in self._configurations.values():
+            for configuration in list(self._configurations.values()):
                 configuration.seed(n)
 
     # looking
@@ -216,7 +217,7 @@ class Registry:
     def statuses(self) -> list[FailpointStatus]:
         """To see everything that is configured, in the order of its names."""
         with _lock:
-            return [self._configurations[name].status() for name in sorted(self._configurations)]
+            return [configuration.status() for _, configuration in sorted(self._configurations.items())]
 
     # waiting for something to happen
 
@@ -245,7 +246,7 @@ class Registry:
         self._wait_sync(Watch(check_name(name), "paused", _positive("tasks", tasks)), timeout)
 
     async def _wait(self, watch: Watch, timeout: float | None) -> None:
-        _check_timeout(timeout)
+        timeout = _seconds(timeout)
         try:
             with move_on_after(timeout):
                 while not self._has_ended(watch, wakeup := TaskWakeup()):
@@ -257,7 +258,7 @@ class Registry:
             self._unwatch(watch)
 
     def _wait_sync(self, watch: Watch, timeout: float | None) -> None:
-        _check_timeout(timeout)
+        timeout = _seconds(timeout)
         if on_event_loop():
             raise FailpointUsageError(
                 f"waiting for {watch.name!r} here would block the event loop of this thread: use the wait without"
@@ -273,12 +274,10 @@ class Registry:
             self._unwatch(watch)
 
     def _has_ended(self, watch: Watch, wakeup: Wakeup | None = None) -> bool:
-        # Looking and asking to be woken are one step: what happens in between would wake nobody.
         with _lock:
-            ended = watch.has_ended(self._configurations, wakeup)
-            if not ended:
-                self._watches.add(watch)
-            return ended
+            # Before the look: what happens after it must find somebody to wake.
+            self._watches.add(watch)
+            return watch.has_ended(self._configurations, wakeup)
 
     def _unwatch(self, watch: Watch) -> None:
         with _lock:
@@ -351,13 +350,9 @@ class Registry:
         woken: list[Wakeup] = []
         with _lock:
             for configuration in configurations:
-                name = configuration.name
-                replaced = self._configurations.get(name)
-                self._configurations[name] = configuration
-                if replaced is not None:
-                    woken += replaced.end()
-                elif self.in_force:
-                    ARMED[name] = ARMED.get(name, 0) + 1
+                self._not_ended.setdefault(configuration.name, {})[configuration] = None
+                self._configurations[configuration.name] = configuration
+                woken += self._settle(configuration.name)
         wake(woken)
         if not logger.isEnabledFor(logging.INFO):
             return
@@ -370,16 +365,31 @@ class Registry:
         woken: list[Wakeup] = []
         with _lock:
             for name in names:
-                configuration = self._configurations.pop(name, None)
-                if configuration is None:
-                    continue
-                removed.append(name)
-                woken += configuration.end() + self._watches.changed(name, None)
-                if self.in_force:
-                    _disarm(name)
+                if self._configurations.pop(name, None) is not None:
+                    removed.append(name)
+                    woken += self._settle(name) + self._watches.changed(name, None)
         wake(woken)
         for name in removed:
             logger.info("removed %s", name)
+
+    def _settle(self, name: str) -> list[Wakeup]:
+        """End what is no longer the current configuration of this name: those who wait there, to be woken.
+
+        Right also when a signal handler or a finalizer reconfigures between any two lines, while this thread holds
+        the lock: it asks what is so, not what this call has done.
+        """
+        woken: list[Wakeup] = []
+        not_ended = self._not_ended.get(name, {})
+        for configuration in list(not_ended):
+            if configuration is not self._configurations.get(name):
+                woken += configuration.end()
+                not_ended.pop(configuration, None)
+        _arm_or_disarm(name)
+        return woken
+
+    def has_in_force(self, name: str) -> bool:
+        """Whether visits find this name here."""
+        return self.in_force and name in self._configurations
 
     def keep_this_thread(self) -> None:
         """After a fork: forget who waits in threads that this process does not have."""
@@ -396,11 +406,12 @@ def find(name: str) -> tuple[Registry, Configuration] | None:
     return None
 
 
-def _disarm(name: str) -> None:
-    if ARMED[name] == 1:
-        del ARMED[name]
-    else:
-        ARMED[name] -= 1
+def _arm_or_disarm(name: str) -> None:
+    while (armed := any(registry.has_in_force(name) for registry in list(_registries))) != (name in ARMED):
+        if armed:
+            ARMED[name] = None
+        else:
+            ARMED.pop(name, None)
 
 
 def _positive(what: str, count: int) -> int:
@@ -409,9 +420,13 @@ def _positive(what: str, count: int) -> int:
     return count
 
 
-def _check_timeout(timeout: object) -> None:
-    if timeout is not None and (not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout >= 0):
+def _seconds(timeout: object) -> float | None:
+    """The timeout, if it is one; the longest that a thread can wait, if it is longer than that."""
+    if timeout is None:
+        return None
+    if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout >= 0:
         raise FailpointUsageError(f"timeout is a number of seconds, or None for no limit; got {timeout!r}")
+    return min(timeout, threading.TIMEOUT_MAX)
 
 
 def _renew_lock() -> None:

@@ -66,21 +66,21 @@ class failpoint_scope(Declaration):
 
     async def __aenter__(self) -> None:
         if ARMED:
-            await self._visit("", caller_frame(1))
+            await self._visit("", caller_frame())
 
     async def __aexit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         if ARMED and kind is None:
-            await self._visit(":after", caller_frame(1))
+            await self._visit(":after", caller_frame())
 
     # with failpoint_scope("name"):
 
     def __enter__(self) -> None:
         if ARMED:
-            self._visit_sync("", caller_frame(1))
+            self._visit_sync("", caller_frame())
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         if ARMED and kind is None:
-            self._visit_sync(":after", caller_frame(1))
+            self._visit_sync(":after", caller_frame())
 
     async def _visit(self, suffix: str, frame: FrameType) -> None:
         check_new_place(self, frame, f"{self.name}:after")

@@ -5,14 +5,13 @@ A visit comes in two forms, for async and for sync code; what does not wait is t
 
 from __future__ import annotations
 
-import copy
+import builtins
 import inspect
 import logging
 import os
-import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import Any, NamedTuple, TypeAlias, cast
 
@@ -58,9 +57,6 @@ __all__ = [
     "visit",
     "visit_sync",
 ]
-
-caller_frame = sys._getframe  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - inspect.stack() reads files
-"""The frame so many calls up: 1 is the caller's."""
 
 CONTINUE = Continue()
 _CANCELLED = Cancelled()
@@ -129,9 +125,16 @@ def checked_context(name: str, context: Any) -> Context:
     return cast(Context, context)
 
 
+def caller_frame() -> FrameType:
+    """The frame from which the function that asks was called."""
+    asking = cast(FrameType, inspect.currentframe()).f_back
+    assert asking is not None
+    return asking.f_back or asking  # none before it: the whole of a thread
+
+
 def check_new_place(declaration: Declaration, frame: FrameType, *names: str) -> None:
     """Check a scope or an inline call when it is visited at a place for the first time, and note the place."""
-    if _sites.is_known(declaration.name, frame):
+    if _sites.is_known(declaration.name, frame) and not declaration.name.endswith(":after"):
         return
     declaration.check()
     for name in (declaration.name, *names):
@@ -201,6 +204,7 @@ async def _act(arrival: _Arrival, declaration: Declaration) -> Outcome:
                 return await _wait(arrival, action, declaration)
             case Yield():
                 await checkpoint()
+                await checkpoint()  # trio runs a batch in any order: after the second, each of the others has run
                 return CONTINUE
             case Call(function=function):
                 result = function(arrival.hit)
@@ -369,21 +373,36 @@ def _named(text: str, name: str, raises: tuple[type[BaseException], ...]) -> typ
     if builtin is not None:
         return builtin
     declared = [kind.__name__ for kind in raises]
-    builtins = [word for word in dir(__builtins__) if named_exception(word)]
+    known = [word for word in dir(builtins) if named_exception(word)]
     raise FailpointUsageError(
         f"failpoint {name!r} was told to raise {text}, which is no builtin exception and is not declared at the site"
-        f" (raises={', '.join(declared) or 'nothing'}){did_you_mean(text, [*declared, *builtins])}"
+        f" (raises={', '.join(declared) or 'nothing'}){did_you_mean(text, [*declared, *known])}"
     )
 
 
 def _fresh(error: BaseException) -> BaseException:
-    """A copy without the traceback that the last raise left in it."""
-    try:
-        fresh = copy.copy(error)
-    except Exception:  # its __init__ takes something else than its args
-        fresh = type(error).__new__(type(error))
-        vars(fresh).update(vars(error))
-    fresh.args = error.args  # what __init__ made of them, not what it would make of that again
+    """A copy without the traceback that the last raise left in it, and without a call of its `__init__`."""
+    kind: Any = type(error)
+    builtin = next(base for base in kind.__mro__ if base.__module__ == "builtins")
+    fresh: BaseException = builtin.__new__(kind, *error.args)
+    for name in _fields(kind):
+        value = getattr(error, name, None)
+        if value is not None:  # one that is not set reads as None, too
+            try:
+                setattr(fresh, name, value)
+            except (AttributeError, TypeError):
+                pass  # read only: __new__ made it, as a group's exceptions
+    vars(fresh).update(vars(error))
+    if "__notes__" in vars(error):
+        fresh.__notes__ = list(error.__notes__)
     fresh.__cause__ = error.__cause__
     fresh.__suppress_context__ = error.__suppress_context__
-    return fresh.with_traceback(None)
+    return fresh
+
+
+def _fields(kind: type) -> Iterator[str]:
+    """What an exception holds outside its `__dict__`: in slots, or in C as `OSError.filename`."""
+    for base in kind.__mro__:
+        for name, thing in vars(base).items():
+            if not name.startswith("__") and (inspect.ismemberdescriptor(thing) or inspect.isgetsetdescriptor(thing)):
+                yield name

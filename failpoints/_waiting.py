@@ -105,24 +105,30 @@ class TaskWakeup:
 class ThreadWakeup:
     """Wakes a thread; made in that thread."""
 
-    __slots__ = ("_event", "loop", "thread")
+    __slots__ = ("_held", "loop", "thread")
 
     def __init__(self) -> None:
         self.loop = None
         self.thread = threading.get_ident()
-        self._event = threading.Event()
+        # A bare lock that is held until the wake-up: an Event has a lock of its own, on which a signal handler would
+        # wait for ever that sets it while its very thread begins to wait.
+        self._held = threading.Lock()
+        self._held.acquire()
 
     def set(self) -> None:
         """Wake it."""
-        self._event.set()
+        try:
+            self._held.release()
+        except RuntimeError:  # it is woken already
+            pass
 
     def wait(self, seconds: float | None = None, cancel: CancelEvent | None = None) -> Ended:
         """Sleep until woken, for so many seconds at most, or until `cancel` is set."""
         limit = threading.TIMEOUT_MAX if seconds is None else min(seconds, threading.TIMEOUT_MAX)
         if cancel is None:
-            return Ended.WOKEN if self._event.wait(limit) else Ended.EXPIRED
+            return Ended.WOKEN if self._held.acquire(timeout=limit) else Ended.EXPIRED
         deadline = time.monotonic() + limit
-        while not self._event.wait(min(_POLL, max(deadline - time.monotonic(), 0))):
+        while not self._held.acquire(timeout=min(_POLL, max(deadline - time.monotonic(), 0))):
             if cancel.is_set():
                 return Ended.CANCELLED
             if time.monotonic() >= deadline:

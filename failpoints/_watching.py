@@ -59,7 +59,7 @@ class Watch:
         return [self._wakeup] if self._wakeup is not None else []
 
     def _holds(self, configuration: Configuration) -> bool:
-        count = configuration.hits if self._what == "hit" else configuration.parked
+        count = configuration.hits if self._what == "hit" else len(configuration.parked)
         return count >= self._target
 
     def timed_out(self, status: FailpointStatus, timeout: float | None) -> FailpointTimeout:
@@ -91,10 +91,7 @@ class Watches:
 
     def discard(self, watch: Watch) -> None:
         """It does not any more."""
-        watches = self._by_name.get(watch.name, {})
-        watches.pop(watch, None)
-        if not watches:
-            self._by_name.pop(watch.name, None)
+        self._by_name.get(watch.name, {}).pop(watch, None)
 
     def changed(self, name: str, configuration: Configuration | None) -> list[Wakeup]:
         """The wake-ups of those whose wait a change of this failpoint may have ended."""

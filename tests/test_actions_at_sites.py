@@ -1,0 +1,915 @@
+"""Every action at every kind of site."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import timedelta
+from types import TracebackType
+from typing import Any
+
+import anyio
+import pytest
+from anyio import to_thread
+
+from failpoints import (
+    Action,
+    Break,
+    Call,
+    Continue,
+    Delay,
+    FailpointPanic,
+    FailpointTimeout,
+    FailpointUsageError,
+    Hit,
+    InjectedFault,
+    Off,
+    Outcome,
+    Panic,
+    Pause,
+    Print,
+    Raise,
+    Return,
+    Sleep,
+    Term,
+    Yield,
+    configure,
+    configured,
+    failpoint,
+    failpoint_scope,
+    remove,
+    resume,
+    seed,
+)
+
+pytestmark = pytest.mark.anyio
+
+Reach = Callable[..., Awaitable[Any]]
+
+WENT_ON = "went on"
+
+
+def told(outcome: Outcome) -> Any:
+    """What an inline site makes of its outcome."""
+    return outcome.value if isinstance(outcome, Return) else WENT_ON
+
+
+async def inline(**options: Any) -> Any:
+    """An inline failpoint in async code."""
+    return told(await failpoint("site", **options))
+
+
+async def decorated(**options: Any) -> Any:
+    """A decorated async function."""
+
+    @failpoint("site", **options)
+    async def function() -> Any:
+        return WENT_ON
+
+    return await function()
+
+
+async def scope(**options: Any) -> Any:
+    """A scope in async code."""
+
+    @failpoint("around")
+    async def function() -> Any:
+        async with failpoint_scope("site", **options):
+            return WENT_ON
+
+    return await function()
+
+
+def inline_sync(**options: Any) -> Any:
+    """An inline failpoint in sync code."""
+    return told(failpoint("site", **options).hit())
+
+
+def decorated_sync(**options: Any) -> Any:
+    """A decorated sync function."""
+
+    @failpoint("site", **options)
+    def function() -> Any:
+        return WENT_ON
+
+    return function()
+
+
+def scope_sync(**options: Any) -> Any:
+    """A scope in sync code."""
+
+    @failpoint("around")
+    def function() -> Any:
+        with failpoint_scope("site", **options):
+            return WENT_ON
+
+    return function()
+
+
+def in_thread(function: Callable[..., Any]) -> Reach:
+    """A sync site, reached in a worker thread."""
+
+    async def reach(**options: Any) -> Any:
+        return await to_thread.run_sync(lambda: function(**options))
+
+    return reach
+
+
+ASYNC_SITES = [inline, decorated, scope]
+SYNC_SITES = [inline_sync, decorated_sync, scope_sync]
+
+every_async_site = pytest.mark.parametrize("reach", ASYNC_SITES)
+every_sync_site = pytest.mark.parametrize("visit", SYNC_SITES)
+every_site = pytest.mark.parametrize(
+    "reach",
+    [*ASYNC_SITES, *map(in_thread, SYNC_SITES)],
+    ids=[function.__name__ for function in ASYNC_SITES + SYNC_SITES],
+)
+
+
+# off, return, print
+
+
+@every_site
+@pytest.mark.parametrize("actions", ["off", Off(), "off->raise", "off->return(1)", [Off(), Raise()]])
+async def test_off(reach: Reach, actions: Any) -> None:
+    """`off` does nothing, and uses up the hit: what comes after it has no turn."""
+    with configured("site", actions) as handle:
+        assert [await reach(), await reach()] == [WENT_ON, WENT_ON]
+        assert (handle.hits, handle.triggers) == (2, 2)
+
+
+@every_site
+@pytest.mark.parametrize(
+    ("actions", "value"),
+    [
+        ("return", None),
+        ("return()", None),
+        ("return(42)", "42"),
+        ("return( two words )", "two words"),
+        (Return(), None),
+        (Return(42), 42),
+        (Return((1, [2])), (1, [2])),
+    ],
+)
+async def test_return(reach: Reach, actions: Any, value: object) -> None:
+    """`return(v)` returns early with `v`, at every kind of site; unannotated, a text stays a text."""
+    with configured("site", actions):
+        assert await reach() == value
+
+
+async def test_returned_object_is_the_one_given() -> None:
+    """A value that is no text is returned as it is: the very object."""
+    value = object()
+    with configured("site", Return(value)):
+        assert [await reach() is value for reach in ASYNC_SITES] == [True] * 3
+
+
+@every_site
+@pytest.mark.parametrize(
+    ("actions", "message"),
+    [
+        ("print", "failpoint site was reached"),
+        ("print(100% {sure} %s)", "100% {sure} %s"),
+        (Print("in Python"), "in Python"),
+    ],
+)
+async def test_print(reach: Reach, actions: Any, message: str, caplog: pytest.LogCaptureFixture) -> None:
+    """`print` logs at INFO on the logger `failpoints`, word by word, and goes on."""
+    with caplog.at_level(logging.INFO, "failpoints"), configured("site", actions):
+        assert await reach() == WENT_ON
+    records = [record for record in caplog.records if record.getMessage() == message]
+    assert [(record.name, record.levelname) for record in records] == [("failpoints", "INFO")]
+
+
+# pause, sleep
+
+
+@every_site
+@pytest.mark.parametrize("actions", ["pause", "pause(60s)", "sleep(60s)", Sleep(60_000)])
+@pytest.mark.parametrize("end", [lambda: configure("site", "raise"), lambda: remove("site"), lambda: resume("site")])
+async def test_wait(reach: Reach, actions: Any, end: Callable[[], object]) -> None:
+    """A pause and a sleep wait until reconfigured, removed or resumed, and then go on, whatever comes."""
+    results: list[Any] = []
+
+    async def run() -> None:
+        results.append(await reach())
+
+    with configured("site", actions) as handle:
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            await handle.wait_paused()
+            assert (results, len(handle.waiting)) == ([], 1)
+            end()
+        assert handle.waiting == ()
+    assert results == [WENT_ON]
+
+
+@every_site
+@pytest.mark.parametrize(
+    ("actions", "spelling"),
+    [("pause(5)", "pause(5)"), ("pause(0)", "pause(0)"), (Pause(timedelta(milliseconds=5)), "pause(5)")],
+)
+async def test_pause_with_a_limit(reach: Reach, actions: Any, spelling: str) -> None:
+    """A pause that outlasts its limit raises `FailpointTimeout`, which says what was configured and where."""
+    with configured("site", actions) as handle:
+        with pytest.raises(FailpointTimeout) as caught:
+            await reach(context={"shard": 3})
+        assert handle.waiting == ()
+    assert isinstance(caught.value, TimeoutError)
+    assert str(caught.value).startswith(f"failpoint 'site' was told to {spelling}, and nobody resumed ")
+    assert str(caught.value).endswith(" in that time (context: {'shard': 3})")
+
+
+@every_site
+@pytest.mark.parametrize("actions", ["sleep(30)", "30", Sleep(timedelta(seconds=0.03)), "sleep(0.03s)"])
+async def test_sleep(reach: Reach, actions: Any) -> None:
+    """`sleep` waits that long on the clock of the loop, and then goes on."""
+    with configured("site", actions):
+        started = anyio.current_time()
+        assert await reach() == WENT_ON
+        assert anyio.current_time() - started >= 0.029
+
+
+@every_async_site
+async def test_sleep_lets_others_run(reach: Reach) -> None:
+    """Other tasks run while one sleeps or pauses at an async site."""
+    log: list[str] = []
+
+    async def other() -> None:
+        log.append("other")
+        resume("site")
+
+    with configured("site", "sleep(60s)"):
+        async with anyio.create_task_group() as group:
+            group.start_soon(other)
+            await reach()
+            log.append("slept")
+    assert log == ["other", "slept"]
+
+
+@every_sync_site
+@pytest.mark.parametrize("actions", ["pause", "pause(30000)", "sleep(100)", "sleep(0)"])
+async def test_waiting_on_the_thread_of_a_loop(visit: Callable[..., Any], actions: str) -> None:
+    """At a sync site on a thread that runs an event loop, a wait is a usage error that says the way out."""
+    function = {
+        inline_sync: "inline_sync",
+        decorated_sync: "decorated_sync.<locals>.function",
+        scope_sync: "scope_sync.<locals>.function",
+    }[visit]
+    with configured("site", actions) as handle:
+        with pytest.raises(FailpointUsageError) as caught:
+            visit()
+        assert handle.waiting == ()
+    assert str(caught.value) == (
+        f"failpoint 'site' was told to {actions} in the sync {function}, on a thread that runs an event loop, and would"
+        " block the whole loop: make the site async, call the function in a worker thread"
+        " (anyio.to_thread.run_sync), or configure 'delay', whose purpose that is"
+    )
+
+
+@every_sync_site
+def test_waiting_without_a_loop(visit: Callable[..., Any]) -> None:
+    """In a thread without an event loop a sync site waits until another thread lets it go."""
+    results: list[Any] = []
+    with configured("site", "pause") as handle:
+        thread = threading.Thread(target=lambda: results.append(visit()))
+        thread.start()
+        handle.wait_paused_sync()
+        assert results == []
+        assert handle.resume() == 1
+        thread.join()
+    assert results == [WENT_ON]
+
+
+# yield, delay, break
+
+
+@every_async_site
+async def test_yield(reach: Reach) -> None:
+    """`yield` lets every other task run once before the site goes on."""
+
+    async def other(number: int) -> None:
+        log.append(number)
+        await anyio.sleep_forever()
+
+    for _ in range(20):  # the order in which trio runs its tasks is random
+        log: list[int] = []
+        async with anyio.create_task_group() as group:
+            for number in range(3):
+                group.start_soon(other, number)
+            with configured("site", "off"):
+                await reach()
+            assert log == []
+            with configured("site", Yield()):
+                assert await reach() == WENT_ON
+            assert sorted(log) == [0, 1, 2]
+            group.cancel_scope.cancel()
+
+
+@every_async_site
+async def test_yield_is_cancelled(reach: Reach) -> None:
+    """`yield` is a checkpoint: a cancelled task is cancelled there."""
+    with configured("site", "yield"), anyio.CancelScope() as cancelled:
+        cancelled.cancel()
+        await reach()
+    assert cancelled.cancelled_caught
+
+
+@every_sync_site
+def test_yield_in_sync_code(visit: Callable[..., Any]) -> None:
+    """`yield` in sync code goes on."""
+    with configured("site", "yield") as handle:
+        assert visit() == WENT_ON
+        assert handle.triggers == 1
+
+
+@pytest.mark.parametrize("reach", [*ASYNC_SITES, *SYNC_SITES])
+async def test_delay(reach: Callable[..., Any]) -> None:
+    """`delay` blocks the thread that long, and the event loop with it, in async and in sync code."""
+    log: list[str] = []
+
+    async def other() -> None:
+        log.append("other")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(other)
+        with configured("site", Delay(30)):
+            started = time.monotonic()
+            result = reach()
+            assert (await result if reach in ASYNC_SITES else result) == WENT_ON
+            assert time.monotonic() - started >= 0.029
+        assert log == []
+
+
+@every_site
+async def test_break(reach: Reach, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`break` calls `breakpoint()`, and goes on."""
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(sys, "breakpointhook", lambda *arguments: calls.append(arguments))
+    for actions in ("break", Break()):
+        with configured("site", actions):
+            assert await reach() == WENT_ON
+    assert calls == [(), ()]
+
+
+# raise
+
+
+class Refused(Exception):
+    """An exception of the program."""
+
+
+class Needy(Exception):
+    """An exception that takes more than a message."""
+
+    def __init__(self, code: int, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+
+class Keyworded(Exception):
+    """An exception that takes no positional argument."""
+
+    def __init__(self, *, code: int) -> None:
+        super().__init__(f"code {code}")
+        self.code = code
+
+
+class Slotted(Exception):
+    """An exception that keeps what it was given in a slot."""
+
+    __slots__ = ("code",)
+
+    def __init__(self, code: int, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+class Unavailable(OSError):
+    """An `OSError` made in a way of its own."""
+
+    def __init__(self, path: str, code: int, extra: str) -> None:
+        super().__init__(code, "unavailable", path)
+        self.extra = extra
+
+
+class Namesakes:
+    """Exceptions that bear the names of builtin ones."""
+
+    class TimeoutError(Exception):
+        """No builtin."""
+
+    class Refused(Exception):
+        """Another one of that name."""
+
+
+@every_site
+@pytest.mark.parametrize(
+    ("actions", "kind", "message"),
+    [
+        ("raise", InjectedFault, "injected by failpoint 'site'"),
+        (Raise(), InjectedFault, "injected by failpoint 'site'"),
+        ("raise(InjectedFault: by name)", InjectedFault, "by name"),
+        ("raise(OSError)", OSError, "injected by failpoint 'site'"),
+        ("raise(OSError: disk full)", OSError, "disk full"),
+        ("raise(ConnectionResetError: a: b)", ConnectionResetError, "a: b"),
+        ("raise(KeyboardInterrupt)", KeyboardInterrupt, "injected by failpoint 'site'"),
+        (Raise(OSError), OSError, "injected by failpoint 'site'"),
+        (Raise(OSError, "disk full"), OSError, "disk full"),
+        (Raise(OSError("disk full")), OSError, "disk full"),
+        (Raise(Refused), Refused, "injected by failpoint 'site'"),
+        (Raise(Refused("no funds")), Refused, "no funds"),
+        (Raise("LookupError", "by name"), LookupError, "by name"),
+    ],
+)
+async def test_raise(reach: Reach, actions: Any, kind: type[BaseException], message: str) -> None:
+    """`raise` raises what it names, bare an `InjectedFault`, with a message that names the failpoint by default."""
+    with configured("site", actions), pytest.raises(kind) as caught:
+        await reach()
+    assert (type(caught.value), str(caught.value)) == (kind, message)
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+@every_site
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("Refused", Refused),
+        (f"{Refused.__module__}.Refused", Refused),
+        ("Namesakes.Refused", Namesakes.Refused),
+        (f"{Refused.__module__}.Namesakes.Refused", Namesakes.Refused),
+        ("TimeoutError", Namesakes.TimeoutError),
+        ("Namesakes.TimeoutError", Namesakes.TimeoutError),
+        ("LookupError", LookupError),
+    ],
+)
+async def test_raise_declared(reach: Reach, text: str, kind: type[Exception]) -> None:
+    """What `raises=` declares can be named, plainly or with dots, and wins over a builtin of the same name."""
+    with configured("site", f"raise({text}: disk full)"), pytest.raises(kind, match="^disk full$") as caught:
+        await reach(raises=(Refused, Namesakes.Refused, Namesakes.TimeoutError))
+    assert type(caught.value) is kind
+
+
+@every_site
+@pytest.mark.parametrize(
+    ("text", "raises", "declared", "hint"),
+    [
+        ("Refusd", (Refused,), "Refused", "; did you mean 'Refused'?"),
+        ("Refused", (), "nothing", ""),
+        ("library.Qwxz", (Refused, Needy), "Refused, Needy", ""),
+        ("ConectionError", (), "nothing", "; did you mean 'ConnectionError'?"),
+        ("timeouterror", (Refused,), "Refused", "; did you mean 'TimeoutError'?"),
+        ("len", (), "nothing", ""),
+        ("int", (), "nothing", ""),
+    ],
+)
+async def test_raise_undeclared(reach: Reach, text: str, raises: Any, declared: str, hint: str) -> None:
+    """A name that is neither declared nor a builtin exception is a usage error with the nearest one, never a pass."""
+    with configured("site", f"raise({text})"), pytest.raises(FailpointUsageError) as caught:
+        await reach(raises=raises)
+    assert str(caught.value) == (
+        f"failpoint 'site' was told to raise {text}, which is no builtin exception and is not declared at the site"
+        f" (raises={declared}){hint}"
+    )
+
+
+@every_site
+@pytest.mark.parametrize(
+    ("actions", "name", "problem"),
+    [
+        ("raise(Needy: x)", "Needy", "missing 1 required positional argument: 'detail'"),
+        ("raise(Keyworded)", "Keyworded", "positional argument"),
+        (Raise(Needy), "Needy", "missing 1 required positional argument: 'detail'"),
+        ("raise(UnicodeDecodeError)", "UnicodeDecodeError", "function takes exactly 5 arguments (1 given)"),
+        (Raise(ExceptionGroup), "ExceptionGroup", "takes exactly 2 arguments (1 given)"),
+    ],
+)
+async def test_raise_what_a_message_cannot_make(reach: Reach, actions: Any, name: str, problem: str) -> None:
+    """An exception that one message cannot make is a usage error that says how to configure it."""
+    with configured("site", actions), pytest.raises(FailpointUsageError) as caught:
+        await reach(raises=(Needy, Keyworded))
+    message = str(caught.value)
+    assert message.startswith(f"failpoint 'site' cannot raise {name} with nothing but a message (")
+    assert problem in message
+    assert message.endswith(f"); configure Raise({name}(…)) in Python")
+    assert isinstance(caught.value.__cause__, TypeError)
+
+
+def raised_by(error: BaseException) -> BaseException:
+    """What a site raises that was told to raise this."""
+    with configured("site", Raise(error)), pytest.raises(type(error)) as caught:
+        inline_sync()
+    return caught.value
+
+
+def caused(error: BaseException, cause: BaseException | None) -> BaseException:
+    """An error that has been raised from another, traceback and all."""
+    try:
+        raise error from cause
+    except BaseException as raised:
+        return raised
+
+
+ATTRIBUTES = ("args", "code", "detail", "extra", "errno", "strerror", "filename", "name", "path", "obj", "value")
+
+INSTANCES: list[BaseException] = [
+    OSError("disk full"),
+    FileNotFoundError(2, "No such file", "a.txt"),
+    Needy(3, "no funds"),
+    Keyworded(code=5),
+    Slotted(7, "slot"),
+    Unavailable("b.txt", 9, "extra"),
+    KeyError("key"),
+    AttributeError("no such", name="colour", obj=4),
+    NameError("no such", name="colour"),
+    ImportError("no such", name="module", path="module.py"),
+    UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"),
+    SystemExit(3),
+    ExceptionGroup("group", [LookupError("one"), OSError("two")]),
+    subprocess.CalledProcessError(2, ["false"], output="out", stderr="err"),
+    Refused(),
+    Refused("one", "two"),
+]
+
+
+@pytest.mark.parametrize("error", INSTANCES, ids=repr)
+def test_raise_instance(error: BaseException) -> None:
+    """`Raise(instance)` raises a fresh copy each time, with all that the instance has, however it was made."""
+    first, second = raised_by(error), raised_by(error)
+    assert first is not error
+    assert first is not second
+    for copied in (first, second):
+        assert type(copied) is type(error)
+        assert (str(copied), repr(copied)) == (str(error), repr(error))
+        assert vars(copied) == vars(error)
+        shown = [getattr(copied, name, None) for name in ATTRIBUTES]
+        assert shown == [getattr(error, name, None) for name in ATTRIBUTES]
+
+
+def frames(traceback: TracebackType | None) -> Iterator[str]:
+    """The functions of a traceback."""
+    while traceback is not None:
+        yield traceback.tb_frame.f_code.co_name
+        traceback = traceback.tb_next
+
+
+def test_raised_without_an_old_traceback() -> None:
+    """The copy bears no old traceback and no context, however often; its cause is kept, and the instance untouched."""
+    cause = LookupError("cause")
+    for error in (caused(Refused("x"), cause), caused(Needy(1, "x"), cause)):
+        before = error.__traceback__
+        lengths = []
+        for _ in range(3):
+            copied = raised_by(error)
+            assert copied.__cause__ is cause
+            assert copied.__suppress_context__ is True
+            assert copied.__context__ is None
+            assert "caused" not in list(frames(copied.__traceback__))
+            lengths.append(len(list(frames(copied.__traceback__))))
+        assert len(set(lengths)) == 1
+        assert error.__traceback__ is before
+    assert raised_by(caused(Refused("x"), None)).__suppress_context__ is True
+    assert raised_by(Refused("x")).__suppress_context__ is False
+
+
+def test_notes_of_a_raised_instance() -> None:
+    """Notes are copied with the instance; what is added to one copy is on no other."""
+    error = Refused("x")
+    error.add_note("kept")
+    for _ in range(2):
+        copied = raised_by(error)
+        copied.add_note("added")
+        assert copied.__notes__ == ["kept", "added"]
+    assert error.__notes__ == ["kept"]
+
+
+# panic, exit
+
+
+@every_site
+@pytest.mark.parametrize(
+    ("actions", "message"),
+    [
+        ("panic", "injected by failpoint 'site'"),
+        ("panic(out of luck)", "out of luck"),
+        (Panic("out of luck"), "out of luck"),
+        (Panic(), "injected by failpoint 'site'"),
+    ],
+)
+async def test_panic(reach: Reach, actions: Any, message: str) -> None:
+    """`panic` raises `FailpointPanic`, which no `except Exception` sees."""
+    seen: list[str] = []
+    with configured("site", actions), pytest.raises(FailpointPanic) as caught:
+        try:
+            await reach()
+        except Exception:
+            seen.append("Exception")
+    assert str(caught.value) == message
+    assert not isinstance(caught.value, Exception)
+    assert seen == []
+
+
+PROGRAM = """
+    import atexit, sys
+    import anyio
+    from failpoints import failpoint, failpoint_scope
+
+    async def inline():
+        await failpoint("site")
+
+    @failpoint("site")
+    async def decorated(): ...
+
+    async def scope():
+        async with failpoint_scope("site"): ...
+
+    async def inline_sync():
+        failpoint("site").hit()
+
+    async def in_thread():
+        await anyio.to_thread.run_sync(failpoint("site").hit)
+
+    atexit.register(print, "atexit", flush=True)
+    print("before", flush=True)
+    sys.stdout.write("not flushed")
+    try:
+        anyio.run(globals()[sys.argv[1]], backend=sys.argv[2])
+    finally:
+        print("finally", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("site", "backend", "actions", "status"),
+    [
+        ("inline", "asyncio", "exit", 1),
+        ("inline", "trio", "exit(3)", 3),
+        ("decorated", "asyncio", "exit(0)", 0),
+        ("scope", "trio", "exit(255)", 255),
+        ("inline_sync", "asyncio", "exit(7)", 7),
+        ("in_thread", "trio", "exit(8)", 8),
+        ("inline", "asyncio", "panic", 1),
+    ],
+)
+def test_exit(site: str, backend: str, actions: str, status: int) -> None:
+    """`exit` ends the process at once with its status: no `finally`, no `atexit`, nothing flushed."""
+    ended = subprocess.run(  # noqa: S603 - a program of our own
+        [sys.executable, "-c", textwrap.dedent(PROGRAM), site, backend],
+        env={"FAILPOINTS": f"site={actions}", "PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == status, ended.stderr
+    if actions == "panic":
+        assert ended.stdout == "before\nnot flushedfinally\natexit\n"
+    else:
+        assert ended.stdout == "before\n"
+        assert ended.stderr == ""
+
+
+# Call
+
+
+@every_site
+async def test_call(reach: Reach) -> None:
+    """`Call` calls its function with the `Hit`, and the site goes on when that returns nothing."""
+    hits: list[Hit] = []
+    with configured("site", Call(hits.append)):
+        assert await reach(context={"shard": 3}) == WENT_ON
+    assert hits == [Hit("site", {"shard": 3})]
+
+
+@every_async_site
+async def test_call_async(reach: Reach) -> None:
+    """In async code what the function returns is awaited, if it can be."""
+    hits: list[Hit] = []
+
+    async def function(hit: Hit) -> Return:
+        await anyio.lowlevel.checkpoint()
+        hits.append(hit)
+        return Return("awaited")
+
+    with configured("site", Call(function)):
+        assert await reach() == "awaited"
+    assert hits == [Hit("site", {})]
+
+
+async def noting(hit: Hit) -> None:
+    """Be an async function."""
+
+
+class AsyncCallable:
+    """An object whose call is async."""
+
+    async def __call__(self, hit: Hit) -> None:
+        """Be an async function."""
+
+
+class Awaited:
+    """An awaitable that is no coroutine."""
+
+    def __await__(self) -> Iterator[Any]:
+        yield from ()
+
+
+@pytest.mark.parametrize(
+    ("function", "described"),
+    [(noting, "noting"), (lambda hit: Awaited(), "<lambda>"), (lambda hit: noting(hit), "<lambda>")],
+)
+@every_sync_site
+@pytest.mark.filterwarnings("error")
+def test_call_async_at_a_sync_site(visit: Callable[..., Any], function: Any, described: str) -> None:
+    """At a sync site an async function is a usage error, and its coroutine is not left unawaited."""
+    where = {inline_sync: "inline_sync", decorated_sync: "decorated_sync.<locals>.function"}.get(
+        visit, "scope_sync.<locals>.function"
+    )
+    with configured("site", Call(function)), pytest.raises(FailpointUsageError) as caught:
+        visit()
+    gc.collect()
+    assert str(caught.value) == (
+        f"failpoint 'site' calls the async {described} in the sync {where}: give Call a sync function, or make the"
+        " site async"
+    )
+
+
+@every_site
+@pytest.mark.parametrize(
+    ("action", "result"),
+    [
+        (Return(1), 1),
+        (Return("1"), "1"),
+        (Off(), WENT_ON),
+        (Print("called"), WENT_ON),
+        (Sleep(1), WENT_ON),
+        (Delay(1), WENT_ON),
+        (Yield(), WENT_ON),
+        (Call(lambda hit: Return(hit.name)), "site"),
+        (Call(lambda hit: Call(lambda hit: Return(hit.name))), "site"),
+    ],
+)
+async def test_call_that_returns_an_action(reach: Reach, action: Action, result: object) -> None:
+    """An action that the function returns is run, as if it had been configured."""
+    with configured("site", Call(lambda hit: action)) as handle:
+        assert await reach() == result
+        assert (handle.hits, handle.triggers) == (1, 1)
+
+
+@every_site
+@pytest.mark.parametrize(
+    ("action", "kind"),
+    [
+        (Raise(OSError), OSError),
+        (Raise("Refused"), Refused),
+        (Panic(), FailpointPanic),
+        (Pause(1), FailpointTimeout),
+    ],
+)
+async def test_call_that_returns_a_failure(reach: Reach, action: Action, kind: type[BaseException]) -> None:
+    """A failure that the function returns is raised, as the site declares it."""
+    with configured("site", Call(lambda hit: action)), pytest.raises(kind):
+        await reach(raises=(Refused,))
+
+
+@every_site
+async def test_call_that_returns_a_pause(reach: Reach) -> None:
+    """A pause that the function returns waits, is seen, and ends when resumed."""
+    results: list[Any] = []
+
+    async def run() -> None:
+        results.append(await reach(context={"shard": 3}))
+
+    with configured("site", Call(lambda hit: Pause())) as handle:
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            await handle.wait_paused()
+            assert [waiting.context for waiting in handle.waiting] == [{"shard": 3}]
+            assert results == []
+            assert handle.resume() == 1
+        assert handle.waiting == ()
+    assert results == [WENT_ON]
+
+
+@every_async_site
+async def test_call_that_reconfigures(reach: Reach) -> None:
+    """A pause that is returned by a function which has removed its own failpoint waits for nobody."""
+
+    def function(hit: Hit) -> Pause:
+        remove("site")
+        return Pause()
+
+    with configured("site", Call(function)):
+        assert await reach() == WENT_ON
+
+
+@every_sync_site
+async def test_call_that_returns_a_pause_on_the_thread_of_a_loop(visit: Callable[..., Any]) -> None:
+    """A pause that is returned at a sync site on a loop's thread is a usage error as a configured one is."""
+    with (
+        configured("site", Call(lambda hit: Pause())),
+        pytest.raises(FailpointUsageError, match="block the whole loop"),
+    ):
+        visit()
+
+
+@every_site
+@pytest.mark.parametrize("result", [1, "return(1)", True, Continue(), Term(Off()), [Return(1)], Return])
+async def test_call_that_returns_anything_else(reach: Reach, result: object) -> None:
+    """Anything else that the function returns is a usage error which shows it."""
+
+    def function(hit: Hit) -> object:
+        return result
+
+    with configured("site", Call(function)), pytest.raises(FailpointUsageError) as caught:
+        await reach()
+    assert str(caught.value) == (
+        f"failpoint 'site' called {function.__qualname__}, which may return an action or None; it returned {result!r}"
+    )
+
+
+@every_site
+async def test_call_that_raises(reach: Reach) -> None:
+    """What the function raises, the site raises."""
+    with configured("site", Call(lambda hit: {}[hit.name])), pytest.raises(KeyError, match="'site'"):
+        await reach()
+
+
+@every_async_site
+async def test_call_of_a_callable_object(reach: Reach) -> None:
+    """What is called may be any callable."""
+    with configured("site", Call(AsyncCallable())) as handle:
+        assert await reach() == WENT_ON
+        assert handle.triggers == 1
+
+
+# terms
+
+
+@every_site
+async def test_terms_in_order(reach: Reach) -> None:
+    """Terms trigger in their order, each as often as its count says; once all are spent nothing does."""
+    with configured("site", "2*off->1*return(a)->2*return(b)") as handle:
+        assert [await reach() for _ in range(7)] == [WENT_ON, WENT_ON, "a", "b", "b", WENT_ON, WENT_ON]
+        assert (handle.hits, handle.triggers) == (7, 5)
+
+
+@every_site
+async def test_terms_in_python(reach: Reach) -> None:
+    """Terms in Python are the same: a sequence of actions and terms, the last for ever."""
+    with configured("site", [Term(Return("a"), times=2), Term(Return("never"), probability=0.0), Return("b")]):
+        assert [await reach() for _ in range(4)] == ["a", "a", "b", "b"]
+
+
+@every_site
+async def test_terms_that_differ(reach: Reach) -> None:
+    """A term of one action can be followed by one of any other."""
+    with configured("site", "1*print->1*raise(OSError)->1*pause(1)->return(end)"):
+        assert await reach() == WENT_ON
+        with pytest.raises(OSError, match="injected"):
+            await reach()
+        with pytest.raises(FailpointTimeout):
+            await reach()
+        assert await reach() == "end"
+
+
+@every_site
+async def test_chances(reach: Reach) -> None:
+    """With the same seed the chances of a site come out the same: some trigger, some do not."""
+
+    async def drawn() -> list[Any]:
+        seed(7)
+        with configured("site", "50%3*return(a)->50%return(b)"):
+            return [await reach() for _ in range(30)]
+
+    first = await drawn()
+    assert await drawn() == first
+    assert first.count("a") == 3
+    assert {"a", "b", WENT_ON} == set(first)
+
+
+@every_site
+@pytest.mark.parametrize(
+    ("text", "expected"), [("0%return(a)", WENT_ON), ("100%return(a)", "a"), ("100%2*return(a)", "a")]
+)
+async def test_certain_chances(reach: Reach, text: str, expected: str) -> None:
+    """0 % never triggers, and 100 % always."""
+    with configured("site", text):
+        assert [await reach() for _ in range(2)] == [expected] * 2
+
+
+@every_site
+async def test_misses_use_up_nothing(reach: Reach) -> None:
+    """A visit whose context does not match uses up no count."""
+    with configured("site", "1*return(a)", context={"shard": 3}) as handle:
+        told = [await reach(context={"shard": shard}) for shard in (1, 2, 3, 3)]
+        assert told == [WENT_ON, WENT_ON, "a", WENT_ON]
+        assert (handle.hits, handle.misses, handle.triggers) == (2, 2, 1)

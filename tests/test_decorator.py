@@ -1,0 +1,600 @@
+"""`@failpoint(...)`: functions and methods of every kind, visited before and after."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any
+
+import pytest
+
+from failpoints import (
+    Call,
+    FailpointError,
+    FailpointNameError,
+    FailpointUsageError,
+    Hit,
+    InjectedFault,
+    Return,
+    configure,
+    configured,
+    failpoint,
+    status,
+)
+
+pytestmark = pytest.mark.anyio
+
+Place = Callable[[failpoint, Callable[..., Any]], Callable[[int], Any]]
+
+
+def owner(member: Any) -> Any:
+    """A class with one member."""
+    return type("Owner", (), {"double": member})
+
+
+def caller(body: Callable[..., Any]) -> Any:
+    """A class whose instances are called."""
+    return type("Caller", (), {"__call__": body})
+
+
+PLACES: dict[str, Place] = {
+    "function": lambda point, body: point(body),
+    "method": lambda point, body: owner(point(body))().double,
+    "class_method_outside": lambda point, body: owner(classmethod(point(body))).double,
+    "class_method_inside": lambda point, body: owner(point(classmethod(body))).double,
+    "class_method_of_instance": lambda point, body: owner(point(classmethod(body)))().double,
+    "static_method_outside": lambda point, body: owner(staticmethod(point(body))).double,
+    "static_method_inside": lambda point, body: owner(point(staticmethod(body))).double,
+    "static_method_of_instance": lambda point, body: owner(point(staticmethod(body)))().double,
+    "callable_object": lambda point, body: point(caller(body)()),
+    "partial": lambda point, body: point(functools.partial(body)),
+    "partial_of_method": lambda point, body: point(functools.partial(owner(body)().double)),
+}
+
+every_place = pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+both_colours = pytest.mark.parametrize("in_async", [True, False], ids=["async", "sync"])
+
+
+class Doubler:
+    """A function put at a place, and what happened around it."""
+
+    def __init__(self, place: Place, *, in_async: bool, fails: bool = False) -> None:
+        self.log: list[str] = []
+        log = self.log
+
+        def work(number: int) -> int:
+            log.append("body")
+            if fails:
+                raise LookupError(number)
+            return 2 * number
+
+        async def async_body(*args: int) -> int:
+            return work(args[-1])
+
+        def sync_body(*args: int) -> int:
+            return work(args[-1])
+
+        self.in_async = in_async
+        self.call = place(failpoint("double"), async_body if in_async else sync_body)
+
+    async def double(self, number: int) -> int:
+        """The result of a call, awaited where it has to be."""
+        result = self.call(number)
+        assert inspect.iscoroutine(result) is self.in_async
+        return await result if self.in_async else result
+
+    def noting(self) -> Call:
+        """An action that notes the visit and goes on."""
+        return Call(lambda hit: self.log.append(hit.name))
+
+
+@every_place
+@both_colours
+async def test_nothing_configured(place: Place, in_async: bool) -> None:
+    """With nothing configured, a decorated function does what it does undecorated."""
+    assert await Doubler(place, in_async=in_async).double(4) == 8
+
+
+@every_place
+@both_colours
+async def test_before_and_after(place: Place, in_async: bool) -> None:
+    """`name` is visited before the body, and `name:after` once that has completed."""
+    doubler = Doubler(place, in_async=in_async)
+    with configured("double", doubler.noting()), configured("double:after", doubler.noting()):
+        assert await doubler.double(4) == 8
+    assert doubler.log == ["double", "body", "double:after"]
+
+
+@every_place
+@both_colours
+async def test_return_before(place: Place, in_async: bool) -> None:
+    """`return(v)` at `name` skips the body, and `name:after` with it; the annotation converts the text."""
+    doubler = Doubler(place, in_async=in_async)
+    with configured("double", "return(7)") as before, configured("double:after", "off") as after:
+        assert await doubler.double(4) == 7
+        assert (before.hits, after.hits) == (1, 0)
+    assert doubler.log == []
+
+
+@every_place
+@both_colours
+async def test_return_after(place: Place, in_async: bool) -> None:
+    """`return(v)` at `name:after` replaces the result of a body that has run."""
+    doubler = Doubler(place, in_async=in_async)
+    with configured("double:after", "return(7)"):
+        assert await doubler.double(4) == 7
+    assert doubler.log == ["body"]
+
+
+@every_place
+@both_colours
+async def test_raise_before(place: Place, in_async: bool) -> None:
+    """`raise` at `name`: it never happened."""
+    doubler = Doubler(place, in_async=in_async)
+    with configured("double", "raise"), pytest.raises(InjectedFault):
+        await doubler.double(4)
+    assert doubler.log == []
+
+
+@every_place
+@both_colours
+async def test_raise_after(place: Place, in_async: bool) -> None:
+    """`raise` at `name:after`: it happened, and the caller never learned."""
+    doubler = Doubler(place, in_async=in_async)
+    with configured("double:after", "raise(TimeoutError)"), pytest.raises(TimeoutError):
+        await doubler.double(4)
+    assert doubler.log == ["body"]
+
+
+@every_place
+@both_colours
+async def test_body_that_raises(place: Place, in_async: bool) -> None:
+    """A body that raised is not followed by a visit of `name:after`, and its error passes as it is."""
+    doubler = Doubler(place, in_async=in_async, fails=True)
+    with configured("double:after", "return(7)") as after:
+        with pytest.raises(LookupError, match="^4$") as caught:
+            await doubler.double(4)
+        assert after.hits == 0
+    assert caught.value.__context__ is None
+    assert caught.value.__cause__ is None
+
+
+async def test_sync_function_that_returns_an_awaitable() -> None:
+    """A sync function that returns an awaitable is sync: visited at the call, before anybody awaits."""
+    log: list[str] = []
+
+    async def body() -> int:
+        log.append("body")
+        return 1
+
+    @failpoint("lazy")
+    def lazy() -> Awaitable[int]:
+        return body()
+
+    with configured("lazy:after", Call(lambda hit: log.append(hit.name))):
+        awaitable = lazy()
+    assert log == ["lazy:after"]
+    assert await awaitable == 1
+    with configured("lazy", Return(2)):
+        assert lazy() == 2
+    with configured("lazy", "pause"), pytest.raises(FailpointUsageError, match="the sync .*lazy"):
+        lazy()
+
+
+async def test_coroutine_of_a_generator() -> None:
+    """A coroutine function written as a generator can be awaited whatever is configured."""
+
+    @failpoint("old")
+    @types.coroutine
+    def old() -> Generator[Any, Any, int]:
+        yield from ()
+        return 1
+
+    assert await old() == 1
+    with configured("old", "off"):
+        assert await old() == 1
+
+
+async def test_stacked() -> None:
+    """Of two failpoints on one function the upper one is the outer, and each has its own before and after."""
+    log: list[str] = []
+
+    @failpoint("outer")
+    @failpoint("inner")
+    async def work() -> int:
+        log.append("body")
+        return 1
+
+    names = ["outer", "inner", "inner:after", "outer:after"]
+    for name in names:
+        configure(name, Call(lambda hit: log.append(hit.name)))
+    assert await work() == 1
+    assert log == ["outer", "inner", "body", "inner:after", "outer:after"]
+    log.clear()
+    configure("inner", Return(2))
+    assert await work() == 2
+    assert log == ["outer", "outer:after"]
+
+
+def test_arguments_of_any_name() -> None:
+    """A decorated function's parameters may have any names."""
+
+    @failpoint("named", context=["self", "args"])
+    def named(self: int, /, wrapped: int, *, instance: int, args: int, kwargs: int, **more: int) -> list[int]:
+        return [self, wrapped, instance, args, kwargs, *more.values()]
+
+    with configured("named", "off", context={"self": 1, "args": 4}) as handle:
+        assert named(1, wrapped=2, instance=3, args=4, kwargs=5, self=6, name=7) == [1, 2, 3, 4, 5, 6, 7]
+        assert handle.hits == 1
+
+
+# context
+
+
+class Backup:
+    """A class whose methods say what they are about."""
+
+    def __init__(self, tenant_id: str) -> None:
+        self.tenant_id = tenant_id
+
+    @failpoint("mapping", context={"kind": "backup"})
+    def mapping(self) -> None:
+        """Say the same of every call."""
+
+    @failpoint("callable", context=lambda self, shard, *, dry=False: {"t": self.tenant_id, "shard": shard, "dry": dry})
+    def callable(self, shard: int, *, dry: bool = False) -> None:
+        """Say what a callable makes of the call's own arguments."""
+
+    @failpoint("names", context=["shard", "dry"])
+    def names(self, shard: int, *, dry: bool = False) -> None:
+        """Say what two of the arguments are."""
+
+    @failpoint("tuple", context=("self",))
+    def tuple(self) -> None:
+        """Say whose method it is."""
+
+    @failpoint("more", context=["shard", "colour", "more"])
+    def more(self, shard: int = 5, **more: str) -> None:
+        """Say what was given beyond the parameters."""
+
+    @failpoint("of_class", context=["cls", "shard"])
+    @classmethod
+    def of_class(cls, shard: int) -> None:
+        """Say which class it is."""
+
+    @failpoint("none")
+    def none(self) -> None:
+        """Say nothing."""
+
+
+BACKUP = Backup("t1")
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "expected"),
+    [
+        ("mapping", lambda: BACKUP.mapping(), {"kind": "backup"}),
+        ("callable", lambda: BACKUP.callable(3), {"t": "t1", "shard": 3, "dry": False}),
+        ("callable", lambda: BACKUP.callable(shard=3, dry=True), {"t": "t1", "shard": 3, "dry": True}),
+        ("names", lambda: BACKUP.names(3), {"shard": 3, "dry": False}),
+        ("names", lambda: Backup.names(BACKUP, dry=True, shard=4), {"shard": 4, "dry": True}),
+        ("tuple", lambda: BACKUP.tuple(), {"self": BACKUP}),
+        ("more", lambda: BACKUP.more(colour="red"), {"shard": 5, "colour": "red", "more": {"colour": "red"}}),
+        ("more", lambda: BACKUP.more(6), {"shard": 6, "more": {}}),
+        ("of_class", lambda: Backup.of_class(3), {"cls": Backup, "shard": 3}),
+        ("none", lambda: BACKUP.none(), {}),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["", ":after"])
+def test_context(name: str, suffix: str, call: Callable[[], None], expected: dict[str, Any]) -> None:
+    """A context is a mapping, or made of the call's own arguments: by a callable, or by parameter names."""
+    seen: list[Hit] = []
+    with configured(name + suffix, Call(seen.append)):
+        call()
+    assert [(hit.name, dict(hit.context)) for hit in seen] == [(name + suffix, expected)]
+
+
+def test_context_only_when_configured() -> None:
+    """A context is evaluated once for each visit of a failpoint that is configured, and never otherwise."""
+    calls: list[int] = []
+
+    def context(number: int) -> dict[str, int]:
+        calls.append(number)
+        return {"number": number}
+
+    @failpoint("costly", context=context)
+    def costly(number: int) -> int:
+        return number
+
+    costly(1)
+    with configured("another", "off"):
+        costly(2)
+    assert calls == []
+    with configured("costly:after", "off"):
+        costly(3)
+    assert calls == [3]
+
+
+@pytest.mark.parametrize(
+    ("context", "message"),
+    [
+        (
+            lambda number: [number],
+            "failpoint 'bad': context= is a mapping of keys to values, or a callable that returns one; got [1]",
+        ),
+        (
+            lambda: {},
+            "failpoint 'bad': context= is given the call's own arguments, self included:"
+            " <lambda>() takes 0 positional arguments but 1 was given",
+        ),
+    ],
+    ids=["no_mapping", "other_arguments"],
+)
+def test_context_callable_that_cannot(context: Callable[..., Any], message: str) -> None:
+    """A context callable that returns no mapping, or takes other arguments, is a usage error at the visit."""
+
+    @failpoint("bad", context=context)
+    def bad(number: int) -> None: ...
+
+    bad(1)
+    with configured("bad", "off"), pytest.raises(FailpointUsageError) as caught:
+        bad(1)
+    assert str(caught.value).replace("test_context_callable_that_cannot.<locals>.", "") == message
+
+
+# one object, many uses
+
+
+async def test_kept() -> None:
+    """A failpoint kept in a variable decorates, is awaited and is hit as often as anybody likes."""
+    point = failpoint("kept")
+
+    @point
+    def one() -> int:
+        return 1
+
+    @point
+    async def two() -> int:
+        return 2
+
+    with configured("kept", Return(3)) as handle:
+        assert [one(), await two(), one(), await two()] == [3] * 4
+        assert [await point, point.hit(), await point, point.hit()] == [Return(3)] * 4
+        assert handle.hits == 8
+
+
+@pytest.mark.parametrize("access", ["double", "of_class", "of_instance"])
+def test_bound_before_configuring(access: str) -> None:
+    """A bound method that was stored while nothing was configured fires once its failpoint is."""
+
+    class Owner:
+        @failpoint("bound")
+        def double(self, number: int) -> int:
+            return 2 * number
+
+        @failpoint("bound")
+        @classmethod
+        def of_class(cls, number: int) -> int:
+            return 2 * number
+
+        @classmethod
+        @failpoint("bound")
+        def of_instance(cls, number: int) -> int:
+            return 2 * number
+
+    stored = getattr(Owner(), access)
+    assert stored(4) == 8
+    with configured("bound", Return(7)):
+        assert stored(4) == 7
+    assert stored(4) == 8
+
+
+@every_place
+@both_colours
+def test_wrong_arguments(place: Place, in_async: bool) -> None:
+    """Wrong arguments raise the function's own `TypeError` at the call, and are no visit."""
+
+    async def async_body(*args: int, key: int) -> int:
+        return key
+
+    def sync_body(*args: int, key: int) -> int:
+        return key
+
+    body: Callable[..., Any] = async_body if in_async else sync_body
+    call = place(failpoint("picky"), body)
+    with pytest.raises(TypeError) as expected:
+        body(1)
+    with configured("picky", "return(1)") as handle:
+        with pytest.raises(TypeError) as caught:
+            call(1)
+        assert handle.hits == 0
+    assert str(caught.value) == str(expected.value)
+
+
+def test_type_error_of_the_body() -> None:
+    """A `TypeError` that the body itself raises is no wrong call: the visit counts."""
+
+    @failpoint("typed")
+    def typed(number: int) -> None:
+        raise TypeError(number)
+
+    with configured("typed", "off") as handle:
+        with pytest.raises(TypeError, match="^1$"):
+            typed(1)
+        assert handle.hits == 1
+
+
+@every_place
+def test_sites(place: Place) -> None:
+    """A decorated function is a site of `name` and `name:after`, known by file and line, from its decoration on."""
+
+    def here(*args: int) -> int:
+        return args[-1]
+
+    name = f"site.{id(place)}"  # a site is known for ever: each place has a name of its own
+    place(failpoint(name), here)
+    assert status(name).sites == status(f"{name}:after").sites == (f"{__file__}:{here.__code__.co_firstlineno}",)
+
+
+def test_over_a_cached_function() -> None:
+    """Over `functools.lru_cache` the function is still what is known: its site, its annotation, its cache."""
+
+    @failpoint("cached")
+    @functools.lru_cache
+    def cached(number: int) -> int:
+        return 2 * number
+
+    assert status("cached").sites == (f"{__file__}:{inspect.unwrap(cached).__code__.co_firstlineno}",)
+    with configured("cached", "1*return(7)"):
+        assert [cached(4), cached(4), cached(4)] == [7, 8, 8]
+    assert cached.cache_info()[:2] == (1, 1)
+
+
+# bad uses
+
+
+class Plain:
+    """Something to decorate wrongly."""
+
+    def method(self) -> None:
+        """Do nothing."""
+
+    async def coroutine(self) -> None:
+        """Do nothing."""
+
+
+def decorated(thing: Any, **options: Any) -> Any:
+    """The thing, decorated."""
+    return failpoint("bad", **options)(thing)
+
+
+def function(tenant_id: str, shard: int) -> None:
+    """Do nothing."""
+
+
+DECORATES = "@failpoint('bad') decorates a function"
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (
+            lambda: failpoint(function),  # type: ignore[arg-type]
+            'failpoint needs a name first: write failpoint("some.name"), above function',
+        ),
+        (lambda: failpoint(), 'failpoint needs a name first: write failpoint("some.name")'),
+        (
+            lambda: failpoint(context={}),
+            'failpoint needs a name first: write failpoint("some.name")',
+        ),
+        (
+            lambda: failpoint(Plain),  # type: ignore[arg-type]
+            'failpoint needs a name first: write failpoint("some.name"), above Plain',
+        ),
+        (
+            lambda: failpoint(staticmethod(function)),  # type: ignore[arg-type]
+            'failpoint needs a name first: write failpoint("some.name"), above function',
+        ),
+        (
+            lambda: failpoint(classmethod(function)),  # type: ignore[arg-type]
+            'failpoint needs a name first: write failpoint("some.name"), above function',
+        ),
+        (
+            lambda: decorated(Plain),
+            f"{DECORATES}, not the class Plain: decorate its methods",
+        ),
+        (
+            lambda: decorated(Plain().method),
+            f"{DECORATES}, not the bound method Plain.method: decorate it where the class defines it",
+        ),
+        (
+            lambda: decorated(property(function)),
+            f"{DECORATES}, not a property: put it under the property's decorator",
+        ),
+        (
+            lambda: decorated(functools.cached_property(function)),
+            f"{DECORATES}, not a property: put it under the property's decorator",
+        ),
+        (lambda: decorated(42), f"{DECORATES}; got 42"),
+        (lambda: decorated(None), f"{DECORATES}; got None"),
+        (
+            lambda: decorated(function, context=["tenant"]),
+            "failpoint 'bad': context= names 'tenant', which is no parameter of function"
+            " (it has: tenant_id, shard); did you mean 'tenant_id'?",
+        ),
+        (
+            lambda: decorated(lambda: None, context=["tenant"]),
+            "failpoint 'bad': context= names 'tenant', which is no parameter of <lambda>.<locals>.<lambda>"
+            " (it has: none)",
+        ),
+        (
+            lambda: decorated(function, context="shard"),
+            "failpoint 'bad': context= is a mapping, a callable that returns one, or a list of parameter names;"
+            " got 'shard'; did you mean ['shard']?",
+        ),
+        (
+            lambda: decorated(function, context=42),
+            "failpoint 'bad': context= is a mapping, a callable that returns one, or a list of parameter names; got 42",
+        ),
+        (
+            lambda: decorated(function, raises=[OSError]),
+            "failpoint 'bad': raises= is a tuple of exception types; got [<class 'OSError'>]",
+        ),
+        (
+            lambda: decorated(function, raises=OSError),
+            "failpoint 'bad': raises= is a tuple of exception types; got <class 'OSError'>",
+        ),
+        (
+            lambda: decorated(function, raises=(int,)),
+            "failpoint 'bad': raises= is a tuple of exception types; got (<class 'int'>,)",
+        ),
+        (
+            lambda: decorated(function, cancel=42),
+            "failpoint 'bad': cancel= is an event, or a callable that returns one; got 42",
+        ),
+        (
+            lambda: failpoint("bad:after")(function),
+            "failpoint 'bad:after': no site's name may end in ':after', which every decorated function and scope"
+            " has of itself; declare 'bad'",
+        ),
+    ],
+)
+def test_bad_use(use: Callable[[], object], message: str) -> None:
+    """What cannot be a decorated function is a usage error at decoration, which says what to do."""
+    with pytest.raises(FailpointError) as caught:
+        use()
+    assert (type(caught.value), str(caught.value)) == (FailpointUsageError, message)
+
+
+def test_coroutine_is_no_function() -> None:
+    """A coroutine in the function's place is a usage error that names the call to leave out."""
+    coroutine = Plain().coroutine()
+    with pytest.raises(FailpointUsageError) as caught:
+        decorated(coroutine)
+    coroutine.close()
+    assert str(caught.value) == f"{DECORATES}, not a coroutine: leave out the call of Plain.coroutine"
+
+
+@pytest.mark.parametrize("name", [42, None, "", "two words", "a=b", "a;b", "bell\a"])
+def test_bad_name(name: Any) -> None:
+    """What cannot be a name is a `FailpointNameError` by the time of the decoration, and a `ValueError`."""
+    with pytest.raises(FailpointNameError) as caught:
+        failpoint(name)(function)
+    assert isinstance(caught.value, ValueError)
+    assert str(caught.value).startswith("a failpoint's name ")
+
+
+def test_decorated_again() -> None:
+    """Decorating what is decorated, or bound and decorated, is judged as undecorated."""
+
+    class Owner:
+        @failpoint("method")
+        def method(self) -> int:
+            return 1
+
+    with pytest.raises(FailpointUsageError, match="^@failpoint\\('bad'\\) decorates a function, not the bound method"):
+        decorated(Owner().method)
+    with configured("bad", Return(2)), configured("method", Return(3)):
+        assert decorated(Owner.method)(Owner()) == 2

@@ -1,0 +1,431 @@
+"""`failpoint_scope`: a block, visited before it and after it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import pytest
+from anyio import to_thread
+
+from failpoints import (
+    Call,
+    FailpointCancelled,
+    FailpointError,
+    FailpointNameError,
+    FailpointPanic,
+    FailpointUsageError,
+    Hit,
+    InjectedFault,
+    Return,
+    configure,
+    configured,
+    failpoint,
+    failpoint_scope,
+    status,
+)
+
+pytestmark = pytest.mark.anyio
+
+Block = Callable[..., Awaitable[Any]]
+
+
+async def async_block(body: Callable[[], Any] = int, name: str = "block", **options: Any) -> Any:
+    """Run a body in an `async with` block."""
+    async with failpoint_scope(name, **options):
+        return body()
+
+
+async def sync_block(body: Callable[[], Any] = int, name: str = "block", **options: Any) -> Any:
+    """Run a body in a `with` block."""
+    with failpoint_scope(name, **options):
+        return body()
+
+
+async def block_in_thread(body: Callable[[], Any] = int, name: str = "block", **options: Any) -> Any:
+    """Run a body in a `with` block in a worker thread."""
+
+    def run() -> Any:
+        with failpoint_scope(name, **options):
+            return body()
+
+    return await to_thread.run_sync(run)
+
+
+every_block = pytest.mark.parametrize("block", [async_block, sync_block, block_in_thread])
+
+
+def note(log: list[str], *names: str) -> None:
+    """Configure these failpoints to note their visits."""
+    for name in names:
+        configure(name, Call(lambda hit: log.append(hit.name)))
+
+
+@every_block
+async def test_nothing_configured(block: Block) -> None:
+    """With nothing configured a scope is a block like any other."""
+    assert await block(lambda: 1) == 1
+    with pytest.raises(LookupError):
+        await block({}.popitem)
+
+
+@every_block
+async def test_before_and_after(block: Block) -> None:
+    """`name` is visited before the block, and `name:after` once that has completed."""
+    log: list[str] = []
+    note(log, "block", "block:after")
+    await block(lambda: log.append("body"))
+    assert log == ["block", "body", "block:after"]
+
+
+@every_block
+async def test_raise_before(block: Block) -> None:
+    """`raise` at `name` skips the block, and `name:after` with it."""
+    log: list[str] = []
+    note(log, "block:after")
+    with configured("block", "raise"), pytest.raises(InjectedFault, match="^injected by failpoint 'block'$"):
+        await block(lambda: log.append("body"))
+    assert log == []
+
+
+@every_block
+async def test_raise_after(block: Block) -> None:
+    """`raise` at `name:after` comes once the block has happened, and names that failpoint."""
+    log: list[str] = []
+    with (
+        configured("block:after", "raise"),
+        pytest.raises(InjectedFault, match="^injected by failpoint 'block:after'$"),
+    ):
+        await block(lambda: log.append("body"))
+    assert log == ["body"]
+
+
+@every_block
+@pytest.mark.parametrize("error", [LookupError("x"), KeyboardInterrupt(), FailpointPanic("x")])
+async def test_block_that_raises(block: Block, error: BaseException) -> None:
+    """A block that raised is not followed by a visit of `name:after`, and its error passes as it is."""
+
+    def body() -> None:
+        raise error
+
+    with configured("block:after", "return") as after:
+        with pytest.raises(type(error)) as caught:
+            await block(body)
+        assert after.hits == 0
+    assert caught.value is error
+    assert (error.__context__, error.__cause__) == (None, None)
+
+
+async def test_left_early() -> None:
+    """A block left by `return`, `break` or `continue` has completed: `name:after` is visited."""
+
+    def returning() -> int:
+        with failpoint_scope("block"):
+            return 1
+
+    async def looping() -> int:
+        for number in range(3):
+            async with failpoint_scope("block"):
+                if number == 0:
+                    continue
+                break
+        return number
+
+    with configured("block:after", "off") as after:
+        assert returning() == 1
+        assert after.hits == 1
+        assert await looping() == 1
+        assert after.hits == 3
+        configure("block:after", "raise(TimeoutError)")
+        with pytest.raises(TimeoutError):
+            returning()
+
+
+async def test_suppressed_inside() -> None:
+    """A block whose error was handled inside it has completed."""
+    with configured("block:after", "off") as after:
+        async with failpoint_scope("block"):
+            with contextlib.suppress(LookupError):
+                raise LookupError
+        assert after.hits == 1
+
+
+async def test_cancelled_in_the_block() -> None:
+    """Native cancellation of the block passes, and `name:after` is not visited."""
+    with configured("block:after", "off") as after:
+        with anyio.CancelScope() as scope:
+            async with failpoint_scope("block"):
+                scope.cancel()
+                await anyio.sleep_forever()
+        assert scope.cancelled_caught
+        assert after.hits == 0
+
+
+@pytest.mark.parametrize("suffix", ["", ":after"])
+async def test_cancelled_in_a_pause(suffix: str) -> None:
+    """Native cancellation of a scope's pause passes untouched, and leaves no waiter behind."""
+    log: list[str] = []
+
+    async def run() -> None:
+        try:
+            await async_block(lambda: log.append("body"))
+        except anyio.get_cancelled_exc_class():
+            log.append("cancelled")
+            raise
+
+    with configured(f"block{suffix}", "pause") as handle:
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            await handle.wait_paused()
+            group.cancel_scope.cancel()
+        assert handle.waiting == ()
+    assert log == (["body", "cancelled"] if suffix else ["cancelled"])
+
+
+# cancel
+
+
+@pytest.mark.parametrize("suffix", ["", ":after"])
+@pytest.mark.parametrize("actions", ["pause", "pause(60s)", "sleep(60s)"])
+async def test_cancel(suffix: str, actions: str) -> None:
+    """The cancel event ends a scope's wait, set before or during it: `FailpointCancelled` with the name."""
+    event = anyio.Event()
+    errors: list[FailpointCancelled] = []
+    log: list[str] = []
+
+    async def run() -> None:
+        with pytest.raises(FailpointCancelled) as caught:
+            await async_block(lambda: log.append("body"), cancel=lambda: event)
+        errors.append(caught.value)
+
+    name = f"block{suffix}"
+    with configured(name, actions) as handle:
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            await handle.wait_paused()
+            event.set()
+        await run()
+        assert handle.waiting == ()
+    assert [error.name for error in errors] == [name, name]
+    assert str(errors[0]) == f"the cancel event ended the wait at failpoint {name!r}"
+    assert log == (["body", "body"] if suffix else [])
+
+
+async def test_cancel_in_a_thread() -> None:
+    """In sync code a `threading.Event` ends the wait with `FailpointCancelled`."""
+    event = threading.Event()
+
+    async def run() -> None:
+        with pytest.raises(FailpointCancelled):
+            await block_in_thread(cancel=event)
+
+    with configured("block", "pause") as handle:
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            await handle.wait_paused()
+            event.set()
+
+
+@pytest.mark.parametrize("suffix", ["", ":after"])
+async def test_cancel_of_a_decorated_function(suffix: str) -> None:
+    """The cancel event ends a decorated function's wait with `FailpointCancelled`, too."""
+    event = anyio.Event()
+    event.set()
+
+    @failpoint("function", cancel=event)
+    async def function() -> int:
+        return 1
+
+    with configured(f"function{suffix}", "pause"), pytest.raises(FailpointCancelled) as caught:
+        await function()
+    assert caught.value.name == f"function{suffix}"
+    assert isinstance(caught.value, FailpointError)
+
+
+def test_native_cancel_events() -> None:
+    """asyncio's own event cancels a wait as anyio's does."""
+
+    async def main() -> None:
+        event = asyncio.Event()
+        task = asyncio.create_task(async_block(cancel=event))
+        await handle.wait_paused()
+        event.set()
+        with pytest.raises(FailpointCancelled):
+            await task
+
+    with configured("block", "pause") as handle:
+        asyncio.run(main())
+
+
+# declaration
+
+
+@every_block
+async def test_raises(block: Block) -> None:
+    """What a scope declares in `raises` can be raised by name, before and after."""
+
+    class PaymentRefused(Exception):
+        pass
+
+    for name in ("block", "block:after"):
+        with configured(name, "raise(PaymentRefused: no funds)"), pytest.raises(PaymentRefused, match="^no funds$"):
+            await block(raises=(PaymentRefused,))
+
+
+@every_block
+@pytest.mark.parametrize(
+    ("context", "expected"),
+    [(None, {}), ({"shard": 3}, {"shard": 3}), (lambda: {"shard": 3}, {"shard": 3})],
+)
+async def test_context(block: Block, context: Any, expected: dict[str, Any]) -> None:
+    """A scope's context, a mapping or a callable without arguments, is that of both its visits."""
+    seen: list[Hit] = []
+    with configured("block", Call(seen.append)), configured("block:after", Call(seen.append)):
+        await block(context=context)
+    assert [(hit.name, hit.context) for hit in seen] == [("block", expected), ("block:after", expected)]
+
+
+@every_block
+async def test_context_only_when_configured(block: Block) -> None:
+    """A scope's context is evaluated only for a visit of what is configured."""
+    calls: list[int] = []
+
+    def context() -> dict[str, int]:
+        calls.append(1)
+        return {}
+
+    await block(context=context)
+    with configured("another", "off"):
+        await block(context=context)
+    assert calls == []
+    with configured("block:after", "off"):
+        await block(context=context)
+    assert calls == [1]
+
+
+@every_block
+@pytest.mark.parametrize("context", [["shard"], "shard", 42])
+async def test_context_that_is_none(block: Block, context: Any) -> None:
+    """A scope has no parameters to name: a list as context is a usage error."""
+    with configured("block", "off"), pytest.raises(FailpointUsageError) as caught:
+        await block(context=context)
+    assert str(caught.value) == (
+        f"failpoint 'block': context= is a mapping of keys to values, or a callable that returns one; got {context!r}"
+    )
+
+
+@every_block
+async def test_bad_names(block: Block) -> None:
+    """A bad name, or one that ends in `:after`, is found at the first visit while anything is configured."""
+    await block(name="block:after")
+    with configured("another", "off"):
+        with pytest.raises(FailpointUsageError) as caught:
+            await block(name="block:after")
+        with pytest.raises(FailpointNameError):
+            await block(name="two words")
+    assert str(caught.value) == (
+        "failpoint 'block:after': no site's name may end in ':after', which every decorated function and scope has"
+        " of itself; declare 'block'"
+    )
+
+
+def test_forgotten_name() -> None:
+    """Without a name first, `failpoint_scope` says what was forgotten."""
+    with pytest.raises(FailpointUsageError) as caught:
+        failpoint_scope()
+    assert str(caught.value) == 'failpoint_scope needs a name first: write failpoint_scope("some.name")'
+    with pytest.raises(FailpointNameError):
+        failpoint_scope(None)  # type: ignore[arg-type]
+
+
+def test_sites() -> None:
+    """A scope is a site of both its names, at the line of its `with`, from its first visit on."""
+
+    def run() -> None:
+        with failpoint_scope("site.scope"):
+            int()
+
+    run()
+    assert status("site.scope").sites == ()
+    with configured("another", "off"):
+        run()
+    expected = (f"{__file__}:{run.__code__.co_firstlineno + 1}",)
+    assert status("site.scope").sites == status("site.scope:after").sites == expected
+
+
+# kept, nested, at once
+
+
+async def test_kept() -> None:
+    """A scope kept in a variable serves again and again, in `with` and `async with`."""
+    scope = failpoint_scope("block")
+    with configured("block", "off") as before, configured("block:after", "off") as after:
+        for _ in range(2):
+            async with scope:
+                pass
+            with scope:
+                pass
+        assert (before.hits, after.hits) == (4, 4)
+
+
+async def test_nested() -> None:
+    """Scopes can be nested, also one and the same."""
+    log: list[str] = []
+    note(log, "outer", "outer:after", "inner", "inner:after")
+    outer = failpoint_scope("outer")
+    async with outer, failpoint_scope("inner"), outer:
+        log.append("body")
+    assert log == ["outer", "inner", "outer", "body", "outer:after", "inner:after", "outer:after"]
+
+
+async def test_at_once() -> None:
+    """One scope object can be entered by many tasks at the same time."""
+    scope = failpoint_scope("block", context={"kind": "kept"})
+    entered: list[int] = []
+
+    async def run(number: int) -> None:
+        async with scope:
+            entered.append(number)
+
+    with configured("block", "pause") as before, configured("block:after", "off") as after:
+        async with anyio.create_task_group() as group:
+            for number in range(5):
+                group.start_soon(run, number)
+            await before.wait_paused(5)
+            assert entered == []
+            assert before.resume() == 5
+        assert after.hits == 5
+    assert sorted(entered) == [0, 1, 2, 3, 4]
+
+
+async def test_in_an_exit_stack() -> None:
+    """A scope entered through an exit stack is visited on entering and on leaving, at the caller's line."""
+    with configured("stacked", "off") as before, configured("stacked:after", "off") as after:
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(failpoint_scope("stacked"))
+            stack.enter_context(failpoint_scope("stacked"))
+            assert (before.hits, after.hits) == (2, 0)
+        assert (before.hits, after.hits) == (2, 2)
+
+
+async def test_configured_in_the_block() -> None:
+    """What is configured while a block runs holds for its end."""
+    with pytest.raises(InjectedFault):
+        async with failpoint_scope("block"):
+            configure("block:after", "raise")
+
+
+async def test_returns_what_a_call_says() -> None:
+    """A scope's return value can differ from visit to visit, as a `Call` decides."""
+
+    @failpoint("function")
+    async def function(number: int) -> int:
+        async with failpoint_scope("block", context={"number": number}):
+            return number
+
+    with configured("block", Call(lambda hit: Return(-1) if hit.context["number"] == 2 else None)):
+        assert [await function(number) for number in range(4)] == [0, 1, -1, 3]
