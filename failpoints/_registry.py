@@ -54,6 +54,7 @@ ARMED: Final[dict[str, None]] = {}
 
 _lock = threading.RLock()
 _registries: weakref.WeakSet[Registry] = weakref.WeakSet()
+_in_force: dict[Registry, None] = {}
 
 
 class Registry:
@@ -73,15 +74,15 @@ class Registry:
         self._not_ended: dict[str, dict[Configuration, None]] = {}
         self._watches = Watches()
         self._seed: int | None = None
-        self.in_force = False
         self._token: Token[tuple[Registry, ...]] | None = None
-        _registries.add(self)
+        with _lock:
+            _registries.add(self)
 
     def __enter__(self) -> Self:
         with _lock:
-            if self.in_force:
+            if self in _in_force:
                 raise FailpointUsageError("this Registry is already entered; make one for each block")
-            self.in_force = True
+            _in_force[self] = None
             for name in list(self._configurations):
                 _arm_or_disarm(name)
         self._token = _scope.set((self, *_scope.get()))
@@ -89,7 +90,7 @@ class Registry:
 
     def __exit__(self, *exception: object) -> None:
         with _lock:  # out of force first: nobody comes to wait after the reset
-            self.in_force = False
+            _in_force.pop(self, None)
             for name in list(self._configurations):
                 _arm_or_disarm(name)
         self.reset()
@@ -387,27 +388,24 @@ class Registry:
         _arm_or_disarm(name)
         return woken
 
-    def has_in_force(self, name: str) -> bool:
-        """Whether visits find this name here."""
-        return self.in_force and name in self._configurations
-
     def keep_this_thread(self) -> None:
         """After a fork: forget who waits in threads that this process does not have."""
         for configuration in self._configurations.values():
             configuration.keep_this_thread()
+        self._watches.keep_this_thread()
 
 
 def find(name: str) -> tuple[Registry, Configuration] | None:
     """The configuration that holds for a visit from here: of the innermost registry that has the name."""
     for registry in _scope.get():
         configuration = registry.current(name)
-        if configuration is not None and registry.in_force:
+        if configuration is not None and registry in _in_force:
             return registry, configuration
     return None
 
 
 def _arm_or_disarm(name: str) -> None:
-    while (armed := any(registry.has_in_force(name) for registry in list(_registries))) != (name in ARMED):
+    while (armed := any(registry.current(name) for registry in list(_in_force))) != (name in ARMED):
         if armed:
             ARMED[name] = None
         else:
@@ -443,7 +441,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows
     )
 
 _process_wide = Registry()
-_process_wide.in_force = True
+_in_force[_process_wide] = None
 _scope: ContextVar[tuple[Registry, ...]] = ContextVar("failpoints.registry", default=(_process_wide,))
 
 configure = _process_wide.configure

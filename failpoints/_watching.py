@@ -5,6 +5,7 @@ Holds no lock: the registry's is held whenever a method is called.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Literal
 
@@ -21,7 +22,7 @@ __all__ = ["Watch", "Watches"]
 class Watch:
     """Somebody who waits until a failpoint is `"hit"` or `"paused"`, so many times or by so many."""
 
-    __slots__ = ("_reached", "_removed", "_target", "_wakeup", "_what", "name")
+    __slots__ = ("_reached", "_removed", "_target", "_wakeup", "_what", "name", "thread")
 
     def __init__(self, name: str, what: Literal["hit", "paused"], target: int) -> None:
         self.name = name
@@ -30,6 +31,7 @@ class Watch:
         self._reached = False
         self._removed = False
         self._wakeup: Wakeup | None = None
+        self.thread = threading.get_ident()
 
     def has_ended(self, configurations: Mapping[str, Configuration], wakeup: Wakeup | None) -> bool:
         """Whether it is so; if not, `wakeup` is what to set next. Raises if it never will be."""
@@ -92,6 +94,12 @@ class Watches:
     def discard(self, watch: Watch) -> None:
         """It does not any more."""
         self._by_name.get(watch.name, {}).pop(watch, None)
+
+    def keep_this_thread(self) -> None:
+        """After a fork: the other threads, and whoever watches in them, are not in this process."""
+        for watch in [watch for watches in self._by_name.values() for watch in watches]:
+            if watch.thread != threading.get_ident():
+                self.discard(watch)
 
     def changed(self, name: str, configuration: Configuration | None) -> list[Wakeup]:
         """The wake-ups of those whose wait a change of this failpoint may have ended."""

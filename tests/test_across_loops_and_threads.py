@@ -178,9 +178,12 @@ signal.signal(signal.SIGUSR1, lambda *_: remove("x"))
 
 def send():
     failpoints.configure.__self__.wait_until_paused_sync("x", timeout=20)
-    os.kill(os.getpid(), signal.SIGUSR1)
+    while not over.wait(0.05):  # a signal just before the loop waits would be seen after the wait only
+        os.kill(os.getpid(), signal.SIGUSR1)
 
-threading.Thread(target=send, daemon=True).start()
+over = threading.Event()
+sender = threading.Thread(target=send, daemon=True)
+sender.start()
 
 async def visit():
     with anyio.fail_after(20):
@@ -192,6 +195,8 @@ if place == "thread":
 else:
     backend, uvloop = {"asyncio": ("asyncio", False), "uvloop": ("asyncio", True), "trio": ("trio", None)}[place]
     print(anyio.run(visit, backend=backend, backend_options={} if uvloop is None else {"use_uvloop": uvloop}))
+over.set()
+sender.join(5)
 """
 
 

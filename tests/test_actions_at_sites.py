@@ -661,7 +661,7 @@ PROGRAM = """
 )
 def test_exit(site: str, backend: str, actions: str, status: int) -> None:
     """`exit` ends the process at once with its status: no `finally`, no `atexit`, nothing flushed."""
-    ended = subprocess.run(  # noqa: S603 - a program of our own
+    ended = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(PROGRAM), site, backend],
         env={"FAILPOINTS": f"site={actions}", "PYTHONPATH": ":".join(sys.path)},
         capture_output=True,

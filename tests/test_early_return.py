@@ -871,7 +871,7 @@ def test_module_level() -> None:
     """At module level it is a usage error."""
     module = compile("with failpoint_scope('leave'):\n    pass\n", "module.py", "exec")
     with configured("leave", "return"), pytest.raises(FailpointUsageError) as caught:
-        exec(module, {"failpoint_scope": failpoint_scope})  # noqa: S102 - a module's code is what is tested
+        exec(module, {"failpoint_scope": failpoint_scope})
     assert str(caught.value).startswith("failpoint 'leave' was told to return from <module> (module.py:")
     assert "nothing would catch that" in str(caught.value)
 

@@ -178,11 +178,10 @@ async def test_remove_wakes_who_waits() -> None:
 async def test_leaving_wakes_who_waits() -> None:
     """Leaving the block wakes tasks and threads that wait at the failpoint."""
     with anyio.fail_after(5):
-        async with anyio.create_task_group() as group:
-            async with configured("x", "pause") as handle:
-                group.start_soon(visit)
-                group.start_soon(to_thread.run_sync, hit)
-                await handle.wait_paused(2)
+        async with anyio.create_task_group() as group, configured("x", "pause") as handle:
+            group.start_soon(visit)
+            group.start_soon(to_thread.run_sync, hit)
+            await handle.wait_paused(2)
     assert handle.waiting == ()
 
 

@@ -247,7 +247,7 @@ async def test_cancel_of_a_decorated_function(suffix: str) -> None:
 
 
 def test_native_cancel_events() -> None:
-    """asyncio's own event cancels a wait as anyio's does."""
+    """Asyncio's own event cancels a wait as anyio's does."""
 
     async def main() -> None:
         event = asyncio.Event()
@@ -347,7 +347,7 @@ def test_sites() -> None:
 
     def run() -> None:
         with failpoint_scope("site.scope"):
-            int()
+            0
 
     run()
     assert status("site.scope").sites == ()

@@ -303,7 +303,7 @@ def test_a_timeout_of_asyncio_ends_a_wait(backend: str, options: dict[str, Any],
 @pytest.mark.parametrize("cancel", [False, True], ids=["", "cancel event"])
 @pytest.mark.parametrize("action", WAITS)
 def test_trio_cancellation_is_untouched(action: str, cancel: bool) -> None:
-    """trio's `Cancelled` arrives as itself, in no group, and is caught by its own scope."""
+    """Trio's `Cancelled` arrives as itself, in no group, and is caught by its own scope."""
     seen: list[BaseException] = []
 
     async def main() -> None:
