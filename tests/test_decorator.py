@@ -325,7 +325,7 @@ def test_context_only_when_configured() -> None:
             "failpoint 'bad': context= is a mapping of keys to values, or a callable that returns one; got [1]",
         ),
         (
-            dict,
+            lambda: {},  # noqa: PIE807 - the message names it
             "failpoint 'bad': context= is given the call's own arguments, self included:"
             " <lambda>() takes 0 positional arguments but 1 was given",
         ),

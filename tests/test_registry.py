@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import re
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -37,6 +39,7 @@ from failpoints import (
     status,
     statuses,
 )
+from failpoints._registry import ARMED
 
 HERE = __file__
 DRAWS = 64  # two sequences of so many even chances are the same once in 10**19 runs
@@ -236,6 +239,27 @@ def test_resume_wakes_who_waits_without_disarming(held: threading.Thread) -> Non
     again.join(5)
     assert not again.is_alive()
     assert status("held").hits == 2
+
+
+def test_what_was_removed_is_forgotten() -> None:
+    """Names that were configured, hit and removed leave nothing behind: neither what was given nor the name."""
+
+    class Value:
+        pass
+
+    values: weakref.WeakSet[Value] = weakref.WeakSet()
+    for number in range(100):
+        value = Value()
+        values.add(value)
+        configure(f"registry.shard.{number}", Return(value), context={"k": value})
+        configure(f"registry.shard.{number}", Return(value), context={"k": value})
+        assert failpoint(f"registry.shard.{number}", context={"k": value}).hit() == Return(value)
+        remove(f"registry.shard.{number}")
+    del value
+    gc.collect()
+    assert len(values) == 0
+    assert "registry.shard" not in repr(vars(registry()))
+    assert not ARMED
 
 
 # looking

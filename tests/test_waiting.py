@@ -601,6 +601,8 @@ async def test_cancelled_and_continue_are_told_apart() -> None:
             guest.start(cancel=event)
             await wait_until_paused("x")
             resume("x")
+            while not guest.outcomes:
+                await anyio.lowlevel.checkpoint()
             guest.start(cancel=event)
             await wait_until_paused("x")
             event.set()
