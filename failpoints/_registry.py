@@ -20,6 +20,7 @@ from anyio import move_on_after
 
 from . import _environment
 from ._actions import Actions, Hit
+from ._by_name import ByName
 from ._configuration import NOTHING, Configuration, Decision, Waiter, site_places
 from ._context import GivenMatchers, Matchers
 from ._grammar import as_terms, check_name, parse_entries, spelled
@@ -71,7 +72,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._configurations: dict[str, Configuration] = {}
-        self._not_ended: dict[str, dict[Configuration, None]] = {}
+        self._not_ended = ByName[Configuration]()
         self._watches = Watches()
         self._seed: int | None = None
         self._token: Token[tuple[Registry, ...]] | None = None
@@ -351,7 +352,7 @@ class Registry:
         woken: list[Wakeup] = []
         with _lock:
             for configuration in configurations:
-                self._not_ended.setdefault(configuration.name, {})[configuration] = None
+                self._not_ended.add(configuration.name, configuration)
                 self._configurations[configuration.name] = configuration
                 woken += self._settle(configuration.name)
         wake(woken)
@@ -380,11 +381,10 @@ class Registry:
         the lock: it asks what is so, not what this call has done.
         """
         woken: list[Wakeup] = []
-        not_ended = self._not_ended.get(name, {})
-        for configuration in list(not_ended):
+        for configuration in self._not_ended.under(name):
             if configuration is not self._configurations.get(name):
                 woken += configuration.end()
-                not_ended.pop(configuration, None)
+                self._not_ended.discard(name, configuration)
         _arm_or_disarm(name)
         return woken
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping
 from typing import Literal
 
+from ._by_name import ByName
 from ._configuration import Configuration
 from ._sites import known_names
 from ._status import FailpointStatus
@@ -85,23 +86,22 @@ class Watches:
     """The watches of one registry."""
 
     def __init__(self) -> None:
-        self._by_name: dict[str, dict[Watch, None]] = {}
+        self._watches = ByName[Watch]()
 
     def add(self, watch: Watch) -> None:
         """It wants to be told of changes."""
-        self._by_name.setdefault(watch.name, {})[watch] = None
+        self._watches.add(watch.name, watch)
 
     def discard(self, watch: Watch) -> None:
         """It does not any more."""
-        self._by_name.get(watch.name, {}).pop(watch, None)
+        self._watches.discard(watch.name, watch)
 
     def keep_this_thread(self) -> None:
         """After a fork: the other threads, and whoever watches in them, are not in this process."""
-        for watch in [watch for watches in self._by_name.values() for watch in watches]:
+        for _, watch in self._watches.all():
             if watch.thread != threading.get_ident():
                 self.discard(watch)
 
     def changed(self, name: str, configuration: Configuration | None) -> list[Wakeup]:
         """The wake-ups of those whose wait a change of this failpoint may have ended."""
-        watches = self._by_name.get(name)
-        return [wakeup for watch in list(watches) for wakeup in watch.changed(configuration)] if watches else []
+        return [wakeup for watch in self._watches.under(name) for wakeup in watch.changed(configuration)]

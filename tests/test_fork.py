@@ -218,7 +218,7 @@ def test_the_child_wakes_nobody_who_watches_in_another_thread(end: str) -> None:
             started(lambda: registry.wait_until_hit_sync("x")),
             started(lambda: anyio.run(wait_until_hit, "x", backend="trio")),
         ]
-        while len(registry._watches._by_name.get("x", ())) < 2:
+        while len(registry._watches._watches.under("x")) < 2:
             watchers[0].join(0.001)
         woken = []
         _waiting.ThreadWakeup.set = lambda wakeup: woken.append(wakeup)

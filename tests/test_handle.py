@@ -353,7 +353,7 @@ async def test_a_wait_ends_when_the_failpoint_is_removed(waits: str, end: str) -
 
 def _watches() -> int:
     owner: Any = configure.__self__  # type: ignore[attr-defined]
-    return len(owner._watches._by_name.get("x", ()))
+    return len(owner._watches._watches.under("x"))
 
 
 @pytest.mark.parametrize("what", ["hit", "paused"])
