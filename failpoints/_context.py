@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -10,6 +11,8 @@ from typing import Any, NamedTuple, TypeAlias, cast
 from .errors import FailpointNameError, FailpointUsageError
 
 __all__ = ["Context", "GivenMatchers", "Matchers", "ambient_context", "failpoint_context"]
+
+_MOST_SHOWN = 200  # characters of a value
 
 Context: TypeAlias = Mapping[str, Any]
 """What a site says about itself."""
@@ -41,7 +44,7 @@ class Matchers:
                 return f"{key!r} is missing: the site gives {said}"
             value = context[key]
             if not check(value):
-                return f"{key}={value!r} {_asked(self.given[key])}"
+                return f"{key}={_shown(value)} {_asked(self.given[key])}"
         return None
 
 
@@ -51,9 +54,20 @@ def _check(key: object, matcher: Any) -> Callable[[Any], bool]:
     if isinstance(matcher, (str, re.Pattern)):
         whole = _compiled(key, matcher).fullmatch
         return lambda value: whole(str(value)) is not None
+    if inspect.iscoroutinefunction(matcher):
+        raise FailpointUsageError(f"the predicate for {key!r} must be a sync function; got the async {matcher!r}")
     if callable(matcher):
         return lambda value: bool(matcher(value))
     return lambda value: bool(value == matcher)
+
+
+def _shown(value: Any) -> str:
+    """The value in a message about a miss, which must not be what makes a program fail, or slow."""
+    try:
+        text = repr(value)
+    except Exception:
+        text = object.__repr__(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
 def _compiled(key: str, pattern: Any) -> re.Pattern[str]:

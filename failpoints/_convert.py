@@ -31,7 +31,7 @@ def returned_value(name: str, outcome: Return, function: Callable[..., Any], con
     Only a `str` is converted; raises `FailpointUsageError` when it cannot be.
     """
     text = outcome.value
-    if not isinstance(text, str):
+    if type(text) is not str:  # a member of a str enum is a value, no text
         return text
     told = f"failpoint {name!r} was told to return the text {text!r} from {described(function)}, but"
     remedy = f"give @failpoint {'another' if convert else 'a'} convert=, or configure Return(value) in Python"
@@ -81,6 +81,9 @@ def _is_filled(cell: types.CellType) -> bool:
 
 
 def _converted(text: str, annotation: Any) -> Any:
+    meant: Any = getattr(annotation, "__supertype__", None) or getattr(annotation, "__value__", None)
+    if meant is not None:  # a NewType, or a `type` statement
+        return _converted(text, meant)
     if annotation in (Any, object, str):
         return text
     if annotation is bytes:

@@ -106,6 +106,10 @@ class failpoint(Declaration):
     def __call__(self, function: F, /) -> F:
         """Decorate a function; raises `FailpointUsageError` for what is none."""
         self.check()
+        if self.convert is not None and not callable(self.convert):
+            raise FailpointUsageError(
+                f"failpoint {self.name!r}: convert= is a function of the text to return; got {self.convert!r}"
+            )
         return cast(F, decorated(function, self, self.convert))
 
 

@@ -438,3 +438,30 @@ async def test_async_sites(hits: list[Hit]) -> None:
         Hit("site:after", {"outer": 1, "inner": 2}),
         Hit("site:after", {"outer": 1, "n": 2}),
     ]
+
+
+class Unshowable:
+    """A value with a `repr` that fails."""
+
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(Unshowable(), "<tests.test_context.Unshowable object at"), ("x" * 10_000, f"'{'x' * 199}…")]
+)
+def test_a_miss_survives_every_value(value: Any, shown: str) -> None:
+    """What a miss remembers of a value is short, and never what makes the program fail."""
+    with configured("shown", "off", context={"value": 1}) as handle:
+        assert not failpoint("shown", context={"value": value}).hit()
+        assert str(handle.status.last_mismatch).startswith(f"value={shown}")
+
+
+def test_an_async_predicate_is_refused() -> None:
+    """A predicate that would have to be awaited is an error at once, as it would match everything."""
+
+    async def predicate(value: object) -> bool:
+        return False
+
+    with pytest.raises(FailpointUsageError, match="the predicate for 'value' must be a sync function"):
+        configure("shown", "off", context={"value": predicate})

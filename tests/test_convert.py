@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 import importlib.util
 import json
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Literal, Optional, Union
+from typing import Annotated, Any, Literal, NewType, Optional, Union
 
 import anyio.lowlevel
 import pytest
@@ -458,6 +459,7 @@ def test_closures() -> None:
 
 SOURCE = """
 {future}
+import enum
 import functools
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Optional, Union
@@ -537,3 +539,28 @@ async def test_async_names_of_another_module(module: ModuleType) -> None:
     """So it is for an async function."""
     with configured("site", "return(42)"):
         assert await module.asynchronous() == 42
+
+
+class Colour(enum.StrEnum):
+    """A value that is a `str`, but no text."""
+
+    RED = "red"
+
+
+@pytest.mark.parametrize("annotation", [Colour, int, str], ids=str)
+def test_a_member_of_a_str_enum_is_no_text(annotation: Any) -> None:
+    """What is a `str` of another class was made in Python, and is returned as it is."""
+    assert told(Return(Colour.RED), returning(annotation)) is Colour.RED
+
+
+def test_a_new_type_is_what_it_is_made_of() -> None:
+    """A text becomes what a `NewType` stands for."""
+    assert told("return(42)", returning(NewType("Cents", int))) == 42
+
+
+@pytest.mark.parametrize("convert", [5, "int"])
+def test_convert_is_a_function(convert: Any) -> None:
+    """A `convert` that cannot be called is an error where it is written."""
+    with pytest.raises(FailpointUsageError) as caught:
+        returning(int, convert=convert)
+    assert str(caught.value).endswith(f"convert= is a function of the text to return; got {convert!r}")
