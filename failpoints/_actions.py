@@ -1,4 +1,4 @@
-"""What a failpoint can do, and what a site is told: frozen dataclasses, no behaviour.
+"""What a failpoint can do, and what a site is told: frozen dataclasses that refuse what they cannot be.
 
 Durations are milliseconds; in Python a `timedelta` serves too.
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeAlias
 
+from ._messages import shown
 from .errors import FailpointUsageError, InjectedFault
 
 MOST_TIMES = 10**18
@@ -127,7 +128,7 @@ class Raise:
             if not is_exception_name(error):
                 raise FailpointUsageError(f"Raise: {error!r} is not the name of an exception")
         elif not (error is None or isinstance(error, BaseException) or _is_exception_type(error)):
-            raise FailpointUsageError(f"Raise takes an exception, its class, or the name of one; got {error!r}")
+            raise FailpointUsageError(f"Raise takes an exception, its class, or the name of one; got {shown(error)}")
         if message is not None and (not isinstance(message, str) or not isinstance(error, (str, type))):
             raise FailpointUsageError(
                 f"Raise takes a message, a str, only beside a class or a name; got {error!r}, {message!r}"
@@ -179,7 +180,7 @@ class Exit:
 
     def __post_init__(self) -> None:
         if not isinstance(self.status, int) or isinstance(self.status, bool) or not 0 <= self.status <= 255:
-            raise FailpointUsageError(f"Exit takes a status from 0 to 255; got {_shown(self.status)}")
+            raise FailpointUsageError(f"Exit takes a status from 0 to 255; got {shown(self.status)}")
         object.__setattr__(self, "status", int(self.status))
 
 
@@ -238,7 +239,7 @@ class Call:
 
     def __post_init__(self) -> None:
         if not callable(self.function):
-            raise FailpointUsageError(f"Call takes a function of the Hit; got {self.function!r}")
+            raise FailpointUsageError(f"Call takes a function of the Hit; got {shown(self.function)}")
 
 
 Action: TypeAlias = Off | Pause | Sleep | Return | Raise | Panic | Exit | Print | Yield | Delay | Break | Call
@@ -259,15 +260,15 @@ class Term:
 
     def __post_init__(self) -> None:
         if not isinstance(self.action, Action):
-            raise FailpointUsageError(f"Term takes an action, such as Return(1); got {self.action!r}")
+            raise FailpointUsageError(f"Term takes an action, such as Return(1); got {shown(self.action)}")
         chance, times = self.probability, self.times
         if isinstance(chance, bool) or not isinstance(chance, (int, float)) or not 0 <= chance <= 1:
-            raise FailpointUsageError(f"Term takes a probability from 0 to 1; got {_shown(chance)}")
+            raise FailpointUsageError(f"Term takes a probability from 0 to 1; got {shown(chance)}")
         # Plain numbers from here on: a NumPy float, an enum or -0.0 has no text that reads back.
         object.__setattr__(self, "probability", abs(float(chance)))
         if times is not None:
             if isinstance(times, bool) or not isinstance(times, int) or not 1 <= times <= MOST_TIMES:
-                raise FailpointUsageError(f"Term takes a count of 1 or more as times; got {_shown(times)}")
+                raise FailpointUsageError(f"Term takes a count of 1 or more as times; got {shown(times)}")
             object.__setattr__(self, "times", int(times))
 
 
@@ -305,16 +306,7 @@ def _milliseconds(owner: str, given: object) -> float:
             fits = False
         if fits:
             return abs(int(given) if isinstance(given, int) else float(given))
-    raise FailpointUsageError(
-        f"{owner} takes milliseconds or a timedelta, finite and not negative; got {_shown(given)}"
-    )
-
-
-def _shown(value: object) -> str:
-    try:
-        return repr(value)
-    except ValueError:  # an int of more digits than Python writes
-        return "an int too long to show"
+    raise FailpointUsageError(f"{owner} takes milliseconds or a timedelta, finite and not negative; got {shown(given)}")
 
 
 def _seconds(duration: float | timedelta) -> float:

@@ -62,7 +62,7 @@ class Configuration:
         "waiters",
     )
 
-    def __init__(self, name: str, terms: tuple[Term, ...], matchers: Matchers, seed: int | None) -> None:
+    def __init__(self, name: str, terms: tuple[Term, ...], matchers: Matchers) -> None:
         self.name = name
         self.terms = terms
         self.matchers = matchers
@@ -76,11 +76,10 @@ class Configuration:
         self.parked: dict[Waiter, None] = {}
         self.ended_by: int | None = None
         self._left = [term.times for term in terms]
-        self.seed(seed)
+        self._random: Random | None = None
 
     def seed(self, seed: int | None) -> None:
         """Draw the chances from a generator made of the seed and the name; `None` is any seed."""
-        self._random: Random | None = None
         if any(0 < term.probability < 1 for term in self.terms):
             self._random = Random(None if seed is None else f"{seed}:{self.name}")
 
@@ -129,13 +128,20 @@ class Configuration:
         self.dismiss(waiter)
         return False
 
-    def dismiss(self, waiter: Waiter) -> None:
-        """The visit waits no more, for whatever reason."""
-        self.waiters.pop(waiter, None)
+    def dismiss(self, waiter: Waiter) -> bool:
+        """The visit waits no more, for whatever reason; whether nobody had released it before."""
         self.parked.pop(waiter, None)
+        return self.waiters.pop(waiter, waiter) is None
+
+    def forget_the_gone(self) -> None:
+        """Dismiss those whose loop is closed: they will not come to do it themselves."""
+        for waiter in list(self.waiters):
+            if waiter.wakeup.gone:
+                self.dismiss(waiter)
 
     def release(self) -> list[Wakeup]:
         """All who wait, to be woken; none of them counts as waiting any more."""
+        self.forget_the_gone()
         waiters = list(self.waiters)
         for waiter in waiters:
             self.dismiss(waiter)
@@ -153,18 +159,19 @@ class Configuration:
                 self.dismiss(waiter)
 
     def status(self) -> FailpointStatus:
-        """The state as plain values."""
+        """The state as plain values, which are the caller's own."""
+        self.forget_the_gone()
         return FailpointStatus(
             name=self.name,
             actions=self.terms,
-            matchers=self.matchers.given,
+            matchers=dict(self.matchers.given),
             hits=self.hits,
             misses=self.misses,
-            last_miss=self.last_miss,
+            last_miss=None if self.last_miss is None else dict(self.last_miss),
             last_mismatch=self.last_mismatch,
             triggers=self.triggers,
             waiting=tuple(
-                Waiting(waiter.parked[0], waiter.hit.context, waiter.parked[1])
+                Waiting(waiter.parked[0], dict(waiter.hit.context), waiter.parked[1])
                 for waiter in list(self.parked)
                 if waiter.parked is not None
             ),

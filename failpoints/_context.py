@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeAlias, cast
 
+from ._messages import shown
 from .errors import FailpointNameError, FailpointUsageError
 
 __all__ = ["Context", "GivenMatchers", "Matchers", "ambient_context", "failpoint_context"]
-
-_MOST_SHOWN = 200  # characters of a value
 
 Context: TypeAlias = Mapping[str, Any]
 """What a site says about itself."""
@@ -44,7 +43,7 @@ class Matchers:
                 return f"{key!r} is missing: the site gives {said}"
             value = context[key]
             if not check(value):
-                return f"{key}={_shown(value)} {_asked(self.given[key])}"
+                return f"{key}={shown(value)} {_asked(self.given[key])}"
         return None
 
 
@@ -59,15 +58,6 @@ def _check(key: object, matcher: Any) -> Callable[[Any], bool]:
     if callable(matcher):
         return lambda value: bool(matcher(value))
     return lambda value: bool(value == matcher)
-
-
-def _shown(value: Any) -> str:
-    """The value in a message about a miss, which must not be what makes a program fail, or slow."""
-    try:
-        text = repr(value)
-    except Exception:
-        text = object.__repr__(value)
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
 def _compiled(key: str, pattern: Any) -> re.Pattern[str]:
@@ -86,8 +76,8 @@ def _asked(matcher: Any) -> str:
     if isinstance(matcher, re.Pattern):
         return f"does not match {cast(re.Pattern[str], matcher).pattern!r}"
     if callable(matcher):
-        return f"is refused by {getattr(matcher, '__qualname__', None) or repr(matcher)}"
-    return f"is not {matcher!r}"
+        return f"is refused by {getattr(matcher, '__qualname__', None) or shown(matcher)}"
+    return f"is not {shown(matcher)}"
 
 
 class _Bound(NamedTuple):
@@ -128,6 +118,19 @@ class failpoint_context:
         _ambient.set(_Bound({**outer.pairs, **self._pairs}, self, outer))
 
     def __exit__(self, *exception: object) -> None:
-        bound = _ambient.get()
-        if bound.by is self and bound.outer is not None:  # else left where it was not entered, and never held
-            _ambient.set(bound.outer)
+        _ambient.set(_without(_ambient.get(), self))
+
+    @property
+    def pairs(self) -> Context:
+        """What it binds."""
+        return self._pairs
+
+
+def _without(bound: _Bound, block: failpoint_context) -> _Bound:
+    """What holds once the block is left, be it not the innermost one."""
+    if bound.by is None or bound.outer is None:
+        return bound
+    if bound.by is block:
+        return bound.outer
+    outer = _without(bound.outer, block)
+    return _Bound({**outer.pairs, **bound.by.pairs}, bound.by, outer)

@@ -17,9 +17,9 @@ from ._context import Context
 from ._convert import Converter, returned_value
 from ._early_return import DecoratedCall, decorated_code
 from ._functions import Kind, described, kind_of, underlying_function
+from ._messages import did_you_mean
 from ._registry import ARMED
-from ._suggest import did_you_mean
-from ._visit import Declaration, checked_context, visit, visit_sync
+from ._visit import Declaration, called_with, checked_context, visit, visit_sync
 from .errors import FailpointCancelled, FailpointUsageError
 
 __all__ = ["decorated"]
@@ -255,13 +255,7 @@ class _Decorated:
             return {name: values[name] for name in given if name in values}
         if not callable(given):
             return {} if given is None else checked_context(self.name, given)
-        try:
-            result: object = given(*args, **kwargs)
-        except TypeError as error:
-            raise FailpointUsageError(
-                f"failpoint {self.name!r}: context= is given the call's own arguments, self included: {error}"
-            ) from error
-        return checked_context(self.name, result)
+        return checked_context(self.name, called_with(f"failpoint {self.name!r}: context=", given, *args, **kwargs))
 
 
 def _first_step(body: AsyncGenerator[Any, Any]) -> Any:

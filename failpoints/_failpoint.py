@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar, cast
 
@@ -80,6 +81,11 @@ class failpoint(Declaration):
     def __repr__(self) -> str:
         return f"failpoint({self.name!r})"
 
+    def __bool__(self) -> bool:
+        raise FailpointUsageError(
+            f"{self!r} is no outcome, and would always be true: write await {self!r}, or {self!r}.hit() in sync code"
+        )
+
     # outcome = await failpoint("name")
 
     def __await__(self) -> Generator[Any, Any, Outcome]:
@@ -106,9 +112,9 @@ class failpoint(Declaration):
     def __call__(self, function: F, /) -> F:
         """Decorate a function; raises `FailpointUsageError` for what is none."""
         self.check()
-        if self.convert is not None and not callable(self.convert):
+        if self.convert is not None and (not callable(self.convert) or inspect.iscoroutinefunction(self.convert)):
             raise FailpointUsageError(
-                f"failpoint {self.name!r}: convert= is a function of the text to return; got {self.convert!r}"
+                f"failpoint {self.name!r}: convert= is a sync function of the text to return; got {self.convert!r}"
             )
         return cast(F, decorated(function, self, self.convert))
 

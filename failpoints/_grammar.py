@@ -33,7 +33,7 @@ from ._actions import (
     is_exception_name,
 )
 from ._functions import described
-from ._suggest import did_you_mean
+from ._messages import did_you_mean, shown
 from .errors import ActionSyntaxError, FailpointNameError, FailpointUsageError, pointed_at
 
 __all__ = ["as_terms", "check_name", "format_actions", "parse_actions", "parse_entries", "spelled"]
@@ -99,16 +99,18 @@ def _as_term(item: Any) -> Term:
         hint = f"; did you mean Raise({item.__name__})?"
     elif isinstance(item, BaseException):
         hint = f"; did you mean Raise({item!r})?"
-    elif item in get_args(Action):
+    elif isinstance(item, type) and issubclass(item, get_args(Action)):
         hint = f"; did you mean {described(item)}(…)?"
     elif isinstance(item, (int, float)) and not isinstance(item, bool) and item >= 0:
         hint = f"; did you mean Sleep({item})?"
+    elif isinstance(item, str):
+        hint = "; join the terms of a text by '->'"
     elif isinstance(item, timedelta):
         hint = "; did you mean Sleep(…)?"
     elif inspect.isroutine(cast(object, item)):
         hint = f"; did you mean Call({described(item)})?"
     raise FailpointUsageError(
-        f"actions are a text, an action, a Term, or a sequence of the last two; got {item!r}{hint}"
+        f"actions are a text, an action, a Term, or a sequence of the last two; got {shown(item)}{hint}"
     )
 
 
@@ -118,8 +120,10 @@ def check_name(name: object) -> str:
         raise FailpointNameError(f"a failpoint's name is a str; got {name!r}")
     if not name:
         raise FailpointNameError("a failpoint's name cannot be empty")
+    if name.isprintable() and not (" " in name or "=" in name or ";" in name):  # the one printable white space
+        return name
     for position, character in enumerate(name):
-        if character.isspace() or character in "=;" or not character.isprintable():
+        if character in " =;" or not character.isprintable():
             raise FailpointNameError(
                 f"a failpoint's name is printable, without white space, '=' or ';'; got {name!r}\n"
                 f"{pointed_at(name, position)}"
@@ -452,7 +456,7 @@ def _spelled_term(term: Term) -> str:
     try:
         return _format_term(term)
     except FailpointUsageError:
-        return repr(term.action if term == Term(term.action) else term)
+        return shown(term.action if term == Term(term.action) else term)
 
 
 def _format_action(action: Action) -> str:

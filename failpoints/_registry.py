@@ -12,8 +12,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Sequence
-from contextvars import ContextVar, Token
+from collections.abc import Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, Final, Self, cast
 
 from anyio import move_on_after
@@ -25,6 +25,7 @@ from ._configuration import NOTHING, Configuration, Decision, Waiter, site_place
 from ._context import GivenMatchers, Matchers
 from ._grammar import as_terms, check_name, parse_entries, spelled
 from ._handle import Configured
+from ._messages import shown
 from ._status import FailpointStatus
 from ._waiting import Ended, TaskWakeup, ThreadWakeup, Wakeup, on_event_loop, wake
 from ._watching import Watch, Watches
@@ -75,7 +76,6 @@ class Registry:
         self._not_ended = ByName[Configuration]()
         self._watches = Watches()
         self._seed: int | None = None
-        self._token: Token[tuple[Registry, ...]] | None = None
         with _lock:
             _registries.add(self)
 
@@ -86,7 +86,7 @@ class Registry:
             _in_force[self] = None
             for name in list(self._configurations):
                 _arm_or_disarm(name)
-        self._token = _scope.set((self, *_scope.get()))
+        _scope.set((self, *_scope.get()))
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -95,12 +95,8 @@ class Registry:
             for name in list(self._configurations):
                 _arm_or_disarm(name)
         self.reset()
-        token, self._token = self._token, None
-        try:
-            if token is not None:
-                _scope.reset(token)
-        except ValueError:  # left in another context than it was entered in, where it never held
-            pass
+        # Not by a token: registries may be left in another order, or in another context, than they were entered in.
+        _scope.set(tuple(registry for registry in _scope.get() if registry is not self))
 
     # configuring
 
@@ -138,8 +134,9 @@ class Registry:
         >>> configure_all([("backup", "pause"), ("upload", "raise(OSError)", {"shard": 3})])
         >>> reset()
         """
-        if not isinstance(entries, Iterable):
-            raise FailpointUsageError(f"configure_all takes a sequence of (name, actions) entries; got {entries!r}")
+        if isinstance(entries, Mapping) or not isinstance(entries, Iterable):
+            got = shown(cast(object, entries))
+            raise FailpointUsageError(f"configure_all takes a sequence of (name, actions) entries; got {got}")
         configurations: list[Configuration] = []
         for entry in entries:
             given: Any = entry
@@ -313,8 +310,7 @@ class Registry:
             configuration.hits += 1
             told = self._watches.changed(hit.name, configuration)
             decision = configuration.decide(hit, wakeup)
-        if told:
-            wake(told)
+        wake(told)
         return decision
 
     def enroll(self, configuration: Configuration, hit: Hit, wakeup: Wakeup) -> Waiter | None:
@@ -334,10 +330,10 @@ class Registry:
         wake(told)
         return parked
 
-    def leave(self, waiter: Waiter) -> None:
-        """The visit waits no more, for whatever reason."""
+    def leave(self, waiter: Waiter) -> bool:
+        """The visit waits no more, for whatever reason; whether nobody had woken it before."""
         with _lock:
-            waiter.configuration.dismiss(waiter)
+            return waiter.configuration.dismiss(waiter)
 
     # installing and taking away
 
@@ -346,21 +342,27 @@ class Registry:
             raise FailpointUsageError(
                 f"cannot configure {name!r}: this process was started with FAILPOINTS_ENABLED=0; unset it"
             )
-        return Configuration(check_name(name), as_terms(actions), Matchers(context), self._seed)
+        return Configuration(check_name(name), as_terms(actions), Matchers(context))
 
-    def _install(self, configurations: Iterable[Configuration]) -> None:
+    def _install(self, configurations: Sequence[Configuration]) -> None:
         woken: list[Wakeup] = []
         with _lock:
             for configuration in configurations:
                 self._not_ended.add(configuration.name, configuration)
+                configuration.seed(self._seed)
                 self._configurations[configuration.name] = configuration
                 woken += self._settle(configuration.name)
         wake(woken)
         if not logger.isEnabledFor(logging.INFO):
             return
         for configuration in configurations:
-            asked = f" where {configuration.matchers.given}" if configuration.matchers.given else ""
-            logger.info("configured %s: %s%s", configuration.name, spelled(configuration.terms), asked)
+            asked = configuration.matchers.given
+            logger.info(
+                "configured %s: %s%s",
+                configuration.name,
+                spelled(configuration.terms),
+                f" where {shown(asked)}" if asked else "",
+            )
 
     def _take_away(self, names: Iterable[str]) -> None:
         removed: list[str] = []

@@ -52,7 +52,7 @@ def _add(name: str, code: CodeType, line: int, function: str) -> None:
 
 def known_sites(name: str) -> tuple[Site, ...]:
     """The sites that bear this name, in the order in which they were met."""
-    return tuple(dict.fromkeys(_sites.get(name, {}).values()))
+    return tuple(dict.fromkeys(list(_sites.get(name, {}).values())))
 
 
 def known_names() -> tuple[str, ...]:

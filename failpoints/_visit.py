@@ -42,8 +42,8 @@ from ._configuration import Configuration, Waiter
 from ._context import Context, ambient_context
 from ._functions import described
 from ._grammar import check_name, spelled
+from ._messages import did_you_mean, shown
 from ._registry import Registry, find, logger
-from ._suggest import did_you_mean
 from ._waiting import CancelEvent, Ended, TaskWakeup, ThreadWakeup, on_event_loop
 from .errors import FailpointPanic, FailpointTimeout, FailpointUsageError, InjectedFault
 
@@ -87,6 +87,10 @@ class Declaration:
             isinstance(kind, type) and issubclass(kind, BaseException) for kind in self.raises
         ):
             raise FailpointUsageError(f"{what}: raises= is a tuple of exception types; got {self.raises!r}")
+        if isinstance(self.cancel, type):
+            raise FailpointUsageError(
+                f"{what}: cancel= is an event, not the class of one; did you mean {self.cancel.__name__}()?"
+            )
         if self.cancel is not None and not (callable(self.cancel) or hasattr(self.cancel, "is_set")):
             raise FailpointUsageError(
                 f"{what}: cancel= is an event, or a callable that returns one; got {self.cancel!r}"
@@ -96,12 +100,16 @@ class Declaration:
         """The context of a site that is no function call."""
         if self.context is None:
             return {}
-        return checked_context(self.name, self.context() if callable(self.context) else self.context)
+        if callable(self.context):
+            return checked_context(self.name, called_with(f"failpoint {self.name!r}: context= here", self.context))
+        return checked_context(self.name, self.context)
 
     def cancel_event(self, *, in_async: bool) -> CancelEvent | None:
         """The event that would end a wait now; raises `FailpointUsageError` for one that could not."""
         cancel: Any = self.cancel
-        event: CancelEvent | None = cancel if cancel is None or hasattr(cancel, "is_set") else cancel()
+        event: CancelEvent | None = cancel
+        if cancel is not None and not hasattr(cancel, "is_set"):
+            event = called_with(f"failpoint {self.name!r}: cancel=", cancel)
         if event is not None and not (hasattr(event, "is_set") and hasattr(event, "wait")):
             raise FailpointUsageError(
                 f"failpoint {self.name!r}: cancel= is to return an event or None; it returned {event!r}"
@@ -113,6 +121,21 @@ class Declaration:
                 f" got {event!r}"
             )
         return event
+
+
+def called_with(what: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """What the function returns; a `FailpointUsageError` if it does not take these arguments."""
+    try:
+        return function(*args, **kwargs)
+    except TypeError as error:
+        try:
+            inspect.signature(function).bind(*args, **kwargs)
+        except TypeError:
+            given = "the call's own arguments, self included" if args or kwargs else "no arguments"
+            raise FailpointUsageError(f"{what} is given {given}: {error}") from error
+        except ValueError:  # a function in C that tells no signature
+            pass
+        raise
 
 
 def checked_context(name: str, context: Any) -> Context:
@@ -133,10 +156,10 @@ def caller_frame() -> FrameType:
 
 
 def check_new_place(declaration: Declaration, frame: FrameType, *names: str) -> None:
-    """Check a scope or an inline call when it is visited at a place for the first time, and note the place."""
-    if _sites.is_known(declaration.name, frame) and not declaration.name.endswith(":after"):
-        return
+    """Check a scope or an inline call, and note the place when it is visited there for the first time."""
     declaration.check()
+    if _sites.is_known(declaration.name, frame):
+        return
     for name in (declaration.name, *names):
         _sites.note(name, frame)
 
@@ -157,13 +180,13 @@ _NewWakeup: TypeAlias = Callable[[], TaskWakeup | ThreadWakeup | None]
 async def visit(name: str, declaration: Declaration, context: Callable[[], Context]) -> Outcome:
     """Visit `name` in async code: `declaration` says what the site is, `context` gives its own context."""
     arrival = _arrive(name, context, TaskWakeup)
-    return CONTINUE if arrival is None else await _act(arrival, declaration)
+    return CONTINUE if arrival is None else await _act(arrival, declaration, "hit")
 
 
 def visit_sync(name: str, declaration: Declaration, context: Callable[[], Context], function: str) -> Outcome:
     """Visit `name` in sync code, in the `function` of that name."""
     arrival = _arrive(name, context, _thread_wakeup)
-    return CONTINUE if arrival is None else _act_sync(arrival, declaration, function)
+    return CONTINUE if arrival is None else _act_sync(arrival, declaration, function, "hit")
 
 
 def _thread_wakeup() -> ThreadWakeup | None:
@@ -191,14 +214,14 @@ def _arrive(name: str, context: Callable[[], Context], new_wakeup: _NewWakeup) -
     if mismatch is not None:
         return None
     if decision.action is None or isinstance(decision.action, Off):
-        _log_hit(hit, decision.action)
+        _log("hit", hit, decision.action)
         return None
     return _Arrival(registry, configuration, hit, decision.action, decision.waiter)
 
 
-async def _act(arrival: _Arrival, declaration: Declaration) -> Outcome:
+async def _act(arrival: _Arrival, declaration: Declaration, event: str) -> Outcome:
     try:
-        _log_hit(arrival.hit, arrival.action)
+        _log(event, arrival.hit, arrival.action)
         match arrival.action:
             case Pause() | Sleep() as action:
                 return await _wait(arrival, action, declaration)
@@ -211,16 +234,16 @@ async def _act(arrival: _Arrival, declaration: Declaration) -> Outcome:
                 if inspect.isawaitable(result):
                     result = await result
                 returned = _returned_action(arrival, function, result, TaskWakeup)
-                return CONTINUE if returned is None else await _act(returned, declaration)
+                return CONTINUE if returned is None else await _act(returned, declaration, "called")
             case action:
                 return _act_now(action, arrival.hit.name, declaration)
     finally:
         _leave(arrival)
 
 
-def _act_sync(arrival: _Arrival, declaration: Declaration, function: str) -> Outcome:
+def _act_sync(arrival: _Arrival, declaration: Declaration, function: str, event: str) -> Outcome:
     try:
-        _log_hit(arrival.hit, arrival.action)
+        _log(event, arrival.hit, arrival.action)
         match arrival.action:
             case Pause() | Sleep() as action:
                 return _wait_sync(arrival, action, declaration, function)
@@ -237,22 +260,22 @@ def _act_sync(arrival: _Arrival, declaration: Declaration, function: str) -> Out
                         " give Call a sync function, or make the site async"
                     )
                 returned = _returned_action(arrival, called, result, _thread_wakeup)
-                return CONTINUE if returned is None else _act_sync(returned, declaration, function)
+                return CONTINUE if returned is None else _act_sync(returned, declaration, function, "called")
             case action:
                 return _act_now(action, arrival.hit.name, declaration)
     finally:
         _leave(arrival)
 
 
-def _log_hit(hit: Hit, action: Action | None) -> None:
+def _log(event: str, hit: Hit, action: Action | None) -> None:
     if logger.isEnabledFor(logging.INFO):
         what = "no term is due" if action is None else spelled(action)
-        logger.info("hit %s: %s%s", hit.name, what, f" at {hit.context}" if hit.context else "")
+        logger.info("%s %s: %s%s", event, hit.name, what, f" at {shown(hit.context)}" if hit.context else "")
 
 
-def _leave(arrival: _Arrival) -> None:
-    if arrival.waiter is not None:
-        arrival.registry.leave(arrival.waiter)
+def _leave(arrival: _Arrival) -> bool:
+    """Whether the visit waited, and nobody had woken it before."""
+    return arrival.waiter is not None and arrival.registry.leave(arrival.waiter)
 
 
 def _returned_action(
@@ -313,13 +336,15 @@ def _log_paused(arrival: _Arrival) -> None:
 def _after_wait(arrival: _Arrival, action: Pause | Sleep, ended: Ended) -> Outcome:
     name = arrival.hit.name
     logger.info("resumed %s", name)
+    if ended is Ended.EXPIRED and not _leave(arrival):
+        ended = Ended.WOKEN  # in time, and only seen too late
     if ended is Ended.CANCELLED:
         return _CANCELLED
     if ended is Ended.EXPIRED and isinstance(action, Pause):
         who = arrival.waiter.parked[0] if arrival.waiter is not None and arrival.waiter.parked else "the site"
         raise FailpointTimeout(
             f"failpoint {name!r} was told to {spelled(action)}, and nobody resumed {who} in that time"
-            f" (context: {dict(arrival.hit.context)})"
+            f" (context: {shown(dict(arrival.hit.context))})"
         )
     return CONTINUE
 

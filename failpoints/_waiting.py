@@ -57,6 +57,12 @@ class TaskWakeup:
         self.thread = threading.get_ident()
         self._event = Event()
 
+    @property
+    def gone(self) -> bool:
+        """Whether its loop is closed, so that nothing will ever wake it; trio ends its tasks before it ends."""
+        is_closed: Callable[[], bool] | None = getattr(self.loop, "is_closed", None)
+        return is_closed is not None and is_closed()
+
     def set(self) -> None:
         """Wake it; to be called on its own loop."""
         self._event.set()
@@ -106,6 +112,8 @@ class ThreadWakeup:
     """Wakes a thread; made in that thread."""
 
     __slots__ = ("_held", "loop", "thread")
+
+    gone = False
 
     def __init__(self) -> None:
         self.loop = None

@@ -11,9 +11,9 @@ from typing import Literal
 
 from ._by_name import ByName
 from ._configuration import Configuration
+from ._messages import did_you_mean
 from ._sites import known_names
 from ._status import FailpointStatus
-from ._suggest import did_you_mean
 from ._waiting import Wakeup
 from .errors import FailpointTimeout, FailpointUsageError
 
@@ -49,6 +49,7 @@ class Watch:
                 f"failpoint {self.name!r} is not configured, so it will never be {self._what}; configure it first,"
                 f" with 'off' if it should only count{did_you_mean(self.name, configurations)}"
             )
+        configuration.forget_the_gone()
         return self._holds(configuration)
 
     def changed(self, configuration: Configuration | None) -> list[Wakeup]:

@@ -350,8 +350,11 @@ def test_a_closed_loop_is_no_error(end: str, place: str, action: str) -> None:
 
     task = loop.run_until_complete(leave_one_waiting())
     loop.close()
+    assert status("x").waiting == ()  # nobody is there to wait now
+    with pytest.raises(FailpointTimeout):
+        registry().wait_until_paused_sync("x", timeout=0)
     other = visit_on("thread")
-    wait_paused(2)
+    wait_paused()
     ENDS[end]()
     assert other.finish() == Continue()
     assert status("x").waiting == ()

@@ -563,4 +563,4 @@ def test_convert_is_a_function(convert: Any) -> None:
     """A `convert` that cannot be called is an error where it is written."""
     with pytest.raises(FailpointUsageError) as caught:
         returning(int, convert=convert)
-    assert str(caught.value).endswith(f"convert= is a function of the text to return; got {convert!r}")
+    assert str(caught.value).endswith(f"convert= is a sync function of the text to return; got {convert!r}")

@@ -1,10 +1,12 @@
-"""“Did you mean …?”: the nearest of the words that would have been right."""
+"""Pieces of messages: “did you mean …?”, and values of any kind."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["did_you_mean", "nearest"]
+__all__ = ["did_you_mean", "nearest", "shown"]
+
+_MOST_SHOWN = 200  # characters of a value
 
 
 def nearest(word: str, candidates: Iterable[str]) -> str | None:
@@ -20,3 +22,12 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     """The end of a message: `"; did you mean 'return'?"`, or nothing when no candidate is near."""
     found = nearest(word, candidates)
     return f"; did you mean {found!r}?" if found else ""
+
+
+def shown(value: object) -> str:
+    """The value in a message: short, and never what makes a program fail."""
+    try:
+        text = repr(value)
+    except Exception:  # an int of more digits than Python writes, or whatever a __repr__ raises
+        text = "an int too long to show" if isinstance(value, int) else object.__repr__(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
