@@ -182,14 +182,15 @@ def _set_each(wakeups: list[Wakeup]) -> None:
 def on_event_loop() -> bool:
     """Whether an event loop runs in this thread, so that blocking the thread would block it."""
     # Asked of the libraries themselves: anyio knows a loop only from inside a task.
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
+    # Looked up with care: another thread may be importing one of them.
+    in_trio_run = getattr(sys.modules.get("trio.lowlevel"), "in_trio_run", None)
+    if in_trio_run is not None and in_trio_run():
         return True
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None:
+    get_running_loop = getattr(sys.modules.get("asyncio"), "get_running_loop", None)
+    if get_running_loop is None:
         return False
     try:
-        asyncio.get_running_loop()
+        get_running_loop()
     except RuntimeError:
         return False
     return True

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import anyio
@@ -22,6 +24,7 @@ from failpoints import (
     Sleep,
     Term,
     configure,
+    configured,
     failpoint,
     failpoint_scope,
     remove,
@@ -219,6 +222,21 @@ def test_in_a_plain_thread_it_waits() -> None:
     thread.start()
     thread.join(5)
     assert [error.__name__ for error in outcomes] == ["FailpointTimeout"] * 2
+
+
+@pytest.mark.parametrize("attributes", [{}, {"lowlevel": ModuleType("trio.lowlevel")}], ids=["trio", "trio.lowlevel"])
+def test_while_another_thread_imports_trio_it_waits(
+    attributes: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library that is half imported, by another thread, runs no loop here: a site waits, and so does a test."""
+    half = ModuleType("trio")
+    vars(half).update(attributes)
+    monkeypatch.setitem(sys.modules, "trio", half)
+    monkeypatch.setitem(sys.modules, "trio.lowlevel", ModuleType("trio.lowlevel"))
+    with configured("x", "sleep(0)") as handle:
+        assert Account().parse() == Continue()
+        handle.wait_hit_sync(timeout=5)
+        assert handle.triggers == 1
 
 
 @pytest.mark.anyio
