@@ -131,7 +131,7 @@ class Raise:
             raise FailpointUsageError(f"Raise takes an exception, its class, or the name of one; got {shown(error)}")
         if message is not None and (not isinstance(message, str) or not isinstance(error, (str, type))):
             raise FailpointUsageError(
-                f"Raise takes a message, a str, only beside a class or a name; got {error!r}, {message!r}"
+                f"Raise takes a message, a str, only beside a class or a name; got {shown(error)}, {shown(message)}"
             )
 
     @property
@@ -293,7 +293,7 @@ def _is_exception_type(thing: object) -> bool:
 
 def _check_text(owner: str, message: object) -> None:
     if message is not None and not isinstance(message, str):
-        raise FailpointUsageError(f"{owner} takes a message, a str; got {message!r}")
+        raise FailpointUsageError(f"{owner} takes a message, a str; got {shown(message)}")
 
 
 def _milliseconds(owner: str, given: object) -> float:

@@ -30,7 +30,7 @@ class Matchers:
         if given is not None and not isinstance(given, Mapping):
             raise FailpointUsageError(
                 "matchers are a mapping of context keys to patterns, values or predicates,"
-                f' such as {{"tenant_id": "test_.*"}}; got {given!r}'
+                f' such as {{"tenant_id": "test_.*"}}; got {shown(given)}'
             )
         self.given: GivenMatchers = dict(given or {})
         self._checks = {key: _check(key, matcher) for key, matcher in self.given.items()}
@@ -49,12 +49,12 @@ class Matchers:
 
 def _check(key: object, matcher: Any) -> Callable[[Any], bool]:
     if not isinstance(key, str):
-        raise FailpointUsageError(f"a matcher's key is a str, the context's key; got {key!r}")
+        raise FailpointUsageError(f"a matcher's key is a str, the context's key; got {shown(key)}")
     if isinstance(matcher, (str, re.Pattern)):
         whole = _compiled(key, matcher).fullmatch
         return lambda value: whole(str(value)) is not None
     if inspect.iscoroutinefunction(matcher):
-        raise FailpointUsageError(f"the predicate for {key!r} must be a sync function; got the async {matcher!r}")
+        raise FailpointUsageError(f"the predicate for {key!r} must be a sync function; got the async {shown(matcher)}")
     if callable(matcher):
         return lambda value: bool(matcher(value))
     return lambda value: bool(value == matcher)
@@ -63,7 +63,7 @@ def _check(key: object, matcher: Any) -> Callable[[Any], bool]:
 def _compiled(key: str, pattern: Any) -> re.Pattern[str]:
     text: Any = getattr(pattern, "pattern", pattern)
     if not isinstance(text, str):
-        raise FailpointNameError(f"the pattern for {key!r} must be text, not bytes; got {text!r}")
+        raise FailpointNameError(f"the pattern for {key!r} must be text, not bytes; got {shown(text)}")
     try:
         return re.compile(pattern)
     except (re.error, ValueError, OverflowError, RecursionError) as error:

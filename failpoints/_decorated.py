@@ -17,9 +17,9 @@ from ._context import Context
 from ._convert import Converter, returned_value
 from ._early_return import DecoratedCall, decorated_code
 from ._functions import Kind, described, kind_of, underlying_function
-from ._messages import did_you_mean
+from ._messages import did_you_mean, shown
 from ._registry import ARMED
-from ._visit import Declaration, called_with, checked_context, visit, visit_sync
+from ._visit import Declaration, visit, visit_sync
 from .errors import FailpointCancelled, FailpointUsageError
 
 __all__ = ["decorated"]
@@ -244,7 +244,6 @@ class _Decorated:
 
     def context(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Context:
         """What the call says about itself."""
-        given: Any = self.declaration.context
         if self.context_parameters is not None:
             try:
                 bound = self.context_parameters.bind(*args, **kwargs)
@@ -252,10 +251,8 @@ class _Decorated:
                 return {}
             bound.apply_defaults()
             values = {**kwargs, **bound.arguments}
-            return {name: values[name] for name in given if name in values}
-        if not callable(given):
-            return {} if given is None else checked_context(self.name, given)
-        return checked_context(self.name, called_with(f"failpoint {self.name!r}: context=", given, *args, **kwargs))
+            return {name: values[name] for name in self.declaration.context if name in values}
+        return self.declaration.context_of("the call's own arguments, self included", *args, **kwargs)
 
 
 def _first_step(body: AsyncGenerator[Any, Any]) -> Any:
@@ -281,7 +278,7 @@ def _check_function(name: str, function: object) -> None:
     if isinstance(function, (property, functools.cached_property)):
         raise FailpointUsageError(f"{what}, not a property: put it under the property's decorator")
     if not callable(function):
-        raise FailpointUsageError(f"{what}; got {function!r}")
+        raise FailpointUsageError(f"{what}; got {shown(function)}")
 
 
 def _own_parameters(function: Any) -> inspect.Signature | None:
@@ -303,7 +300,8 @@ def _context_parameters(name: str, context: Any, function: Any) -> inspect.Signa
     if isinstance(context, str) or not isinstance(context, Sequence):
         hint = f"; did you mean [{context!r}]?" if isinstance(context, str) else ""
         raise FailpointUsageError(
-            f"{what} is a mapping, a callable that returns one, or a list of parameter names; got {context!r}{hint}"
+            f"{what} is a mapping, a callable that returns one, or a list of parameter names;"
+            f" got {shown(context)}{hint}"
         )
     try:
         signature = inspect.signature(function)

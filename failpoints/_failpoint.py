@@ -12,6 +12,7 @@ from ._convert import Converter
 from ._decorated import decorated
 from ._functions import described
 from ._grammar import check_name
+from ._messages import shown
 from ._registry import ARMED
 from ._visit import CONTINUE, Cancel, Declaration, caller_frame, check_new_place, visit, visit_sync
 from .errors import FailpointUsageError
@@ -113,9 +114,7 @@ class failpoint(Declaration):
         """Decorate a function; raises `FailpointUsageError` for what is none."""
         self.check()
         if self.convert is not None and (not callable(self.convert) or inspect.iscoroutinefunction(self.convert)):
-            raise FailpointUsageError(
-                f"failpoint {self.name!r}: convert= is a sync function of the text to return; got {self.convert!r}"
-            )
+            raise self.refusal(f"convert= is a sync function of the text to return; got {shown(self.convert)}")
         return cast(F, decorated(function, self, self.convert))
 
 

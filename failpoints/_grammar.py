@@ -57,7 +57,7 @@ def parse_actions(text: str) -> tuple[Term, ...]:
     (Term(action=Off(), probability=1.0, times=2), Term(action=Return(value='42'), probability=1.0, times=None))
     """
     if not isinstance(text, str):
-        raise FailpointUsageError(f"parse_actions takes a text, such as 'return(42)'; got {text!r}")
+        raise FailpointUsageError(f"parse_actions takes a text, such as 'return(42)'; got {shown(text)}")
     return _Reader(text).actions()
 
 
@@ -98,10 +98,10 @@ def _as_term(item: Any) -> Term:
     if isinstance(item, type) and issubclass(item, BaseException):
         hint = f"; did you mean Raise({item.__name__})?"
     elif isinstance(item, BaseException):
-        hint = f"; did you mean Raise({item!r})?"
+        hint = f"; did you mean Raise({shown(item)})?"
     elif isinstance(item, type) and issubclass(item, get_args(Action)):
         hint = f"; did you mean {described(item)}(…)?"
-    elif isinstance(item, (int, float)) and not isinstance(item, bool) and item >= 0:
+    elif isinstance(item, (int, float)) and not isinstance(item, bool) and 0 <= item <= MOST_TIMES:
         hint = f"; did you mean Sleep({item})?"
     elif isinstance(item, str):
         hint = "; join the terms of a text by '->'"
@@ -117,7 +117,7 @@ def _as_term(item: Any) -> Term:
 def check_name(name: object) -> str:
     """The name, if it can be a failpoint's; raises `FailpointNameError`."""
     if not isinstance(name, str):
-        raise FailpointNameError(f"a failpoint's name is a str; got {name!r}")
+        raise FailpointNameError(f"a failpoint's name is a str; got {shown(name)}")
     if not name:
         raise FailpointNameError("a failpoint's name cannot be empty")
     if name.isprintable() and not (" " in name or "=" in name or ";" in name):  # the one printable white space
@@ -125,7 +125,7 @@ def check_name(name: object) -> str:
     for position, character in enumerate(name):
         if character in " =;" or not character.isprintable():
             raise FailpointNameError(
-                f"a failpoint's name is printable, without white space, '=' or ';'; got {name!r}\n"
+                f"a failpoint's name is printable, without white space, '=' or ';'; got {shown(name)}\n"
                 f"{pointed_at(name, position)}"
             )
     return name

@@ -1,6 +1,6 @@
 """The registry: what is configured, and for whom; who waits for what to happen.
 
-All mutable state of the library hangs on the registries, behind one lock. Nothing of a user's runs under it:
+All that is configured hangs on the registries, behind one lock. Nothing of a user's runs under it:
 no predicate, no `str()`, no pattern, no log handler.
 """
 
@@ -142,7 +142,7 @@ class Registry:
             given: Any = entry
             if not isinstance(given, (tuple, list)) or not 2 <= len(cast(Sequence[Any], given)) <= 3:
                 raise FailpointUsageError(
-                    f"an entry of configure_all is (name, actions) or (name, actions, context); got {given!r}"
+                    f"an entry of configure_all is (name, actions) or (name, actions, context); got {shown(entry)}"
                 )
             name, actions, *context = cast(Sequence[Any], given)
             configurations.append(self._configuration(name, actions, *context))
@@ -192,7 +192,7 @@ class Registry:
         Raises `FailpointUsageError` for what is no `int`.
         """
         if n is not None and (not isinstance(n, int) or isinstance(n, bool)):
-            raise FailpointUsageError(f"a seed is an int, or None for any; got {n!r}")
+            raise FailpointUsageError(f"a seed is an int, or None for any; got {shown(n)}")
         with _lock:
             self._seed = n
             for configuration in list(self._configurations.values()):
@@ -416,7 +416,7 @@ def _arm_or_disarm(name: str) -> None:
 
 def _positive(what: str, count: int) -> int:
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise FailpointUsageError(f"{what} is a whole number of 1 or more; got {count!r}")
+        raise FailpointUsageError(f"{what} is a whole number of 1 or more; got {shown(count)}")
     return count
 
 
@@ -425,7 +425,7 @@ def _seconds(timeout: object) -> float | None:
     if timeout is None:
         return None
     if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout >= 0:
-        raise FailpointUsageError(f"timeout is a number of seconds, or None for no limit; got {timeout!r}")
+        raise FailpointUsageError(f"timeout is a number of seconds, or None for no limit; got {shown(timeout)}")
     return min(timeout, threading.TIMEOUT_MAX)
 
 

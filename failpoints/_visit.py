@@ -53,7 +53,6 @@ __all__ = [
     "Declaration",
     "caller_frame",
     "check_new_place",
-    "checked_context",
     "visit",
     "visit_sync",
 ]
@@ -77,75 +76,67 @@ class Declaration:
     def check(self) -> None:
         """Raise `FailpointNameError` or `FailpointUsageError` if this cannot be a site."""
         check_name(self.name)
-        what = f"failpoint {self.name!r}"
         if self.name.endswith(":after"):
-            raise FailpointUsageError(
-                f"{what}: no site's name may end in ':after', which every decorated function and scope has of"
-                f" itself; declare {self.name.removesuffix(':after')!r}"
+            raise self.refusal(
+                "no site's name may end in ':after', which every decorated function and scope has of itself;"
+                f" declare {self.name.removesuffix(':after')!r}"
             )
         if not isinstance(self.raises, tuple) or not all(
             isinstance(kind, type) and issubclass(kind, BaseException) for kind in self.raises
         ):
-            raise FailpointUsageError(f"{what}: raises= is a tuple of exception types; got {self.raises!r}")
+            raise self.refusal(f"raises= is a tuple of exception types; got {shown(self.raises)}")
         if isinstance(self.cancel, type):
-            raise FailpointUsageError(
-                f"{what}: cancel= is an event, not the class of one; did you mean {self.cancel.__name__}()?"
-            )
+            raise self.refusal(f"cancel= is an event, not the class of one; did you mean {self.cancel.__name__}()?")
         if self.cancel is not None and not (callable(self.cancel) or hasattr(self.cancel, "is_set")):
-            raise FailpointUsageError(
-                f"{what}: cancel= is an event, or a callable that returns one; got {self.cancel!r}"
-            )
+            raise self.refusal(f"cancel= is an event, or a callable that returns one; got {shown(self.cancel)}")
+
+    def refusal(self, problem: str) -> FailpointUsageError:
+        """What to raise when this cannot do what is asked of it."""
+        return FailpointUsageError(f"failpoint {self.name!r}: {problem}")
 
     def own_context(self) -> Context:
         """The context of a site that is no function call."""
+        return self.context_of("no arguments")
+
+    def context_of(self, arguments: str, /, *args: Any, **kwargs: Any) -> Context:
+        """What `context=` says of a call with these arguments, which a message calls `arguments`."""
         if self.context is None:
             return {}
-        if callable(self.context):
-            return checked_context(self.name, called_with(f"failpoint {self.name!r}: context= here", self.context))
-        return checked_context(self.name, self.context)
+        context: Any = self.context
+        if callable(context):
+            context = self._called("context=", context, arguments, *args, **kwargs)
+        if not isinstance(context, Mapping):
+            raise self.refusal(
+                f"context= is a mapping of keys to values, or a callable that returns one; got {shown(context)}"
+            )
+        return cast(Context, context)
+
+    def _called(self, what: str, function: Callable[..., Any], arguments: str, /, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except TypeError as error:
+            try:
+                inspect.signature(function).bind(*args, **kwargs)
+            except TypeError:
+                raise self.refusal(f"{what} is given {arguments}: {error}") from error
+            except ValueError:  # a function in C that tells no signature
+                pass
+            raise
 
     def cancel_event(self, *, in_async: bool) -> CancelEvent | None:
         """The event that would end a wait now; raises `FailpointUsageError` for one that could not."""
         cancel: Any = self.cancel
         event: CancelEvent | None = cancel
         if cancel is not None and not hasattr(cancel, "is_set"):
-            event = called_with(f"failpoint {self.name!r}: cancel=", cancel)
+            event = self._called("cancel=", cancel, "no arguments")
         if event is not None and not (hasattr(event, "is_set") and hasattr(event, "wait")):
-            raise FailpointUsageError(
-                f"failpoint {self.name!r}: cancel= is to return an event or None; it returned {event!r}"
-            )
+            raise self.refusal(f"cancel= is to return an event or None; it returned {shown(event)}")
         if event is not None and inspect.iscoroutinefunction(event.wait) is not in_async:
             wanted = "one of anyio, asyncio or trio" if in_async else "a threading.Event"
-            raise FailpointUsageError(
-                f"failpoint {self.name!r}: the cancel event of {'async' if in_async else 'sync'} code is {wanted};"
-                f" got {event!r}"
+            raise self.refusal(
+                f"the cancel event of {'async' if in_async else 'sync'} code is {wanted}; got {shown(event)}"
             )
         return event
-
-
-def called_with(what: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """What the function returns; a `FailpointUsageError` if it does not take these arguments."""
-    try:
-        return function(*args, **kwargs)
-    except TypeError as error:
-        try:
-            inspect.signature(function).bind(*args, **kwargs)
-        except TypeError:
-            given = "the call's own arguments, self included" if args or kwargs else "no arguments"
-            raise FailpointUsageError(f"{what} is given {given}: {error}") from error
-        except ValueError:  # a function in C that tells no signature
-            pass
-        raise
-
-
-def checked_context(name: str, context: Any) -> Context:
-    """The context, if it is a mapping; raises `FailpointUsageError` otherwise."""
-    if not isinstance(context, Mapping):
-        raise FailpointUsageError(
-            f"failpoint {name!r}: context= is a mapping of keys to values, or a callable that returns one;"
-            f" got {context!r}"
-        )
-    return cast(Context, context)
 
 
 def caller_frame() -> FrameType:
@@ -287,7 +278,7 @@ def _returned_action(
     if not isinstance(result, Action):
         raise FailpointUsageError(
             f"failpoint {arrival.hit.name!r} called {described(function)}, which may return an action or None;"
-            f" it returned {result!r}"
+            f" it returned {shown(result)}"
         )
     waiter = None
     if isinstance(result, (Pause, Sleep)):
@@ -336,7 +327,7 @@ def _log_paused(arrival: _Arrival) -> None:
 def _after_wait(arrival: _Arrival, action: Pause | Sleep, ended: Ended) -> Outcome:
     name = arrival.hit.name
     logger.info("resumed %s", name)
-    if ended is Ended.EXPIRED and not _leave(arrival):
+    if ended is not Ended.WOKEN and not _leave(arrival):
         ended = Ended.WOKEN  # in time, and only seen too late
     if ended is Ended.CANCELLED:
         return _CANCELLED

@@ -17,6 +17,13 @@ from failpoints import Continue, failpoint
 pytestmark = pytest.mark.anyio
 
 
+class Unshowable:
+    """A value with a `repr` that fails."""
+
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
+
+
 @pytest.mark.parametrize("move", ["resume", "remove", "configure"])
 async def test_a_wake_up_in_time_is_none_too_late(move: str) -> None:
     """Who is woken before the limit of a pause goes on with `Continue()`, however late it comes to run."""
@@ -100,3 +107,65 @@ def test_a_cancel_event_is_no_class(cancel: Any) -> None:
     """A cancel event given as its class is refused, with what was meant."""
     with failpoints.configured("x", "off"), pytest.raises(failpoints.FailpointUsageError, match=r"mean Event\(\)\?$"):
         failpoint("x", cancel=cancel).hit()
+
+
+@pytest.mark.parametrize("keyword", ["what", "function", "arguments", "name", "cls"])
+def test_a_keyword_of_any_name_reaches_the_context(keyword: str) -> None:
+    """A call's keywords are the function's own, whatever they are called."""
+
+    @failpoint("keyword", context=lambda **keywords: keywords)
+    def function(**keywords: int) -> int:
+        return sum(keywords.values())
+
+    with failpoints.configured("keyword", "off", context={keyword: 1}) as handle:
+        assert function(**{keyword: 1}) == 1
+        assert handle.hits == 1
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda value: failpoints.configure(value, "off"),
+        lambda value: failpoints.configure("x", value),
+        lambda value: failpoints.configure("x", "off", context=value),
+        lambda value: failpoints.configure("x", "off", context={value: 1}),
+        lambda value: failpoints.configure_all([value]),
+        lambda value: failpoints.parse_actions(value),
+        lambda value: failpoint("x", context=value)(lambda: None),
+        lambda value: failpoint("x", raises=value)(lambda: None),
+        lambda value: failpoint("x", cancel=value)(lambda: None),
+        lambda value: failpoint("x", convert=value)(lambda: None),
+        lambda value: failpoint("x")(value),
+        lambda value: failpoints.Panic(value),
+        lambda value: failpoints.Raise("OSError", value),
+    ],
+)
+@pytest.mark.parametrize("value", [10**5000, Unshowable()], ids=["a long int", "no repr"])
+def test_no_value_breaks_the_message_that_refuses_it(refused: Callable[[Any], object], value: Any) -> None:
+    """What cannot even be shown is refused in a sentence, as everything else is, and nothing is configured."""
+    with pytest.raises(failpoints.FailpointError):
+        refused(value)
+    assert failpoints.statuses() == []
+
+
+@pytest.mark.parametrize("first", ["cancel", "resume"])
+async def test_who_is_resumed_and_cancelled_at_once_was_resumed(first: str) -> None:
+    """Whoever `resume` counts goes on with `Continue()`, also when the cancel event is set in the same moment."""
+    outcomes: list[Any] = []
+    cancel = anyio.Event()
+    counts: list[int] = []
+    moves: dict[str, Callable[[], object]] = {
+        "cancel": cancel.set,
+        "resume": lambda: counts.append(failpoints.resume("both")),
+    }
+
+    async def visit() -> None:
+        outcomes.append(await failpoint("both", cancel=cancel))
+
+    failpoints.configure("both", "pause")
+    async with anyio.create_task_group() as group:
+        group.start_soon(visit)
+        await failpoints.wait_until_paused("both")
+        moves.pop(first)()
+        moves.popitem()[1]()
+    assert (counts, outcomes) == ([1], [Continue()])
