@@ -16,6 +16,7 @@ from ._context import Matchers
 from ._sites import known_sites
 from ._status import FailpointStatus, Waiting
 from ._waiting import Wakeup
+from .errors import FailpointUsageError
 
 __all__ = ["NOTHING", "Configuration", "Decision", "Waiter", "site_places"]
 
@@ -57,15 +58,21 @@ class Configuration:
         "misses",
         "name",
         "parked",
+        "pause_limit",
+        "refusal",
         "terms",
         "triggers",
+        "waited",
         "waiters",
     )
 
-    def __init__(self, name: str, terms: tuple[Term, ...], matchers: Matchers) -> None:
+    def __init__(
+        self, name: str, terms: tuple[Term, ...], matchers: Matchers, pause_limit: float | None = None
+    ) -> None:
         self.name = name
         self.terms = terms
         self.matchers = matchers
+        self.pause_limit = pause_limit  # seconds, of a pause that has no limit of its own
         self.may_wait = any(isinstance(term.action, (Pause, Sleep)) for term in terms)
         self.hits = 0
         self.misses = 0
@@ -75,10 +82,17 @@ class Configuration:
         self.waiters: dict[Waiter, None] = {}
         self.parked: dict[Waiter, None] = {}
         self.ended_by: int | None = None
+        self.waited: tuple[Waiting, ...] = ()  # who waited when it ended
+        self.refusal: FailpointUsageError | None = None  # the last that a site had for what it was told
         self._left = [term.times for term in terms]
         self._random: Random | None = None
 
-    def seed(self, seed: int | None) -> None:
+    def revive(self) -> None:
+        """Put back after it was replaced or removed: it goes on counting, and nobody waits in it."""
+        self.ended_by = None
+        self.waited = ()
+
+    def seed(self, seed: int | str | None) -> None:
         """Draw the chances from a generator made of the seed and the name; `None` is any seed."""
         if any(0 < term.probability < 1 for term in self.terms):
             self._random = Random(None if seed is None else f"{seed}:{self.name}")
@@ -150,6 +164,8 @@ class Configuration:
     def end(self) -> list[Wakeup]:
         """Replaced or removed: all who wait, to be woken."""
         self.ended_by = threading.get_ident()
+        self.forget_the_gone()
+        self.waited = self.waited or self._waiting()
         return self.release()
 
     def keep_this_thread(self) -> None:
@@ -170,12 +186,15 @@ class Configuration:
             last_miss=None if self.last_miss is None else dict(self.last_miss),
             last_mismatch=self.last_mismatch,
             triggers=self.triggers,
-            waiting=tuple(
-                Waiting(waiter.parked[0], dict(waiter.hit.context), waiter.parked[1])
-                for waiter in list(self.parked)
-                if waiter.parked is not None
-            ),
+            waiting=self._waiting(),
             sites=site_places(self.name),
+        )
+
+    def _waiting(self) -> tuple[Waiting, ...]:
+        return tuple(
+            Waiting(waiter.parked[0], dict(waiter.hit.context), waiter.parked[1])
+            for waiter in list(self.parked)
+            if waiter.parked is not None
         )
 
 

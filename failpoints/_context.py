@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeAlias, cast
 
-from ._messages import shown
+from ._messages import did_you_mean, shown
 from .errors import FailpointNameError, FailpointUsageError
 
 __all__ = ["Context", "GivenMatchers", "Matchers", "ambient_context", "failpoint_context"]
@@ -35,16 +35,29 @@ class Matchers:
         self.given: GivenMatchers = dict(given or {})
         self._checks = {key: _check(key, matcher) for key, matcher in self.given.items()}
 
+    def compared(self, context: Context) -> list[str]:
+        """What each matcher says of the context, for a person: `shard=3 matches`."""
+        return [self._compared(key, context) for key in self._checks]
+
+    def _compared(self, key: str, context: Context) -> str:
+        try:
+            said = self._said(key, context)
+        except Exception as error:  # a predicate, of a context that has changed since
+            return f"{key}={shown(context[key])} {_asked(self.given[key])}: {error!r}"
+        if said is None:
+            return f"{key}={shown(context[key])} matches"
+        return said if key in context else f"{said}{did_you_mean(key, context)}"
+
     def mismatch(self, context: Context) -> str | None:
         """`None` if all hold, else the first that does not: `tenant_id='t2' does not match 'test_.*'`."""
-        for key, check in self._checks.items():
-            if key not in context:
-                said = f"only {', '.join(map(repr, context))}" if context else "no context at all"
-                return f"{key!r} is missing: the site gives {said}"
-            value = context[key]
-            if not check(value):
-                return f"{key}={shown(value)} {_asked(self.given[key])}"
-        return None
+        return next((said for key in self._checks if (said := self._said(key, context))), None)
+
+    def _said(self, key: str, context: Context) -> str | None:
+        if key not in context:
+            gives = f"only {', '.join(map(repr, context))}" if context else "no context at all"
+            return f"{key!r} is missing: the site gives {gives}"
+        value = context[key]
+        return None if self._checks[key](value) else f"{key}={shown(value)} {_asked(self.given[key])}"
 
 
 def _check(key: object, matcher: Any) -> Callable[[Any], bool]:

@@ -19,7 +19,7 @@ from ._early_return import DecoratedCall, decorated_code
 from ._functions import Kind, described, kind_of, underlying_function
 from ._messages import did_you_mean, shown
 from ._registry import ARMED
-from ._visit import Declaration, visit, visit_sync
+from ._visit import Declaration, refusals, visit, visit_sync
 from .errors import FailpointCancelled, FailpointUsageError
 
 __all__ = ["decorated"]
@@ -230,17 +230,19 @@ class _Decorated:
         if isinstance(outcome, Cancelled):
             raise FailpointCancelled(name)
         assert isinstance(outcome, Return)
-        return returned_value(name, outcome, self.function, self.convert)
+        with refusals(name):
+            return returned_value(name, outcome, self.function, self.convert)
 
     def end_iteration(self, name: str, outcome: Outcome) -> None:
         """An async generator ends, which has no way to return a value."""
         if isinstance(outcome, Cancelled):
             raise FailpointCancelled(name)
         if isinstance(outcome, Return) and outcome.value is not None:
-            raise FailpointUsageError(
-                f"failpoint {name!r} was told to return {outcome.value!r} from the async generator"
-                f" {self.qualname}, which can only end: configure 'return' without a value"
-            )
+            with refusals(name):
+                raise FailpointUsageError(
+                    f"failpoint {name!r} was told to return {outcome.value!r} from the async generator"
+                    f" {self.qualname}, which can only end: configure 'return' without a value"
+                )
 
     def context(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Context:
         """What the call says about itself."""

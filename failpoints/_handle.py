@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ._actions import Actions
 from ._configuration import Configuration
-from ._context import GivenMatchers
 from ._status import FailpointStatus, Waiting
 
 if TYPE_CHECKING:
@@ -19,7 +18,8 @@ class Handle:
     """To watch and steer one failpoint: what `with configured(…) as handle:` gives.
 
     It follows the failpoint by its name, through reconfigurations; once that is removed, it keeps the counts
-    of the last configuration it saw. The waits are those of `Registry`, and raise what they raise.
+    of the last configuration it saw. The waits are those of `Registry`, and raise what they raise; their `timeout`
+    is in seconds, and without one they have no limit (from the pytest fixture: that of the ini file).
 
     >>> with configured("backup.parse", "return(0)") as handle:
     ...     outcome = failpoint("backup.parse").hit()
@@ -27,10 +27,13 @@ class Handle:
     (1, 1)
     """
 
-    def __init__(self, registry: Registry, name: str, configuration: Configuration) -> None:
+    def __init__(
+        self, registry: Registry, name: str, configuration: Configuration, timeout: float | None = None
+    ) -> None:
         self.name = name
         self._registry = registry
         self._last = configuration
+        self._timeout = timeout
 
     def __repr__(self) -> str:
         return f"<Handle of failpoint {self.name!r}>"
@@ -62,20 +65,27 @@ class Handle:
         return self.status.waiting
 
     async def wait_hit(self, hits: int = 1, *, timeout: float | None = None) -> None:
-        """To go on once it has been hit so often; `timeout` in seconds."""
-        await self._registry.wait_until_hit(self.name, hits, timeout=timeout)
+        """To go on once it has been hit so often."""
+        __tracebackhide__ = True  # a test that waited in vain is shown at its own line
+        await self._registry.wait_until_hit(self.name, hits, timeout=self._limit(timeout))
 
     async def wait_paused(self, tasks: int = 1, *, timeout: float | None = None) -> None:
-        """To go on once so many tasks or threads wait at it now; `timeout` in seconds."""
-        await self._registry.wait_until_paused(self.name, tasks, timeout=timeout)
+        """To go on once so many tasks or threads wait at it now."""
+        __tracebackhide__ = True
+        await self._registry.wait_until_paused(self.name, tasks, timeout=self._limit(timeout))
 
     def wait_hit_sync(self, hits: int = 1, *, timeout: float | None = None) -> None:
         """`wait_hit` for tests with threads and no event loop."""
-        self._registry.wait_until_hit_sync(self.name, hits, timeout=timeout)
+        __tracebackhide__ = True
+        self._registry.wait_until_hit_sync(self.name, hits, timeout=self._limit(timeout))
 
     def wait_paused_sync(self, tasks: int = 1, *, timeout: float | None = None) -> None:
         """`wait_paused` for tests with threads and no event loop."""
-        self._registry.wait_until_paused_sync(self.name, tasks, timeout=timeout)
+        __tracebackhide__ = True
+        self._registry.wait_until_paused_sync(self.name, tasks, timeout=self._limit(timeout))
+
+    def _limit(self, timeout: float | None) -> float | None:
+        return self._timeout if timeout is None else timeout
 
     def resume(self) -> int:
         """To let those go on who wait now, and hold the next ones; how many were woken."""
@@ -90,14 +100,12 @@ class Handle:
 class Configured:
     """The block of `configured(…)`."""
 
-    def __init__(self, registry: Registry, name: str, actions: Actions, context: GivenMatchers | None) -> None:
-        self._registry = registry
-        self._given = name, actions, context
+    def __init__(self, configure: Callable[[], Handle]) -> None:
+        self._configure = configure
         self._handles: list[Handle] = []
 
     def __enter__(self) -> Handle:
-        name, actions, context = self._given
-        handle = Handle(self._registry, name, self._registry.install(name, actions, context))
+        handle = self._configure()
         self._handles.append(handle)
         return handle
 

@@ -12,8 +12,9 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Final, Self, cast
 
 from anyio import move_on_after
@@ -24,7 +25,7 @@ from ._by_name import ByName
 from ._configuration import NOTHING, Configuration, Decision, Waiter, site_places
 from ._context import GivenMatchers, Matchers
 from ._grammar import as_terms, check_name, parse_entries, spelled
-from ._handle import Configured
+from ._handle import Configured, Handle
 from ._messages import shown
 from ._status import FailpointStatus
 from ._waiting import Ended, TaskWakeup, ThreadWakeup, Wakeup, on_event_loop, wake
@@ -33,6 +34,7 @@ from .errors import FailpointUsageError
 
 __all__ = [
     "ARMED",
+    "PROCESS_WIDE",
     "Registry",
     "configure",
     "configure_all",
@@ -75,7 +77,7 @@ class Registry:
         self._configurations: dict[str, Configuration] = {}
         self._not_ended = ByName[Configuration]()
         self._watches = Watches()
-        self._seed: int | None = None
+        self._seed: int | str | None = None
         with _lock:
             _registries.add(self)
 
@@ -116,9 +118,11 @@ class Registry:
         """
         self.install(name, actions, context)
 
-    def install(self, name: str, actions: Actions, context: GivenMatchers | None) -> Configuration:
-        """`configure`, for who goes on with what came of it."""
-        configuration = self._configuration(name, actions, context)
+    def install(
+        self, name: str, actions: Actions, context: GivenMatchers | None = None, *, pause_limit: float | None = None
+    ) -> Configuration:
+        """`configure`, for who goes on with what came of it; no pause in it lasts longer than so many seconds."""
+        configuration = self._configuration(name, actions, context, pause_limit)
         self._install([configuration])
         return configuration
 
@@ -159,7 +163,7 @@ class Registry:
         ...     handle.hits
         0
         """
-        return Configured(self, name, actions, context)
+        return Configured(lambda: Handle(self, name, self.install(name, actions, context)))
 
     def remove(self, name: str) -> None:
         """To end what was configured under this name, waking who waits there; no error if there is nothing.
@@ -193,10 +197,19 @@ class Registry:
         """
         if n is not None and (not isinstance(n, int) or isinstance(n, bool)):
             raise FailpointUsageError(f"a seed is an int, or None for any; got {shown(n)}")
+        self.draw_from(n)
+
+    def draw_from(self, seed: int | str | None) -> None:
+        """`seed`, which may be a text."""
         with _lock:
-            self._seed = n
+            self._seed = seed
             for configuration in list(self._configurations.values()):
-                configuration.seed(n)
+                configuration.seed(seed)
+
+    def save(self) -> Callable[[], None]:
+        """What is configured now, as a call that puts it back and wakes everyone who waits."""
+        with _lock:
+            return partial(self._put_back, dict(self._configurations), self._seed)
 
     # looking
 
@@ -227,6 +240,7 @@ class Registry:
         `FailpointUsageError` when the failpoint is not configured, or is removed meanwhile (`off` only counts),
         and `FailpointTimeout`, which tells the state, after the timeout.
         """
+        __tracebackhide__ = True
         await self._wait(Watch(check_name(name), "hit", _positive("hits", hits)), timeout)
 
     async def wait_until_paused(self, name: str, tasks: int = 1, *, timeout: float | None = None) -> None:
@@ -234,17 +248,21 @@ class Registry:
 
         For the rest as `wait_until_hit`.
         """
+        __tracebackhide__ = True
         await self._wait(Watch(check_name(name), "paused", _positive("tasks", tasks)), timeout)
 
     def wait_until_hit_sync(self, name: str, hits: int = 1, *, timeout: float | None = None) -> None:
         """`wait_until_hit` for a thread without an event loop; on a loop's thread a `FailpointUsageError`."""
+        __tracebackhide__ = True
         self._wait_sync(Watch(check_name(name), "hit", _positive("hits", hits)), timeout)
 
     def wait_until_paused_sync(self, name: str, tasks: int = 1, *, timeout: float | None = None) -> None:
         """`wait_until_paused` for a thread without an event loop; on a loop's thread a `FailpointUsageError`."""
+        __tracebackhide__ = True
         self._wait_sync(Watch(check_name(name), "paused", _positive("tasks", tasks)), timeout)
 
     async def _wait(self, watch: Watch, timeout: float | None) -> None:
+        __tracebackhide__ = True  # a test that waited in vain is shown at its own line
         timeout = _seconds(timeout)
         try:
             with move_on_after(timeout):
@@ -252,11 +270,12 @@ class Registry:
                     await wakeup.wait()
                 return
             if not self._has_ended(watch):
-                raise watch.timed_out(self.status(watch.name), timeout)
+                raise watch.timed_out(timeout, self.status(watch.name), self.statuses())
         finally:
             self._unwatch(watch)
 
     def _wait_sync(self, watch: Watch, timeout: float | None) -> None:
+        __tracebackhide__ = True
         timeout = _seconds(timeout)
         if on_event_loop():
             raise FailpointUsageError(
@@ -268,7 +287,7 @@ class Registry:
             while not self._has_ended(watch, wakeup := ThreadWakeup()):
                 ended = wakeup.wait(max(deadline - time.monotonic(), 0))
                 if ended is Ended.EXPIRED and not self._has_ended(watch):
-                    raise watch.timed_out(self.status(watch.name), timeout)
+                    raise watch.timed_out(timeout, self.status(watch.name), self.statuses())
         finally:
             self._unwatch(watch)
 
@@ -337,12 +356,18 @@ class Registry:
 
     # installing and taking away
 
-    def _configuration(self, name: str, actions: Actions, context: GivenMatchers | None = None) -> Configuration:
+    def _configuration(
+        self,
+        name: str,
+        actions: Actions,
+        context: GivenMatchers | None = None,
+        pause_limit: float | None = None,
+    ) -> Configuration:
         if not _environment.ENABLED:
             raise FailpointUsageError(
                 f"cannot configure {name!r}: this process was started with FAILPOINTS_ENABLED=0; unset it"
             )
-        return Configuration(check_name(name), as_terms(actions), Matchers(context))
+        return Configuration(check_name(name), as_terms(actions), Matchers(context), pause_limit)
 
     def _install(self, configurations: Sequence[Configuration]) -> None:
         woken: list[Wakeup] = []
@@ -375,6 +400,26 @@ class Registry:
         wake(woken)
         for name in removed:
             logger.info("removed %s", name)
+
+    def _put_back(self, saved: Mapping[str, Configuration], seed: int | str | None) -> None:
+        woken: list[Wakeup] = []
+        with _lock:
+            self._seed = seed
+            for name in {**saved, **self._configurations}:
+                before, now = saved.get(name), self._configurations.get(name)
+                if now is before:
+                    continue
+                if before is None:
+                    self._configurations.pop(name, None)
+                    woken += self._watches.changed(name, None)
+                else:
+                    before.revive()
+                    self._not_ended.add(name, before)
+                    self._configurations[name] = before
+                woken += self._settle(name)
+            for configuration in list(self._configurations.values()):
+                woken += configuration.release()
+        wake(woken)
 
     def _settle(self, name: str) -> list[Wakeup]:
         """End what is no longer the current configuration of this name: those who wait there, to be woken.
@@ -442,21 +487,21 @@ if hasattr(os, "register_at_fork"):  # not on Windows
         before=lambda: _lock.acquire(), after_in_parent=lambda: _lock.release(), after_in_child=_renew_lock
     )
 
-_process_wide = Registry()
-_in_force[_process_wide] = None
-_scope: ContextVar[tuple[Registry, ...]] = ContextVar("failpoints.registry", default=(_process_wide,))
+PROCESS_WIDE = Registry()
+_in_force[PROCESS_WIDE] = None
+_scope: ContextVar[tuple[Registry, ...]] = ContextVar("failpoints.registry", default=(PROCESS_WIDE,))
 
-configure = _process_wide.configure
-configure_all = _process_wide.configure_all
-configured = _process_wide.configured
-remove = _process_wide.remove
-reset = _process_wide.reset
-resume = _process_wide.resume
-seed = _process_wide.seed
-status = _process_wide.status
-statuses = _process_wide.statuses
-wait_until_hit = _process_wide.wait_until_hit
-wait_until_paused = _process_wide.wait_until_paused
+configure = PROCESS_WIDE.configure
+configure_all = PROCESS_WIDE.configure_all
+configured = PROCESS_WIDE.configured
+remove = PROCESS_WIDE.remove
+reset = PROCESS_WIDE.reset
+resume = PROCESS_WIDE.resume
+seed = PROCESS_WIDE.seed
+status = PROCESS_WIDE.status
+statuses = PROCESS_WIDE.statuses
+wait_until_hit = PROCESS_WIDE.wait_until_hit
+wait_until_paused = PROCESS_WIDE.wait_until_paused
 
 
 def _configure_from_environment() -> None:

@@ -10,7 +10,7 @@ from ._context import Context
 from ._early_return import leave_function
 from ._failpoint import MISSING, refuse_name
 from ._registry import ARMED
-from ._visit import Cancel, Declaration, caller_frame, check_new_place, visit, visit_sync
+from ._visit import Cancel, Declaration, caller_frame, check_new_place, refusals, visit, visit_sync
 from .errors import FailpointCancelled
 
 __all__ = ["failpoint_scope"]
@@ -95,6 +95,7 @@ class failpoint_scope(Declaration):
 
 def _leave(name: str, frame: FrameType, outcome: Outcome) -> None:
     if isinstance(outcome, Return):
-        leave_function(name, frame, outcome)
+        with refusals(name):
+            leave_function(name, frame, outcome)
     if isinstance(outcome, Cancelled):
         raise FailpointCancelled(name)

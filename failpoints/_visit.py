@@ -11,9 +11,10 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from types import FrameType
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from anyio.lowlevel import checkpoint
 
@@ -53,12 +54,17 @@ __all__ = [
     "Declaration",
     "caller_frame",
     "check_new_place",
+    "observers",
+    "refusals",
     "visit",
     "visit_sync",
 ]
 
 CONTINUE = Continue()
 _CANCELLED = Cancelled()
+
+observers: Final[list[Callable[[Hit, Action | None, bool], object]]] = []
+"""Called at each visit of what is configured: with the hit, the action chosen, and whether the context matched."""
 
 Cancel: TypeAlias = CancelEvent | Callable[[], CancelEvent | None]
 
@@ -202,6 +208,8 @@ def _arrive(name: str, context: Callable[[], Context], new_wakeup: _NewWakeup) -
         if configuration.ended_by == threading.get_ident():
             # This very visit reconfigured it, out of a predicate say: like one who waits, it goes on.
             return None
+    for observe in observers:
+        observe(hit, decision.action, mismatch is None)
     if mismatch is not None:
         return None
     if decision.action is None or isinstance(decision.action, Off):
@@ -228,6 +236,9 @@ async def _act(arrival: _Arrival, declaration: Declaration, event: str) -> Outco
                 return CONTINUE if returned is None else await _act(returned, declaration, "called")
             case action:
                 return _act_now(action, arrival.hit.name, declaration)
+    except FailpointUsageError as error:
+        arrival.configuration.refusal = error
+        raise
     finally:
         _leave(arrival)
 
@@ -254,8 +265,23 @@ def _act_sync(arrival: _Arrival, declaration: Declaration, function: str, event:
                 return CONTINUE if returned is None else _act_sync(returned, declaration, function, "called")
             case action:
                 return _act_now(action, arrival.hit.name, declaration)
+    except FailpointUsageError as error:
+        arrival.configuration.refusal = error
+        raise
     finally:
         _leave(arrival)
+
+
+@contextmanager
+def refusals(name: str) -> Generator[None]:
+    """Keep for the messages that a site could not do what an outcome of this failpoint asked of it."""
+    try:
+        yield
+    except FailpointUsageError as error:
+        found = find(name)
+        if found is not None:
+            found[1].refusal = error
+        raise
 
 
 def _log(event: str, hit: Hit, action: Action | None) -> None:
@@ -299,7 +325,7 @@ async def _wait(arrival: _Arrival, action: Pause | Sleep, declaration: Declarati
     if not arrival.registry.park(arrival.waiter):
         return CONTINUE
     _log_paused(arrival)
-    return _after_wait(arrival, action, await arrival.waiter.wakeup.wait(action.seconds, cancel))
+    return _after_wait(arrival, action, await arrival.waiter.wakeup.wait(_seconds(arrival, action), cancel))
 
 
 def _wait_sync(arrival: _Arrival, action: Pause | Sleep, declaration: Declaration, function: str) -> Outcome:
@@ -316,7 +342,11 @@ def _wait_sync(arrival: _Arrival, action: Pause | Sleep, declaration: Declaratio
     if not arrival.registry.park(arrival.waiter):
         return CONTINUE
     _log_paused(arrival)
-    return _after_wait(arrival, action, arrival.waiter.wakeup.wait(action.seconds, cancel))
+    return _after_wait(arrival, action, arrival.waiter.wakeup.wait(_seconds(arrival, action), cancel))
+
+
+def _seconds(arrival: _Arrival, action: Pause | Sleep) -> float | None:
+    return arrival.configuration.pause_limit if action.seconds is None else action.seconds
 
 
 def _log_paused(arrival: _Arrival) -> None:
@@ -334,8 +364,8 @@ def _after_wait(arrival: _Arrival, action: Pause | Sleep, ended: Ended) -> Outco
     if ended is Ended.EXPIRED and isinstance(action, Pause):
         who = arrival.waiter.parked[0] if arrival.waiter is not None and arrival.waiter.parked else "the site"
         raise FailpointTimeout(
-            f"failpoint {name!r} was told to {spelled(action)}, and nobody resumed {who} in that time"
-            f" (context: {shown(dict(arrival.hit.context))})"
+            f"failpoint {name!r} was told to {spelled(action)}, and nobody resumed {who} within"
+            f" {_seconds(arrival, action):g} s (context: {shown(dict(arrival.hit.context))})"
         )
     return CONTINUE
 

@@ -6,13 +6,12 @@ Holds no lock: the registry's is held whenever a method is called.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from ._by_name import ByName
 from ._configuration import Configuration
 from ._messages import did_you_mean
-from ._sites import known_names
 from ._status import FailpointStatus
 from ._waiting import Wakeup
 from .errors import FailpointTimeout, FailpointUsageError
@@ -66,21 +65,20 @@ class Watch:
         count = configuration.hits if self._what == "hit" else len(configuration.parked)
         return count >= self._target
 
-    def timed_out(self, status: FailpointStatus, timeout: float | None) -> FailpointTimeout:
-        """What to raise when it has not come to it in time: with what is known."""
+    def timed_out(
+        self, timeout: float | None, status: FailpointStatus, statuses: Iterable[FailpointStatus]
+    ) -> FailpointTimeout:
+        """What to raise when it has not come to it in time: with what is known of it, and of who waits elsewhere."""
+        from ._diagnosis import diagnosis  # only ever needed on the way to an error
+
         wanted = (
             f"was not hit {'once' if self._target == 1 else f'{self._target} times'}"
             if self._what == "hit"
             else f"did not have {self._target} waiting at it"
         )
-        known = [f"hits {status.hits}, misses {status.misses}, triggers {status.triggers}"]
-        if status.last_mismatch is not None:
-            known.append(f"last miss: {status.last_mismatch}")
-        if status.waiting:
-            known.append(f"waiting: {', '.join(waiting.name for waiting in status.waiting)}")
-        if not status.sites:
-            known.append(f"no site of that name is known so far{did_you_mean(self.name, known_names())}")
-        return FailpointTimeout(f"failpoint {self.name!r} {wanted} within {timeout} s: {'; '.join(known)}")
+        return FailpointTimeout(
+            f"failpoint {self.name!r} {wanted} within {timeout:g} s\n{diagnosis(status, elsewhere=statuses)}"
+        )
 
 
 class Watches:

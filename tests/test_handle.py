@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -391,8 +392,8 @@ async def test_off_only_counts() -> None:
 # timeouts
 
 TIMEOUTS = [
-    ("wait_hit", "failpoint 'handle.told' was not hit 3 times within 0 s: "),
-    ("wait_paused", "failpoint 'handle.told' did not have 3 waiting at it within 0 s: "),
+    ("wait_hit", "failpoint 'handle.told' was not hit 3 times within 0 s"),
+    ("wait_paused", "failpoint 'handle.told' did not have 3 waiting at it within 0 s"),
 ]
 
 
@@ -412,21 +413,41 @@ async def test_a_timeout_tells_what_is_known(waits: str, beginning: str, sync: b
                     await getattr(handle, waits)(3, timeout=0)
             handle.resume()
     assert isinstance(caught.value, TimeoutError)
-    assert str(caught.value) == (
-        f"{beginning}hits 1, misses 1, triggers 1; last miss: tenant_id='t2' does not match 'test_.*';"
-        " waiting: the visitor"
+    place = f"tests/test_handle.py:{visit.__code__.co_firstlineno + 2} (visit)"
+    assert re.sub(r"\d\.\d s", "N s", str(caught.value)) == (
+        f"{beginning}\n"
+        "  configured: pause where tenant_id='test_.*'\n"
+        "  counts:     hits 1, misses 1, triggers 1\n"
+        "  last miss:  tenant_id='t2' does not match 'test_.*'\n"
+        "  waiting:    'the visitor' waits since N s, {'tenant_id': 'test_1'}\n"
+        f"  declared:   {place}"
     )
 
 
 def test_a_timeout_names_the_nearest_site() -> None:
     """Where no site bears the name, `FailpointTimeout` says so, and names the nearest one that exists."""
-    configure("handle.other", "off")
-    hit("handle.nearest")
-    with (
-        configured("handle.nearesd", "off") as handle,
-        pytest.raises(FailpointTimeout, match="no site of that name is known so far; did you mean 'handle.nearest'"),
-    ):
+    failpoint("handle.nearest")
+    with configured("handle.nearesd", "off") as handle, pytest.raises(FailpointTimeout) as caught:
         handle.wait_hit_sync(timeout=0)
+    line = test_a_timeout_names_the_nearest_site.__code__.co_firstlineno + 2
+    assert str(caught.value).endswith(
+        "\n  declared:   nowhere in the modules imported; did you mean 'handle.nearest', declared at"
+        f" tests/test_handle.py:{line} (test_a_timeout_names_the_nearest_site)?"
+    )
+
+
+async def test_a_timeout_tells_who_waits_elsewhere() -> None:
+    """The message of a `FailpointTimeout` names who waits at another failpoint, at which, and with what context."""
+    with anyio.fail_after(5), configured("elsewhere", "pause") as there, configured("here", "pause") as here:
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: visit("elsewhere", shard=3), name="the lost one")
+            await there.wait_paused()
+            with pytest.raises(FailpointTimeout) as caught:
+                await here.wait_paused(timeout=0)
+            there.resume()
+    assert re.search(
+        r"\n  elsewhere:  at 'elsewhere' 'the lost one' waits since \d\.\d s, {'shard': 3}$", str(caught.value)
+    )
 
 
 @pytest.mark.parametrize("waits", ["wait_hit", "wait_paused"])

@@ -1,0 +1,59 @@
+"""What is known of a failpoint that did not do what somebody expected, for a person to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+from ._context import Matchers
+from ._declared import where_declared
+from ._grammar import spelled
+from ._messages import shown
+from ._status import FailpointStatus, Waiting
+
+__all__ = ["diagnosis"]
+
+
+def diagnosis(
+    status: FailpointStatus,
+    *,
+    where: str = "",
+    elsewhere: Iterable[FailpointStatus] = (),
+    facts: Iterable[tuple[str, str]] = (),
+) -> str:
+    """Everything that is known, a labelled line each.
+
+    `where` is the place where it was configured, `elsewhere` what else is configured; `facts` come last.
+    """
+    lines = [*_facts(status, where), *_waiting_elsewhere(status.name, elsewhere), *facts]
+    return "\n".join(f"  {f'{label}:' if label else '':<12}{text}" for label, text in lines)
+
+
+def _facts(status: FailpointStatus, where: str) -> Iterator[tuple[str, str]]:
+    asked = ", ".join(f"{key}={shown(value)}" for key, value in (status.matchers or {}).items())
+    actions = spelled(status.actions) if status.actions else "not any more"
+    yield "configured", f"{actions}{f' where {asked}' if asked else ''}{f', at {where}' if where else ''}"
+    yield "counts", f"hits {status.hits}, misses {status.misses}, triggers {status.triggers}"
+    if status.last_miss is not None:
+        label = "last miss"
+        for said in Matchers(status.matchers).compared(status.last_miss):
+            yield label, said
+            label = ""
+    for waiting in status.waiting:
+        yield "waiting", _who(waiting)
+    yield "declared", where_declared(status.name)
+    if status.name.endswith(":after") and not status.hits and status.sites:
+        yield "", "':after' is visited once the body has completed without raising"
+
+
+def _waiting_elsewhere(name: str, statuses: Iterable[FailpointStatus]) -> Iterator[tuple[str, str]]:
+    for status in statuses:
+        if status.name != name:
+            for waiting in status.waiting:
+                yield "elsewhere", f"at {status.name!r} {_who(waiting)}"
+
+
+def _who(waiting: Waiting) -> str:
+    seconds = (datetime.now(UTC) - waiting.since).total_seconds()
+    at = f", {shown(dict(waiting.context))}" if waiting.context else ""
+    return f"{waiting.name!r} waits since {seconds:.1f} s{at}"
