@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import anyio
 from sybil import Example, Sybil
@@ -17,12 +19,17 @@ class _Block(PythonEvaluator):
         super().__call__(example)
         for name in sorted(set(example.namespace) - before):
             if name.startswith("test_"):
-                test = example.namespace.pop(name)
-                assert inspect.iscoroutinefunction(test)
-                for backend in ("asyncio", "trio"):
-                    anyio.run(partial(test), backend=backend)
+                self._run(example.namespace.pop(name), example.namespace["failpoints"])
+
+    def _run(self, test: Callable[..., Any], failpoints: Any) -> None:
+        call = partial(test, failpoints) if inspect.signature(test).parameters else partial(test)
+        for backend in ("asyncio", "trio") if inspect.iscoroutinefunction(test) else ():
+            anyio.run(call, backend=backend)
+            failpoints.reset()
+        if not inspect.iscoroutinefunction(test):
+            call()
 
 
 pytest_collect_file = Sybil(
-    parsers=[CodeBlockParser(language="python", evaluator=_Block())], patterns=["README.md"]
+    parsers=[CodeBlockParser(language="python", evaluator=_Block())], patterns=["README.md"], fixtures=["failpoints"]
 ).pytest()

@@ -13,6 +13,7 @@ def tests(session: nox.Session) -> None:
     """The tests, as the README runs them."""
     session.install("-e", ".[tests]")
     session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine", "-q")
     session.run("coverage", "report")
 
 
@@ -31,3 +32,4 @@ def benchmarks(session: nox.Session) -> None:
     """What a failpoint costs, as ratios."""
     session.install("-e", ".[tests]")
     session.run("python", "tests/benchmarks/off_and_on.py")
+    session.run("python", "tests/benchmarks/plugin.py")

@@ -10,10 +10,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import anyio
 import pytest
 
 import failpoints
 from failpoints import errors
+from failpoints.pytest_plugin import Failpoints
 
 ROOT = Path(__file__).parents[1]
 MODULES = [importlib.import_module(f"failpoints.{module.name}") for module in pkgutil.iter_modules(failpoints.__path__)]
@@ -54,8 +56,9 @@ def test_everything_public_says_what_it_is_for(name: str, thing: Any) -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-def test_the_examples_in_docstrings_run(example: doctest.DocTest) -> None:
+def test_the_examples_in_docstrings_run(example: doctest.DocTest, failpoints: Failpoints) -> None:
     """What a docstring shows is what happens."""
+    example.globs.update(anyio=anyio, failpoints=failpoints, Failpoints=Failpoints)
     assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example).failed == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
@@ -33,6 +34,7 @@ from failpoints import (
     failpoint_context,
     failpoint_scope,
 )
+from failpoints.pytest_plugin import Failpoints
 
 
 def number_of(number: int, *, text: str = "") -> dict[str, int]:
@@ -170,3 +172,21 @@ async def configuring() -> None:
 
 async def called(hit: Hit) -> Return:
     return Return(hit.context["number"])
+
+
+async def in_a_test(failpoints: Failpoints) -> None:
+    handle = failpoints.set("name", "pause", context={"shard": 3}, expect_hit=False)
+    assert_type(handle, Handle)
+    await handle.wait_paused(timeout=math.inf)
+    async with failpoints.paused("name", context={"tenant_id": "t.*"}) as paused:
+        assert_type(paused, Handle)
+    with failpoints.paused("name") as paused:
+        paused.wait_hit_sync(2)
+    assert_type(failpoints.handle("name"), Handle)
+    assert_type(failpoints.resume("name"), int)
+    assert_type(failpoints.status("name"), FailpointStatus)
+    assert_type(failpoints.statuses(), list[FailpointStatus])
+    failpoints.seed(3)
+    failpoints.remove("name")
+    failpoints.reset()
+    failpoints.set("name", 3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

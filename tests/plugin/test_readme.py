@@ -1,0 +1,20 @@
+"""The README's tests in a file of a user's own, as pytest runs them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_three_usual_tests_run_on_both_backends(run_tests: Callable[..., pytest.RunResult]) -> None:
+    """The README's first program and its tests with pytest pass, written into one file."""
+    first, _, rest = README.partition("## Tests with pytest")
+    section = rest.partition("\n## ")[0]
+    blocks = re.findall(r"```python\n(.*?)```", first + section, flags=re.DOTALL)
+    result = run_tests("\n\n".join(blocks))
+    result.assert_outcomes(passed=8)
