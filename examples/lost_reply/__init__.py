@@ -17,6 +17,10 @@ The lost reply is a failpoint, `gateway.charge:after=1*raise(TimeoutError)`. Oth
     FAILPOINTS='orders.commit=1*raise(OperationalError)'   charged, but the order is never paid
     FAILPOINTS='gateway.charge:after=1*raise(TimeoutError);shop.retry=return'   it does not retry
 
-The failpoints are `shop.order`, `orders.commit` and `shop.retry` in `shop.py`, `gateway.charge` in
-`client.py` and `gateway.record` in `gateway.py`; all but the inline `shop.retry` have an `:after`.
+A second bug, found and put right in the same way, is a race: two customers get the last item. It is
+in `stock.py`, no part of this demo, and `tests/examples/test_last_item.py` makes it happen.
+
+The failpoints are `shop.order`, `orders.commit` and `shop.retry` in `shop.py`, `stock.reserve` in
+`stock.py`, `gateway.charge` in `client.py` and `gateway.record` in `gateway.py`; all but the inline
+`shop.retry` and `stock.reserve` have an `:after`.
 """
