@@ -121,7 +121,10 @@ class Registry:
     def install(
         self, name: str, actions: Actions, context: GivenMatchers | None = None, *, pause_limit: float | None = None
     ) -> Configuration:
-        """`configure`, for who goes on with what came of it; no pause in it lasts longer than so many seconds."""
+        """`configure`, for who goes on with what came of it.
+
+        A pause in it that has no limit of its own lasts `pause_limit` seconds at most.
+        """
         configuration = self._configuration(name, actions, context, pause_limit)
         self._install([configuration])
         return configuration
@@ -416,6 +419,7 @@ class Registry:
                     before.revive()
                     self._not_ended.add(name, before)
                     self._configurations[name] = before
+                    woken += self._watches.changed(name, before)
                 woken += self._settle(name)
             for configuration in list(self._configurations.values()):
                 woken += configuration.release()

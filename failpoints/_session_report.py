@@ -211,14 +211,14 @@ class SessionReport:
             self._parts.append(part)
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Send the rows of a worker, or write the file."""
         part = rows(self._tally, declared_sites(), self._config.rootpath)
         if self._is_worker:
             cast(Any, self._config).workeroutput["failpoints"] = part
             return
         self._parts.append(part)
-        if self._file is None:
+        if self._file is None or exitstatus == pytest.ExitCode.USAGE_ERROR:
             return
         document = as_document(merged(self._parts), self._seed, self._incomplete())
         try:

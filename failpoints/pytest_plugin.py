@@ -36,8 +36,9 @@ class Failpoints:
     """To set failpoints in a test: the fixture `failpoints`.
 
     What it sets holds in the whole process, for every task, thread and event loop; after the test, however that
-    ended, it puts back what was there before, and wakes whoever still waits. A failpoint that was set and never hit
-    fails a test that passed.
+    ended, it puts back what was there before, and wakes whoever still waits. (What a wider fixture configures that is
+    first made in the middle of a test was not there before.) A failpoint that was set and never hit fails a test that
+    passed.
 
     >>> async def test_lost_reply(failpoints: Failpoints) -> None:
     ...     reply = failpoints.set("gateway.charge:after", "raise(TimeoutError)")
@@ -225,9 +226,10 @@ class _Run:
             self._hit.add(hit.name)
 
     def _arm(self) -> None:
-        """Configure anew what holds for the whole run, where nobody else has configured something since."""
+        """Configure anew what holds for the whole run, except where somebody configured something else since."""
         for name, actions in self._for_all.items():
-            if name not in self._armed or PROCESS_WIDE.current(name) is self._armed[name]:
+            current = PROCESS_WIDE.current(name)
+            if name not in self._armed or current is None or current is self._armed[name]:
                 self._armed[name] = PROCESS_WIDE.install(name, actions, pause_limit=self.pause_limit)
 
     def pytest_report_header(self) -> str:
@@ -243,13 +245,11 @@ class _Run:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> Generator[None, None, None]:
-        """Have the marked tests use the fixture."""
+        """Check the marks."""
         for item in items:
             item.stash[_SEED_NAME] = item.nodeid  # to which pytest-xdist may add the test's group
         yield  # who adds marks, does it here
         for item in items:
-            if item.get_closest_marker("failpoints") is None:
-                continue
             try:
                 _marked(item)
             except FailpointError as error:
@@ -260,7 +260,6 @@ class _Run:
                 cast(Any, config).workeroutput["failpoints_problem"] = problem
                 items.clear()
                 return
-            _use_fixture(item)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -268,6 +267,8 @@ class _Run:
         item.stash[_UNTESTED] = ""
         PROCESS_WIDE.draw_from(f"{self.seed}:{item.stash.get(_SEED_NAME, item.nodeid)}")
         self._arm()
+        if item.get_closest_marker("failpoints") is not None:
+            _use_fixture(item)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:

@@ -1,0 +1,780 @@
+"""The fixture `failpoints` and its marker, in plain tests and in every framework that runs async ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from textwrap import dedent
+from typing import NamedTuple, TypeAlias
+
+import pytest
+
+RunTests: TypeAlias = Callable[..., pytest.RunResult]
+
+SHOP = dedent('''
+    """What the tests below drive into its failures."""
+
+    import threading
+
+    import anyio
+    from failpoints import failpoint
+
+    PRICE = 1250
+
+
+    @failpoint("gateway.charge", context=["order"])
+    async def charge(order: str) -> int:
+        return PRICE
+
+
+    @failpoint("gateway.refund")
+    def refund() -> int:
+        return PRICE
+
+
+    async def pay(order: str) -> int | None:
+        try:
+            return await charge(order)
+        except TimeoutError:
+            return None
+
+
+    class Server:
+        """Charges for all who ask, in a task of its own."""
+
+        def __init__(self):
+            self.inbox = []
+            self.arrived = anyio.Event()
+
+        async def serve(self):
+            while True:
+                await self.arrived.wait()
+                self.arrived = anyio.Event()
+                while self.inbox:
+                    question = self.inbox.pop(0)
+                    question.answer = await charge("served")
+                    question.answered.set()
+
+        async def ask(self):
+            return await self.put().get()
+
+        def put(self):
+            question = Question()
+            self.inbox.append(question)
+            self.arrived.set()
+            return question
+
+
+    class Question:
+        def __init__(self):
+            self.answered = anyio.Event()
+
+        async def get(self):
+            with anyio.fail_after(20):
+                await self.answered.wait()
+            return self.answer
+
+
+    class Background(threading.Thread):
+        """A thread that runs a function, for its result."""
+
+        def __init__(self, function):
+            super().__init__(daemon=True, name="in the background")
+            self.function = function
+            self.start()
+
+        def run(self):
+            try:
+                self.result = self.function()
+            except Exception as error:
+                self.result = error
+
+        def finish(self):
+            self.join(20)
+            assert not self.is_alive(), "the thread still waits"
+            return self.result
+''')
+
+
+class Framework(NamedTuple):
+    """What runs the async tests of a file: what stands at its top, what in the ini file, and how often it runs each."""
+
+    head: str
+    ini: str = ""
+    runs: int = 1
+
+
+FRAMEWORKS = {
+    "anyio": Framework("from pytest import fixture\npytestmark = pytest.mark.anyio", runs=2),
+    "anyio, auto": Framework("from pytest import fixture", "anyio_mode = auto", runs=2),
+    "pytest-asyncio": Framework("from pytest_asyncio import fixture\npytestmark = pytest.mark.asyncio"),
+    "pytest-asyncio, auto": Framework("from pytest import fixture", "asyncio_mode = auto"),
+    "pytest-trio": Framework("from pytest import fixture\npytestmark = pytest.mark.trio"),
+    "pytest-trio, trio_mode": Framework("from pytest import fixture", "trio_mode = true"),
+}
+
+EXAMPLES = """
+cache, store = {}, {"price": "old"}
+
+
+async def reader():
+    value = store["price"]
+    await failpoint("cache.fill")
+    cache["price"] = value
+
+
+async def writer():
+    assert cache == {}, "the reader is held"
+    store["price"] = "new"
+
+
+async def test_lost_reply(failpoints):
+    reply = failpoints.set("gateway.charge:after", "raise(TimeoutError)")
+    assert await pay("order-1") is None
+    assert reply.triggers == 1
+
+
+async def test_race(failpoints):
+    async with anyio.create_task_group() as tg, failpoints.paused("cache.fill") as fill:
+        tg.start_soon(reader)
+        await fill.wait_paused()        # no sleep, no polling
+        await writer()
+        fill.resume()                   # and on leaving: removed, everyone woken
+
+
+async def test_the_race_was_lost():
+    assert (cache.pop("price"), store["price"]) == ("old", "new")
+    store["price"] = "old"
+"""
+
+ASYNC = """
+async def test_set(failpoints):
+    charge_ = failpoints.set("gateway.charge", "return(7)", context={"order": "a.*"})
+    assert (await charge("a1"), await charge("b1")) == (7, PRICE)
+    assert (charge_.hits, charge_.misses, charge_.triggers, charge_.waiting) == (1, 1, 1, ())
+    assert failpoints.status("gateway.charge") == charge_.status
+    failpoints.remove("gateway.charge")
+    assert (await charge("a1"), failpoints.statuses()) == (PRICE, [])
+
+
+async def test_paused(failpoints):
+    async with anyio.create_task_group() as tg:
+        with failpoints.paused("gateway.charge", context={"order": "1"}) as held:
+            tg.start_soon(charge, "1")
+            tg.start_soon(charge, "1")
+            assert await charge("2") == PRICE
+            await held.wait_paused(2)
+            assert failpoints.resume("gateway.charge") == 2
+            tg.start_soon(charge, "1")
+            await held.wait_hit(3)
+            await held.wait_paused()
+        assert failpoints.statuses() == []
+
+
+class TestClass:
+    async def test_method(self, failpoints):
+        failpoints.set("gateway.charge", "raise(TimeoutError)")
+        assert await pay("1") is None
+
+    @pytest.mark.failpoints({"gateway.charge": "return(7)"})
+    async def test_marked_method(self):
+        assert await charge("1") == 7
+
+
+@pytest.mark.failpoints({"gateway.charge": "return(7)"}, context={"order": "1"})
+async def test_marker(failpoints):
+    assert (await charge("1"), await charge("2")) == (7, PRICE)
+    assert (failpoints.handle("gateway.charge").hits, failpoints.handle("gateway.charge").misses) == (1, 1)
+
+
+@pytest.mark.parametrize("value", [7, 8])
+async def test_parametrized(failpoints, value):
+    failpoints.set("gateway.charge", f"return({value})")
+    assert await charge("1") == value
+
+
+async def test_nothing_is_left():
+    assert await charge("1") == PRICE
+
+
+@fixture
+async def bill():
+    return await charge("1")
+
+
+@fixture
+async def free_of_charge(failpoints):
+    return failpoints.set("gateway.charge", "return(0)")
+
+
+@pytest.mark.failpoints({"gateway.charge": "return(7)"})
+async def test_marker_acts_in_an_async_fixture(bill):
+    assert bill == 7
+
+
+async def test_async_fixture_that_sets(free_of_charge):
+    assert (await charge("1"), free_of_charge.hits) == (0, 1)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+async def test_task_on_another_loop(failpoints, backend):
+    async with failpoints.paused("gateway.charge") as held:
+        other = Background(lambda: anyio.run(charge, "1", backend=backend))
+        await held.wait_paused()
+        held.resume()
+        assert other.finish() == PRICE
+
+
+async def test_threads(failpoints):
+    async with anyio.create_task_group() as tg, failpoints.paused("gateway.refund") as held:
+        other = Background(refund)
+        tg.start_soon(anyio.to_thread.run_sync, refund)
+        await held.wait_paused(2)
+        assert held.resume() == 2
+        assert other.finish() == PRICE
+
+
+async def test_sync_wait_in_a_worker_thread(failpoints):
+    async with anyio.create_task_group() as tg, failpoints.paused("gateway.charge") as held:
+        tg.start_soon(charge, "1")
+        await anyio.to_thread.run_sync(held.wait_paused_sync)
+        held.resume()
+"""
+
+IMPORTS = "import anyio, asyncio, math, pytest, threading, unittest\nfrom failpoints import *\nfrom shop import *\n"
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS.values(), ids=FRAMEWORKS)
+def test_async_tests(run_tests: RunTests, framework: Framework) -> None:
+    """Async functions, methods and fixtures, other loops, threads, and the contract's two examples as they stand."""
+    result = run_tests(IMPORTS + framework.head + EXAMPLES + ASYNC, ini=framework.ini, files={"shop.py": SHOP})
+    result.assert_outcomes(passed=17 * framework.runs)
+
+
+# fixtures of wider scopes
+
+ANYIO_SERVER = """
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="SCOPE", params=["asyncio", "trio"])
+def anyio_backend(request):
+    return request.param
+
+
+@pytest.fixture(scope="SCOPE")
+async def server(anyio_backend):
+    server = Server()
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(server.serve)
+        yield server
+        tg.cancel_scope.cancel()
+"""
+
+ASYNCIO_SERVER = """
+import pytest_asyncio
+
+pytestmark = pytest.mark.asyncio(loop_scope="SCOPE")
+
+
+@pytest_asyncio.fixture(scope="SCOPE", loop_scope="SCOPE")
+async def server():
+    server = Server()
+    task = asyncio.create_task(server.serve())
+    yield server
+    task.cancel()
+"""
+
+TRIO_SERVER = """
+pytestmark = pytest.mark.trio
+
+
+@pytest.fixture
+async def server(nursery):
+    server = Server()
+    nursery.start_soon(server.serve)
+    return server
+"""
+
+SERVED = """
+async def test_held(server, failpoints):
+    async with anyio.create_task_group() as tg, failpoints.paused("gateway.charge") as held:
+        tg.start_soon(server.ask)
+        await held.wait_paused()
+        assert held.status.waiting[0].context == {"order": "served"}
+        held.resume()
+
+
+async def test_set(server, failpoints):
+    failpoints.set("gateway.charge", "return(7)")
+    assert await server.ask() == 7
+
+
+@pytest.mark.failpoints({"gateway.charge": "return(8)"})
+async def test_marked(server):
+    assert await server.ask() == 8
+
+
+async def test_nothing_is_left(server):
+    assert await server.ask() == PRICE
+
+
+async def test_ends_while_the_server_is_held(server, failpoints):
+    charge = failpoints.set("gateway.charge", "pause")
+    server.left = server.put()
+    await charge.wait_paused()
+"""
+
+WOKEN = """
+async def test_the_server_goes_on_in_the_next_test(server):
+    assert await server.left.get() == PRICE
+"""
+
+
+SERVERS = {
+    # One after the other: a loop of anyio that lives as long as the session suffers no other framework's beside it.
+    "anyio": (
+        {
+            "test_module.py": ANYIO_SERVER.replace("SCOPE", "module") + SERVED + WOKEN,
+            "test_session.py": ANYIO_SERVER.replace("SCOPE", "session") + SERVED + WOKEN,
+        },
+        2 * (6 + 6),
+    ),
+    "pytest-asyncio and pytest-trio": (
+        {
+            "test_module.py": ASYNCIO_SERVER.replace("SCOPE", "module") + SERVED + WOKEN,
+            "test_session.py": ASYNCIO_SERVER.replace("SCOPE", "session") + SERVED + WOKEN,
+            "test_trio.py": TRIO_SERVER + SERVED,
+        },
+        6 + 6 + 5,
+    ),
+}
+
+
+@pytest.mark.parametrize("frameworks", SERVERS)
+def test_servers_that_outlive_tests(run_tests: RunTests, frameworks: str) -> None:
+    """A server's task, begun by a wider fixture, meets what each test sets, is held, and is woken when a test ends."""
+    files, passed = SERVERS[frameworks]
+    result = run_tests("", files={"shop.py": SHOP} | {name: IMPORTS + text for name, text in files.items()})
+    result.assert_outcomes(passed=passed)
+
+
+# plain tests, in functions and classes
+
+PLAIN = """
+def test_set(failpoints):
+    refunds = failpoints.set("gateway.refund", "1*return(7)->off")
+    assert isinstance(refunds, Handle)
+    assert (refund(), refund(), refunds.hits, refunds.triggers) == (7, PRICE, 2, 2)
+    assert repr(failpoints) == "<the failpoints of this test>"
+
+
+def test_set_with_matchers(failpoints):
+    x = failpoints.set("x", "return", context={"shard": 3})
+    assert [failpoint("x", context={"shard": n}).hit() for n in (3, 4)] == [Return(), Continue()]
+    assert (x.hits, x.misses) == (1, 1)
+
+
+def test_set_takes_actions_in_python(failpoints):
+    failpoints.set("x", [Term(Off(), times=1), Return({"k": 1})])
+    assert [failpoint("x").hit() for _ in range(2)] == [Continue(), Return({"k": 1})]
+
+
+@pytest.mark.parametrize("arguments", [("a b", "off"), ("x", "of"), ("x", "off", {"k": "("})], ids=str)
+def test_set_refuses_what_configure_refuses(failpoints, arguments):
+    failpoints.set("x", "return")
+    with pytest.raises(ValueError):
+        failpoints.set(*arguments[:2], context=dict(*arguments[2:]))
+    assert failpoint("x").hit() == Return()
+
+
+def test_set_need_not_be_hit(failpoints):
+    failpoints.set("x", "off", expect_hit=False)
+
+
+def test_paused(failpoints):
+    block = failpoints.paused("gateway.refund")
+    assert failpoints.statuses() == []
+    with block as held:
+        threads = [Background(refund), Background(refund)]
+        held.wait_paused_sync(2)
+        held.wait_hit_sync(2)
+        assert [waiting.name for waiting in held.waiting] == ["in the background"] * 2
+        assert held.resume() == 2
+        assert [thread.finish() for thread in threads] == [PRICE, PRICE]
+        last = Background(refund)
+        held.wait_paused_sync()
+    assert (last.finish(), failpoints.statuses()) == (PRICE, [])
+
+
+def test_paused_with_matchers(failpoints):
+    with failpoints.paused("x", context={"k": "v"}) as held:
+        assert failpoint("x").hit() == Continue()
+        thread = Background(failpoint("x", context={"k": "v"}).hit)
+        held.wait_paused_sync()
+        assert (held.hits, held.misses) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "wake",
+    [
+        lambda failpoints: failpoints.resume("gateway.refund"),
+        lambda failpoints: failpoints.remove("gateway.refund"),
+        lambda failpoints: failpoints.reset(),
+        lambda failpoints: failpoints.set("gateway.refund", "off", expect_hit=False),
+    ],
+    ids=["resume", "remove", "reset", "set"],
+)
+def test_what_wakes(failpoints, wake):
+    held = failpoints.set("gateway.refund", "pause")
+    thread = Background(refund)
+    held.wait_paused_sync()
+    wake(failpoints)
+    assert thread.finish() == PRICE
+
+
+def test_remove_and_reset(failpoints):
+    for name in "xyz":
+        failpoints.set(name, "off", expect_hit=False)
+    assert [status.name for status in failpoints.statuses()] == ["x", "y", "z"]
+    failpoints.remove("x")
+    assert (failpoints.status("x").actions, failpoints.status("y").actions) == ((), (Term(Off()),))
+    failpoints.reset()
+    assert failpoints.statuses() == []
+
+
+def test_seed(failpoints):
+    def draws():
+        failpoints.set("x", "50%return")
+        return [failpoint("x").hit() for _ in range(64)]
+
+    failpoints.seed(1)
+    first = draws()
+    assert (draws() == first, Return() in first, Continue() in first) == (True, True, True)
+    failpoints.seed(2)
+    assert draws() != first
+    failpoints.seed(None)
+    assert draws() != draws()
+
+
+def test_handle(failpoints):
+    failpoints.set("x", "off")
+    failpoint("x").hit()
+    assert failpoints.handle("x").hits == 1
+    with pytest.raises(FailpointUsageError, match="'y' is not configured, so there is nothing to watch: set it"):
+        failpoints.handle("y")
+    with pytest.raises(FailpointNameError):
+        failpoints.handle("a b")
+
+
+def test_acts_on_the_whole_process(failpoints):
+    x = failpoints.set("x", "return")
+    assert status("x") == x.status
+    assert Background(failpoint("x").hit).finish() == Return()
+
+
+class TestClass:
+    def setup_method(self):
+        self.at_setup = refund()
+
+    def test_set(self, failpoints):
+        failpoints.set("gateway.refund", "return(7)")
+        assert (refund(), self.at_setup) == (7, PRICE)
+
+    @pytest.mark.failpoints({"gateway.refund": "return(7)"})
+    def test_marker_acts_in_setup_method(self):
+        assert self.at_setup == 7
+
+
+def test_nothing_is_left():
+    assert (statuses(), refund()) == ([], PRICE)
+"""
+
+UNITTEST = """
+@pytest.mark.usefixtures("failpoints")
+class UsesFixture(unittest.TestCase):
+    def test_1_configures(self):
+        configure("gateway.refund", "return(7)")
+        self.assertEqual(refund(), 7)
+
+    def test_2_nothing_is_left(self):
+        self.assertEqual(refund(), PRICE)
+
+
+class HasFixture(unittest.TestCase):
+    @pytest.fixture(autouse=True)
+    def _failpoints(self, failpoints):
+        self.failpoints = failpoints
+
+    def test_1_sets(self):
+        self.assertEqual(self.failpoints.set("gateway.refund", "return(7)").hits, 0)
+        self.assertEqual(refund(), 7)
+
+    def test_2_nothing_is_left(self):
+        self.assertEqual(refund(), PRICE)
+
+
+@pytest.mark.failpoints({"gateway.refund": "return(7)"}, expect_hit=False)
+class Marked(unittest.TestCase):
+    def setUp(self):
+        self.at_setup = refund()
+
+    def test_class_marker_acts_in_setUp(self):
+        self.assertEqual((self.at_setup, refund()), (7, 7))
+
+    @pytest.mark.failpoints({"gateway.refund": "return(8)"})
+    def test_method_marker_is_closer(self):
+        self.assertEqual((self.at_setup, refund()), (8, 8))
+
+
+class Isolated(unittest.IsolatedAsyncioTestCase):
+    async def asyncSetUp(self):
+        self.at_setup = await charge("1")
+
+    @pytest.mark.failpoints({"gateway.charge": "return(7)"})
+    async def test_1_marker(self):
+        self.assertEqual((self.at_setup, await charge("1")), (7, 7))
+
+    async def test_2_nothing_is_left(self):
+        self.assertEqual((self.at_setup, await charge("1")), (PRICE, PRICE))
+"""
+
+
+def test_plain_tests(run_tests: RunTests) -> None:
+    """Everything that the fixture has, in functions, classes and unittest's cases, sync and async."""
+    files = {"shop.py": SHOP, "test_unittest.py": IMPORTS + UNITTEST}
+    run_tests(IMPORTS + PLAIN, files=files).assert_outcomes(passed=20 + 8)
+
+
+# the marker
+
+MARKED = """
+pytestmark = pytest.mark.failpoints({name: "return(module)" for name in "abcde"}, expect_hit=False)
+
+
+def seen():
+    return [outcome.value if outcome else None for outcome in (failpoint(name).hit() for name in "abcde")]
+
+
+def test_of_the_module():
+    assert seen() == ["module"] * 5
+
+
+@pytest.mark.failpoints({"b": "return(class)", "c": "return(class)", "d": "return(class)"})
+class TestLevels:
+    def test_of_the_class(self):
+        assert seen() == ["module", "class", "class", "class", "module"]
+
+    @pytest.mark.failpoints({"c": "return(function)", "d": "return(function)"})
+    @pytest.mark.parametrize("parameter", [
+        pytest.param("its own", marks=pytest.mark.failpoints({"d": "return(parameter)", "e": "return(parameter)"})),
+        "none",
+    ])
+    def test_of_the_function_and_the_parameter(self, parameter):
+        closest = ["parameter", "parameter"] if parameter == "its own" else ["function", "module"]
+        assert seen() == ["module", "class", "function", *closest]
+
+
+@pytest.mark.failpoints({"a": "return(upper)", "b": "return(upper)"})
+@pytest.mark.failpoints({"a": "return(lower)"})
+def test_two_on_one_function():
+    assert seen()[:2] == ["lower", "upper"]
+
+
+@pytest.mark.failpoints({"a": "return(matched)"}, context={"k": "v"})
+def test_with_matchers(failpoints):
+    assert failpoint("a", context={"k": "v"}).hit() == Return("matched")
+    assert failpoint("a").hit() == Continue()
+    assert (failpoints.handle("a").hits, failpoints.handle("a").misses) == (1, 1)
+
+
+@pytest.mark.failpoints({"a": Return([1]), "b": [Term(Off(), times=1), Return(2)]})
+def test_with_actions_in_python():
+    assert [failpoint(name).hit() for name in "abb"] == [Return([1]), Continue(), Return(2)]
+
+
+@pytest.mark.failpoints({"a": "return(marker)"})
+def test_that_sets_over_it(failpoints):
+    assert failpoint("a").hit() == Return("marker")
+    failpoints.set("a", "return(set)")
+    assert failpoint("a").hit() == Return("set")
+"""
+
+MARKED_FIXTURES = """
+pytestmark = pytest.mark.parametrize("asked_for", [1, 2])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def in_session():
+    return refund()
+
+
+@pytest.fixture(scope="module")
+def in_module():
+    return refund()
+
+
+@pytest.fixture(scope="class")
+def in_class():
+    return refund()
+
+
+@pytest.fixture(autouse=True)
+def by_itself():
+    return refund()
+
+
+@pytest.fixture
+def in_function():
+    return refund()
+
+
+@pytest.mark.failpoints({"gateway.refund": "return(7)"})
+def test_without_the_fixture(in_function, by_itself, in_class, in_module, in_session, asked_for):
+    assert (in_session, in_module, in_class) == (PRICE, PRICE, PRICE)
+    assert (by_itself, in_function, refund()) == (7, 7, 7)
+
+
+@pytest.mark.failpoints({"gateway.refund": "return(7)"})
+def test_with_the_fixture(in_function, by_itself, in_class, in_module, in_session, asked_for, failpoints):
+    assert (in_session, in_module, in_class) == (PRICE, PRICE, PRICE)
+    assert (by_itself, in_function, refund()) == (7, 7, 7)
+
+
+@pytest.mark.failpoints({"gateway.refund": "return(7)"})
+@pytest.mark.usefixtures("in_function", "failpoints")
+def test_with_usefixtures(by_itself, in_module, asked_for):
+    assert (in_module, by_itself, refund()) == (PRICE, 7, 7)
+
+
+def test_without_a_marker(by_itself, in_function, asked_for):
+    assert (by_itself, in_function, refund()) == (PRICE, PRICE, PRICE)
+"""
+
+
+def test_markers(run_tests: RunTests) -> None:
+    """Of the markers on module, class, function and parameter the closest wins, name by name."""
+    run_tests(IMPORTS + MARKED, files={"shop.py": SHOP}).assert_outcomes(passed=8)
+
+
+def test_markers_act_in_fixtures(run_tests: RunTests) -> None:
+    """A marker acts in all fixtures of its test's own scope, requested with it or not, and in no wider ones."""
+    run_tests(IMPORTS + MARKED_FIXTURES, files={"shop.py": SHOP}).assert_outcomes(passed=8)
+
+
+def test_markers_that_a_conftest_adds(run_tests: RunTests) -> None:
+    """A marker that a conftest.py adds while collecting does what one in the source does; so does one beside it."""
+    conftest = """
+        import inspect
+        import pytest
+
+        def pytest_collection_modifyitems(items):
+            items[0].add_marker(pytest.mark.failpoints({"gateway.refund": "return(7)"}))
+            for item in items:
+                if inspect.iscoroutinefunction(item.function):
+                    item.add_marker("anyio")
+    """
+    tests = """
+        def test_marked():
+            assert refund() == 7
+
+        def test_not_marked():
+            assert refund() == PRICE
+
+        @pytest.mark.failpoints({"gateway.charge": "return(7)"})
+        async def test_made_async():
+            assert await charge("1") == 7
+    """
+    result = run_tests(IMPORTS + dedent(tests), files={"shop.py": SHOP, "conftest.py": conftest})
+    result.assert_outcomes(passed=4)
+
+
+# how long a wait lasts
+
+WAITS = """
+def timed_out(function, *arguments, **options):
+    with pytest.raises(FailpointTimeout) as caught:
+        function(*arguments, **options)
+    return str(caught.value).splitlines()[0]
+
+
+async def async_timed_out(function, *arguments, **options):
+    with pytest.raises(FailpointTimeout) as caught:
+        await function(*arguments, **options)
+    return str(caught.value).splitlines()[0]
+
+
+def test_in_a_thread(failpoints):
+    x = failpoints.set("x", "off", expect_hit=False)
+    assert timed_out(x.wait_hit_sync) == "failpoint 'x' was not hit once within 0.05 s"
+    assert timed_out(x.wait_paused_sync, 2) == "failpoint 'x' did not have 2 waiting at it within 0.05 s"
+    assert timed_out(x.wait_hit_sync, timeout=0.01) == "failpoint 'x' was not hit once within 0.01 s"
+
+
+@pytest.mark.anyio
+async def test_in_a_task(failpoints):
+    x = failpoints.set("x", "off", expect_hit=False)
+    assert await async_timed_out(x.wait_hit) == "failpoint 'x' was not hit once within 0.05 s"
+    assert await async_timed_out(x.wait_paused, 2) == "failpoint 'x' did not have 2 waiting at it within 0.05 s"
+    assert await async_timed_out(x.wait_hit, timeout=0.01) == "failpoint 'x' was not hit once within 0.01 s"
+
+
+@pytest.mark.failpoints({"x": "off"}, expect_hit=False)
+def test_of_a_marker(failpoints):
+    assert timed_out(failpoints.handle("x").wait_hit_sync) == "failpoint 'x' was not hit once within 0.05 s"
+
+
+def test_of_a_block(failpoints):
+    with failpoints.paused("x") as held:
+        assert timed_out(held.wait_paused_sync) == "failpoint 'x' did not have 1 waiting at it within 0.05 s"
+        Background(failpoint("x").hit)
+        held.wait_paused_sync(timeout=60)
+
+
+@pytest.mark.parametrize("longer", [60, math.inf])
+def test_a_longer_one_in_a_thread(failpoints, longer):
+    x, y = failpoints.set("x", "off"), failpoints.set("y", "off", expect_hit=False)
+    waiting = Background(lambda: x.wait_hit_sync(timeout=longer))
+    assert "within 0.05 s" in timed_out(y.wait_hit_sync)
+    assert waiting.is_alive()
+    failpoint("x").hit()
+    assert waiting.finish() is None
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("longer", [60, math.inf])
+async def test_a_longer_one_in_a_task(failpoints, longer):
+    x, y = failpoints.set("x", "off"), failpoints.set("y", "off", expect_hit=False)
+    over = []
+
+    async def wait():
+        await x.wait_hit(timeout=longer)
+        over.append("x")
+
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(wait)
+        assert "within 0.05 s" in await async_timed_out(y.wait_hit)
+        assert over == []
+        failpoint("x").hit()
+    assert over == ["x"]
+"""
+
+BY_DEFAULT = """
+@pytest.mark.trio
+async def test_by_default(failpoints, autojump_clock):
+    x = failpoints.set("x", "pause")
+    with pytest.raises(FailpointTimeout, match="'x' was not hit once within 10 s"):
+        await x.wait_hit()
+    with pytest.raises(FailpointTimeout, match="nobody resumed .* within 30 s"):
+        await failpoint("x")
+"""
+
+
+def test_how_long_waits_last(run_tests: RunTests) -> None:
+    """A handle's wait lasts `failpoints_timeout` seconds, in tasks and threads, unless `timeout=` says else."""
+    result = run_tests(IMPORTS + WAITS, ini="failpoints_timeout = 0.05", files={"shop.py": SHOP})
+    result.assert_outcomes(passed=1 + 2 + 1 + 1 + 2 + 4)
+
+
+def test_how_long_waits_last_by_default(run_tests: RunTests) -> None:
+    """Where the ini file says nothing, a wait lasts 10 seconds and a pause 30."""
+    run_tests(IMPORTS + BY_DEFAULT, files={"shop.py": SHOP}).assert_outcomes(passed=1)

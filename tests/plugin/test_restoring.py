@@ -1,0 +1,731 @@
+"""After a test all is as before it, however it ended; and no pause in it lasts for ever."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from textwrap import dedent
+from typing import TypeAlias
+
+import pytest
+
+RunTests: TypeAlias = Callable[..., pytest.RunResult]
+
+IMPORTS = dedent("""
+    import math, threading, unittest
+    import anyio, pytest
+    from failpoints import *
+    from visits import *
+""")
+
+VISITS = dedent('''
+    """Visits of the failpoints below, in threads and on loops."""
+
+    import threading
+
+    import anyio
+    from failpoints import failpoint
+
+
+    async def visit(name="x", **context):
+        return await failpoint(name, context=context)
+
+
+    def visit_sync(name="x", **context):
+        return failpoint(name, context=context).hit()
+
+
+    class Background(threading.Thread):
+        """A thread that runs a function, for its result."""
+
+        started = []
+
+        def __init__(self, function):
+            super().__init__(daemon=True, name="in the background")
+            self.started.append(self)
+            self.function = function
+            self.start()
+
+        def run(self):
+            try:
+                self.result = self.function()
+            except Exception as error:
+                self.result = error
+
+        def finish(self):
+            self.join(20)
+            assert not self.is_alive(), "the thread still waits"
+            return self.result
+''')
+
+# Tells of each test whether it left configurations and chances as it found them, and how all is in the end.
+WATCHING = """
+import json
+import pathlib
+
+import pytest
+from failpoints import configured, failpoint, format_actions, statuses
+from visits import Background
+
+AS_BEFORE = {}
+
+
+def state():
+    with configured("draws", "50%return"):
+        draws = [bool(failpoint("draws").hit()) for _ in range(64)]
+    return {status.name: format_actions(status.actions) for status in statuses()}, draws
+
+
+def pytest_runtest_setup(item):
+    item.before = state()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item):
+    result = yield
+    AS_BEFORE[item.name] = state() == item.before
+    return result
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    went_on = [str(thread.finish()) for thread in Background.started]
+    told = {"as before": AS_BEFORE, "in the end": state()[0], "went on": went_on}
+    pathlib.Path(__file__).with_name("told.json").write_text(json.dumps(told))
+"""
+
+CHANGE = """
+def change(failpoints):
+    failpoints.set("x", "off", expect_hit=False)
+    failpoints.set("replaced", "return", expect_hit=False)
+    failpoints.set("a.replaced", "return", expect_hit=False)
+    failpoints.remove("removed")
+    failpoints.remove("a.removed")
+    configure("configured", "pause")
+    configure("reconfigured", "pause")
+    configure("a.reconfigured", "pause")
+    failpoints.seed(1)
+    return failpoints
+"""
+
+OPTION = "replaced=sleep(1);removed=off;reconfigured=print;untouched=exit"
+ENVIRONMENT = "a.replaced=sleep(1);a.removed=off;a.reconfigured=print;a.untouched=exit"
+BEFORE = dict(entry.split("=") for entry in f"{OPTION};{ENVIRONMENT}".split(";"))
+
+ENDINGS = """
+@pytest.fixture
+def changed(failpoints):
+    return change(failpoints)
+
+
+@pytest.fixture
+def fails_to_begin(changed):
+    raise OSError
+
+
+@pytest.fixture
+def fails_to_end(changed):
+    yield
+    raise OSError
+
+
+@pytest.fixture
+def is_begun_before_and_fails_to_end():
+    yield
+    raise OSError
+
+
+def test_passes(changed):
+    pass
+
+
+def test_resets(changed):
+    changed.reset()
+    reset()
+
+
+def test_fails(changed):
+    raise AssertionError
+
+
+def test_is_never_hit(changed):
+    changed.set("y", "off")
+
+
+def test_wants_to_exit(changed):
+    raise SystemExit
+
+
+def test_panics(changed):
+    changed.set("x", "panic")
+    visit_sync()
+
+
+def test_skips(changed):
+    pytest.skip()
+
+
+def test_xfails(changed):
+    pytest.xfail()
+
+
+@pytest.mark.xfail
+def test_is_expected_to_fail(changed):
+    raise AssertionError
+
+
+def test_with_a_fixture_that_does_not_begin(fails_to_begin):
+    pass
+
+
+def test_with_a_fixture_that_does_not_end(fails_to_end):
+    pass
+
+
+def test_with_an_earlier_one_that_does_not_end(is_begun_before_and_fails_to_end, changed):
+    pass
+
+
+@pytest.mark.failpoints({"x": "off", "replaced": "return"})
+def test_marked_and_fails():
+    raise AssertionError
+
+
+@pytest.mark.failpoints({"x": "off", "replaced": "return"})
+def test_marked_with_a_fixture_that_does_not_begin(fails_to_begin):
+    pass
+
+
+@pytest.mark.anyio
+async def test_fails_in_a_task_group(changed):
+    changed.set("x", "pause")
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(visit)
+        await changed.handle("x").wait_paused()
+        raise AssertionError
+
+
+@pytest.mark.usefixtures("changed")
+class TestCase(unittest.TestCase):
+    def test_case_fails(self):
+        self.fail()
+
+    def test_case_skips(self):
+        self.skipTest("no reason")
+
+    def tearDown(self):
+        configure("y", "off")
+"""
+
+
+def test_however_a_test_ends(run_tests: RunTests, pytester: pytest.Pytester) -> None:
+    """What FAILPOINTS and --failpoints configured is back after each test, however it ended, and nothing else is."""
+    result = run_tests(
+        IMPORTS + CHANGE + ENDINGS,
+        f"--failpoints={OPTION}",
+        files={"visits.py": VISITS, "conftest.py": WATCHING},
+        environment={"FAILPOINTS": ENVIRONMENT},
+    )
+    result.assert_outcomes(passed=4, failed=8, errors=4, skipped=2, xfailed=2)
+    told = json.loads((pytester.path / "told.json").read_text())
+    assert [name for name, as_before in told["as before"].items() if not as_before] == []
+    assert len(told["as before"]) == 18
+    assert told["in the end"] == BEFORE
+
+
+INTERRUPTIONS = {
+    "KeyboardInterrupt": ("raise KeyboardInterrupt", 2),
+    "pytest.exit": ("pytest.exit('enough', returncode=3)", 3),
+}
+
+
+@pytest.mark.parametrize("interruption", INTERRUPTIONS)
+def test_a_run_that_is_interrupted(run_tests: RunTests, pytester: pytest.Pytester, interruption: str) -> None:
+    """What was configured before the test is back, and a paused thread is woken, also when the run ends in it."""
+    statement, status = INTERRUPTIONS[interruption]
+    test = f"""
+        def test_interrupted(failpoints):
+            held = change(failpoints).set("x", "pause")
+            Background(visit_sync)
+            held.wait_paused_sync()
+            {statement}
+
+
+        def test_never_run():
+            pass
+    """
+    result = run_tests(
+        IMPORTS + CHANGE + dedent(test),
+        f"--failpoints={OPTION}",
+        files={"visits.py": VISITS, "conftest.py": WATCHING},
+        environment={"FAILPOINTS": ENVIRONMENT},
+    )
+    assert result.ret == status
+    told = json.loads((pytester.path / "told.json").read_text())
+    assert told == {"as before": {}, "in the end": BEFORE, "went on": ["Continue()"]}
+
+
+LEFT_PAUSED = """
+LEFT = {}
+
+
+@pytest.fixture(params=["pause", "pause(60m)", "sleep(60m)"])
+def held(failpoints, request):
+    return failpoints.set("x", request.param)
+
+
+@pytest.fixture(autouse=True)
+def those_left_went_on():
+    assert {name: thread.finish() for name, thread in LEFT.items()} == dict.fromkeys(LEFT, Continue())
+    LEFT.clear()
+
+
+def leave():
+    LEFT["thread"] = Background(visit_sync)
+    LEFT["asyncio"] = Background(lambda: anyio.run(visit, backend="asyncio"))
+    LEFT["trio"] = Background(lambda: anyio.run(visit, backend="trio"))
+
+
+def test_passes(held):
+    leave()
+    held.wait_paused_sync(3)
+
+
+def test_fails(held):
+    leave()
+    held.wait_paused_sync(3)
+    raise AssertionError
+
+
+@pytest.mark.anyio
+async def test_in_async(held):
+    leave()
+    await held.wait_paused(3)
+
+
+def test_configured_otherwise(failpoints):
+    configure("x", "pause")
+    leave()
+    failpoints.handle("x").wait_paused_sync(3)
+
+
+@pytest.mark.failpoints({"x": "pause"})
+def test_marked(failpoints):
+    leave()
+    failpoints.handle("x").wait_paused_sync(3)
+
+
+def test_at_what_the_run_configured(failpoints):
+    LEFT["by the run"] = Background(lambda: visit_sync("by.the.run"))
+    failpoints.handle("by.the.run").wait_paused_sync()
+
+
+def test_nothing_else():
+    pass
+"""
+
+
+def test_those_who_are_still_paused_are_woken(run_tests: RunTests) -> None:
+    """Threads, and tasks on loops in other threads, that are still paused or asleep when a test ends go on."""
+    result = run_tests(IMPORTS + LEFT_PAUSED, "--failpoints=by.the.run=pause", files={"visits.py": VISITS})
+    result.assert_outcomes(passed=3 + 6 + 1 + 1 + 1 + 1, failed=3)
+
+
+WIDER = """
+VISITS = []
+
+
+def visit_kept():
+    VISITS.append(visit_sync("kept", k="v"))
+    return VISITS[-1]
+
+
+@pytest.fixture(scope="module")
+def kept():
+    with configured("kept", "1*off->return(7)", context={"k": "v"}) as handle:
+        assert visit_kept() == Continue()
+        visit_sync("kept", k="other")
+        yield handle
+
+
+@pytest.fixture(autouse=True)
+def it_is_as_it_was(kept, request):
+    yield
+    if request.node.get_closest_marker("failpoints") is not None:
+        return  # what a marker sets ends after this
+    assert (kept.hits, kept.misses, kept.triggers) == (len(VISITS), 1, len(VISITS))
+    assert (status("kept"), kept.status.matchers) == (kept.status, {"k": "v"})
+    assert visit_kept() == Return("7"), "its first action, off, is used up"
+
+
+def test_untouched(failpoints, kept):
+    failpoints.set("another", "off", expect_hit=False)
+    assert (visit_kept(), kept.hits) == (Return("7"), len(VISITS))
+
+
+def test_untouched_without_the_fixture(kept):
+    assert (visit_kept(), kept.hits) == (Return("7"), len(VISITS))
+
+
+def replace_in_a_block(failpoints):
+    with failpoints.paused("kept"):
+        thread = Background(lambda: visit_sync("kept"))
+        failpoints.handle("kept").wait_paused_sync()
+    assert thread.finish() == Continue()
+
+
+TOUCHES = {
+    "set": lambda failpoints: failpoints.set("kept", "return(8)", expect_hit=False),
+    "set again": lambda failpoints: [failpoints.set("kept", "off", expect_hit=False) for _ in range(2)],
+    "paused": replace_in_a_block,
+    "removed": lambda failpoints: failpoints.remove("kept"),
+    "removed and set": lambda failpoints: (failpoints.remove("kept"), failpoints.set("kept", "off", expect_hit=False)),
+    "removed by a handle": lambda failpoints: failpoints.handle("kept").remove(),
+    "reset": lambda failpoints: failpoints.reset(),
+    "configured by the module": lambda failpoints: configure("kept", "return(8)"),
+    "all configured by the module": lambda failpoints: configure_all([("kept", "return(8)"), ("another", "off")]),
+    "removed by the module": lambda failpoints: remove("kept"),
+    "reset by the module": lambda failpoints: reset(),
+}
+
+
+@pytest.mark.parametrize("touch", TOUCHES)
+def test_touched(failpoints, touch):
+    TOUCHES[touch](failpoints)
+    assert visit_sync("kept", k="v") != Return("7")
+
+
+@pytest.mark.failpoints({"kept": "return(8)"})
+def test_touched_by_a_marker(kept):
+    assert (visit_sync("kept"), kept.hits, kept.misses) == (Return("8"), 1, 0)
+
+
+def test_touched_and_failing(failpoints):
+    failpoints.reset()
+    raise AssertionError
+
+
+@pytest.fixture(scope="module")
+def waited_for():
+    with configured("waited-for", "off") as handle:
+        yield handle
+
+
+@pytest.fixture(scope="module")
+def waiting(waited_for):
+    return Background(lambda: waited_for.wait_hit_sync(2))
+
+
+def test_begins_while_somebody_waits(waiting, failpoints):
+    failpoints.set("another", "off", expect_hit=False)
+    visit_sync("waited-for")
+
+
+def test_ends_a_wait_that_outlasted_a_test(waiting, failpoints):
+    assert waiting.is_alive()
+    visit_sync("waited-for")
+    assert waiting.finish() is None
+
+
+def test_somebody_begins_to_wait_meanwhile(waited_for, failpoints):
+    failpoints.set("waited-for", "off", expect_hit=False)
+    waited_for.thread = Background(waited_for.wait_hit_sync)
+    while not configure.__self__._watches._watches.under("waited-for"):
+        pass
+
+
+def test_a_wait_for_what_is_so_again_ends(waited_for):
+    assert waited_for.hits == 2
+    assert waited_for.thread.finish() is None
+
+
+@pytest.fixture(scope="module")
+def holding():
+    with configured("held", "pause") as handle:
+        yield handle
+
+
+def test_ends_while_somebody_is_held(holding, failpoints):
+    holding.thread = Background(lambda: visit_sync("held"))
+    holding.wait_paused_sync(timeout=20)
+
+
+def test_who_was_held_went_on(holding):
+    assert holding.thread.finish() == Continue()
+
+
+def test_replaces_what_holds(holding, failpoints):
+    failpoints.set("held", "off", expect_hit=False)
+
+
+def test_the_next_one_is_held(holding):
+    thread = Background(lambda: visit_sync("held"))
+    holding.wait_paused_sync(timeout=20)
+    assert (holding.resume(), thread.finish()) == (1, Continue())
+"""
+
+
+def test_what_a_wider_fixture_configured(run_tests: RunTests) -> None:
+    """A configuration of a wider fixture is back after a test that touched it, with its counts and its handle."""
+    result = run_tests(IMPORTS + WIDER, files={"visits.py": VISITS})
+    result.assert_outcomes(passed=2 + 11 + 1 + 2 + 2 + 4, failed=1)
+
+
+ANEW = """
+@pytest.mark.parametrize("name", ["by.environment", "by.option"])
+class TestAnew:
+    def meets_it_anew(self, name):
+        with pytest.raises(InjectedFault):
+            visit_sync(name)
+        assert visit_sync(name) == Continue()
+
+    @pytest.mark.parametrize("time", [1, 2])
+    def test_without_the_fixture(self, name, time):
+        self.meets_it_anew(name)
+
+    @pytest.mark.parametrize("time", [1, 2])
+    def test_with_the_fixture(self, failpoints, name, time):
+        assert failpoints.handle(name).hits == 0
+        self.meets_it_anew(name)
+        assert failpoints.handle(name).hits == 2
+
+    @pytest.mark.parametrize("time", [1, 2])
+    def test_replaced(self, failpoints, name, time):
+        self.meets_it_anew(name)
+        failpoints.set(name, "return(8)")
+        assert visit_sync(name) == Return("8")
+
+    @pytest.mark.parametrize("time", [1, 2])
+    def test_removed(self, failpoints, name, time):
+        self.meets_it_anew(name)
+        failpoints.remove(name)
+        assert visit_sync(name) == Continue()
+"""
+
+ANEW_BUT_FOR_WIDER_FIXTURES = """
+class TestReplaced:
+    @pytest.fixture(scope="class", params=["by.environment", "by.option"])
+    def replaced(self, request):
+        configure(request.param, "3*off->return(9)")
+        return request.param
+
+    @pytest.mark.parametrize("time", [1, 2])
+    def test_replaced(self, replaced, failpoints, time):
+        assert failpoints.handle(replaced).hits == 2 * (time - 1)
+        assert [visit_sync(replaced), visit_sync(replaced)] == [Continue(), Return("9") if time == 2 else Continue()]
+"""
+
+ANEW_AFTER_A_RESET = """
+@pytest.mark.parametrize("time", [1, 2])
+def test_reset_without_the_fixture(time):
+    with pytest.raises(InjectedFault):
+        visit_sync("by.environment")
+    with pytest.raises(InjectedFault):
+        visit_sync("by.option")
+    reset()
+"""
+
+
+@pytest.mark.parametrize(
+    ("tests", "passed"),
+    [(ANEW, 16), (ANEW_AFTER_A_RESET, 2), (ANEW_BUT_FOR_WIDER_FIXTURES, 4)],
+    ids=["used", "reset", "replaced for longer"],
+)
+def test_each_test_meets_the_runs_configuration_anew(run_tests: RunTests, tests: str, passed: int) -> None:
+    """What FAILPOINTS and --failpoints configured is unused when a test begins, unless a wider fixture replaced it."""
+    result = run_tests(
+        IMPORTS + tests,
+        "--failpoints=by.option=1*raise",
+        files={"visits.py": VISITS},
+        environment={"FAILPOINTS": "by.environment=1*raise;by.option=off"},
+    )
+    result.assert_outcomes(passed=passed)
+
+
+def test_failpoints_that_are_switched_off(run_tests: RunTests) -> None:
+    """Under FAILPOINTS_ENABLED=0 `set` and the marker say in one sentence what to do; other tests run."""
+    tests = """
+        ADVICE = "cannot configure 'x': this process was started with FAILPOINTS_ENABLED=0; unset it"
+
+
+        @pytest.mark.parametrize("set", [
+            lambda failpoints: failpoints.set("x", "off"),
+            lambda failpoints: failpoints.paused("x").__enter__(),
+        ])
+        def test_refused(failpoints, set):
+            with pytest.raises(FailpointUsageError) as caught:
+                set(failpoints)
+            assert str(caught.value) == ADVICE
+
+
+        def test_that_sets_nothing(failpoints):
+            failpoints.reset()
+            assert (failpoints.statuses(), visit_sync()) == ([], Continue())
+
+
+        @pytest.mark.failpoints({"x": "off"})
+        def test_marked():
+            pass
+    """
+    result = run_tests(
+        IMPORTS + dedent(tests),
+        files={"visits.py": VISITS},
+        environment={"FAILPOINTS_ENABLED": "0", "FAILPOINTS": "x=off"},
+    )
+    result.assert_outcomes(passed=3, errors=1)
+    advice = "cannot configure 'x': this process was started with FAILPOINTS_ENABLED=0; unset it"
+    result.stdout.fnmatch_lines([f"*FailpointUsageError: {advice}"])
+
+
+# the limit of a pause
+
+LIMITED = """
+def timed_out(function, *arguments, **options):
+    with pytest.raises(FailpointTimeout) as caught:
+        function(*arguments, **options)
+    return str(caught.value)
+
+
+async def async_timed_out(function, *arguments, **options):
+    with pytest.raises(FailpointTimeout) as caught:
+        await function(*arguments, **options)
+    return str(caught.value)
+
+
+@failpoint("decorated")
+async def decorated():
+    raise AssertionError
+
+
+@pytest.mark.anyio
+async def test_task(failpoints):
+    said = []
+
+    async def visitor():
+        said.append(await async_timed_out(visit, k="v"))
+
+    async with anyio.create_task_group() as tg:
+        x = failpoints.set("x", "pause")
+        tg.start_soon(visitor, name="the visitor")
+    assert said == [
+        "failpoint 'x' was told to pause, and nobody resumed the visitor within 0.1 s (context: {'k': 'v'})"
+    ]
+    assert (x.waiting, x.hits, x.triggers) == ((), 1, 1)
+
+
+@pytest.mark.anyio
+async def test_body_of_an_async_test(failpoints):
+    failpoints.set("x", "pause")
+    me = anyio.get_current_task().name
+    assert f"nobody resumed {me} within 0.1 s (context: {{}})" in await async_timed_out(visit)
+
+
+@pytest.mark.anyio
+async def test_decorated_function(failpoints):
+    failpoints.set("decorated", "pause")
+    assert "within 0.1 s" in await async_timed_out(decorated)
+
+
+def test_body_of_a_sync_test(failpoints):
+    failpoints.set("x", "pause")
+    assert "nobody resumed MainThread within 0.1 s (context: {'k': 'v'})" in timed_out(visit_sync, k="v")
+
+
+def test_thread(failpoints):
+    failpoints.set("x", "pause")
+    error = Background(visit_sync).finish()
+    assert isinstance(error, FailpointTimeout)
+    assert "nobody resumed in the background within 0.1 s" in str(error)
+
+
+def test_loop_in_a_thread(failpoints):
+    failpoints.set("x", "pause")
+    threads = [Background(lambda b=backend: anyio.run(visit, backend=b)) for backend in ("asyncio", "trio")]
+    assert [type(thread.finish()) for thread in threads] == [FailpointTimeout] * 2
+
+
+def test_block(failpoints):
+    with failpoints.paused("x"):
+        assert "within 0.1 s" in timed_out(visit_sync)
+
+
+@pytest.mark.failpoints({"x": "pause"})
+def test_marker():
+    assert "within 0.1 s" in timed_out(visit_sync)
+
+
+@pytest.mark.parametrize("name", ["by.environment", "by.option"])
+@pytest.mark.parametrize("time", [1, 2])
+def test_run(name, time):
+    assert "within 0.1 s" in timed_out(visit_sync, name)
+
+
+@pytest.mark.parametrize("name", ["by.environment", "by.option"])
+def test_run_with_the_fixture(failpoints, name):
+    assert "within 0.1 s" in timed_out(visit_sync, name)
+
+
+def test_called(failpoints):
+    failpoints.set("x", Call(lambda hit: Pause()))
+    assert "within 0.1 s" in timed_out(visit_sync)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("own", ["pause(20ms)", "pause(150)"])
+async def test_own_limit(failpoints, own):
+    failpoints.set("x", own)
+    assert f"within {'0.02' if '20ms' in own else '0.15'} s" in await async_timed_out(visit)
+
+
+def test_own_limit_in_a_thread(failpoints):
+    failpoints.set("x", "pause(20ms)")
+    assert "within 0.02 s" in timed_out(visit_sync)
+
+
+@pytest.mark.trio
+async def test_no_limit_of_a_sleep(failpoints, autojump_clock):
+    failpoints.set("x", "sleep(60m)")
+    before = anyio.current_time()
+    assert await visit() == Continue()
+    assert anyio.current_time() - before == pytest.approx(3600)
+
+
+def test_no_limit_of_a_sleep_in_a_thread(failpoints):
+    failpoints.set("x", "sleep(150)")
+    assert visit_sync() == Continue()
+"""
+
+
+def test_the_limit_of_a_pause(run_tests: RunTests) -> None:
+    """A pause that nobody ends raises `FailpointTimeout` in its place after the ini file's limit; a sleep does not."""
+    result = run_tests(
+        IMPORTS + LIMITED,
+        "--failpoints=by.option=pause",
+        ini="failpoints_pause_limit = 0.1",
+        files={"visits.py": VISITS},
+        environment={"FAILPOINTS": "by.environment=pause"},
+    )
+    result.assert_outcomes(passed=6 + 4 + 1 + 4 + 2 + 1 + 4 + 1 + 1 + 1)
+
+
+NESTED = """
+def test_first(failpoints):
+    failpoints.set("x", "return(7)")
+    configure("y", "return(8)")
+    assert (visit_sync("x"), visit_sync("y")) == (Return("7"), Return("8"))
+
+
+def test_second(failpoints):
+    assert (failpoints.statuses(), visit_sync("x"), visit_sync("y")) == ([], Continue(), Continue())
+    assert failpoints.set("x", "off").hits == 0
+    visit_sync("x")
+
+
+def test_third_without_the_fixture():
+    assert (statuses(), visit_sync("x")) == ([], Continue())
+"""
+
+
+def test_the_next_test_sees_nothing(run_tests: RunTests) -> None:
+    """A test sees nothing of what the one before it set or configured, and counts from zero."""
+    run_tests(IMPORTS + NESTED, files={"visits.py": VISITS}).assert_outcomes(passed=3)
