@@ -16,7 +16,6 @@ from ._context import Matchers
 from ._sites import known_sites
 from ._status import FailpointStatus, Waiting
 from ._waiting import Wakeup
-from .errors import FailpointUsageError
 
 __all__ = ["NOTHING", "Configuration", "Decision", "Waiter", "site_places"]
 
@@ -83,7 +82,7 @@ class Configuration:
         self.parked: dict[Waiter, None] = {}
         self.ended_by: int | None = None
         self.waited: tuple[Waiting, ...] = ()  # who waited when it ended
-        self.refusal: FailpointUsageError | None = None  # the last that a site had for what it was told
+        self.refusal: Exception | None = None  # the last that kept a site from doing what it was told
         self._left = [term.times for term in terms]
         self._random: Random | None = None
 

@@ -35,18 +35,30 @@ class Matchers:
         self.given: GivenMatchers = dict(given or {})
         self._checks = {key: _check(key, matcher) for key, matcher in self.given.items()}
 
-    def compared(self, context: Context) -> list[str]:
-        """What each matcher says of the context, for a person: `shard=3 matches`."""
-        return [self._compared(key, context) for key in self._checks]
+    def compared(self, context: Context, mismatch: str | None) -> list[str]:
+        """What each matcher says of the context, for a person: `shard=3 matches`.
+
+        `mismatch` is what was said when it was met. Predicates are not asked again: looking changes nothing.
+        """
+        said: list[str] = []
+        for key, matcher in self.given.items():
+            is_predicate = callable(matcher) and not isinstance(matcher, (str, re.Pattern)) and key in context
+            refused = f"{key}={shown(context[key])} {_asked(matcher)}" if is_predicate else ""
+            if is_predicate and refused != mismatch:
+                said.append(f"{key}={shown(context[key])} {'was not asked' if mismatch in said else 'matches'}")
+            else:
+                said.append(refused or self._compared(key, context))
+        return said
 
     def _compared(self, key: str, context: Context) -> str:
         try:
             said = self._said(key, context)
-        except Exception as error:  # a predicate, of a context that has changed since
-            return f"{key}={shown(context[key])} {_asked(self.given[key])}: {error!r}"
+        except Exception as error:  # what the values of a user's own classes can do
+            said = f"{key}={shown(context[key])} cannot be compared: {shown(error)}"
         if said is None:
             return f"{key}={shown(context[key])} matches"
-        return said if key in context else f"{said}{did_you_mean(key, context)}"
+        known = (name for name in context if isinstance(name, str))
+        return said if key in context else f"{said}{did_you_mean(key, known)}"
 
     def mismatch(self, context: Context) -> str | None:
         """`None` if all hold, else the first that does not: `tenant_id='t2' does not match 'test_.*'`."""
@@ -54,7 +66,7 @@ class Matchers:
 
     def _said(self, key: str, context: Context) -> str | None:
         if key not in context:
-            gives = f"only {', '.join(map(repr, context))}" if context else "no context at all"
+            gives = f"only {', '.join(map(shown, context))}" if context else "no context at all"
             return f"{key!r} is missing: the site gives {gives}"
         value = context[key]
         return None if self._checks[key](value) else f"{key}={shown(value)} {_asked(self.given[key])}"

@@ -70,8 +70,8 @@ def _seen_from_here(file: str) -> str:
 
 def _scans() -> Iterator[Scan]:
     for module in list(sys.modules.values()):
-        # Looked up with care: anything can stand there, and asking it for an attribute can do anything.
-        file = vars(module).get("__file__") if isinstance(module, ModuleType) else None  # pyright: ignore[reportUnnecessaryIsInstance]
+        # Looked up with care: anything can stand there, and asking a lazy module for an attribute imports it.
+        file = object.__getattribute__(module, "__dict__").get("__file__") if isinstance(module, ModuleType) else None  # pyright: ignore[reportUnnecessaryIsInstance]
         if isinstance(file, str) and file.endswith(".py") and _is_theirs(file):
             yield _scan(file)
 
@@ -80,14 +80,14 @@ def _scans() -> Iterator[Scan]:
 def _scan(file: str) -> Scan:
     try:
         return scan_source(Path(file).read_bytes(), file)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: what can be no path
         return Scan()
 
 
 def _is_theirs(file: str) -> bool:
     paths = _paths()
     installed = (paths["purelib"], paths["platlib"])  # which may lie inside the standard library's folder
-    of_python = file.startswith(paths["stdlib"]) and not file.startswith(installed)
+    of_python = file.startswith(paths["stdlib"] + os.sep) and not file.startswith(installed)
     return not of_python and not file.startswith(_PACKAGE)
 
 

@@ -30,13 +30,13 @@ def diagnosis(
 
 
 def _facts(status: FailpointStatus, where: str) -> Iterator[tuple[str, str]]:
-    asked = ", ".join(f"{key}={shown(value)}" for key, value in (status.matchers or {}).items())
+    asked = ", ".join(f"{key}={_matcher(value)}" for key, value in (status.matchers or {}).items())
     actions = spelled(status.actions) if status.actions else "not any more"
     yield "configured", f"{actions}{f' where {asked}' if asked else ''}{f', at {where}' if where else ''}"
     yield "counts", f"hits {status.hits}, misses {status.misses}, triggers {status.triggers}"
     if status.last_miss is not None:
         label = "last miss"
-        for said in Matchers(status.matchers).compared(status.last_miss):
+        for said in Matchers(status.matchers).compared(status.last_miss, status.last_mismatch):
             yield label, said
             label = ""
     for waiting in status.waiting:
@@ -44,6 +44,10 @@ def _facts(status: FailpointStatus, where: str) -> Iterator[tuple[str, str]]:
     yield "declared", where_declared(status.name)
     if status.name.endswith(":after") and not status.hits and status.sites:
         yield "", "':after' is visited once the body has completed without raising"
+
+
+def _matcher(value: object) -> str:
+    return getattr(value, "__qualname__", None) or shown(value)
 
 
 def _waiting_elsewhere(name: str, statuses: Iterable[FailpointStatus]) -> Iterator[tuple[str, str]]:
@@ -56,4 +60,4 @@ def _waiting_elsewhere(name: str, statuses: Iterable[FailpointStatus]) -> Iterat
 def _who(waiting: Waiting) -> str:
     seconds = (datetime.now(UTC) - waiting.since).total_seconds()
     at = f", {shown(dict(waiting.context))}" if waiting.context else ""
-    return f"{waiting.name!r} waits since {seconds:.1f} s{at}"
+    return f"{waiting.name!r} has waited {seconds:.1f} s{at}"

@@ -78,6 +78,15 @@ def spelled(actions: Actions) -> str:
     return "->".join(_spelled_term(term) for term in as_terms(actions))
 
 
+def kind_of_action(action: Action) -> str:
+    """The text of an action, or where there is none what any such action is called in every run."""
+    try:
+        return _format_action(action)
+    except FailpointUsageError:
+        called = getattr(action, "function", None)
+        return f"{type(action).__name__}({getattr(called, '__qualname__', '…')})"
+
+
 def as_terms(actions: object) -> tuple[Term, ...]:
     """The terms of whatever `configure` was given; raises `ActionSyntaxError` or `FailpointUsageError`."""
     if isinstance(actions, str):
@@ -479,7 +488,7 @@ def _format_action(action: Action) -> str:
             whole = f"{name}: {message}"
             return f"raise({_format_text(whole) if message == message.strip() and message else _quote(whole)})"
         case _:
-            raise FailpointUsageError(f"{action!r} has no text: it can be configured from Python only")
+            raise FailpointUsageError(f"{shown(action)} has no text: it can be configured from Python only")
 
 
 def _percentage(probability: float) -> str:

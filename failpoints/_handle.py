@@ -105,6 +105,7 @@ class Configured:
         self._handles: list[Handle] = []
 
     def __enter__(self) -> Handle:
+        __tracebackhide__ = True
         handle = self._configure()
         self._handles.append(handle)
         return handle
@@ -113,6 +114,7 @@ class Configured:
         self._handles.pop().remove()
 
     async def __aenter__(self) -> Handle:
+        __tracebackhide__ = True
         return self.__enter__()
 
     async def __aexit__(self, *exception: object) -> None:

@@ -25,9 +25,11 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
 
 
 def shown(value: object) -> str:
-    """The value in a message: short, and never what makes a program fail."""
+    """The value in a message: one short line, and never what makes a program fail."""
     try:
         text = repr(value)
     except Exception:  # an int of more digits than Python writes, or whatever a __repr__ raises
         text = "an int too long to show" if isinstance(value, int) else object.__repr__(value)
+    if "\n" in text:
+        text = " ".join(text.split())
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"

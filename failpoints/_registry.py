@@ -77,7 +77,8 @@ class Registry:
         self._configurations: dict[str, Configuration] = {}
         self._not_ended = ByName[Configuration]()
         self._watches = Watches()
-        self._seed: int | str | None = None
+        # The seed of the process, for a test's registries too; that one itself is made first, and has none.
+        self._seed: int | str | None = PROCESS_WIDE._seed if _registries else None
         with _lock:
             _registries.add(self)
 
@@ -376,10 +377,8 @@ class Registry:
         woken: list[Wakeup] = []
         with _lock:
             for configuration in configurations:
-                self._not_ended.add(configuration.name, configuration)
                 configuration.seed(self._seed)
-                self._configurations[configuration.name] = configuration
-                woken += self._settle(configuration.name)
+                woken += self._make_current(configuration)
         wake(woken)
         if not logger.isEnabledFor(logging.INFO):
             return
@@ -414,16 +413,25 @@ class Registry:
                     continue
                 if before is None:
                     self._configurations.pop(name, None)
-                    woken += self._watches.changed(name, None)
+                    woken += self._settle(name)
                 else:
-                    before.revive()
-                    self._not_ended.add(name, before)
-                    self._configurations[name] = before
-                    woken += self._watches.changed(name, before)
-                woken += self._settle(name)
+                    woken += self._make_current(before)
+                woken += self._watches.changed(name, before)
             for configuration in list(self._configurations.values()):
                 woken += configuration.release()
         wake(woken)
+
+    def _make_current(self, configuration: Configuration) -> list[Wakeup]:
+        """Put a configuration in force, be it a new one or one that was: those who wait at another, to be woken."""
+        name = configuration.name
+        self._configurations[name] = configuration
+        # What comes in between two lines here may have ended it; it lives as long as it is the current one.
+        while self._configurations.get(name) is configuration and not (
+            configuration.ended_by is None and configuration in self._not_ended.under(name)
+        ):
+            configuration.revive()
+            self._not_ended.add(name, configuration)
+        return self._settle(name)
 
     def _settle(self, name: str) -> list[Wakeup]:
         """End what is no longer the current configuration of this name: those who wait there, to be woken.

@@ -12,13 +12,17 @@ from typing import Any, NotRequired, TypedDict, cast
 
 import pytest
 
-from ._actions import Action, Hit
+from ._actions import Action
+from ._configuration import Configuration
 from ._declared import declared_sites
-from ._grammar import spelled
+from ._grammar import kind_of_action
 from ._sites import Site
 from ._visit import observers
 
 __all__ = ["SessionReport"]
+
+
+_WIDEST = 60  # characters of a cell
 
 
 class SitePlace(TypedDict):
@@ -59,13 +63,14 @@ class Tally:
         self._misses = Counter[str]()
         self._actions: dict[str, Counter[str]] = {}
 
-    def __call__(self, hit: Hit, action: Action | None, matched: bool) -> None:
+    def __call__(self, configuration: Configuration, action: Action | None, matched: bool) -> None:
         """Count one visit."""
-        ran = None if action is None else spelled(action)
+        name = configuration.name
+        ran = None if action is None else kind_of_action(action)
         with self._lock:
-            (self._hits if matched else self._misses)[hit.name] += 1
+            (self._hits if matched else self._misses)[name] += 1
             if ran is not None:
-                self._actions.setdefault(hit.name, Counter())[ran] += 1
+                self._actions.setdefault(name, Counter())[ran] += 1
 
     def names(self) -> set[str]:
         """Every name that was visited while it was configured."""
@@ -89,7 +94,7 @@ class Tally:
 def rows(tally: Tally, declared: Mapping[str, Sequence[Site]], root: Path) -> list[Row]:
     """A row for every failpoint that is declared, and for every other one that was visited."""
     return [
-        tally.row(name, (_place(site, root) for site in declared.get(name, ())))
+        tally.row(name, sorted((_place(site, root) for site in declared.get(name, ())), key=_by_place))
         for name in sorted({*declared, *tally.names()})
     ]
 
@@ -102,6 +107,10 @@ def _place(site: Site, root: Path) -> SitePlace:
     )
 
 
+def _by_place(place: SitePlace) -> tuple[str, int]:
+    return place["file"], place["line"]
+
+
 def merged(parts: Iterable[list[Row]]) -> list[Row]:
     """The rows of several processes as those of one, the never-hit ones first, each part in the order of names."""
     by_name: dict[str, Row] = {}
@@ -112,7 +121,7 @@ def merged(parts: Iterable[list[Row]]) -> list[Row]:
 
 
 def _sum(one: Row, other: Row) -> Row:
-    places = {(place["file"], place["line"]): place for place in (*one["sites"], *other["sites"])}
+    places = {_by_place(place): place for place in (*one["sites"], *other["sites"])}
     actions = Counter(one["actions"]) + Counter(other["actions"])
     return Row(
         name=one["name"],
@@ -169,7 +178,8 @@ def as_table(report: Sequence[Row]) -> Iterator[tuple[str, bool]]:
 def _triggered(row: Row) -> str:
     if not row["hits"]:
         return "never hit"
-    return ", ".join(f"{count} {action}" for action, count in row["actions"].items()) or "nothing"
+    said = ", ".join(f"{count} {action}" for action, count in row["actions"].items()) or "nothing"
+    return said if len(said) <= _WIDEST else f"{said[:_WIDEST]}…"
 
 
 def _places(row: Row) -> str:
@@ -191,11 +201,15 @@ class SessionReport:
         self._file = None if file is None or is_worker else Path(file).absolute()
         if self._file is not None:
             _check_writable(self._file)
+
+    def pytest_sessionstart(self) -> None:
+        """Begin to count."""
         observers.append(self._tally)
 
     def pytest_unconfigure(self) -> None:
         """Count no more."""
-        observers.remove(self._tally)
+        if self._tally in observers:
+            observers.remove(self._tally)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodeready(self, node: object) -> None:
@@ -222,14 +236,16 @@ class SessionReport:
             return
         document = as_document(merged(self._parts), self._seed, self._incomplete())
         try:
-            self._file.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            # Encoded before the file is opened, and in ASCII: a path need not be UTF-8.
+            self._file.write_bytes(json.dumps(document, indent=2).encode("ascii") + b"\n")
         except OSError as error:
             self._failure = f"--failpoints-report-json: cannot write {self._file}: {error.strerror}"
             if session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
 
     def _incomplete(self) -> str | None:
-        return f"{self._silent} workers ended without a report" if self._silent else None
+        workers = "1 worker" if self._silent == 1 else f"{self._silent} workers"
+        return f"{workers} ended without a report" if self._silent else None
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Show the table."""

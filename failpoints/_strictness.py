@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from types import FrameType
 from typing import NamedTuple
 
-from ._actions import Actions
+from ._actions import Actions, Off
 from ._configuration import Configuration
 from ._context import GivenMatchers
 from ._grammar import check_name
 from ._handle import Handle
+from ._messages import shown
 from ._registry import PROCESS_WIDE
 from ._sites import Site
-from .errors import FailpointUsageError
+from ._status import FailpointStatus
+from .errors import FailpointError, FailpointUsageError
 
 __all__ = ["Settings", "called_at"]
 
-_UNTESTED = "the test passed, but it did not test what it says"
 _ADVICE = """\
-Mend the name, the matchers or the test. Where a hit is not needed, say expect_hit=False;
+Mend the name, the actions, the matchers or the test. Where this is meant, say expect_hit=False;
 failpoints_strict = false in the ini file says it for all tests."""
 
 
 class _Setting(NamedTuple):
     configuration: Configuration
-    expect_hit: bool
+    expect_hit: bool | None  # None: whether or not, but if, then as it was told
     where: Site | str
 
 
@@ -36,14 +37,32 @@ class Settings:
         self._timeout = timeout
         self._pause_limit = pause_limit
         self._settings: list[_Setting] = []
+        self._has_own_seed = False
+        self._closed = False
 
     def set(
         self, name: str, actions: Actions, context: GivenMatchers | None, expect_hit: bool, where: Site | str
     ) -> Handle:
         """Configure a failpoint, and remember where that was asked for, and whether it is to be hit."""
-        configuration = PROCESS_WIDE.install(name, actions, context, pause_limit=self._pause_limit)
+        __tracebackhide__ = True
+        try:
+            check_expect_hit(expect_hit)
+            if self._closed:
+                raise FailpointUsageError(f"failpoint {name!r} was set after the test whose fixture this is")
+            configuration = PROCESS_WIDE.install(name, actions, context, pause_limit=self._pause_limit)
+        except FailpointError as error:
+            raise error.with_traceback(None) from None  # whoever reads the test has no use for it
         self._settings.append(_Setting(configuration, expect_hit, where))
         return Handle(PROCESS_WIDE, name, configuration, self._timeout)
+
+    def seed(self, seed: int | None) -> None:
+        """Draw the chances from a seed of the test's own."""
+        PROCESS_WIDE.seed(seed)
+        self._has_own_seed = True
+
+    def close(self) -> None:
+        """The test is over: what a task or thread that outlives it sets would meet other tests."""
+        self._closed = True
 
     def handle(self, name: str) -> Handle:
         """The handle of what is configured, by whomever."""
@@ -52,17 +71,26 @@ class Settings:
             raise FailpointUsageError(f"failpoint {name!r} is not configured, so there is nothing to watch: set it")
         return Handle(PROCESS_WIDE, name, configuration, self._timeout)
 
-    def untested(self) -> str:
-        """Why a test that passed did not test what it says; empty if it did."""
-        return "\n\n".join(self._complaints())
+    def untested(self, others: Iterable[Configuration]) -> str:
+        """Why a test that passed did not test what it says; empty if it did.
 
-    def _complaints(self) -> Iterator[str]:
-        for setting in self._settings:
-            name, refusal = setting.configuration.name, setting.configuration.refusal
-            if refusal is not None:
-                yield f"failpoint {name!r} could not do what it was set to: {_UNTESTED}.\n{_told(setting)}"
-            elif setting.expect_hit and not setting.configuration.hits:
-                yield f"failpoint {name!r} was set and never hit: {_UNTESTED}.\n{_told(setting)}\n{_ADVICE}"
+        `others` are configured for all tests: they need not be hit here.
+        """
+        judged = [*self._settings, *(_Setting(configuration, None, "") for configuration in others)]
+        return "\n\n".join(filter(None, (_complaint(setting) for setting in judged if not self._is_moot(setting))))
+
+    def _is_moot(self, setting: _Setting) -> bool:
+        """Whether the test itself set something else in its place: before anything came by, or `off` after a hit."""
+        place = self._settings.index(setting) if setting in self._settings else 0
+        name = setting.configuration.name
+        before, after = (
+            [other.configuration for other in others if other.configuration.name == name]
+            for others in (self._settings[:place], self._settings[place + 1 :])
+        )
+        if after and not setting.configuration.misses and setting.configuration.refusal is None:
+            return True
+        is_off = all(isinstance(term.action, Off) for term in setting.configuration.terms)
+        return is_off and any(configuration.hits for configuration in before)
 
     def section(self, seed: int) -> str:
         """What a failing test's failpoints did, and whatever else is configured; empty if that is nothing."""
@@ -71,28 +99,54 @@ class Settings:
         for status in PROCESS_WIDE.statuses():
             configuration = PROCESS_WIDE.current(status.name)
             if configuration is not None and configuration not in ours:
-                settings.append(_Setting(configuration, False, ""))
+                settings.append(_Setting(configuration, None, ""))
         said = [f"{setting.configuration.name}\n{_told(setting)}" for setting in settings]
-        if any(0 < term.probability < 1 for setting in settings for term in setting.configuration.terms):
+        if not self._has_own_seed and any(
+            0 < term.probability < 1 for setting in settings for term in setting.configuration.terms
+        ):
             said.append(f"The chances come from the run's seed: --failpoints-seed={seed} draws them again.")
         return "\n".join(said)
 
 
-def _told(setting: _Setting) -> str:
+def _complaint(setting: _Setting) -> str:
+    name, refusal = setting.configuration.name, setting.configuration.refusal
+    if refusal is not None and setting.expect_hit is not False:
+        problem = "could not do what it was set to"
+    elif setting.expect_hit and not setting.configuration.hits:
+        problem = "was set and never hit"
+    else:
+        return ""
+    told = _told(setting, elsewhere=PROCESS_WIDE.statuses())
+    return f"failpoint {name!r} {problem}: the test passed, but it did not test what it says.\n{told}\n{_ADVICE}"
+
+
+def _told(setting: _Setting, elsewhere: Iterable[FailpointStatus] = ()) -> str:
     """What came of a setting."""
     from ._declared import place  # only ever needed on the way to a message
     from ._diagnosis import diagnosis
 
     configuration = setting.configuration
     facts: list[tuple[str, str]] = []
-    if configuration.refusal is not None:
+    if isinstance(configuration.refusal, FailpointError):
         facts.append(("refused", str(configuration.refusal)))
+    elif configuration.refusal is not None:
+        facts.append(("raised", f"{shown(configuration.refusal)}, by a predicate or the site's context="))
     if configuration.ended_by is not None:
         again = PROCESS_WIDE.current(configuration.name) is not None
-        facts.append(("ended", "configured anew since" if again else "removed since"))
+        facts.append(("ended", "configured anew since" if again else "not configured any more"))
         facts += [("", f"{waiting.name!r} waited there until then") for waiting in configuration.waited]
     where = place(setting.where) if isinstance(setting.where, Site) else setting.where
-    return diagnosis(PROCESS_WIDE.status_of(configuration), where=where, facts=facts)
+    status = PROCESS_WIDE.status_of(configuration)
+    try:
+        return diagnosis(status, where=where, elsewhere=elsewhere, facts=facts)
+    except Exception as error:  # what a user's own objects can do must not end the run
+        return f"  it cannot be told: {shown(error)}"
+
+
+def check_expect_hit(expect_hit: object) -> None:
+    """Raise `FailpointUsageError` for what is neither true nor false."""
+    if not isinstance(expect_hit, bool):
+        raise FailpointUsageError(f"expect_hit= is True or False; got {shown(expect_hit)}")
 
 
 def called_at(frame: FrameType | None) -> Site | str:

@@ -63,8 +63,8 @@ __all__ = [
 CONTINUE = Continue()
 _CANCELLED = Cancelled()
 
-observers: Final[list[Callable[[Hit, Action | None, bool], object]]] = []
-"""Called at each visit of what is configured: with the hit, the action chosen, and whether the context matched."""
+observers: Final[list[Callable[[Configuration, Action | None, bool], object]]] = []
+"""Called at each visit of what is configured: with the action that triggers, and whether the context matched."""
 
 Cancel: TypeAlias = CancelEvent | Callable[[], CancelEvent | None]
 
@@ -198,9 +198,13 @@ def _arrive(name: str, context: Callable[[], Context], new_wakeup: _NewWakeup) -
         if found is None:
             return None
         registry, configuration = found
-        if hit is None:
-            hit = Hit(name, {**ambient_context(), **context()})
-        mismatch = configuration.matchers.mismatch(hit.context)
+        try:
+            if hit is None:
+                hit = Hit(name, {**ambient_context(), **context()})
+            mismatch = configuration.matchers.mismatch(hit.context)
+        except Exception as error:
+            configuration.refusal = error  # for the messages: the program may swallow it
+            raise
         wakeup = new_wakeup() if configuration.may_wait else None
         decision = registry.decide(configuration, hit, mismatch, wakeup)
         if decision is not None:
@@ -209,7 +213,8 @@ def _arrive(name: str, context: Callable[[], Context], new_wakeup: _NewWakeup) -
             # This very visit reconfigured it, out of a predicate say: like one who waits, it goes on.
             return None
     for observe in observers:
-        observe(hit, decision.action, mismatch is None)
+        refused = isinstance(decision.action, (Pause, Sleep)) and decision.waiter is None
+        observe(configuration, None if refused else decision.action, mismatch is None)
     if mismatch is not None:
         return None
     if decision.action is None or isinstance(decision.action, Off):
@@ -363,9 +368,11 @@ def _after_wait(arrival: _Arrival, action: Pause | Sleep, ended: Ended) -> Outco
         return _CANCELLED
     if ended is Ended.EXPIRED and isinstance(action, Pause):
         who = arrival.waiter.parked[0] if arrival.waiter is not None and arrival.waiter.parked else "the site"
+        limit = " (failpoints_pause_limit in pytest's ini file)" if action.seconds is None else ""
+        context = f", context {shown(dict(arrival.hit.context))}" if arrival.hit.context else ""
         raise FailpointTimeout(
-            f"failpoint {name!r} was told to {spelled(action)}, and nobody resumed {who} within"
-            f" {_seconds(arrival, action):g} s (context: {shown(dict(arrival.hit.context))})"
+            f"failpoint {name!r} was told to {spelled(action)}, and nobody resumed {who}{context}, within"
+            f" {_seconds(arrival, action):g} s{limit}"
         )
     return CONTINUE
 

@@ -11,23 +11,25 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Generator, Iterator, Mapping
-from typing import Any, NamedTuple, cast
+from collections.abc import Generator, Iterator
+from functools import partial
+from typing import Any, cast
 
 import pytest
 
 from . import _environment
-from ._actions import Action, Actions, Hit
+from ._actions import Action, Actions
 from ._configuration import Configuration
-from ._context import GivenMatchers, Matchers
-from ._grammar import as_terms, check_name, parse_entries
+from ._context import GivenMatchers
+from ._grammar import parse_entries
 from ._handle import Configured, Handle
-from ._messages import did_you_mean, shown
+from ._marks import marked, use_fixture
 from ._registry import PROCESS_WIDE
+from ._sites import Site
 from ._status import FailpointStatus
 from ._strictness import Settings, called_at
 from ._visit import observers
-from .errors import FailpointError, FailpointUsageError
+from .errors import FailpointError
 
 __all__ = ["Failpoints"]
 
@@ -60,7 +62,8 @@ class Failpoints:
         `actions` and `context` are those of `failpoints.configure`. The waits of the handle time out after
         `failpoints_timeout` seconds (10, if the ini file says nothing) unless they are given a `timeout=` in seconds
         (`math.inf` for none), and a pause ends with `FailpointTimeout`, where the paused code is, after
-        `failpoints_pause_limit` (30) seconds. With `expect_hit=False` the test may pass without a hit.
+        `failpoints_pause_limit` (30) seconds. With `expect_hit=False` the test may pass without a hit, and whatever
+        comes of it.
 
         Raises what `configure` raises; then nothing has changed.
 
@@ -73,6 +76,7 @@ class Failpoints:
         >>> upload.hits, upload.misses
         (1, 1)
         """
+        __tracebackhide__ = True  # what cannot be set is shown at the test's own line
         return self._settings.set(name, actions, context, expect_hit, called_at(inspect.currentframe()))
 
     def paused(self, name: str, *, context: GivenMatchers | None = None) -> Configured:
@@ -89,7 +93,7 @@ class Failpoints:
         ...         await writer()
         """
         where = called_at(inspect.currentframe())
-        return Configured(lambda: self._settings.set(name, "pause", context, True, where))
+        return Configured(partial(self._settings.set, name, "pause", context, True, where))
 
     def handle(self, name: str) -> Handle:
         """To watch what a marker, `--failpoints` or `FAILPOINTS` has set.
@@ -118,7 +122,7 @@ class Failpoints:
 
     def seed(self, n: int | None) -> None:
         """To have chances (`25%…`) come out as this seed says, not as that of the run: `failpoints.seed`."""
-        PROCESS_WIDE.seed(n)
+        self._settings.seed(n)
 
     def status(self, name: str) -> FailpointStatus:
         """To see what a failpoint did since it was configured: `failpoints.status`."""
@@ -143,10 +147,12 @@ def failpoints(request: pytest.FixtureRequest) -> Iterator[Failpoints]:
     settings = item.stash[_SETTINGS] = Settings(run.timeout, run.pause_limit)
     put_back = PROCESS_WIDE.save()
     try:
-        for name, marked in _marked(item).items():
-            settings.set(name, *marked, "@pytest.mark.failpoints")
+        file, line, function = item.location
+        for name, mark in marked(item).items():
+            settings.set(name, *mark, Site(file, (line or 0) + 1, f"{function}, marked"))
         yield Failpoints(settings)
     finally:
+        settings.close()
         put_back()
 
 
@@ -174,15 +180,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini(
         "failpoints_strict", "fail a test whose failpoint was never hit (true, if not given)", type="bool", default=True
     )
-    parser.addini(
-        "failpoints_timeout", "seconds that a wait for a hit or a pause lasts (10)", type="float", default=10.0
-    )
-    parser.addini(
-        "failpoints_pause_limit",
-        "seconds after which a pause ends by FailpointTimeout (30)",
-        type="float",
-        default=30.0,
-    )
+    _add_seconds(parser, "failpoints_timeout", "seconds that a wait for a hit or a pause lasts (10)", 10.0)
+    _add_seconds(parser, "failpoints_pause_limit", "seconds after which a pause ends by FailpointTimeout (30)", 30.0)
+
+
+def _add_seconds(parser: pytest.Parser, name: str, says: str, default: float) -> None:
+    try:
+        parser.addini(name, says, type="float", default=default)
+    except (AssertionError, ValueError):  # before pytest 8.4
+        parser.addini(name, says, default=default)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -199,9 +205,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if file is not None or config.getoption("failpoints_report"):
         from ._session_report import SessionReport  # whoever asks for none does not wait for its import
 
-        config.pluginmanager.register(
-            SessionReport(config, run.seed, file, is_worker=_is_worker(config)), "failpoints-report"
-        )
+        report = SessionReport(config, run.seed, file, is_worker=_is_worker(config))
+        if not config.getoption("collectonly"):  # else there is nothing to report
+            config.pluginmanager.register(report, "failpoints-report")
 
 
 class _Run:
@@ -218,12 +224,13 @@ class _Run:
         self._arm()
         self._hit = set[str]()
         self._never_hit: list[dict[str, str]] = []  # of each process: the names, and where they are declared
+        self._silent = 0  # workers that were started and have not told
         if self._for_all:
             observers.append(self._observe)
 
-    def _observe(self, hit: Hit, action: Action | None, matched: bool) -> None:
-        if matched:
-            self._hit.add(hit.name)
+    def _observe(self, configuration: Configuration, action: Action | None, matched: bool) -> None:
+        if matched and configuration is self._armed.get(configuration.name):
+            self._hit.add(configuration.name)
 
     def _arm(self) -> None:
         """Configure anew what holds for the whole run, except where somebody configured something else since."""
@@ -251,7 +258,7 @@ class _Run:
         yield  # who adds marks, does it here
         for item in items:
             try:
-                _marked(item)
+                marked(item)
             except FailpointError as error:
                 problem = f"{item.nodeid}: @pytest.mark.failpoints: {error}"
                 if not _is_worker(config):
@@ -265,18 +272,21 @@ class _Run:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Begin each test with draws of its own, and with the run's configuration unused."""
         item.stash[_UNTESTED] = ""
+        if _SETTINGS in item.stash:  # of an earlier try, when somebody runs a test again
+            del item.stash[_SETTINGS]
         PROCESS_WIDE.draw_from(f"{self.seed}:{item.stash.get(_SEED_NAME, item.nodeid)}")
         self._arm()
         if item.get_closest_marker("failpoints") is not None:
-            _use_fixture(item)
+            use_fixture(item)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Fail a test that passed without the failures that it had set up."""
         result = yield
-        settings = item.stash.get(_SETTINGS, None)
-        if settings is not None and self.strict:
-            item.stash[_UNTESTED] = settings.untested()
+        settings = item.stash.get(_SETTINGS, None) or Settings()
+        failed = getattr(item, "_excinfo", None)  # a test case of unittest keeps it there, and does not raise
+        if self.strict and not failed:
+            item.stash[_UNTESTED] = settings.untested(self._armed.values())
             if item.stash[_UNTESTED]:
                 pytest.fail(item.stash[_UNTESTED], pytrace=False)
         return result
@@ -305,26 +315,33 @@ class _Run:
         never_hit = {name: _where(name) for name in self._for_all if name not in self._hit}
         if _is_worker(session.config):
             cast(Any, session.config).workeroutput["failpoints_never_hit"] = never_hit
-        elif session.testscollected and not self._never_hit:
+        elif session.testscollected and not session.config.getoption("collectonly") and not self._never_hit:
             self._never_hit.append(never_hit)
 
     @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodeready(self, node: object) -> None:
+        """Expect a worker of pytest-xdist to tell it, too."""
+        self._silent += 1
+
+    @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
-        """Hear it from a worker of pytest-xdist, if it lived to tell it."""
+        """Hear it from a worker, if it lived to tell it."""
         told: dict[str, Any] = getattr(node, "workeroutput", {})
         if "failpoints_problem" in told:
             raise pytest.UsageError(told["failpoints_problem"])
         never_hit = told.get("failpoints_never_hit")
         if never_hit is not None:
+            self._silent -= 1
             self._never_hit.append(never_hit)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say which of the run's failpoints were never hit."""
+        if self._silent:
+            return  # nobody knows
         for name, where in (self._never_hit[0] if self._never_hit else {}).items():
             if all(name in never_hit for never_hit in self._never_hit):
                 terminalreporter.write_line(
-                    f"failpoint {name!r}, configured for the whole run, was never hit; it is declared {where}",
-                    yellow=True,
+                    f"failpoint {name!r}, configured for the whole run, was never hit; declared: {where}", yellow=True
                 )
 
     def pytest_unconfigure(self) -> None:
@@ -340,61 +357,10 @@ def _where(name: str) -> str:
     return where_declared(name)
 
 
-class _Marked(NamedTuple):
-    """What a marker asks for one name."""
-
-    actions: Actions
-    context: GivenMatchers | None
-    expect_hit: bool
-
-
-def _marked(item: pytest.Item) -> dict[str, _Marked]:
-    """What the markers of a test ask for: of two that name the same failpoint, the one closer to the test."""
-    parametrized = getattr(item, "callspec", None)
-    closest = [] if parametrized is None else [mark for mark in parametrized.marks if mark.name == "failpoints"]
-    marked: dict[str, _Marked] = {}
-    for mark in (*reversed(list(item.iter_markers("failpoints"))), *closest):
-        marked.update(_read_mark(*mark.args, **mark.kwargs))
-    return marked
-
-
-def _read_mark(
-    *args: Any, context: GivenMatchers | None = None, expect_hit: Any = True, **unknown: Any
-) -> Iterator[tuple[str, _Marked]]:
-    """Read one marker; raises `FailpointError` for what `set` would refuse."""
-    for keyword in unknown:
-        raise FailpointUsageError(
-            f"it takes context= and expect_hit=, not {keyword}={did_you_mean(keyword, ['context', 'expect_hit'])}"
-        )
-    mapping: Any = args[0] if len(args) == 1 else None
-    if not isinstance(mapping, Mapping):
-        got = ", ".join(map(shown, args)) or "nothing"
-        raise FailpointUsageError(f'it takes one mapping, such as {{"gateway.charge": "pause"}}; got {got}')
-    if not isinstance(expect_hit, bool):
-        raise FailpointUsageError(f"expect_hit= is true or false; got {shown(expect_hit)}")
-    Matchers(context)
-    entries: Mapping[Any, Any] = cast(Any, mapping)
-    for name, actions in entries.items():
-        as_terms(actions)
-        yield check_name(name), _Marked(actions, context, expect_hit)
-
-
-def _use_fixture(item: pytest.Item) -> None:
-    """Have a test use the fixture: after those of wider scopes, and before its own, which may come to failpoints."""
-    if not isinstance(item, pytest.Function):
-        return
-    # pytest has no public way to ask for a fixture's scope.
-    definitions = item._fixtureinfo.name2fixturedefs  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
-    names = [name for name in item.fixturenames if name != "failpoints"]  # a list of its own: others share the given
-    wider = [name for name in names if name in definitions and definitions[name][-1].scope != "function"]
-    names.insert(len(wider), "failpoints")
-    item.fixturenames = names
-
-
 def _seed(config: pytest.Config) -> int:
     given: int | None = config.getoption("failpoints_seed")
     if _is_worker(config):
-        given = cast(Any, config).workerinput["failpoints_seed"]
+        given = cast(Any, config).workerinput.get("failpoints_seed")
     return random.SystemRandom().randrange(2**32) if given is None else given
 
 

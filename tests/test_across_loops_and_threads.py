@@ -27,6 +27,7 @@ from failpoints import (
     Registry,
     configure,
     failpoint,
+    format_actions,
     remove,
     reset,
     resume,
@@ -300,6 +301,34 @@ def test_a_call_that_is_interrupted_anywhere_does_what_it_does(call: str, move: 
         assert visitor.finish(2) == Continue(), f"line {line}"
         assert (ARMED, statuses()) == ({}, []), f"line {line}"
     assert line > 3
+
+
+def put_back() -> Callable[[], object]:
+    """The call that puts a pause at `x` back, which something else stands in for."""
+    configure("x", "pause")
+    saved = registry().save()
+    configure("x", "off")
+    return saved
+
+
+@pytest.mark.parametrize("move", MOVES)
+@pytest.mark.parametrize("call", [lambda: partial(configure, "x", "pause"), put_back], ids=["configure", "put back"])
+def test_what_is_configured_while_interrupted_anywhere_holds(
+    call: Callable[[], Callable[[], object]], move: str
+) -> None:
+    """What is configured after a signal handler came in between any two lines does what it is configured to do."""
+    line, interrupted = 0, True
+    while interrupted:
+        line += 1
+        interrupted = Background(partial(interrupting, line, MOVES[move], call())).finish(2)
+        pauses = [format_actions(status.actions) for status in statuses()] == ["pause"]
+        visitor = visit_on("thread")
+        if pauses:
+            wait_paused()
+        remove("x")
+        assert visitor.finish(2) == Continue(), f"line {line}"
+        assert (ARMED, statuses()) == ({}, []), f"line {line}"
+    assert line > 30
 
 
 @pytest.mark.parametrize("move", ["remove", "reset"])

@@ -132,6 +132,55 @@ def test_mismatch(given: Any, context: Mapping[str, Any], mismatch: str | None) 
     assert Matchers(given).mismatch(context) == mismatch
 
 
+class Incomparable:
+    """A value that cannot be compared."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ZeroDivisionError
+
+    def __repr__(self) -> str:
+        return "Incomparable()"
+
+
+@pytest.mark.parametrize(
+    ("given", "context", "compared"),
+    [
+        ({}, {"a": 1}, []),
+        ({"a": "1", "b": 2}, {"a": "x", "b": 2}, ["a='x' does not match '1'", "b=2 matches"]),
+        (
+            {"tenant_id": ".*", "a": 1},
+            {"tenantid": "t1", 3: 4},
+            [
+                "'tenant_id' is missing: the site gives only 'tenantid', 3; did you mean 'tenantid'?",
+                "'a' is missing: the site gives only 'tenantid', 3",
+            ],
+        ),
+        (
+            {"few": is_large, "a": 1, "many": is_large, "more": is_large},
+            {"few": 100, "a": 1, "many": 1, "more": 100},
+            ["few=100 matches", "a=1 matches", "many=1 is refused by is_large", "more=100 was not asked"],
+        ),
+        (
+            {"a": 1, "b": Incomparable()},
+            {"a": 2, "b": 3},
+            ["a=2 is not 1", "b=3 cannot be compared: ZeroDivisionError()"],
+        ),
+    ],
+)
+def test_comparison_key_by_key(given: Any, context: Mapping[Any, Any], compared: list[str]) -> None:
+    """A near miss is told key by key, with what the misspelt key may have meant, whatever the values do."""
+    matchers = Matchers(given)
+    assert matchers.compared(context, matchers.mismatch(context)) == compared
+
+
+def test_comparison_asks_no_predicate_again() -> None:
+    """Looking at a miss changes nothing: a predicate is asked once, by the visit."""
+    asked: list[int] = []
+    matchers = Matchers({"size": asked.append})
+    assert matchers.compared({"size": 1}, matchers.mismatch({"size": 1})) == ["size=1 is refused by list.append"]
+    assert asked == [1]
+
+
 def test_miss_is_kept() -> None:
     """A miss uses up nothing, and its context and reason are kept for the messages."""
     configure("site", "1*return", context={"tenant_id": "t1"})

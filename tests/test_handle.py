@@ -419,7 +419,7 @@ async def test_a_timeout_tells_what_is_known(waits: str, beginning: str, sync: b
         "  configured: pause where tenant_id='test_.*'\n"
         "  counts:     hits 1, misses 1, triggers 1\n"
         "  last miss:  tenant_id='t2' does not match 'test_.*'\n"
-        "  waiting:    'the visitor' waits since N s, {'tenant_id': 'test_1'}\n"
+        "  waiting:    'the visitor' has waited N s, {'tenant_id': 'test_1'}\n"
         f"  declared:   {place}"
     )
 
@@ -446,7 +446,7 @@ async def test_a_timeout_tells_who_waits_elsewhere() -> None:
                 await here.wait_paused(timeout=0)
             there.resume()
     assert re.search(
-        r"\n  elsewhere:  at 'elsewhere' 'the lost one' waits since \d\.\d s, {'shard': 3}$", str(caught.value)
+        r"\n  elsewhere:  at 'elsewhere' 'the lost one' has waited \d\.\d s, {'shard': 3}$", str(caught.value)
     )
 
 
