@@ -10,6 +10,7 @@ pytest loads it by itself where `failpoints` is installed. It gives
 from __future__ import annotations
 
 import inspect
+import math
 import random
 from collections.abc import Generator, Iterator
 from functools import partial
@@ -377,10 +378,14 @@ def _setting(config: pytest.Config, name: str) -> Any:
 
 
 def _seconds(config: pytest.Config, name: str) -> float:
-    seconds = _setting(config, name)
+    given = _setting(config, name)
+    try:
+        seconds = float(given)
+    except ValueError:  # before pytest 8.4
+        seconds = math.nan
     if not seconds > 0:
-        raise pytest.UsageError(f"{name} in the ini file: expected seconds, more than 0 (or inf), got {seconds}")
-    return float(seconds)
+        raise pytest.UsageError(f"{name} in the ini file: expected seconds, more than 0 (or inf), got {given}")
+    return seconds
 
 
 def _configured_for_all(config: pytest.Config) -> dict[str, Actions]:
