@@ -41,13 +41,15 @@ class Matchers:
         `mismatch` is what was said when it was met. Predicates are not asked again: looking changes nothing.
         """
         said: list[str] = []
+        asked = True  # up to the first that did not hold
         for key, matcher in self.given.items():
-            is_predicate = callable(matcher) and not isinstance(matcher, (str, re.Pattern)) and key in context
-            refused = f"{key}={shown(context[key])} {_asked(matcher)}" if is_predicate else ""
-            if is_predicate and refused != mismatch:
-                said.append(f"{key}={shown(context[key])} {'was not asked' if mismatch in said else 'matches'}")
+            if asked and mismatch is not None and mismatch.startswith((f"{key}=", f"{key!r} is missing")):
+                asked = False
+                said.append(mismatch if key in context else self._compared(key, context))
+            elif key in context and callable(matcher):
+                said.append(f"{key}={shown(context[key])} {'matches' if asked else 'was not asked'}")
             else:
-                said.append(refused or self._compared(key, context))
+                said.append(self._compared(key, context))
         return said
 
     def _compared(self, key: str, context: Context) -> str:

@@ -47,7 +47,10 @@ def _facts(status: FailpointStatus, where: str) -> Iterator[tuple[str, str]]:
 
 
 def _matcher(value: object) -> str:
-    return getattr(value, "__qualname__", None) or shown(value)
+    try:
+        return getattr(value, "__qualname__", None) or shown(value)
+    except Exception:  # whatever a proxy of a user's raises
+        return shown(value)
 
 
 def _waiting_elsewhere(name: str, statuses: Iterable[FailpointStatus]) -> Iterator[tuple[str, str]]:

@@ -66,6 +66,7 @@ class Settings:
 
     def handle(self, name: str) -> Handle:
         """The handle of what is configured, by whomever."""
+        __tracebackhide__ = True
         configuration = PROCESS_WIDE.current(check_name(name))
         if configuration is None:
             raise FailpointUsageError(f"failpoint {name!r} is not configured, so there is nothing to watch: set it")
@@ -117,7 +118,8 @@ def _complaint(setting: _Setting) -> str:
     else:
         return ""
     told = _told(setting, elsewhere=PROCESS_WIDE.statuses())
-    return f"failpoint {name!r} {problem}: the test passed, but it did not test what it says.\n{told}\n{_ADVICE}"
+    advice = "It is configured for the whole run." if setting.expect_hit is None else _ADVICE
+    return f"failpoint {name!r} {problem}: the test passed, but it did not test what it says.\n{told}\n{advice}"
 
 
 def _told(setting: _Setting, elsewhere: Iterable[FailpointStatus] = ()) -> str:
@@ -130,7 +132,7 @@ def _told(setting: _Setting, elsewhere: Iterable[FailpointStatus] = ()) -> str:
     if isinstance(configuration.refusal, FailpointError):
         facts.append(("refused", str(configuration.refusal)))
     elif configuration.refusal is not None:
-        facts.append(("raised", f"{shown(configuration.refusal)}, by a predicate or the site's context="))
+        facts.append(("raised", f"{shown(configuration.refusal)}, by a matcher or the site's context="))
     if configuration.ended_by is not None:
         again = PROCESS_WIDE.current(configuration.name) is not None
         facts.append(("ended", "configured anew since" if again else "not configured any more"))

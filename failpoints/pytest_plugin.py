@@ -107,6 +107,7 @@ class Failpoints:
         >>> failpoints.handle("backup.parse").hits
         1
         """
+        __tracebackhide__ = True
         return self._settings.handle(name)
 
     def remove(self, name: str) -> None:
@@ -381,7 +382,7 @@ def _seconds(config: pytest.Config, name: str) -> float:
     given = _setting(config, name)
     try:
         seconds = float(given)
-    except ValueError:  # before pytest 8.4
+    except (TypeError, ValueError):  # before pytest 8.4
         seconds = math.nan
     if not seconds > 0:
         raise pytest.UsageError(f"{name} in the ini file: expected seconds, more than 0 (or inf), got {given}")

@@ -391,6 +391,32 @@ def test_set_need_not_be_hit(failpoints):
     failpoints.set("x", "off", expect_hit=False)
 
 
+@pytest.mark.parametrize("expect_hit", ["no", None, 0])
+def test_set_refuses_what_is_neither_true_nor_false(failpoints, expect_hit):
+    with pytest.raises(FailpointUsageError) as caught:
+        failpoints.set("x", "return", expect_hit=expect_hit)
+    assert str(caught.value) == f"expect_hit= is True or False; got {expect_hit!r}"
+    assert failpoints.statuses() == []
+
+
+KEPT = []
+
+
+def test_that_keeps_the_fixture(failpoints):
+    KEPT.extend([failpoints, failpoints.paused("x")])
+
+
+@pytest.mark.parametrize("set_late", [
+    lambda kept, paused: kept.set("x", "off"),
+    lambda kept, paused: paused.__enter__(),
+], ids=["set", "paused"])
+def test_a_kept_fixture_sets_nothing(failpoints, set_late):
+    with pytest.raises(FailpointUsageError) as caught:
+        set_late(*KEPT)
+    assert str(caught.value) == "failpoint 'x' was set after the test whose fixture this is"
+    assert failpoints.statuses() == []
+
+
 def test_paused(failpoints):
     block = failpoints.paused("gateway.refund")
     assert failpoints.statuses() == []
@@ -542,7 +568,7 @@ class Isolated(unittest.IsolatedAsyncioTestCase):
 def test_plain_tests(run_tests: RunTests) -> None:
     """Everything that the fixture has, in functions, classes and unittest's cases, sync and async."""
     files = {"shop.py": SHOP, "test_unittest.py": IMPORTS + UNITTEST}
-    run_tests(IMPORTS + PLAIN, files=files).assert_outcomes(passed=20 + 8)
+    run_tests(IMPORTS + PLAIN, files=files).assert_outcomes(passed=26 + 8)
 
 
 # the marker
@@ -686,6 +712,44 @@ def test_markers_that_a_conftest_adds(run_tests: RunTests) -> None:
     """
     result = run_tests(IMPORTS + dedent(tests), files={"shop.py": SHOP, "conftest.py": conftest})
     result.assert_outcomes(passed=4)
+
+
+DOCTESTS = {
+    "conftest.py": """
+        import pytest
+
+        def pytest_collection_modifyitems(items):
+            for item in items:
+                item.add_marker(pytest.mark.failpoints({"gateway.refund": "return(7)"}))
+    """,
+    "test_text.txt": """
+        >>> from shop import refund
+        >>> refund()
+        7
+    """,
+    "test_in_vain.txt": """
+        >>> 1 + 1
+        2
+    """,
+}
+
+
+def test_markers_on_doctests(run_tests: RunTests) -> None:
+    """A marker acts in doctests, in modules and texts, and fails the one that does not come by."""
+    source = """
+    from shop import refund
+
+    def seven():
+        '''
+        >>> refund()
+        7
+        '''
+    """
+    arguments = ("--doctest-modules", "--doctest-glob=*.txt")
+    result = run_tests(source, *arguments, files={"shop.py": SHOP, **DOCTESTS})
+    result.assert_outcomes(passed=2, failed=1)
+    assert "failpoint 'gateway.refund' was set and never hit: the test passed" in result.stdout.str()
+    assert "  configured: return(7), at test_in_vain.txt:1 ([doctest] test_in_vain.txt, marked)" in result.outlines
 
 
 # how long a wait lasts
