@@ -204,7 +204,7 @@ class Registry:
         self.draw_from(n)
 
     def draw_from(self, seed: int | str | None) -> None:
-        """`seed`, which may be a text."""
+        """`seed`, with what may be a text, too."""
         with _lock:
             self._seed = seed
             for configuration in list(self._configurations.values()):

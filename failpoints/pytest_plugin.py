@@ -259,6 +259,8 @@ class _Run:
             item.stash[_SEED_NAME] = item.nodeid  # to which pytest-xdist may add the test's group
         yield  # who adds marks, does it here
         for item in items:
+            if item.get_closest_marker("failpoints") is None:
+                continue
             try:
                 marked(item)
             except FailpointError as error:
@@ -285,9 +287,12 @@ class _Run:
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Fail a test that passed without the failures that it had set up."""
         result = yield
-        settings = item.stash.get(_SETTINGS, None) or Settings()
+        settings = item.stash.get(_SETTINGS, None)
+        if settings is None and not self._armed:
+            return result
         failed = getattr(item, "_excinfo", None)  # a test case of unittest keeps it there, and does not raise
         if self.strict and not failed:
+            settings = settings or Settings()
             item.stash[_UNTESTED] = settings.untested(self._armed.values())
             if item.stash[_UNTESTED]:
                 pytest.fail(item.stash[_UNTESTED], pytrace=False)
@@ -299,6 +304,8 @@ class _Run:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Show in a failing test's report what its failpoints did."""
         report = yield
+        if report.passed:
+            return report
         untested = item.stash.get(_UNTESTED, "")
         if untested and report.when == "call" and hasattr(report, "wasxfail"):
             # Expected to fail, but not so: a typo in a name is no bug that somebody knows of.
