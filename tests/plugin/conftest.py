@@ -13,7 +13,8 @@ import pytest
 def run_tests(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pytest.RunResult]:
     """To run tests in a pytest that knows nothing of this one, and loads the plugin as it does for a user."""
     for name in list(os.environ):
-        if name.startswith(("FAILPOINTS", "PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_XDIST")):
+        # CI and BUILD_NUMBER: with them pytest shortens nothing.
+        if name.startswith(("FAILPOINTS", "PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_XDIST", "CI", "BUILD_NUMBER")):
             monkeypatch.delenv(name)
     # Else each run compiles all plugins anew, which takes longer than the tests.
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
