@@ -77,21 +77,21 @@ class Settings:
 
         `others` are configured for all tests: they need not be hit here.
         """
-        judged = [*self._settings, *(_Setting(configuration, None, "") for configuration in others)]
-        return "\n\n".join(filter(None, (_complaint(setting) for setting in judged if not self._is_moot(setting))))
+        judged = [setting for place, setting in enumerate(self._settings) if not self._is_moot(place)]
+        judged += [_Setting(configuration, None, "") for configuration in others]
+        return "\n\n".join(filter(None, map(_complaint, judged)))
 
-    def _is_moot(self, setting: _Setting) -> bool:
+    def _is_moot(self, place: int) -> bool:
         """Whether the test itself set something else in its place: before anything came by, or `off` after a hit."""
-        place = self._settings.index(setting) if setting in self._settings else 0
-        name = setting.configuration.name
+        configuration = self._settings[place].configuration
         before, after = (
-            [other.configuration for other in others if other.configuration.name == name]
+            [other.configuration for other in others if other.configuration.name == configuration.name]
             for others in (self._settings[:place], self._settings[place + 1 :])
         )
-        if after and not setting.configuration.misses and setting.configuration.refusal is None:
+        if after and not configuration.misses and configuration.refusal is None:
             return True
-        is_off = all(isinstance(term.action, Off) for term in setting.configuration.terms)
-        return is_off and any(configuration.hits for configuration in before)
+        is_off = all(isinstance(term.action, Off) for term in configuration.terms)
+        return is_off and any(earlier.hits for earlier in before)
 
     def section(self, seed: int) -> str:
         """What a failing test's failpoints did, and whatever else is configured; empty if that is nothing."""
