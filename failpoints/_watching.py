@@ -77,7 +77,8 @@ class Watch:
             else f"did not have {self._target} waiting at it"
         )
         return FailpointTimeout(
-            f"failpoint {self.name!r} {wanted} within {timeout:g} s\n{diagnosis(status, elsewhere=statuses)}"
+            f"failpoint {self.name!r} {wanted} within {timeout:g} s\n{diagnosis(status, elsewhere=statuses)}",
+            status,
         )
 
 

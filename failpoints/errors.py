@@ -15,6 +15,11 @@ library has to say about its use.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ._status import FailpointStatus  # which is above: its actions know these errors
+
 __all__ = [
     "ActionSyntaxError",
     "FailpointCancelled",
@@ -72,7 +77,14 @@ class FailpointCancelled(FailpointError):
 
 
 class FailpointTimeout(FailpointError, TimeoutError):
-    """A pause that outlasted its limit, or a wait for a hit or a pause that never came."""
+    """A pause that outlasted its limit, or a wait for a hit or a pause that never came.
+
+    `status` is the failpoint's `FailpointStatus` at that moment, where it was a wait that ended; else `None`.
+    """
+
+    def __init__(self, message: str, status: FailpointStatus | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class InjectedFault(Exception):

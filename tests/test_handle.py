@@ -413,6 +413,9 @@ async def test_a_timeout_tells_what_is_known(waits: str, beginning: str, sync: b
                     await getattr(handle, waits)(3, timeout=0)
             handle.resume()
     assert isinstance(caught.value, TimeoutError)
+    known = caught.value.status
+    assert known is not None
+    assert (known.name, known.misses, [each.name for each in known.waiting]) == ("handle.told", 1, ["the visitor"])
     place = f"tests/test_handle.py:{visit.__code__.co_firstlineno + 2} (visit)"
     assert re.sub(r"\d\.\d s", "N s", str(caught.value)) == (
         f"{beginning}\n"
