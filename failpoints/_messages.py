@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["did_you_mean", "nearest", "shown"]
+from .errors import FailpointUsageError
+
+__all__ = ["did_you_mean", "missing_extra", "nearest", "shown"]
 
 _MOST_SHOWN = 200  # characters of a value
 
@@ -33,3 +35,9 @@ def shown(value: object) -> str:
     if "\n" in text:
         text = " ".join(text.split())
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+
+
+def missing_extra(error: ModuleNotFoundError, who: str, extra: str) -> FailpointUsageError:
+    """What to raise, from `error`, where a package of an extra is not installed."""
+    package = (error.name or "a package").partition(".")[0]
+    return FailpointUsageError(f"{who} needs {package}, which is not installed: pip install 'failpoints[{extra}]'")

@@ -127,7 +127,7 @@ class Registry:
         A pause in it that has no limit of its own lasts `pause_limit` seconds at most.
         """
         configuration = self._configuration(name, actions, context, pause_limit)
-        self._install([configuration])
+        self.install_all([configuration])
         return configuration
 
     def configure_all(
@@ -142,6 +142,13 @@ class Registry:
         >>> configure_all([("backup", "pause"), ("upload", "raise(OSError)", {"shard": 3})])
         >>> reset()
         """
+        self.install_all(self.prepared(entries))
+
+    def prepared(
+        self,
+        entries: Iterable[tuple[str, Actions] | tuple[str, Actions, GivenMatchers | None]],
+    ) -> list[Configuration]:
+        """What `configure_all` would install: everything is checked, and nothing has changed."""
         if isinstance(entries, Mapping) or not isinstance(entries, Iterable):
             got = shown(cast(object, entries))
             raise FailpointUsageError(f"configure_all takes a sequence of (name, actions) entries; got {got}")
@@ -154,7 +161,7 @@ class Registry:
                 )
             name, actions, *context = cast(Sequence[Any], given)
             configurations.append(self._configuration(name, actions, *context))
-        self._install(configurations)
+        return configurations
 
     def configured(self, name: str, actions: Actions, *, context: GivenMatchers | None = None) -> Configured:
         """To configure a failpoint for a block of code, and to watch it there.
@@ -373,7 +380,8 @@ class Registry:
             )
         return Configuration(check_name(name), as_terms(actions), Matchers(context), pause_limit)
 
-    def _install(self, configurations: Sequence[Configuration]) -> None:
+    def install_all(self, configurations: Sequence[Configuration]) -> None:
+        """Put what was prepared in force, all of it at one moment."""
         woken: list[Wakeup] = []
         with _lock:
             for configuration in configurations:
