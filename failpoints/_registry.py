@@ -15,12 +15,13 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, Final, Self, cast
+from typing import Final, Self
 
 from anyio import move_on_after
 
 from . import _environment
 from ._actions import Actions, Hit
+from ._arguments import entry_parts, positive, seconds
 from ._by_name import ByName
 from ._configuration import NOTHING, Configuration, Decision, Waiter, site_places
 from ._context import GivenMatchers, Matchers
@@ -149,19 +150,7 @@ class Registry:
         entries: Iterable[tuple[str, Actions] | tuple[str, Actions, GivenMatchers | None]],
     ) -> list[Configuration]:
         """What `configure_all` would install: everything is checked, and nothing has changed."""
-        if isinstance(entries, Mapping) or not isinstance(entries, Iterable):
-            got = shown(cast(object, entries))
-            raise FailpointUsageError(f"configure_all takes a sequence of (name, actions) entries; got {got}")
-        configurations: list[Configuration] = []
-        for entry in entries:
-            given: Any = entry
-            if not isinstance(given, (tuple, list)) or not 2 <= len(cast(Sequence[Any], given)) <= 3:
-                raise FailpointUsageError(
-                    f"an entry of configure_all is (name, actions) or (name, actions, context); got {shown(entry)}"
-                )
-            name, actions, *context = cast(Sequence[Any], given)
-            configurations.append(self._configuration(name, actions, *context))
-        return configurations
+        return [self._configuration(*parts) for parts in entry_parts(entries)]
 
     def configured(self, name: str, actions: Actions, *, context: GivenMatchers | None = None) -> Configured:
         """To configure a failpoint for a block of code, and to watch it there.
@@ -252,7 +241,7 @@ class Registry:
         and `FailpointTimeout`, which tells the state, after the timeout.
         """
         __tracebackhide__ = True
-        await self._wait(Watch(check_name(name), "hit", _positive("hits", hits)), timeout)
+        await self._wait(Watch(check_name(name), "hit", positive("hits", hits)), timeout)
 
     async def wait_until_paused(self, name: str, tasks: int = 1, *, timeout: float | None = None) -> None:
         """To go on once so many tasks or threads wait at a failpoint *now*, in a pause or a sleep.
@@ -260,21 +249,21 @@ class Registry:
         For the rest as `wait_until_hit`.
         """
         __tracebackhide__ = True
-        await self._wait(Watch(check_name(name), "paused", _positive("tasks", tasks)), timeout)
+        await self._wait(Watch(check_name(name), "paused", positive("tasks", tasks)), timeout)
 
     def wait_until_hit_sync(self, name: str, hits: int = 1, *, timeout: float | None = None) -> None:
         """`wait_until_hit` for a thread without an event loop; on a loop's thread a `FailpointUsageError`."""
         __tracebackhide__ = True
-        self._wait_sync(Watch(check_name(name), "hit", _positive("hits", hits)), timeout)
+        self._wait_sync(Watch(check_name(name), "hit", positive("hits", hits)), timeout)
 
     def wait_until_paused_sync(self, name: str, tasks: int = 1, *, timeout: float | None = None) -> None:
         """`wait_until_paused` for a thread without an event loop; on a loop's thread a `FailpointUsageError`."""
         __tracebackhide__ = True
-        self._wait_sync(Watch(check_name(name), "paused", _positive("tasks", tasks)), timeout)
+        self._wait_sync(Watch(check_name(name), "paused", positive("tasks", tasks)), timeout)
 
     async def _wait(self, watch: Watch, timeout: float | None) -> None:
         __tracebackhide__ = True  # a test that waited in vain is shown at its own line
-        timeout = _seconds(timeout)
+        timeout = seconds(timeout)
         try:
             with move_on_after(timeout):
                 while not self._has_ended(watch, wakeup := TaskWakeup()):
@@ -287,7 +276,7 @@ class Registry:
 
     def _wait_sync(self, watch: Watch, timeout: float | None) -> None:
         __tracebackhide__ = True
-        timeout = _seconds(timeout)
+        timeout = seconds(timeout)
         if on_event_loop():
             raise FailpointUsageError(
                 f"waiting for {watch.name!r} here would block the event loop of this thread: use the wait without"
@@ -477,21 +466,6 @@ def _arm_or_disarm(name: str) -> None:
             ARMED[name] = None
         else:
             ARMED.pop(name, None)
-
-
-def _positive(what: str, count: int) -> int:
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise FailpointUsageError(f"{what} is a whole number of 1 or more; got {shown(count)}")
-    return count
-
-
-def _seconds(timeout: object) -> float | None:
-    """The timeout, if it is one; the longest that a thread can wait, if it is longer than that."""
-    if timeout is None:
-        return None
-    if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout >= 0:
-        raise FailpointUsageError(f"timeout is a number of seconds, or None for no limit; got {shown(timeout)}")
-    return min(timeout, threading.TIMEOUT_MAX)
 
 
 def _renew_lock() -> None:

@@ -19,7 +19,7 @@ from ._messages import did_you_mean, shown
 from ._status import FailpointStatus, Waiting
 from .errors import FailpointError, FailpointUsageError
 
-__all__ = ["check_token", "entry_document", "read_entries", "read_status", "status_document", "written"]
+__all__ = ["at_entry", "check_token", "entry_document", "read_entries", "read_status", "status_document", "written"]
 
 _KEYS = ("name", "actions", "context_matchers")
 _FLAGS = {re.ASCII: "a", re.IGNORECASE: "i", re.MULTILINE: "m", re.DOTALL: "s", re.VERBOSE: "x"}
