@@ -56,6 +56,8 @@ from .errors import (
     InjectedFault,
 )
 
+from . import _start as _start  # isort: skip  # last: it may start a server, which needs all of the above
+
 __all__ = [
     "Action",
     "ActionSyntaxError",

@@ -1,0 +1,593 @@
+"""Who may speak to the control plane: each rule from a bare socket, and on every shape of a connection."""
+
+from __future__ import annotations
+
+import hmac
+import http.client
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+import failpoints
+from failpoints import configure
+from failpoints._admin_guard import is_loopback, refusal
+from failpoints.admin import admin_app
+
+AT = "/v1/failpoints"
+TOKEN = "s3cret-Token"
+Serve = Callable[..., AbstractContextManager[str]]
+
+
+@pytest.fixture(scope="module")
+def open_url(serve: Serve) -> Iterator[str]:
+    """A control plane without a token."""
+    with serve(admin_app()) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def token_url(serve: Serve) -> Iterator[str]:
+    """A control plane with one."""
+    with serve(Starlette(routes=[Mount("/debug", app=admin_app(token=TOKEN))])) as url:
+        yield url
+
+
+# the token
+
+WRONG = [
+    [],
+    ["Authorization: "],
+    ["Authorization: Bearer"],
+    ["Authorization: Bearer "],
+    ["Authorization: Bearer s3cret-Toke"],
+    ["Authorization: Bearer s3cret-Token2"],
+    ["Authorization: Bearer S3CRET-TOKEN"],
+    ["Authorization: Bearers3cret-Token"],
+    ["Authorization: Basic s3cret-Token"],
+    ["Authorization: s3cret-Token"],
+    ["Authorization: Bearer s3cret-Token, Bearer s3cret-Token"],
+    ["Authorization: Bearer s3cret-Token", "Authorization: Bearer s3cret-Token"],
+    ["Authorization: Bearer s3cret-Token", "Authorization: Bearer other"],
+    ["Authorization: Bearer s3cret\xc3\xa9"],
+    ["Authorization: Bearer \xff"],
+    ["X-Authorization: Bearer s3cret-Token"],
+    ["Cookie: token=s3cret-Token"],
+]
+
+
+@pytest.mark.parametrize("headers", WRONG, ids=map(str, WRONG))
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", AT),
+        ("PUT", AT),
+        ("DELETE", AT),
+        ("POST", f"{AT}/a/resume"),
+        ("GET", f"{AT}/openapi.json"),
+        ("GET", "/x"),
+    ],
+)
+def test_a_wrong_token(token_url: str, raw: Any, headers: list[str], method: str, path: str) -> None:
+    """Without the token nothing is done and nothing told, not even which paths there are."""
+    configure("a", "off")
+    answer = raw.ask(token_url, method, f"/debug{path}", *headers, json=[{"name": "b", "actions": "off"}])
+    assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
+    assert answer.msg == "this control plane asks for Authorization: Bearer TOKEN"
+    assert [status.name for status in failpoints.statuses()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Authorization: Bearer s3cret-Token",
+        "authorization:bearer s3cret-Token",
+        "AUTHORIZATION: BEARER   s3cret-Token  ",
+    ],
+)
+@pytest.mark.parametrize("host", ["127.0.0.1", "example.com", "a b", None])
+def test_the_token(token_url: str, raw: Any, header: str, host: str | None) -> None:
+    """With it everything is answered, whatever the Host, and through a proxy, too."""
+    request = [header, "X-Forwarded-For: 8.8.8.8"]
+    if host is None:  # HTTP/1.1 has to have one
+        with raw.connected(token_url) as connection:
+            connection.sendall(f"GET /debug{AT} HTTP/1.0\r\n{header}\r\n\r\n".encode())
+            assert raw.answer_on(connection).status == 200
+    else:
+        assert raw.ask(token_url, "GET", f"/debug{AT}", *request, host=host).status == 200
+
+
+def test_the_token_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By `hmac.compare_digest`, on bytes."""
+    compared: list[tuple[bytes, bytes]] = []
+    monkeypatch.setattr(hmac, "compare_digest", lambda one, other: bool(compared.append((one, other))))
+    refused = refusal({"headers": [(b"authorization", b"Bearer x\xff")]}, TOKEN)
+    assert refused is not None
+    assert (refused.status, compared) == (401, [(b"x\xff", TOKEN.encode())])
+
+
+# pages
+
+OF_PAGES = [
+    "Origin: http://evil.example",
+    "Origin: http://127.0.0.1",
+    "Origin: null",
+    "Origin: ",
+    "oRiGiN: http://localhost:3000",
+    "Sec-Fetch-Site: cross-site",
+    "Sec-Fetch-Site: same-site",
+    "Sec-Fetch-Site: same-origin",
+    "Sec-Fetch-Site: none-such",
+    "Sec-Fetch-Site: ",
+]
+
+
+@pytest.mark.parametrize("header", OF_PAGES)
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS"])
+def test_a_page(open_url: str, token_url: str, raw: Any, header: str, method: str) -> None:
+    """What a web page asks is refused, with the token, too, and no header lets its origin in."""
+    body = [{"name": "a", "actions": "off"}]
+    answers = [
+        raw.ask(open_url, method, AT, header, json=body),
+        raw.ask(token_url, method, f"/debug{AT}", header, f"Authorization: Bearer {TOKEN}", json=body),
+        raw.ask(token_url, method, f"/debug{AT}", header, json=body),
+    ]
+    for answer in answers:
+        assert answer.status == 403
+        assert answer.msg.startswith("a web page asks")
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+    assert failpoints.statuses() == []
+
+
+@pytest.mark.parametrize("headers", [["Sec-Fetch-Site: none", "Sec-Fetch-Mode: navigate"], ["Sec-Fetch-Site:  None "]])
+def test_a_person_at_a_browser(open_url: str, raw: Any, headers: list[str]) -> None:
+    """What a person types into the address bar is answered."""
+    assert raw.ask(open_url, "GET", AT, *headers).status == 200
+
+
+def test_one_good_header_beside_a_bad_one(open_url: str, raw: Any) -> None:
+    """A header that is sent twice is judged by its worst."""
+    for headers in ["Sec-Fetch-Site: none", "Sec-Fetch-Site: cross-site"], ["Origin: null", "Sec-Fetch-Site: none"]:
+        assert raw.ask(open_url, "GET", AT, *headers).status == 403
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain", "text/ping", ""],
+)
+def test_a_form_that_tells_no_origin(open_url: str, raw: Any, content_type: str) -> None:
+    """A form of an old browser cannot resume, and no form can configure: forms name a type of their own."""
+    configure("a", "off")
+    header = f"Content-Type: {content_type}"
+    body = b'[{"name": "b", "actions": "off", "x": "="}]'
+    assert raw.ask(open_url, "POST", f"{AT}/a/resume", header, "Content-Length: 0").status == 415
+    assert raw.ask(open_url, "POST", AT, header, body=body).status == 415
+    assert [status.name for status in failpoints.statuses()] == ["a"]
+
+
+# hosts
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "127.0.0.1:1",
+        "127.0.0.1:65535",
+        "127.0.0.1:",
+        "127.1.2.3",
+        "localhost",
+        "localhost:22381",
+        "LOCALHOST",
+        "[::1]",
+        "[::1]:80",
+        "[::ffff:127.0.0.1]:80",
+        " 127.0.0.1 ",
+    ],
+)
+def test_the_host(open_url: str, raw: Any, host: str) -> None:
+    """Any name of the loopback is the server's, whatever the port: it may be forwarded."""
+    assert raw.ask(open_url, "GET", AT, host=host).status == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:80",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "127.0.0.1@evil.example",
+        "evil.example#127.0.0.1",
+        "sub.localhost",
+        "localhost.",
+        "0.0.0.0",
+        "[::]",
+        "[fe80::1]",
+        "192.168.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f.0.0.1",
+        "0177.0.0.1",
+        "::1",
+        "[::1",
+        "::1]",
+        "[127.0.0.1]",
+        "[localhost]",
+        "[]",
+        "127.0.0.1:x",
+        "127.0.0.1:80:80",
+        "127.0.0.1:-1",
+        "127.0.0.1:123456",
+        "127.0.0.1 evil.example",
+        "127.0.0.1, evil.example",
+        "127.0.0.1\t",
+        "\xe9",
+        "1\xb27.0.0.1",
+        ":80",
+        "",
+    ],
+)
+def test_another_host(open_url: str, raw: Any, host: str) -> None:
+    """A Host that is not the server's, or none at all, is refused: a name that was made to lead here."""
+    answer = raw.ask(open_url, "PUT", AT, host=host, json=[{"name": "a", "actions": "off"}])
+    if host.strip() == "127.0.0.1":
+        assert answer.status == 200  # the tab is no part of it
+        return
+    # What is no header at all is refused by the server itself.
+    assert answer.status in ({400, 421} if not host.isascii() or " " in host else {421})
+    assert failpoints.statuses() == []
+
+
+@pytest.mark.parametrize(
+    "hosts", ["", "Host: localhost\r\nHost: localhost\r\n", "Host: localhost\r\nHost: evil.example\r\n"]
+)
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_no_host_and_two(open_url: str, raw: Any, hosts: str, version: str) -> None:
+    """None, and two, even of the right ones, are refused, by this application or the server below it."""
+    with raw.connected(open_url) as connection:
+        connection.sendall(f"GET {AT} HTTP/{version}\r\n{hosts}\r\n".encode())
+        assert raw.answer_on(connection).status in {400, 421}
+
+
+def test_the_host_of_an_absolute_request(open_url: str, raw: Any) -> None:
+    """A request that names another server in its first line finds no path here."""
+    assert raw.ask(open_url, "GET", f"http://evil.example{AT}").status == 404
+
+
+@pytest.mark.parametrize("header", [[], [(b"host", b"a"), (b"host", b"127.0.0.1")], [(b"host", b"10.0.0.1")]])
+def test_servers_that_let_any_host_through(header: list[tuple[bytes, bytes]]) -> None:
+    """The application does not rely on the server to refuse such headers."""
+    refused = refusal({"headers": header, "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2)}, None)
+    assert refused is not None
+    assert refused.status == 421
+
+
+# both ends
+
+NEAR: list[tuple[Any, Any]] = [
+    (("127.0.0.1", 1), ("127.0.0.1", 2)),
+    (("127.0.0.1", 1), ("127.9.9.9", 2)),
+    (("::1", 1), ("::1", 2)),
+    (("::ffff:127.0.0.1", 1), ("::ffff:127.0.0.1", 2)),
+    (["127.0.0.1", 1], ["127.0.0.1", 2]),
+    (("127.0.0.1", 1), ("127.0.0.1", None)),
+    (None, ("/run/app.sock", None)),
+    (("", 0), ("/run/app.sock", None)),
+    (("", None), ("", None)),
+]
+FAR: list[tuple[Any, Any]] = [
+    (("8.8.8.8", 1), ("127.0.0.1", 2)),
+    (("127.0.0.1", 1), ("8.8.8.8", 2)),
+    (("127.0.0.1", 1), ("0.0.0.0", 2)),
+    (("127.0.0.1", 1), ("::", 2)),
+    (("192.168.0.2", 1), ("192.168.0.1", 2)),
+    (("::ffff:8.8.8.8", 1), ("127.0.0.1", 2)),
+    (("fe80::1%eth0", 1), ("::1", 2)),
+    (("localhost", 1), ("127.0.0.1", 2)),
+    (("127.0.0.1", 1), ("localhost", 2)),
+    (("testclient", 1), ("testserver", 2)),
+    (("unix:", 1), ("127.0.0.1", 2)),
+    (("", 0), ("127.0.0.1", 2)),
+    (None, ("127.0.0.1", 2)),
+    (None, ("127.0.0.1", None)),
+    (("8.8.8.8", 1), ("/run/app.sock", None)),
+    (("127.0.0.1", 1), None),
+    (None, None),
+]
+
+
+@pytest.mark.parametrize(("client", "server"), NEAR)
+def test_both_ends_near(client: Any, server: Any) -> None:
+    """Both ends loopback, or a Unix socket as ASGI tells of one, need no token."""
+    assert refusal({"headers": [(b"host", b"localhost")], "client": client, "server": server}, None) is None
+
+
+@pytest.mark.parametrize(("client", "server"), FAR)
+def test_one_end_far(client: Any, server: Any) -> None:
+    """Any other end, and one that is not told, needs a token; with it there is nothing to refuse."""
+    scope = {"headers": [(b"host", b"localhost")], "client": client, "server": server}
+    refused = refusal(scope, None)
+    assert refused is not None
+    assert (refused.status, "without a token" in refused.msg) == (403, True)
+    scope["headers"] = [(b"authorization", b"Bearer " + TOKEN.encode())]
+    assert refusal(scope, TOKEN) is None
+
+
+def test_a_server_that_tells_neither_end() -> None:
+    """ASGI lets a server leave both out: then it is not known to be near."""
+    refused = refusal({"headers": []}, None)
+    assert refused is not None
+    assert refused.status == 403
+
+
+@pytest.mark.parametrize("token", [None, TOKEN])
+def test_what_is_said_first(token: str | None) -> None:
+    """Of a request that is wrong in all ways the page is told, then the missing right, and never more than that."""
+    scope = {"headers": [(b"Origin", b"x"), (b"host", b"evil")], "client": ("8.8.8.8", 1), "server": ("8.8.4.4", 1)}
+    refused = refusal(scope, token)
+    assert refused is not None
+    assert refused.msg.startswith("a web page")
+    refused = refusal({**scope, "headers": [(b"host", b"evil")]}, token)
+    assert refused is not None
+    assert refused.status == (403 if token is None else 401)
+
+
+@pytest.mark.parametrize(
+    ("address", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.255.255.254", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("0:0:0:0:0:0:0:1", True),
+        ("128.0.0.1", False),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("::ffff:10.0.0.1", False),
+        ("::127.0.0.1", False),
+        ("127.0.0.1/8", False),
+        ("127.0.0.01", False),
+        (" 127.0.0.1", False),
+        ("localhost", False),
+        ("", False),
+    ],
+)
+def test_what_is_loopback(address: str, loopback: bool) -> None:
+    """Addresses in numbers, of this machine alone."""
+    assert is_loopback(address) is loopback
+
+
+# proxies
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "X-Forwarded-For: 127.0.0.1",
+        "X-Forwarded-For: 8.8.8.8",
+        "X-Forwarded-For: 127.0.0.1, 8.8.8.8",
+        "X-Forwarded-For: ",
+        "x-forwarded-proto: https",
+        "X-Forwarded-Host: localhost",
+        "X-Forwarded-Prefix: /x",
+        "Forwarded: for=127.0.0.1",
+        "Via: 1.1 proxy",
+        "X-Real-IP: 127.0.0.1",
+        "True-Client-IP: 127.0.0.1",
+        "CF-Connecting-IP: 127.0.0.1",
+    ],
+)
+@pytest.mark.parametrize("trusting", [{}, {"forwarded_allow_ips": "*"}, {"proxy_headers": False}])
+def test_a_proxy(serve: Serve, raw: Any, header: str, trusting: dict[str, Any]) -> None:
+    """What came through a proxy is refused, whatever the server makes of its headers: anybody can write them."""
+    with serve(admin_app(), **trusting) as url:
+        answer = raw.ask(url, "PUT", AT, header, json=[{"name": "a", "actions": "off"}])
+    assert answer.status == 403
+    assert "no proxy is between" in answer.msg
+    assert failpoints.statuses() == []
+
+
+def own_address() -> str:
+    """An address of this machine that is not loopback, if it has one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
+
+
+@pytest.mark.skipif(own_address().startswith("127."), reason="this machine has loopback addresses only")
+def test_from_another_address(raw: Any) -> None:
+    """Asked at an address that others reach, too, it refuses, though client and server are one machine."""
+    address = own_address()
+    with socket.create_server((address, 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(admin_app(), lifespan="off", log_config=None))
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        try:
+            answer = raw.ask(f"http://{address}:{listener.getsockname()[1]}", "GET", AT, host=address)
+        finally:
+            server.should_exit = True
+            thread.join(20)
+    assert answer.status == 403
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no Unix sockets that asyncio serves")
+@pytest.mark.parametrize(
+    ("header", "status"), [("X-Some: x", 200), ("Origin: null", 403), ("X-Forwarded-For: ::1", 403)]
+)
+def test_a_unix_socket(raw: Any, tmp_path: Path, header: str, status: int) -> None:
+    """Over a Unix socket no token is needed, and any Host will do; pages and proxies are refused there, too."""
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind(path)
+        listener.listen()
+        server = uvicorn.Server(uvicorn.Config(admin_app(), lifespan="off", log_config=None))
+        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+        thread.start()
+        try:
+            client.settimeout(20)
+            client.connect(path)
+            client.sendall(raw.request_of("GET", AT, header, host="any.thing"))
+            assert raw.answer_on(client).status == status
+        finally:
+            server.should_exit = True
+            thread.join(20)
+
+
+# bodies
+
+HEAD = f"PUT {AT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+MIB = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "text/plain",
+        "text/json",
+        "application/x-www-form-urlencoded",
+        "application/jsonp",
+        "application/json-patch+json",
+        "application/json, text/plain",
+        "application/json; charset=latin-1",
+        "application/json; charset=utf-16",
+        "application/json; boundary=x",
+        "*/*",
+        "",
+    ],
+)
+def test_another_type(open_url: str, raw: Any, content_type: str) -> None:
+    """A body of another type, an empty one included, is refused: what a page can send has another."""
+    body = b'[{"name": "a", "actions": "off"}]'
+    answer = raw.ask(open_url, "PUT", AT, f"Content-Type: {content_type}", body=body)
+    assert answer.status == 415
+    assert "has to be application/json; got" in answer.msg
+    assert failpoints.statuses() == []
+
+
+def test_no_type_and_two(open_url: str, raw: Any) -> None:
+    """A body without a type, and with two, is refused."""
+    assert "it has none" in raw.ask(open_url, "PUT", AT, body=b"[]").msg
+    assert "it has none" in raw.ask(open_url, "PUT", AT).msg
+    two = ["Content-Type: application/json", "Content-Type: text/plain"]
+    assert raw.ask(open_url, "PUT", AT, *two, body=b"[]").status == 415
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json",
+        "Application/JSON",
+        "application/json;charset=utf-8",
+        'application/json ; charset="UTF-8"',
+        "application/json;",
+    ],
+)
+def test_the_type(open_url: str, raw: Any, content_type: str) -> None:
+    """JSON, in any case, and with UTF-8 said."""
+    assert raw.ask(open_url, "PUT", AT, f"content-type: {content_type}", body=b"[]").status == 200
+
+
+def test_an_encoded_body(open_url: str, raw: Any) -> None:
+    """A packed body is refused: a small one may hold a large one."""
+    headers = ["Content-Type: application/json", "Content-Encoding: gzip"]
+    assert "without Content-Encoding; got 'gzip'" in raw.ask(open_url, "PUT", AT, *headers, body=b"\x1f\x8b").msg
+
+
+def test_a_large_body_that_says_so(open_url: str, raw: Any) -> None:
+    """A body that says it is too large is refused before it is read."""
+    with raw.connected(open_url) as connection:
+        connection.sendall(f"{HEAD}Content-Length: {MIB + 1}\r\n\r\n".encode())
+        answer = raw.answer_on(connection)
+    assert answer.status == 413
+    assert "1048576 bytes" in answer.msg
+
+
+def test_a_large_body_that_does_not(open_url: str, raw: Any) -> None:
+    """A body that comes in chunks is refused when it has become too large, while more is to come."""
+    with raw.connected(open_url) as connection:
+        connection.sendall(f"{HEAD}Transfer-Encoding: chunked\r\n\r\n".encode())
+        for _ in range(17):
+            connection.sendall(b"10000\r\n" + b" " * 65536 + b"\r\n")
+        assert raw.answer_on(connection).status == 413
+
+
+def test_the_largest_body(open_url: str, raw: Any) -> None:
+    """1 MiB is not too large, in one piece or in chunks."""
+    body = b"[" + b" " * (MIB - 2) + b"]"
+    assert raw.ask(open_url, "PUT", AT, "Content-Type: application/json", body=body).body == b"null"
+    with raw.connected(open_url) as connection:
+        connection.sendall(f"{HEAD}Transfer-Encoding: chunked\r\n\r\n{MIB:x}\r\n".encode() + body + b"\r\n0\r\n\r\n")
+        assert raw.answer_on(connection).status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", AT, 200), ("GET", f"{AT}/a", 200), ("DELETE", f"{AT}/a", 200), ("POST", f"{AT}/a/resume", 200)],
+)
+def test_a_body_where_none_is_expected(open_url: str, raw: Any, method: str, path: str, status: int) -> None:
+    """It is not looked at, and not waited for, however large it says to be."""
+    configure("a", "off")
+    with raw.connected(open_url) as connection:
+        connection.sendall(raw.request_of(method, path, f"Content-Length: {10**12}") + b"x" * 1000)
+        assert raw.answer_on(connection).status == status
+
+
+def test_resuming_with_nothing_or_json(open_url: str, raw: Any) -> None:
+    """`curl -X POST` resumes, and so does a client that says JSON whatever it sends."""
+    configure("a", "off")
+    for headers in [], ["Content-Length: 0"], ["Content-Type: application/json"]:
+        assert raw.ask(open_url, "POST", f"{AT}/a/resume", *headers).json == {"resumed": 0}
+
+
+# what is told
+
+
+def test_nothing_of_the_machine_is_told(open_url: str, raw: Any) -> None:
+    """No answer holds a directory, a traceback or a variable of the environment."""
+    import failpoints as here
+
+    @here.failpoint("told.here")
+    def site() -> None:
+        """Somewhere in this file."""
+
+    configure("told.here", "off", context={"file": __file__[-5:], "f": lambda value: True})
+    site()
+    answers = [
+        raw.ask(open_url, "GET", path)
+        for path in (AT, f"{AT}/told.here", f"{AT}/x", f"{AT}/%FF", "/", f"{AT}/told.here/wait?hits=9&timeout=0")
+    ]
+    answers += [
+        raw.ask(open_url, "PUT", AT, "Content-Type: application/json", body=body)
+        for body in (b"{", b'[{"name": "a", "actions": "raise(NoSuch"}]', b"\xff", b"[[]]")
+    ]
+    secrets = [str(Path.cwd()), str(Path(__file__).parent), "Traceback", os.environ.get("PATH", "?"), sys.prefix]
+    for answer in answers:
+        text = answer.body.decode() + str(answer.headers)
+        assert not [secret for secret in secrets if secret in text], text
+
+
+def test_no_header_tells_what_answers(open_url: str, raw: Any) -> None:
+    """The application adds no header but those of its JSON."""
+    headers = raw.ask(open_url, "GET", AT).headers
+    assert set(headers) <= {"content-type", "content-length", "date", "server"}  # the last two are uvicorn's
+
+
+def test_a_real_client(open_url: str) -> None:
+    """A polite client is not in the way of any of this."""
+    connection = http.client.HTTPConnection(open_url.removeprefix("http://"), timeout=20)
+    connection.request("PUT", AT, b"[]", {"Content-Type": "application/json"})
+    assert connection.getresponse().read() == b"null"
+    connection.close()

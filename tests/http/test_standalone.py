@@ -1,0 +1,897 @@
+"""The standalone control plane: in programs that know nothing of it, from import to end, and in their forks."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from failpoints import FailpointUsageError
+from failpoints._address import Address, bind, read_address, url_of
+
+AT = "/v1/failpoints"
+ANY = "127.0.0.1:0"
+DEV = ["-X", "dev", "-W", "error"]
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no os.fork")
+
+Run = Callable[..., Any]
+
+# A program as there are many: it logs nothing, and ends when its standard input does.
+PROGRAM = """
+import sys
+from failpoints import failpoint
+
+for line in sys.stdin:
+    print(failpoint("place").hit(), flush=True)
+"""
+
+
+@contextmanager
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def free_port() -> int:
+    with taken_port() as port:
+        return port
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+def test_a_program_that_knows_nothing_of_it(run: Run, raw: Any) -> None:
+    """It is steered from outside, says once where, and ends as it would without; nothing else comes on its streams."""
+    program = run(PROGRAM, interpreter=DEV, FAILPOINTS_HTTP=ANY)
+    url = program.url()
+    assert raw.ask(url, "PUT", AT, json=[{"name": "place", "actions": "return(7)"}]).body == b"null"
+    program.say()
+    program.line(r"Return\(value='7'\)")
+    assert raw.ask(url, "GET", f"{AT}/place/wait").json["sites"] == ["program.py:6"]
+    status, printed = program.ended()
+    assert (status, len(printed.splitlines())) == (0, 2), printed
+    assert printed.startswith(f"failpoints can be steered at {url} (process {program.pid})\n")
+
+
+def test_without_the_variable(run: Run) -> None:
+    """Without it, or with an empty one, there is no server, no thread, and no Starlette or uvicorn."""
+    for variables in {}, {"FAILPOINTS_HTTP": ""}, {"FAILPOINTS_TOKEN": ""}:
+        program = run(
+            """
+            import sys, threading
+            import failpoints
+            assert threading.active_count() == 1
+            assert not {"starlette", "uvicorn", "h11"} & set(sys.modules)
+            """,
+            **variables,
+        )
+        assert program.ended() == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", r"http://127\.0\.0\.1:\d+$"),
+        ("127.9.9.9", r"http://127\.9\.9\.9:\d+$"),
+        ("localhost", r"http://127\.0\.0\.1:\d+$"),
+        pytest.param(
+            "[::1]",
+            r"http://\[::1\]:\d+$",
+            marks=pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback"),
+        ),
+    ],
+)
+def test_where_it_listens(host: str, url: str) -> None:
+    """Any loopback address, and localhost."""
+    with bind(read_address(f"{host}:0"), anywhere=False) as listener:
+        assert re.fullmatch(url, url_of(listener))
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:22381", Address("127.0.0.1", 22381)),
+        ("[::1]:0", Address("::1", 0)),
+        ("localhost:65535", Address("localhost", 65535)),
+    ],
+)
+def test_an_address(text: str, address: Address) -> None:
+    """A host and a port."""
+    assert read_address(text) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1", "22381", ":22381", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:-1", "127.0.0.1:65536", "::1:80",
+     "[::1]", "[::1]80", "[]:80", "http://127.0.0.1:80", "127.0.0.1:80/", "a b:80", "127.0.0.1:80:80", "\u0661:\u0661"],
+)  # fmt: skip
+def test_what_is_no_address(text: str) -> None:
+    """What is none is shown, with what was expected."""
+    with pytest.raises(FailpointUsageError) as raised:
+        read_address(text)
+    assert str(raised.value).startswith(f"FAILPOINTS_HTTP is {text!r}: expected HOST:PORT, such as 127.0.0.1:22381")
+
+
+def stopped(program: Any) -> str:
+    """What the program said that was stopped at its import: the last line, which is one sentence."""
+    status, printed = program.ended()
+    assert status == 1, printed
+    assert "never reached" not in printed
+    return str(printed.splitlines()[-1])
+
+
+IMPORT = 'import failpoints\nprint("never reached")'
+OURS = "failpoints.errors.FailpointUsageError: "
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"FAILPOINTS_HTTP": "22381"}, "FAILPOINTS_HTTP is '22381': expected HOST:PORT, such as"),
+        ({"FAILPOINTS_HTTP": "no.such.host.invalid:0"}, "FAILPOINTS_HTTP names the host 'no.such.host.invalid': "),
+        (
+            {"FAILPOINTS_HTTP": "0.0.0.0:0"},
+            "FAILPOINTS_HTTP would let other machines reach 0.0.0.0: listen on 127.0.0.1, or set FAILPOINTS_TOKEN",
+        ),
+        ({"FAILPOINTS_HTTP": ANY, "FAILPOINTS_TOKEN": ""}, "FAILPOINTS_TOKEN: a token is a text of printable ASCII"),
+        ({"FAILPOINTS_HTTP": "0.0.0.0:0", "FAILPOINTS_TOKEN": " "}, "FAILPOINTS_TOKEN: a token is a text"),
+    ],
+)
+def test_what_stops_a_program_at_import(run: Run, variables: dict[str, str], said: str) -> None:
+    """A mistake in the variables stops the import, with one sentence that names the variable."""
+    assert stopped(run(IMPORT, **variables)).startswith(OURS + said)
+
+
+def test_a_port_that_is_taken(run: Run) -> None:
+    """A fixed port that somebody has stops the program at its import, with one sentence."""
+    with taken_port() as port:
+        said = stopped(run(IMPORT, FAILPOINTS_HTTP=f"127.0.0.1:{port}"))
+    assert said.startswith(f"{OURS}FAILPOINTS_HTTP: cannot listen on 127.0.0.1:{port}: Address already in use")
+
+
+def test_two_programs_on_one_port(run: Run) -> None:
+    """The second of two is stopped, and the port is free again as soon as the first has ended."""
+    port = free_port()
+    first = run(PROGRAM, FAILPOINTS_HTTP=f"127.0.0.1:{port}")
+    first.say()
+    first.line("Continue")
+    assert "Address already in use" in stopped(run(IMPORT, FAILPOINTS_HTTP=f"127.0.0.1:{port}"))
+    first.ended()
+    third = run(PROGRAM, FAILPOINTS_HTTP=f"127.0.0.1:{port}")
+    third.say()
+    third.line("Continue")
+    assert third.ended()[0] == 0
+
+
+def test_a_fixed_port_is_told_quietly(run: Run, raw: Any) -> None:
+    """Of a fixed port, which one knows, the log tells at INFO."""
+    port = free_port()
+    program = run(f"import logging; logging.basicConfig(level='INFO')\n{PROGRAM}", FAILPOINTS_HTTP=f"127.0.0.1:{port}")
+    assert program.line(r"INFO:failpoints:failpoints can be steered at (\S+) ")[1] == f"http://127.0.0.1:{port}"
+    assert raw.ask(f"http://127.0.0.1:{port}", "GET", AT).json == []
+    quiet = run(PROGRAM, FAILPOINTS_HTTP=f"127.0.0.1:{free_port()}")
+    assert quiet.ended() == (0, "")
+
+
+def test_a_token(run: Run, raw: Any) -> None:
+    """With a token it may listen anywhere, and wants to see it."""
+    program = run(PROGRAM, FAILPOINTS_HTTP="0.0.0.0:0", FAILPOINTS_TOKEN="t0k")
+    url = program.url().replace("0.0.0.0", "127.0.0.1")
+    assert raw.ask(url, "GET", AT).status == 401
+    assert raw.ask(url, "GET", AT, "Authorization: Bearer t0k").json == []
+
+
+BLOCKED = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == {package!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Blocked())
+import failpoints{module}
+print("never reached")
+"""
+
+
+@pytest.mark.parametrize("package", ["starlette", "uvicorn"])
+def test_without_the_extra(run: Run, package: str) -> None:
+    """A program with the variable, and without what it needs, stops with one sentence that says what to install."""
+    said = stopped(run(BLOCKED.format(package=package, module=""), FAILPOINTS_HTTP=ANY))
+    assert re.fullmatch(rf"{OURS}\S+ needs {package}, which is not installed: pip install 'failpoints\[http\]'", said)
+
+
+def test_the_application_without_the_extra(run: Run) -> None:
+    """So does one that imports the application; neither has anything to do with a program that does not."""
+    said = stopped(run(BLOCKED.format(package="starlette", module=".admin")))
+    assert said == f"{OURS}failpoints.admin needs starlette, which is not installed: pip install 'failpoints[http]'"
+    program = run(BLOCKED.format(package="starlette", module="").replace("never reached", "went on"))
+    assert program.ended() == (0, "went on\n")
+
+
+def test_failpoints_that_are_disabled(run: Run, raw: Any) -> None:
+    """With FAILPOINTS_ENABLED=0 it answers what there is to see, and says why nothing can be configured."""
+    program = run(PROGRAM, FAILPOINTS_HTTP=ANY, FAILPOINTS_ENABLED="0")
+    url = program.url()
+    assert raw.ask(url, "GET", AT).json == []
+    answer = raw.ask(url, "PUT", AT, json=[{"name": "place", "actions": "off"}])
+    assert answer.status == 400
+    assert "FAILPOINTS_ENABLED=0" in answer.msg
+
+
+def test_what_the_environment_configures_is_served(run: Run, raw: Any) -> None:
+    """FAILPOINTS and FAILPOINTS_HTTP act on one registry."""
+    program = run(PROGRAM, FAILPOINTS_HTTP=ANY, FAILPOINTS="place=return(1)")
+    assert raw.ask(program.url(), "GET", f"{AT}/place").json["actions"] == "return(1)"
+
+
+# what is the program's stays the program's
+
+
+def test_logging_is_left_alone(run: Run, raw: Any) -> None:
+    """No handler, level or flag of the program's logging is changed, and its own uvicorn's log goes on as before."""
+    program = run(
+        """
+        import logging, sys
+
+        access = logging.getLogger("uvicorn.access")
+        access.addHandler(logging.StreamHandler())
+        access.setLevel("INFO")
+
+        def state():
+            names = [None, "uvicorn", "uvicorn.access", "uvicorn.error", "uvicorn.asgi", "asyncio"]
+            loggers = [logging.getLogger(name) for name in names]
+            return [(each.handlers, each.level, each.propagate, each.disabled) for each in loggers]
+
+        before = state()
+        import failpoints
+        sys.stdin.readline()
+        assert state() == before
+        """,
+        FAILPOINTS_HTTP=ANY,
+    )
+    url = program.url()
+    assert raw.ask(url, "GET", AT).status == 200
+    program.say()
+    assert program.ended() == (0, f"failpoints can be steered at {url} (process {program.pid})\n")
+
+
+@posix
+def test_signals_are_left_alone(run: Run, raw: Any) -> None:
+    """Ctrl-C interrupts the main thread as ever, also while a request is on; no handler is installed."""
+    program = run(
+        """
+        import signal, sys
+        before = [signal.getsignal(number) for number in signal.valid_signals()]
+        import failpoints
+        assert [signal.getsignal(number) for number in signal.valid_signals()] == before
+        assert signal.set_wakeup_fd(-1) == -1
+        failpoints.configure("place", "off")
+        print("ready", flush=True)
+        try:
+            signal.pause()
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+            raise
+        """,
+        FAILPOINTS_HTTP=ANY,
+    )
+    url = program.url()
+    program.line("ready")
+    with raw.connected(url) as client:
+        client.sendall(raw.request_of("GET", f"{AT}/place/wait?timeout=1000"))
+        program.send_signal(signal.SIGINT)
+        program.line("interrupted")
+        status, printed = program.ended()
+    assert status == -signal.SIGINT, printed
+    assert printed.splitlines()[-1] == "KeyboardInterrupt"
+
+
+@posix
+def test_termination_is_left_alone(run: Run) -> None:
+    """SIGTERM ends the program at once."""
+    program = run("import failpoints, signal\nsignal.pause()", FAILPOINTS_HTTP=ANY)
+    program.url()
+    program.send_signal(signal.SIGTERM)
+    assert program.ended()[0] == -signal.SIGTERM
+
+
+# the end
+
+
+@pytest.mark.parametrize(
+    ("end", "status"), [("", 0), ("sys.exit(3)", 3), ("os._exit(4)", 4), ("raise SystemExit('over')", 1)]
+)
+def test_it_keeps_no_program_from_ending(run: Run, raw: Any, end: str, status: int) -> None:
+    """A program ends at once, and quietly, with clients that wait, that are idle, and that are in mid-request."""
+    program = run(
+        f"""
+        import os, sys
+        import failpoints
+        failpoints.configure("place", "off")
+        sys.stdin.readline()
+        {end}
+        """,
+        interpreter=DEV,
+        FAILPOINTS_HTTP=ANY,
+    )
+    url = program.url()
+    clients = [raw.connected(url) for _ in range(4)]
+    try:
+        clients[0].sendall(raw.request_of("GET", AT))
+        assert raw.answer_on(clients[0]).status == 200  # and it stays
+        clients[1].sendall(raw.request_of("GET", f"{AT}/place/wait?timeout=1000"))
+        clients[2].sendall(raw.request_of("PUT", AT, "Content-Length: 100", "Content-Type: application/json"))
+        assert raw.ask(url, "GET", AT).status == 200  # by now all have been seen
+        program.say()
+        ended, printed = program.ended()
+        assert ended == status
+        assert printed.replace("over\n", "").count("\n") == 1, printed
+        for client in clients:
+            assert client.recv(100) == b""
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_a_program_that_ends_at_once(run: Run) -> None:
+    """A program that only imports ends quietly, however early that is for the server."""
+    for _ in range(5):
+        program = run("import failpoints", interpreter=DEV, FAILPOINTS_HTTP=ANY)
+        status, printed = program.ended()
+        assert (status, printed.count("\n")) == (0, 1), printed
+
+
+def test_exit_over_http(run: Run, raw: Any) -> None:
+    """A batch with an `exit` is answered, and then ends the program where it is reached."""
+    program = run(
+        """
+        from failpoints import failpoint
+        while True:
+            failpoint("place").hit()
+        """,
+        FAILPOINTS_HTTP=ANY,
+    )
+    answer = raw.ask(program.url(), "PUT", AT, json=[{"name": "place", "actions": "exit(7)"}])
+    assert (answer.status, answer.body) == (200, b"null")
+    assert program.ended()[0] == 7
+
+
+def test_it_serves_while_the_program_is_busy_or_blocked(run: Run, raw: Any) -> None:
+    """Who pauses the main thread can resume it: the server is no part of what waits."""
+    program = run(PROGRAM, FAILPOINTS_HTTP=ANY)
+    url = program.url()
+    raw.ask(url, "PUT", AT, json=[{"name": "place", "actions": "pause"}])
+    program.say()
+    [waiting] = raw.ask(url, "GET", f"{AT}/place/wait?paused=1").json["waiting"]
+    assert waiting["name"] == "MainThread"
+    assert raw.ask(url, "POST", f"{AT}/place/resume").json == {"resumed": 1}
+    program.line("Continue")
+
+
+def test_a_failpoint_on_the_servers_own_thread(run: Run, raw: Any) -> None:
+    """A log handler of the program's with a failpoint of its own cannot hang the server: a pause there is an error."""
+    program = run(
+        """
+        import logging, sys
+        from failpoints import failpoint
+
+        class Handler(logging.Handler):
+            def emit(self, record):
+                if record.getMessage().startswith("configured b"):
+                    try:
+                        failpoint("place").hit()
+                    except Exception as error:
+                        print("refused:", error, flush=True)
+
+        logger = logging.getLogger("failpoints")
+        logger.addHandler(Handler())
+        logger.setLevel("INFO")
+        print("ready", flush=True)
+        sys.stdin.readline()
+        """,
+        FAILPOINTS_HTTP=ANY,
+    )
+    url = program.url()
+    program.line("ready")
+    raw.ask(url, "PUT", AT, json=[{"name": "place", "actions": "pause"}])
+    assert raw.ask(url, "PUT", AT, json=[{"name": "b", "actions": "off"}]).status == 200
+    program.line("refused: .* event loop")
+    assert raw.ask(url, "GET", AT).status == 200
+
+
+# forks
+
+FORKING = """
+import logging, os, re, signal, sys, threading
+import failpoints
+
+def stay():
+    '''Until the standard input ends.'''
+    sys.stdin.read()
+
+def in_child(function):
+    child = os.fork()
+    if child:
+        return child
+    signal.alarm(30)
+    try:
+        function()
+    except BaseException as error:
+        print("failed:", repr(error), flush=True)
+        os._exit(1)
+    os._exit(0)
+
+def waited(child):
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+"""
+# The warning is that of Python 3.12 and later, which count the server's thread among the program's.
+FORK_DEV = ["-X", "dev", "-W", "error", "-W", "ignore:This process:DeprecationWarning"]
+
+
+def urls_of(program: Any, number: int) -> dict[int, str]:
+    """The URLs that so many processes tell next, by process."""
+    lines = [program.line(r"steered at (http://\S+) \(process (\d+)\)") for _ in range(number)]
+    return {int(line[2]): line[1] for line in lines}
+
+
+@forks
+def test_a_child_has_a_port_of_its_own(run: Run, raw: Any) -> None:
+    """A forked child is steered at a port of its own, and so is its child; each one acts on its own registry."""
+    program = run(
+        FORKING
+        + """
+failpoints.configure("place", "off")
+child = in_child(lambda: (in_child(stay), stay()))
+stay()
+print(waited(child))
+""",
+        interpreter=FORK_DEV,
+        FAILPOINTS_HTTP=ANY,
+    )
+    urls = urls_of(program, 3)
+    assert len(set(urls.values())) == len(urls) == 3
+    parent = urls.pop(program.pid)
+    for number, url in enumerate(urls.values()):
+        raw.ask(url, "PUT", AT, json=[{"name": f"of.{number}", "actions": "off"}])
+    assert [each["name"] for each in raw.ask(parent, "GET", AT).json] == ["place"]
+    for number, url in enumerate(urls.values()):
+        assert [each["name"] for each in raw.ask(url, "GET", AT).json] == [f"of.{number}", "place"]
+    status, printed = program.ended()
+    assert (status, printed.splitlines()[3:]) == (0, ["0"])
+
+
+@forks
+def test_a_fixed_port_in_a_child(run: Run, raw: Any) -> None:
+    """A fixed port is the parent's: the child says at ERROR that it has none, and goes on."""
+    port = free_port()
+    program = run(
+        FORKING
+        + """
+child = in_child(lambda: (stay(), print("went on", flush=True)))
+print("forked", flush=True)
+stay()
+print(waited(child))
+""",
+        interpreter=FORK_DEV,
+        FAILPOINTS_HTTP=f"127.0.0.1:{port}",
+    )
+    said = program.line("has no control plane")
+    assert re.match(
+        rf"process \d+ has no control plane: FAILPOINTS_HTTP: cannot listen on \S+:{port}: Address already in use",
+        said.string,
+    )
+    assert raw.ask(f"http://127.0.0.1:{port}", "GET", AT).json == []
+    status, printed = program.ended()
+    assert (status, sorted(printed.splitlines())[:2]) == (0, ["0", "forked"]), printed
+    assert "went on" in printed
+
+
+@forks
+def test_a_child_without_a_port_forks_again(run: Run) -> None:
+    """A child that has no control plane forks as it would without; its own children look for the port again."""
+    program = run(
+        FORKING
+        + """
+def fork_again():
+    sys.stdin.readline()
+    for _ in range(3):
+        assert waited(in_child(sys.stdin.readline)) == 0
+assert waited(in_child(fork_again)) == 0
+""",
+        interpreter=FORK_DEV,
+        FAILPOINTS_HTTP=f"127.0.0.1:{free_port()}",
+    )
+    for _ in range(4):
+        program.line("has no control plane")
+        program.say()
+    status, printed = program.ended()
+    assert (status, printed.count("\n")) == (0, 4), printed
+
+
+@forks
+def test_a_program_that_closes_all_its_files(run: Run) -> None:
+    """A program that closes what it does not know, as daemons do, ends the control plane, which says so, once."""
+    program = run(
+        """
+        import os, sys
+        import failpoints
+        sys.stdin.readline()
+        os.closerange(3, 100)
+        print("closed", flush=True)
+        sys.stdin.readline()
+        """,
+        FAILPOINTS_HTTP=ANY,
+    )
+    program.url()
+    program.say()
+    program.line("the control plane ends: the program has closed its sockets")
+    program.say()
+    status, printed = program.ended()
+    assert status == 0
+    assert printed.count("the control plane ends") == 1
+
+
+@forks
+def test_a_child_takes_a_fixed_port_that_is_free(run: Run, raw: Any) -> None:
+    """A child of a parent that has ended by then can have the port, and keeps none of the parent's sockets open."""
+    program = run(
+        FORKING
+        + """
+child = in_child(signal.pause)
+sys.stdin.readline()
+""",
+        FAILPOINTS_HTTP=ANY,
+    )
+    urls = urls_of(program, 2)
+    parent = urls.pop(program.pid)
+    [child] = urls.values()
+    with raw.connected(parent) as client:
+        client.sendall(raw.request_of("GET", AT))
+        assert raw.answer_on(client).status == 200
+        program.say()
+        assert client.recv(1) == b""  # the parent has ended
+        with pytest.raises(ConnectionRefusedError):
+            raw.connected(parent)
+        assert raw.ask(child, "GET", AT).status == 200
+
+
+@forks
+def test_clients_of_the_parent_stay_its_own(run: Run, raw: Any) -> None:
+    """Whoever waits at the parent during forks is answered by it, once, and not by a child."""
+    program = run(
+        FORKING
+        + """
+failpoints.configure("place", "off")
+sys.stdin.readline()
+children = [in_child(lambda: failpoints.failpoint("place").hit()) for _ in range(10)]
+assert [waited(child) for child in children] == [0] * 10
+print("forked", flush=True)
+sys.stdin.readline()
+failpoints.failpoint("place").hit()
+stay()
+""",
+        interpreter=FORK_DEV,
+        FAILPOINTS_HTTP=ANY,
+    )
+    url = program.url()
+    with raw.connected(url) as client, raw.connected(url) as sender:
+        client.sendall(raw.request_of("GET", f"{AT}/place/wait?timeout=100"))
+        request = raw.request_of("PUT", AT, json=[{"name": "new", "actions": "off"}])
+        sender.sendall(request[:-5])
+        assert raw.ask(url, "GET", AT).status == 200
+        program.say()
+        program.line("forked")
+        sender.sendall(request[-5:])
+        assert raw.answer_on(sender).status == 200
+        assert [each["name"] for each in raw.ask(url, "GET", AT).json] == ["new", "place"]
+        program.say()
+        assert raw.answer_on(client).json["hits"] == 1
+        client.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            client.recv(1)
+
+
+@forks
+def test_children_that_end_or_go_over_to_another_program_at_once(run: Run, raw: Any) -> None:
+    """They are not disturbed, and the parent goes on."""
+    program = run(
+        FORKING
+        + """
+logging.getLogger("failpoints").setLevel("CRITICAL")
+for _ in range(20):
+    assert waited(in_child(lambda: None)) == 0
+    assert waited(in_child(lambda: os.execv(sys.executable, [sys.executable, "-S", "-c", ""]))) == 0
+assert threading.active_count() == 2
+print("over", flush=True)
+stay()
+""",
+        interpreter=FORK_DEV,
+        FAILPOINTS_HTTP=ANY,
+    )
+    url = program.url()
+    program.line("over")
+    assert raw.ask(url, "GET", AT).status == 200
+    assert program.ended()[0] == 0
+
+
+@forks
+def test_a_child_that_ends_as_a_program_does(run: Run) -> None:
+    """A child that comes to its own end closes what is its own, quietly."""
+    program = run(
+        FORKING
+        + """
+for _ in range(5):
+    child = os.fork()
+    if not child:
+        sys.exit(5)
+    assert waited(child) == 5
+""",
+        interpreter=FORK_DEV,
+        FAILPOINTS_HTTP=ANY,
+    )
+    status, printed = program.ended()
+    assert status == 0, printed
+    assert all("can be steered at" in line for line in printed.splitlines()), printed
+
+
+@forks
+def test_forks_in_many_threads(run: Run, raw: Any) -> None:
+    """Forks from several threads at once, while clients ask, all come back, and leave the server as it was."""
+    program = run(
+        FORKING
+        + """
+logging.getLogger("failpoints").setLevel("ERROR")
+failpoints.configure("place", "off")
+def fork():
+    for _ in range(10):
+        assert waited(in_child(lambda: failpoints.configure("x", "off"))) == 0
+threads = [threading.Thread(target=fork) for _ in range(4)]
+print("ready", flush=True)
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print("over", flush=True)
+stay()
+""",
+        interpreter=FORK_DEV,
+        FAILPOINTS_HTTP=ANY,
+    )
+    url = program.url()
+    program.line("ready")
+    for _ in range(100):
+        assert raw.ask(url, "GET", AT).status == 200
+    program.line("over")
+    assert raw.ask(url, "GET", f"{AT}/place").status == 200
+    assert program.ended()[0] == 0
+
+
+@forks
+@pytest.mark.parametrize("lock", ["failpoints._registry._lock", "handler.lock", "own"])
+def test_a_fork_while_the_server_wants_a_lock_of_the_forking_thread(run: Run, raw: Any, lock: str) -> None:
+    """Where the server's thread cannot come to rest, the fork goes on without it, and parent and child are served."""
+    program = run(
+        FORKING
+        + f"""
+own = threading.RLock()
+class Handler(logging.Handler):
+    def emit(self, record):
+        if "configured new" in record.getMessage():
+            print("emits", flush=True)
+            with own:
+                pass
+handler = Handler()
+logger = logging.getLogger("failpoints")
+logger.addHandler(handler)
+logger.addHandler(logging.StreamHandler())
+logger.setLevel("INFO")
+sys.stdin.readline()
+with {lock}:
+    print("locked", flush=True)
+    sys.stdin.readline()
+    child = in_child(stay)
+stay()
+""",
+        FAILPOINTS_HTTP=ANY,
+    )
+    url = program.url()
+    program.say()
+    program.line("locked")
+    with raw.connected(url) as client:
+        client.sendall(raw.request_of("PUT", AT, json=[{"name": "new", "actions": "off"}]))
+        if lock == "own":
+            program.line("emits")
+        program.say()
+        assert raw.answer_on(client).status == 200
+    urls = urls_of(program, 1)
+    for served in url, *urls.values():
+        assert raw.ask(served, "GET", AT).status == 200
+
+
+@forks
+def test_a_fork_in_a_running_loop(run: Run, raw: Any) -> None:
+    """A fork in a task of the program's own loop, on asyncio and on trio."""
+    program = run(
+        FORKING
+        + """
+import anyio
+
+async def main():
+    assert waited(in_child(lambda: failpoints.configure("x", "off"))) == 0
+    await anyio.sleep(0)
+
+for backend in "asyncio", "trio":
+    anyio.run(main, backend=backend)
+print("over", flush=True)
+stay()
+""",
+        interpreter=FORK_DEV,
+        FAILPOINTS_HTTP=ANY,
+    )
+    url = program.url()
+    program.line("over")
+    assert raw.ask(url, "GET", AT).status == 200
+    assert program.ended()[0] == 0
+
+
+@forks
+def test_a_fork_on_the_servers_own_thread(run: Run, raw: Any) -> None:
+    """What the program forks in a log handler, on the server's thread, has a server, too; the parent's goes on."""
+    program = run(
+        FORKING
+        + """
+class Handler(logging.Handler):
+    def emit(self, record):
+        if "configured new" in record.getMessage():
+            in_child(signal.pause)
+logger = logging.getLogger("failpoints")
+logger.addHandler(logging.StreamHandler())
+logger.addHandler(Handler())
+logger.setLevel("INFO")
+print("ready", flush=True)
+stay()
+""",
+        FAILPOINTS_HTTP=ANY,
+    )
+    url = program.url()
+    program.line("ready")
+    assert raw.ask(url, "PUT", AT, json=[{"name": "new", "actions": "off"}]).status == 200
+    for served in url, program.url():
+        assert raw.ask(served, "GET", AT).status == 200
+
+
+@pytest.mark.parametrize("method", [pytest.param("fork", marks=forks), "spawn"])
+def test_multiprocessing(run: Run, raw: Any, method: str) -> None:
+    """A process of multiprocessing has a port of its own, and ends when its function does."""
+    program = run(
+        f"""
+        import multiprocessing, os, sys
+        import failpoints
+
+        def work(pipe):
+            pipe.recv()
+            print("worked", flush=True)
+
+        if __name__ == "__main__":
+            context = multiprocessing.get_context({method!r})
+            ours, theirs = context.Pipe()
+            process = context.Process(target=work, args=[theirs])
+            process.start()
+            print("child", process.pid, flush=True)
+            sys.stdin.readline()
+            ours.send(None)
+            process.join()
+            print("ended", process.exitcode, flush=True)
+        """,
+        interpreter=FORK_DEV,
+        FAILPOINTS_HTTP=ANY,
+    )
+    urls = urls_of(program, 1)
+    urls |= urls_of(program, 1)
+    assert len(urls) == 2
+    for url in urls.values():
+        assert raw.ask(url, "GET", AT).status == 200
+    program.say()
+    program.line("worked")
+    program.line("ended 0")
+    assert program.ended()[0] == 0
+
+
+WSGI = """
+import failpoints
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"hello"]
+"""
+
+
+@forks
+@pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["", "preload"])
+def test_gunicorn(run: Run, raw: Any, preload: list[str]) -> None:
+    """Each worker of gunicorn takes a port of its own, loaded before the fork or after it."""
+    command = [sys.executable, "-m", "gunicorn", "--workers=2", "--bind=127.0.0.1:0", "--no-control-socket", *preload]
+    program = run(WSGI, command=[*command, "program:app"], FAILPOINTS_HTTP=ANY)
+    urls = urls_of(program, 2 + len(preload))
+    assert len(set(urls.values())) == len(urls) == 2 + len(preload)
+    for number, url in enumerate(urls.values()):
+        raw.ask(url, "PUT", AT, json=[{"name": f"of.{number}", "actions": "off"}])
+    for number, url in enumerate(urls.values()):
+        assert [each["name"] for each in raw.ask(url, "GET", AT).json] == [f"of.{number}"]
+    assert (program.pid in urls) == bool(preload)
+    program.send_signal(signal.SIGTERM)
+    status, printed = program.ended()
+    assert (status, "Traceback" in printed) == (0, False), printed
+
+
+@forks
+def test_gunicorn_with_a_fixed_port(run: Run, raw: Any) -> None:
+    """Loaded before the fork, the fixed port is the master's, and each worker says that it has none, and works."""
+    port = free_port()
+    command = [sys.executable, "-m", "gunicorn", "--workers=2", "--bind=127.0.0.1:0", "--preload"]
+    program = run(WSGI, command=[*command, "--no-control-socket", "program:app"], FAILPOINTS_HTTP=f"127.0.0.1:{port}")
+    site = None
+    without = 0
+    while without < 2:
+        line = program.line(r"Listening at: (\S+)|has no control plane: FAILPOINTS_HTTP: cannot listen")
+        site = line[1] or site
+        without += line[1] is None
+    assert raw.ask(f"http://127.0.0.1:{port}", "GET", AT).json == []
+    assert site is not None
+    assert raw.ask(site, "GET", "/").body == b"hello"
+    program.send_signal(signal.SIGTERM)
+    assert program.ended()[0] == 0
+
+
+@posix
+def test_uvicorn_workers(run: Run, raw: Any) -> None:
+    """Each worker of uvicorn, which is no fork, takes a port of its own; its own log is as it would be without."""
+    program = run(
+        """
+        import failpoints
+
+        async def app(scope, receive, send):
+            assert scope["type"] == "http"
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.body"})
+        """,
+        command=[sys.executable, "-m", "uvicorn", "--workers=2", "--port=0", "--lifespan=off", "program:app"],
+        FAILPOINTS_HTTP=ANY,
+    )
+    site = program.line(r"Uvicorn running on \D*(http://[\d.:]+)")[1]
+    urls = urls_of(program, 2)
+    assert len(set(urls.values())) == len(urls) == 2
+    for url in urls.values():
+        assert raw.ask(url, "GET", AT).json == []
+    assert raw.ask(site, "GET", "/here").status == 200
+    program.line('"GET /here HTTP/1.1" 200')
+    program.send_signal(signal.SIGTERM)
+    status, printed = program.ended()
+    assert AT not in printed
+    assert "Traceback" not in printed
+    assert status in {0, -signal.SIGTERM}
+
+
+@posix
+def test_uvicorn_workers_with_a_fixed_port(run: Run) -> None:
+    """A worker that finds the fixed port taken is stopped, with the sentence that says so."""
+    program = run(
+        "import failpoints\nasync def app(scope, receive, send): ...",
+        command=[sys.executable, "-m", "uvicorn", "--workers=2", "--port=0", "program:app"],
+        FAILPOINTS_HTTP=f"127.0.0.1:{free_port()}",
+    )
+    program.line("FailpointUsageError: FAILPOINTS_HTTP: cannot listen on .*: Address already in use")
