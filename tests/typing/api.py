@@ -12,6 +12,7 @@ from typing import Any, assert_type
 
 import anyio
 import trio
+from starlette.applications import Starlette
 
 import failpoints
 from failpoints import (
@@ -34,6 +35,8 @@ from failpoints import (
     failpoint_context,
     failpoint_scope,
 )
+from failpoints.admin import admin_app
+from failpoints.client import FailpointsClient, RemoteHandle
 from failpoints.pytest_plugin import Failpoints
 
 
@@ -190,3 +193,18 @@ async def in_a_test(failpoints: Failpoints) -> None:
     failpoints.remove("name")
     failpoints.reset()
     failpoints.set("name", 3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def from_outside(client: FailpointsClient) -> None:
+    assert_type(admin_app(Registry(), token="t"), Starlette)
+    async with FailpointsClient("http://127.0.0.1:22381", token="t") as entered:
+        assert_type(entered, FailpointsClient)
+    await client.configure("name", "off", context={"tenant_id": "t.*", "shard": 3})
+    await client.configure_all([("name", Pause()), ("other", "off", {"shard": 3})])
+    async with client.configured("name", [Off(), Return("42")]) as handle:
+        assert_type(handle, RemoteHandle)
+        assert_type(await handle.status(), FailpointStatus)
+        await handle.wait_hit(2, timeout=1)
+        assert_type(await handle.resume(), int)
+    assert_type(await client.statuses(), list[FailpointStatus])
+    await client.configure("name", 3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,266 @@
+"""What a control plane stands: 8 clients configure 10,000 times while 1,000 tasks hit and wait.
+
+    python tests/benchmarks/http_load.py
+
+The program with the tasks is a process of its own; the clients are tasks of this one. Each has a failpoint of its own,
+so that it knows what every answer must be, and one that they all configure. Ends with status 1, and says why, where an
+answer was wrong, a task that waited was lost, or the program's memory grew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from failpoints import FailpointStatus, FailpointTimeout, FailpointUsageError, failpoint, format_actions
+from failpoints.client import FailpointsClient
+
+CLIENTS = 8
+ROUND = 10  # configure requests in a client's round
+LIMIT = 60  # seconds for any single wait
+MOST_GROWTH = 0.03  # of the memory, once a quarter of the run is over
+
+T = TypeVar("T")
+
+
+# the program with the tasks
+
+
+async def serve(tasks: int) -> None:
+    """Visit and visit again, until a line comes in; say how many tasks came to their end."""
+    stopping = False
+    finished = 0
+    all_finished = anyio.Event()
+
+    async def visit(number: int) -> None:
+        nonlocal finished
+        own, context = f"load.{number % CLIENTS}", {"task": number}
+        while not stopping:
+            try:
+                await failpoint(own, context=context)
+                await failpoint("load.shared", context=context)
+            except TimeoutError:  # as configured
+                pass
+            await anyio.sleep(0.1)
+        finished += 1
+        if finished == tasks:
+            all_finished.set()
+
+    async with anyio.create_task_group() as group:
+        for number in range(tasks):
+            group.start_soon(visit, number)
+        await anyio.to_thread.run_sync(sys.stdin.readline)
+        stopping = True
+        with anyio.move_on_after(LIMIT):
+            await all_finished.wait()
+        print(finished, flush=True)
+        group.cancel_scope.cancel()
+
+
+class Program:
+    """The process with the tasks."""
+
+    def __init__(self, tasks: int) -> None:
+        others = {name: value for name, value in os.environ.items() if not name.startswith("FAILPOINTS")}
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, "--serve", "--tasks", str(tasks)],
+            env=others | {"FAILPOINTS_HTTP": "127.0.0.1:0"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stderr is not None
+        said = self._process.stderr.readline()  # "failpoints can be steered at http://… (process 1)"
+        self.url = next((word for word in said.split() if word.startswith("http://")), "")
+        if not self.url:
+            sys.exit(f"the program did not start:\n{said}{self._process.communicate()[1]}")
+
+    def memory(self) -> int:
+        """What it has in memory, in KiB."""
+        command = ["ps", "-o", "rss=", "-p", str(self._process.pid)]
+        return int(subprocess.run(command, capture_output=True, check=True, timeout=LIMIT).stdout)
+
+    def end(self) -> tuple[int, str]:
+        """How many of its tasks came to their end, and what else it had to say."""
+        try:
+            said, complaints = self._process.communicate("end\n", timeout=2 * LIMIT)
+        finally:
+            self._process.kill()
+        return int(said or -1), complaints
+
+
+# the clients
+
+
+@dataclass
+class Load:
+    """What the clients have seen."""
+
+    program: Program
+    planned: int
+    configured: int = 0
+    seconds: list[float] = field(default_factory=list)  # of each request that has not to wait for a task
+    waits: int = 0
+    wrong: list[str] = field(default_factory=list)
+    memory: list[int] = field(default_factory=list)  # at each twentieth of the run
+
+    def check(self, holds: bool, what: str) -> None:
+        if not holds:
+            self.wrong.append(what)
+
+    async def timed(self, request: Awaitable[T]) -> T:
+        start = time.perf_counter()
+        answer = await request
+        self.seconds.append(time.perf_counter() - start)
+        return answer
+
+    async def configuring(self, request: Awaitable[None]) -> None:
+        await self.timed(request)
+        self.configured += 1
+        if self.configured * 20 // self.planned > len(self.memory) - 1:
+            self.memory.append(await anyio.to_thread.run_sync(self.program.memory))
+
+    async def waiting(self, wait: Awaitable[None]) -> None:
+        await wait
+        self.waits += 1
+
+    async def until_so(self, number: int, rounds: int) -> None:
+        """One client, with a failpoint that no other configures."""
+        async with FailpointsClient(self.program.url) as client:
+            for _ in range(rounds):
+                try:
+                    await self.one_round(client, f"load.{number}", number)
+                except FailpointUsageError as error:
+                    self.wrong.append(f"client {number}: {error}")
+                except FailpointTimeout as error:
+                    self.wrong.append(f"client {number}, a wait in vain: {error}")
+
+    async def one_round(self, client: FailpointsClient, own: str, number: int) -> None:
+        """Ten configure requests, and what each must lead to."""
+        await self.configuring(client.configure(own, "off"))
+        await self.waiting(client.wait_until_hit(own, 2, timeout=LIMIT))
+
+        await self.configuring(client.configure_all([("load.shared", "off"), (own, "pause")]))
+        await self.waiting(client.wait_until_paused(own, 3, timeout=LIMIT))
+        status = await self.timed(client.status(own))
+        self.check_paused(status, own)
+        woken = await self.timed(client.resume(own))
+        self.check(len(status.waiting) <= woken, f"{own}: {len(status.waiting)} waited, {woken} were resumed")
+
+        await self.waiting(client.wait_until_paused(own, timeout=LIMIT))
+        await self.configuring(client.configure(own, "pause", context={"task": str(number)}))
+        await self.waiting(client.wait_until_paused(own, timeout=LIMIT))
+        status = await self.timed(client.status(own))
+        self.check([dict(each.context) for each in status.waiting] == [{"task": number}], f"{own}: {status}")
+
+        await self.configuring(client.configure(own, "1*raise(TimeoutError)->sleep(5)"))
+        await self.waiting(client.wait_until_hit(own, 2, timeout=LIMIT))
+        await self.configuring(client.configure_all([(own, "pause"), ("load.shared", "3*sleep(1)->off")]))
+        await self.configuring(client.configure(own, "50%return(x)->yield"))
+        status = await self.timed(client.status(own))
+        self.check(format_actions(status.actions) == "50%return(x)->yield", f"{own}: {status}")
+
+        with anyio.move_on_after(0.005):  # given up half-way, whatever way that is
+            await client.wait_until_hit(own, 10**9)
+        try:
+            await self.timed(client.wait_until_hit(own, 10**9, timeout=0))
+            self.wrong.append(f"{own}: hit a thousand million times")
+        except FailpointTimeout as error:
+            self.check(error.status is not None and error.status.name == own, f"{own}: {error}")
+
+        await self.configuring(client.configure(f"{own}/{own}:after", "off"))
+        await self.timed(client.remove(f"{own}/{own}:after"))
+        self.check(await self.timed(client.resume(f"{own}/{own}:after")) == 0, f"{own}: removed, and resumed")
+        await self.configuring(client.configure_all([(own, "off", {"task": -1})]))
+        await self.configuring(client.configure(own, "pause"))
+        await self.waiting(client.wait_until_paused(own, 2, timeout=LIMIT))
+        await self.configuring(client.configure(own, "off"))
+
+    def check_paused(self, status: FailpointStatus, own: str) -> None:
+        counts = (len(status.waiting), status.triggers, status.hits)
+        self.check(3 <= counts[0] <= counts[1] == counts[2], f"{own}: waiting, triggers and hits are {counts}")
+        self.check(format_actions(status.actions) == "pause", f"{own}: {status}")
+
+
+async def all_pause(url: str, tasks: int) -> None:
+    """Have every task wait at once, and let them go."""
+    async with FailpointsClient(url) as client:
+        await client.configure_all((f"load.{number}", "pause") for number in range(CLIENTS))
+        for number in range(CLIENTS):
+            await client.wait_until_paused(f"load.{number}", tasks // CLIENTS, timeout=LIMIT)
+        await client.reset()
+
+
+async def run(tasks: int, requests: int) -> list[str]:
+    """Print the figures; what was wrong."""
+    program = Program(tasks)
+    load = Load(program, requests)
+    try:
+        await all_pause(program.url, tasks)  # what that takes is there from the start
+        start = time.perf_counter()
+        async with anyio.create_task_group() as group:
+            for number in range(CLIENTS):
+                group.start_soon(load.until_so, number, requests // CLIENTS // ROUND)
+        seconds = time.perf_counter() - start
+        await all_pause(program.url, tasks)  # nobody is lost so far
+    finally:
+        finished, complaints = await anyio.to_thread.run_sync(program.end)
+
+    load.check(
+        load.configured == requests // CLIENTS // ROUND * CLIENTS * ROUND, f"only {load.configured} were granted"
+    )
+    load.check(finished == tasks, f"of {tasks} tasks {finished} came to their end")
+    load.check(not complaints, f"the program complained:\n{complaints}")
+    show(load, seconds, finished)
+    return load.wrong
+
+
+def show(load: Load, seconds: float, finished: int) -> None:
+    """Print the figures, and judge the memory."""
+    milliseconds = [1000 * each for each in load.seconds]
+    cuts = statistics.quantiles(milliseconds, n=100)
+    print(f"Python {sys.version.split()[0]}, {CLIENTS} clients, {seconds:.1f} s")
+    print(f"configure requests:         {load.configured}")
+    requests = len(milliseconds) + load.waits
+    print(f"all requests:               {requests}, {requests / seconds:.0f}/s")
+    print(f"waits that a task ended:    {load.waits}")
+    print(f"latency without these:      p50 {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms")
+    print(f"tasks at their end:         {finished}")
+    quarters = [load.memory[index * (len(load.memory) - 1) // 4] / 1024 for index in range(5)]
+    print(f"memory at the quarters:     {', '.join(f'{each:.1f}' for each in quarters)} MiB")
+    settled = load.memory[len(load.memory) // 4 :]
+    half = len(settled) // 2
+    growth = statistics.median(settled[half:]) / statistics.median(settled[:half]) - 1
+    print(f"its growth once settled:    {growth:+.1%} (at most {MOST_GROWTH:+.0%})")
+    load.check(growth <= MOST_GROWTH, f"the program's memory grew by {growth:.1%}")
+
+
+def main() -> int:
+    """Read the arguments, and be one of the two processes: the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", type=int, default=1_000)
+    parser.add_argument("--requests", type=int, default=10_000, help="a multiple of 80")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    arguments: Any = parser.parse_args()
+    if arguments.serve:
+        anyio.run(serve, arguments.tasks)
+        return 0
+    wrong = anyio.run(run, arguments.tasks, arguments.requests)
+    for each in wrong[:20]:
+        print(f"WRONG: {each}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
