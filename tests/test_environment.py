@@ -259,3 +259,58 @@ def test_the_import_warns_of_nothing() -> None:
         timeout=50,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+# the command's own process
+
+BAD = {"FAILPOINTS": "retrun", "FAILPOINTS_ENABLED": "perhaps", "FAILPOINTS_HTTP": "nowhere", "FAILPOINTS_TOKEN": " "}
+READ = "from failpoints._environment import *; print(repr(CONFIGURATION), ENABLED, repr(HTTP), TOKEN)"
+
+
+@pytest.mark.parametrize("name", ["failpoints", "failpoints.exe", "failpoints-script.py"])
+def test_the_command_itself_obeys_no_variable(name: str) -> None:
+    """To the process of the command they say nothing, so that no mistake in one of them stops it."""
+    assert printed(f"import sys; sys.argv[0] = '/some/bin/{name}'; {READ}", **BAD) == "'' True '' None\n"
+
+
+@pytest.mark.parametrize("before", [[], ["-X", "dev"]], ids=repr)
+def test_nor_does_the_package_that_is_run(before: list[str]) -> None:
+    """`python -m failpoints` is the command, too."""
+    done = subprocess.run(
+        [sys.executable, *before, "-m", "failpoints", "check", "2*off"],
+        env={**os.environ, **BAD, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "2 times" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["failpoints"], ["-m", "failpoints"]], ids=repr)
+def test_a_program_that_is_told_of_the_command_is_none(tmp_path: Path, arguments: list[str]) -> None:
+    """A package that is run with `-m` obeys, whatever its arguments are."""
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "__init__.py").write_text(READ)
+    (tmp_path / "shop" / "__main__.py").touch()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FAILPOINTS")}
+    done = subprocess.run(
+        [sys.executable, "-m", "shop", *arguments],
+        env={**environment, "FAILPOINTS": "a=off", "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"},
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "'a=off' True '' None\n", "")
+
+
+def test_the_environment_of_a_child_adds_to_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is added comes after what `FAILPOINTS` said, and counts where both name a failpoint."""
+    from failpoints._environment import for_child
+
+    monkeypatch.delenv("FAILPOINTS", raising=False)
+    assert for_child("a=off")["FAILPOINTS"] == "a=off"
+    monkeypatch.setenv("FAILPOINTS", "b=off; ")
+    monkeypatch.setenv("SHOP", "1")
+    assert for_child("a=off")["FAILPOINTS"] == "b=off; ;a=off"
+    assert for_child("a=off")["SHOP"] == "1"

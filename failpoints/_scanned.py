@@ -1,0 +1,117 @@
+"""What `failpoints scan` says of a `Scan`: a listing, what a person should look at, and what a check refuses."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ._grammar import check_name
+from ._scan import Declared, Remark, Scan
+from ._source_names import Names
+from ._wording import printable
+from .errors import FailpointNameError
+
+__all__ = ["Objection", "objections", "scan_document", "scan_lines"]
+
+
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """A name that a check refuses: why, and where it is declared, as `file:line`."""
+
+    name: str
+    why: str
+    places: tuple[str, ...]
+
+
+def objections(scan: Scan) -> list[Objection]:
+    """The names that cannot be a failpoint's, and those that unrelated places declare.
+
+    Related are the places in one function, and the uses of one object that is kept in a variable.
+    """
+    by_name: dict[str, list[Declared]] = {}
+    for site in scan.declared:
+        by_name.setdefault(site.name, []).append(site)
+    found: list[Objection] = []
+    for name, sites in sorted(by_name.items()):
+        why = _wrong_name(name) or _unrelated(name, sites)
+        if why:
+            found.append(Objection(name, why, tuple(f"{site.file}:{site.line}" for site in sites)))
+    return found
+
+
+def _wrong_name(name: str) -> str | None:
+    if name.endswith(":after"):
+        return "no name may end in ':after', which decorated functions and scopes have of themselves"
+    try:
+        check_name(name)
+    except FailpointNameError as error:
+        return str(error).partition("\n")[0]
+    return None
+
+
+def _unrelated(name: str, sites: Sequence[Declared]) -> str | None:
+    owners = {(site.file, _outermost(site)) for site in sites}
+    if len(owners) == 1 or sum(_times_made(name, Path(file)) for file in {site.file for site in sites}) == 1:
+        return None
+    return f"{len(owners)} unrelated places declare it, and whoever configures it means one"
+
+
+def _outermost(site: Declared) -> str:
+    """The function that a site is in, or of a decorator the one that it decorates."""
+    return site.function if site.kind == "decorator" else site.function.partition(".<locals>")[0]
+
+
+def _times_made(name: str, file: Path) -> int:
+    """How often a file makes an object that bears the name, whatever its uses."""
+    try:
+        names = Names(ast.parse(file.read_bytes()))
+    except (OSError, SyntaxError, ValueError):  # it has changed since it was scanned
+        return 0
+    made = (node for node in names.scopes if isinstance(node, ast.Call) and node in names.values(node))
+    return sum(name in names.values(site.args[0]) for site in made if site.args)
+
+
+def scan_lines(scan: Scan, objected: Iterable[Objection] = ()) -> Iterator[str]:
+    """What a person reads: the places and their names in columns, then what to look at."""
+    cells = [(f"{printable(site.file)}:{site.line}", site.kind, printable(site.name)) for site in scan.declared]
+    place = max((len(cell[0]) for cell in cells), default=0)
+    kind = max((len(cell[1]) for cell in cells), default=0)
+    for cell in cells:
+        yield f"{cell[0]:<{place}}  {cell[1]:<{kind}}  {cell[2]}"
+    # Each part after an empty line, but not at the top.
+    between = bool(cells)
+    for heading, lines in _parts(scan, objected):
+        if between:
+            yield ""
+        yield heading
+        yield from lines
+        between = True
+
+
+def _parts(scan: Scan, objected: Iterable[Objection]) -> Iterator[tuple[str, list[str]]]:
+    if scan.unresolved:
+        yield "could not be resolved:", list(map(_line, scan.unresolved))
+    if scan.never_awaited:
+        yield "never awaited, hit or entered:", list(map(_line, scan.never_awaited))
+    refused = [
+        line
+        for each in objected
+        for line in (f"  {printable(each.name)}: {printable(each.why)}", *(f"    {printable(p)}" for p in each.places))
+    ]
+    if refused:
+        yield "refused:", refused
+
+
+def _line(remark: Remark) -> str:
+    return f"  {printable(remark.file)}:{remark.line}: {printable(remark.text)}"
+
+
+def scan_document(scan: Scan, objected: Iterable[Objection] | None = None) -> dict[str, Any]:
+    """What a script reads, as JSON has it; `refused` where a check was asked for."""
+    document = asdict(scan)
+    if objected is not None:
+        document["refused"] = [asdict(each) for each in objected]
+    return document

@@ -1,0 +1,306 @@
+"""`failpoints scan`: the listing of what source code declares, and its check."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """To write files into the working directory, each beginning with the import."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(**files: str) -> None:
+        for name, text in files.items():
+            file = tmp_path / f"{name.replace('__', '/')}.py"
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(f"from failpoints import failpoint, failpoint_scope\n{dedent(text)}", encoding="utf-8")
+
+    return write
+
+
+def test_the_listing(run: Run, source: Callable[..., None]) -> None:
+    """Each place is a line, in columns and in the order of files and lines, its path as it was given."""
+    source(
+        shop__stock="""
+            async def reserve():
+                async with failpoint_scope("stock.commit"):
+                    await failpoint("stock.reserve")
+        """,
+        shop__gateway="""
+            @failpoint("gateway.charge")
+            def charge(): ...
+        """,
+    )
+    listing = (
+        "shop/gateway.py:3  decorator  gateway.charge\n"
+        "shop/stock.py:4    scope      stock.commit\n"
+        "shop/stock.py:5    inline     stock.reserve\n"
+    )
+    assert run("scan", "shop") == (0, listing, "")
+    assert run("scan", "shop/stock.py", "shop", "--check") == (0, listing, "")
+    assert run("scan", "./shop/stock.py").output.splitlines()[0] == "shop/stock.py:4  scope   stock.commit"
+    assert run("scan", str(Path("shop").absolute())).output.startswith(str(Path("shop/gateway.py").absolute()))
+
+
+def test_what_to_look_at(run: Run, source: Callable[..., None]) -> None:
+    """Behind the listing stands what could not be resolved, and what nobody awaits; the status is 0 without a check."""
+    source(
+        app="""
+            async def work(name):
+                await failpoint(name)
+                failpoint("forgotten")
+                failpoint_scope("idle")
+        """,
+        broken="def",
+    )
+    done = run("scan", ".")
+    assert (done.status, done.errors) == (0, "")
+    assert done.output == dedent("""\
+        app.py:5  inline  forgotten
+        app.py:6  scope   idle
+
+        could not be resolved:
+          app.py:4: failpoint(name): the name is not known before the program runs
+          broken.py:2: it is no Python: invalid syntax
+
+        never awaited, hit or entered:
+          app.py:5: failpoint('forgotten') is neither awaited nor hit
+          app.py:6: failpoint_scope('idle') is entered by no `with`
+    """)
+    assert run("scan", ".", "--check") == done._replace(status=1)
+    source(app="async def work(name): await failpoint(name)")
+    assert run("scan", "app.py", "--check") == (
+        0,
+        "could not be resolved:\n  app.py:2: failpoint(name): the name is not known before the program runs\n",
+        "",
+    )
+
+
+def test_nothing(run: Run, source: Callable[..., None]) -> None:
+    """Where nothing is declared there is nothing to list."""
+    source(app="")
+    assert run("scan", ".", "--check") == (0, "", "")
+
+
+RELATED = {
+    "two branches of a function": """
+        async def work(x):
+            if x:
+                await failpoint("x")
+            else:
+                await failpoint("x")
+    """,
+    "a function within a function": """
+        async def work(x):
+            async def inner():
+                await failpoint("x")
+            failpoint("x").hit()
+    """,
+    "one kept object": """
+        POINT = failpoint("x")
+        async def work():
+            await POINT
+        def other():
+            POINT.hit()
+    """,
+    "one kept object in a class": """
+        class Work:
+            point = failpoint("x")
+            async def one(self):
+                await Work.point
+            async def other(self):
+                await Work.point
+    """,
+    "two definitions of one function": """
+        import sys
+        if sys.platform == "win32":
+            @failpoint("x")
+            def work(): ...
+        else:
+            @failpoint("x")
+            def work(): ...
+    """,
+    "two names": """
+        @failpoint("x")
+        def work(): ...
+        @failpoint("y")
+        def other(): ...
+    """,
+}
+
+UNRELATED = {
+    "two functions": """
+        async def work():
+            await failpoint("x")
+        async def other():
+            await failpoint("x")
+    """,
+    "two decorated functions": """
+        @failpoint("x")
+        def work(): ...
+        @failpoint("x")
+        def other(): ...
+    """,
+    "two methods": """
+        class Work:
+            @failpoint("x")
+            def one(self): ...
+            @failpoint("x")
+            def other(self): ...
+    """,
+    "a decorator and an inline call elsewhere": """
+        @failpoint("x")
+        def work(): ...
+        def other():
+            failpoint("x").hit()
+    """,
+    "two decorated functions in one": """
+        def make():
+            @failpoint("x")
+            def one(): ...
+            @failpoint("x")
+            def other(): ...
+    """,
+    "two kept objects": """
+        ONE = failpoint("x")
+        OTHER = failpoint("x")
+        async def work():
+            await ONE
+        async def other():
+            await OTHER
+    """,
+    "a constant": """
+        NAME = "x"
+        async def work():
+            await failpoint(NAME)
+        async def other():
+            await failpoint(f"{NAME}")
+    """,
+}
+
+
+@pytest.mark.parametrize("text", RELATED.values(), ids=RELATED)
+def test_related_places_pass(text: str, run: Run, source: Callable[..., None]) -> None:
+    """Places in one function, and uses of one object, may bear one name."""
+    source(app=text)
+    done = run("scan", "--check", ".")
+    assert (done.status, "refused" in done.output, "app.py:" in done.output) == (0, False, True)
+
+
+@pytest.mark.parametrize("text", UNRELATED.values(), ids=UNRELATED)
+def test_unrelated_places_fail(text: str, run: Run, source: Callable[..., None]) -> None:
+    """One name at places that have nothing to do with each other is refused, with all of them."""
+    source(app=text)
+    done = run("scan", "--check", ".")
+    assert done.status == 1
+    places = [line.split()[0] for line in done.output.splitlines() if line.startswith("app.py:")]
+    assert len(places) == 2
+    assert done.output.endswith(
+        "\nrefused:\n  x: 2 unrelated places declare it, and whoever configures it means one\n"
+        + "".join(f"    {place}\n" for place in places)
+    )
+    assert run("scan", ".").status == 0
+
+
+def test_unrelated_places_in_two_files_fail(run: Run, source: Callable[..., None]) -> None:
+    """One name in functions of two files that happen to be called alike is refused."""
+    text = 'async def work(): await failpoint("x")'
+    source(one=text, other=text)
+    assert run("scan", "--check", ".").status == 1
+    assert run("scan", "--check", "one.py").status == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("a b", "a failpoint's name is printable, without white space, '=' or ';'; got 'a b'"),
+        ("", "a failpoint's name cannot be empty"),
+        ("a:after", "no name may end in ':after', which decorated functions and scopes have of themselves"),
+    ],
+)
+def test_names_that_cannot_be_a_failpoints_fail(
+    name: str, why: str, run: Run, source: Callable[..., None]
+) -> None:  # fmt: skip
+    """A name that the library refuses at run time is refused by the check, too."""
+    source(app=f"async def work(): await failpoint({name!r})")
+    assert run("scan", ".").status == 0
+    done = run("scan", "--check", ".")
+    assert (done.status, done.output.splitlines()[-2:]) == (1, [f"  {name}: {why}", "    app.py:2"])
+
+
+def test_json(run: Run, source: Callable[..., None]) -> None:
+    """`--json` says the same to a script, and what is refused where a check was asked for."""
+    source(
+        app="""
+            @failpoint("x")
+            def work(): ...
+            async def other(name):
+                await failpoint("x")
+                await failpoint(name)
+                failpoint("y")
+        """
+    )
+    document = {
+        "declared": [
+            {"name": "x", "kind": "decorator", "file": "app.py", "line": 3, "function": "work"},
+            {"name": "x", "kind": "inline", "file": "app.py", "line": 6, "function": "other"},
+            {"name": "y", "kind": "inline", "file": "app.py", "line": 8, "function": "other"},
+        ],
+        "unresolved": [
+            {
+                "file": "app.py",
+                "line": 7,
+                "function": "other",
+                "text": "failpoint(name): the name is not known before the program runs",
+            }
+        ],
+        "never_awaited": [
+            {"file": "app.py", "line": 8, "function": "other", "text": "failpoint('y') is neither awaited nor hit"}
+        ],
+    }
+    done = run("scan", "--json", ".")
+    assert (done.status, json.loads(done.output), done.errors) == (0, document, "")
+    done = run("scan", "--json", "--check", ".")
+    assert done.status == 1
+    assert json.loads(done.output) == {
+        **document,
+        "refused": [
+            {
+                "name": "x",
+                "why": "2 unrelated places declare it, and whoever configures it means one",
+                "places": ["app.py:3", "app.py:6"],
+            }
+        ],
+    }
+
+
+def test_no_path(run: Run) -> None:
+    """Without a path it says what is missing, with status 2."""
+    done = run("scan")
+    assert (done.status, done.output) == (2, "")
+    assert "Missing argument 'PATH'" in done.errors
+
+
+def test_a_path_that_does_not_exist(run: Run, source: Callable[..., None]) -> None:
+    """A path that does not exist is an error, and nothing is listed."""
+    source(app="")
+    assert run("scan", "app.py", "nowhere") == (2, "", "Error: nowhere: No such file or directory\n")
+
+
+def test_control_characters_do_not_reach_the_terminal(run: Run, source: Callable[..., None], tmp_path: Path) -> None:
+    """What would move the cursor is shown as an escape, in names, in paths and in source."""
+    source(app='async def work():\n  await failpoint("\\x1b[2J")\n  await failpoint("\x85" + x)\n')
+    (tmp_path / "app.py").rename(tmp_path / "a\x1bp.py")
+    done = run("scan", "--check", ".")
+    assert done.status == 1
+    assert "a\\x1bp.py:3  inline  \\x1b[2J\n" in done.output
+    assert done.output.replace("\n", "").isprintable()

@@ -1,0 +1,190 @@
+"""The tables: for a person at a terminal, and plain for everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+import failpoints
+from failpoints import FailpointStatus, Waiting, parse_actions
+from failpoints._shown import plain_lines, table
+from failpoints._wording import lasting, printable
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def waiting(*seconds: float) -> tuple[Waiting, ...]:
+    return tuple(Waiting(f"Task-{index}", {}, NOW - timedelta(seconds=ago)) for index, ago in enumerate(seconds))
+
+
+STATUSES = [
+    FailpointStatus(
+        "backup", parse_actions("pause"), {"tenant": "t.*", "n": 3}, 4, 12, None, None, 4, waiting(1, 4.24, 2)
+    ),
+    FailpointStatus("gateway.charge", parse_actions("1*raise->100"), {}, 120, 0, None, None, 119, waiting(3725)),
+    FailpointStatus("shop.retry", parse_actions("off"), {}),
+]
+
+
+def drawn(statuses: list[FailpointStatus], width: int, **options: Any) -> list[str]:
+    """The table as a terminal shows it, without colour."""
+    console = Console(file=StringIO(), width=width, color_system=None, **options)
+    console.print(table(statuses, NOW, width))
+    assert isinstance(console.file, StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def test_plain_columns() -> None:
+    """Not at a terminal the table is columns, as wide as they need to be, without a space at the end of a line."""
+    assert list(plain_lines(STATUSES, NOW)) == [
+        "failpoint       actions              matchers         hits  misses  triggers  waiting",
+        "backup          pause                tenant=t.*, n=3     4      12         4  3 tasks, the first for 4.2 s",
+        "gateway.charge  1*raise->sleep(100)  -                 120       0       119  Task-0 for 1 h 2 min",
+        "shop.retry      off                  -                   0       0         0  -",
+    ]
+
+
+@pytest.mark.parametrize("width", [106, 200])
+def test_a_wide_table(width: int) -> None:
+    """At a wide terminal each failpoint is a line."""
+    assert drawn(STATUSES, width) == [
+        "failpoint       actions              matchers         hits  misses  triggers  waiting",
+        "─" * 106,
+        "backup          pause                tenant=t.*, n=3     4      12         4  3 tasks, the first for 4.2 s",
+        "gateway.charge  1*raise->sleep(100)                    120       0       119  Task-0 for 1 h 2 min",
+        "shop.retry      off                                      0       0         0",
+    ]
+
+
+@pytest.mark.parametrize("width", [68, 80, 105])
+def test_a_narrow_table(width: int) -> None:
+    """Where that does not fit, what is no number stands in one column, line by line."""
+    assert drawn(STATUSES, width) == [
+        "failpoint       hits  misses  triggers  actions",
+        "─" * 68,
+        "backup             4      12         4  pause",
+        "                                        where tenant=t.*, n=3",
+        "                                        3 tasks, the first for 4.2 s",
+        "gateway.charge   120       0       119  1*raise->sleep(100)",
+        "                                        Task-0 for 1 h 2 min",
+        "shop.retry         0       0         0  off",
+    ]
+
+
+def test_a_table_without_matchers() -> None:
+    """Where nothing has matchers there are no matchers and no misses to show."""
+    assert drawn(STATUSES[1:], 110)[0].split() == ["failpoint", "actions", "hits", "triggers", "waiting"]
+    assert drawn(STATUSES[1:], 60)[0].split() == ["failpoint", "hits", "triggers", "actions"]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120])
+def test_nothing_is_cut(width: int) -> None:
+    """However long the texts and narrow the terminal, everything is shown, and no line is wider than it."""
+    long = FailpointStatus("a" * 90, parse_actions(f"return({'b' * 200})"), {"key": "c" * 150}, waiting=waiting(1))
+    lines = drawn([long], width)
+    assert max(map(len, lines)) <= width
+    assert [sum(line.count(letter) for line in lines[2:]) for letter in "abc"] >= [90, 200, 150]
+
+
+def test_wide_characters_keep_the_columns() -> None:
+    """A character that takes two columns counts as two."""
+    statuses = [FailpointStatus(name, parse_actions("off")) for name in ("支払い", "pay")]
+    lines = list(plain_lines(statuses, NOW))
+    assert lines[1].startswith("支払い     off")
+    assert lines[2].startswith("pay        off")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-1, "0.0 s"),
+        (0.04, "0.0 s"),
+        (4.24, "4.2 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1 min 0 s"),
+        (61, "1 min 1 s"),
+        (3599.9, "59 min 59 s"),
+        (3600, "1 h 0 min"),
+        (86400 * 2 - 1, "47 h 59 min"),
+        (86400 * 2 + 3600, "2 d 1 h"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    """How long somebody has waited is said in two units at most."""
+    assert lasting(seconds) == text
+
+
+def test_control_characters_are_escaped() -> None:
+    """What cannot be printed is shown as an escape; what can stays as it is."""
+    assert printable("a\x1b[2J\r\n\t\x7f\x9b\u202e\udc80é支") == r"a\x1b[2J\r\n\t\x7f\x9b\u202e\udc80é支"
+
+
+HOSTILE = FailpointStatus(
+    "[bold]x[/bold]:smile:",
+    parse_actions("print([red]\x1b[31m)"),
+    {"key\x1b[2J": "\x07[/]", "none": None},
+    waiting=(Waiting("Task\x1b[1;1H[blink]", {}, NOW),),
+)
+
+
+@pytest.mark.parametrize("width", [400, 80])
+def test_what_a_server_says_is_shown_as_it_is(width: int) -> None:
+    """Neither control characters nor markup of a server's do anything to the terminal."""
+    for lines in (drawn([HOSTILE], width), list(plain_lines([HOSTILE], NOW))):
+        text = "".join(lines)
+        assert text.isprintable()
+        for part in ("[bold]x[/bold]:smile:", "[red]", "key\\x1b[2J=\\x07[/]", "none=None", "Task\\x1b[1;1H[blink]"):
+            assert part in text
+
+
+# the verb
+
+
+def test_the_list_in_a_pipe(run: Callable[..., Any], server: str) -> None:
+    """In a pipe, `list` is plain text: no colour, no lines drawn."""
+    failpoints.configure("backup", "pause", context={"[bold]key": "\x1b[2J]"})
+    lines = ["failpoint  actions  matchers            hits  misses  triggers  waiting"]
+    lines += ["backup     pause    [bold]key=\\x1b[2J]     0       0         0  -"]
+    assert run("list") == (0, "\n".join([*lines, ""]), "")
+
+
+def test_colour_in_a_pipe(run: Callable[..., Any], server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a pipe it stays plain, whatever the environment wishes for."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    failpoints.configure("backup", "pause")
+    assert run("list").output.isascii()
+    assert "\x1b" not in run("list").output
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_list_at_a_terminal(columns: int, terminal: Callable[..., Any], server: str) -> None:
+    """At a terminal, `list` is a table with colours, no wider than it; a server's control characters do nothing."""
+    failpoints.configure("backup", "pause", context={"[bold]key": "\x1b[2J]", "other": "o" * 20, "another": "a" * 20})
+    shown = terminal("list", columns=columns)
+    assert shown.ended() == 0
+    assert "\x1b[36mbackup" in shown.output
+    assert "─" in shown.output
+    assert "[bold]key=\\x1b[2J" in shown.output
+    assert "\x1b[2J" not in shown.output
+    plain = "".join(part.partition("m")[2] if index else part for index, part in enumerate(shown.output.split("\x1b[")))
+    assert max(map(len, plain.splitlines())) <= columns
+
+
+def test_no_colour_at_a_terminal(terminal: Callable[..., Any], server: str) -> None:
+    """With `NO_COLOR` a terminal is sent none; a terminal that can do nothing is sent plain text."""
+    failpoints.configure("backup", "pause")
+    shown = terminal("list", NO_COLOR="1")
+    assert shown.ended() == 0
+    assert "backup" in shown.output
+    assert "\x1b[3" not in shown.output
+    dumb = terminal("list", TERM="dumb")
+    assert dumb.ended() == 0
+    assert dumb.output.replace("\r\n", "\n") == (
+        "failpoint  actions  matchers  hits  misses  triggers  waiting\n"
+        "backup     pause    -            0       0         0  -\n"
+    )

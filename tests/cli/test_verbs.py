@@ -1,0 +1,358 @@
+"""The verbs that drive a running program, against the control plane of this process."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+
+import failpoints
+from failpoints import failpoint
+from failpoints._registry import PROCESS_WIDE
+from failpoints._wire import status_document
+
+Run = Callable[..., Any]
+Waiter = Callable[..., threading.Thread]
+Serving = Callable[..., AbstractContextManager[str]]
+
+NEEDS_A_NAME = ["off", "resume", "wait"]
+
+
+# list
+
+
+def test_list_as_json(run: Run, server: str, waiter: Waiter) -> None:
+    """`list --json` is the documents of the control plane, and nothing else on stdout."""
+    failpoints.configure("backup", "2*off->pause", context={"shard": 3})
+    failpoints.configure("upload", "pause")
+    waiter("upload")
+    failpoint("backup", context={"shard": 2, "name": "é\x1b"}).hit()
+    done = run("list", "--json")
+    assert (done.status, done.errors) == (0, "")
+    assert json.loads(done.output) == [status_document(status) for status in failpoints.statuses()]
+    assert done.output.replace("\n", "").isprintable()
+
+
+def test_list_of_nothing(run: Run, server: str) -> None:
+    """Where nothing is configured, the list is empty, and a person is told."""
+    assert run("list") == (0, "", "no failpoint is configured\n")
+    assert run("list", "--json") == (0, "[]\n", "")
+
+
+# set
+
+
+def test_set(run: Run, server: str) -> None:
+    """`set` configures a failpoint there, with the matchers that are given."""
+    assert run("set", "gateway.charge:after", "1*raise(OSError: a=b)") == (
+        0,
+        "gateway.charge:after: 1*raise(OSError: a=b)\n",
+        "",
+    )
+    assert run("set", "backup", "pause", "--context", "tenant_id=t.*=1", "--context", "shard=3").status == 0
+    backup, charge = failpoints.statuses()
+    assert (backup.name, backup.matchers) == ("backup", {"tenant_id": "t.*=1", "shard": "3"})
+    assert (charge.actions, charge.matchers) == (failpoints.parse_actions("1*raise(OSError: a=b)"), {})
+
+
+def test_set_wakes_who_waits(run: Run, server: str, waiter: Waiter) -> None:
+    """Whoever waits goes on when the failpoint is set anew."""
+    failpoints.configure("backup", "pause")
+    thread = waiter("backup")
+    assert run("set", "backup", "off").status == 0
+    thread.join(50)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["x", "2*retrun(1)"], "expected an action, found 'retrun'; did you mean 'return'?\n    2*retrun(1)\n      ^"),
+        (
+            ["a b", "off"],
+            "a failpoint's name is printable, without white space, '=' or ';'; got 'a b'\n    a b\n     ^",
+        ),
+        (["x", "off", "--context", "a"], "expected KEY=PATTERN, such as tenant_id=test_.*; got 'a'"),
+        (["x", "off", "--context", "=a"], "expected KEY=PATTERN, such as tenant_id=test_.*; got '=a'"),
+        (
+            ["x", "off", "--context", "a=1", "--context", "a=2"],
+            "the key 'a' is given twice; one pattern can hold both: a='one|other'",
+        ),
+        (
+            ["x", "off", "--context", "a=("],
+            "the pattern for 'a' is no regular expression: '(': missing ), unterminated subpattern at position 0",
+        ),
+    ],
+)
+def test_what_cannot_be_set(arguments: list[str], message: str, run: Run) -> None:
+    """What is wrong is said, with a caret, status 2, and before anybody is asked."""
+    assert run("set", *arguments) == (2, "", f"Error: {message}\n")
+
+
+# off, reset
+
+
+def test_off(run: Run, server: str, waiter: Waiter) -> None:
+    """`off` ends what is configured for one failpoint, and wakes who waits there."""
+    failpoints.configure("backup", "pause")
+    failpoints.configure("upload", "off")
+    thread = waiter("backup")
+    assert run("off", "backup") == (0, "backup: not configured any more\n", "")
+    thread.join(50)
+    assert not thread.is_alive()
+    assert [status.name for status in failpoints.statuses()] == ["upload"]
+
+
+def test_reset(run: Run, server: str, waiter: Waiter) -> None:
+    """`reset` ends everything; where there is nothing that is no error."""
+    failpoints.configure("backup", "pause")
+    failpoints.configure("upload", "off")
+    thread = waiter("backup")
+    assert run("reset") == (0, "nothing is configured any more\n", "")
+    thread.join(50)
+    assert not thread.is_alive()
+    assert failpoints.statuses() == []
+    assert run("reset").status == 0
+
+
+# resume
+
+
+def test_resume(run: Run, server: str, waiter: Waiter) -> None:
+    """`resume` wakes who waits, says how many, and leaves the failpoint configured."""
+    failpoints.configure("backup", "pause")
+    threads = [waiter("backup"), waiter("backup")]
+    assert run("resume", "backup") == (0, "backup: 2 resumed\n", "")
+    for thread in threads:
+        thread.join(50)
+        assert not thread.is_alive()
+    assert run("resume", "backup") == (1, "", "nobody waits at failpoint 'backup'\n")
+    assert failpoints.status("backup").hits == 2
+
+
+# wait
+
+
+def test_wait_for_hits(run: Run, server: str) -> None:
+    """`wait` ends with status 0 once the failpoint was hit, so often as is asked; it counts what was before."""
+    failpoints.configure("backup", "off")
+    failpoint("backup").hit()
+    assert run("wait", "backup") == (0, "backup: hit once\n", "")
+    failpoint("backup").hit()
+    assert run("wait", "backup", "--hits", "2", "--timeout", "0") == (0, "backup: hit 2 times\n", "")
+
+
+def test_wait_for_somebody_who_waits(run: Run, server: str, waiter: Waiter) -> None:
+    """`wait --paused` ends once so many wait there."""
+    failpoints.configure("backup", "pause")
+    waiter("backup")
+    waiter("backup")
+    assert run("wait", "backup", "--paused", "2") == (0, "backup: 2 waiting\n", "")
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set once somebody has asked the server for a wait."""
+    asked = threading.Event()
+    for name in ("wait_until_hit", "wait_until_paused"):
+        wait = getattr(PROCESS_WIDE, name)
+
+        async def noted(*arguments: Any, wait: Callable[..., Any] = wait, **options: Any) -> None:
+            asked.set()
+            await wait(*arguments, **options)
+
+        monkeypatch.setattr(PROCESS_WIDE, name, noted)
+    return asked
+
+
+def test_wait_until_it_happens(spawn: Callable[..., Any], server: str, waiter: Waiter, asked: threading.Event) -> None:
+    """`wait` waits for what has yet to come."""
+    failpoints.configure("backup", "pause")
+    child = spawn("wait", "backup", "--paused", "1", "--timeout", "50")
+    assert asked.wait(50)
+    assert child.poll() is None
+    waiter("backup")
+    assert child.communicate(timeout=50) == ("backup: 1 waiting\n", "")
+    assert child.returncode == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals that a process could be sent")
+def test_ctrl_c_ends_a_wait(spawn: Callable[..., Any], server: str, asked: threading.Event) -> None:
+    """Ctrl-C ends a wait quietly, with status 130."""
+    failpoints.configure("backup", "pause")
+    child = spawn("wait", "backup", "--timeout", "50")
+    assert asked.wait(50)
+    child.send_signal(signal.SIGINT)
+    assert child.communicate(timeout=50) == ("", "")
+    assert child.returncode == 130
+
+
+def test_wait_in_vain(run: Run, server: str) -> None:
+    """What does not come in time is status 1, with what is known on stderr."""
+    failpoints.configure("backup", "pause", context={"tenant_id": "t1"})
+    failpoint("backup", context={"tenant_id": "t2"}).hit()
+    done = run("wait", "backup", "--timeout", "0.01")
+    assert (done.status, done.output) == (1, "")
+    assert done.errors.startswith("failpoint 'backup' was not hit once within 0.01 s\n")
+    assert "configured: pause where tenant_id='t1'" in done.errors
+    assert "hits 0, misses 1, triggers 0" in done.errors
+    assert "tenant_id='t2' does not match 't1'" in done.errors
+
+
+def test_wait_for_what_is_removed(spawn: Callable[..., Any], server: str, asked: threading.Event) -> None:
+    """A wait for a failpoint that is removed meanwhile ends with status 1, at once."""
+    failpoints.configure("backup", "off")
+    child = spawn("wait", "backup", "--timeout", "50")
+    assert asked.wait(50)
+    failpoints.remove("backup")
+    output, errors = child.communicate(timeout=50)
+    assert (child.returncode, output) == (1, "")
+    assert "'backup'" in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--hits", "1", "--paused", "1"], "give --hits or --paused, not both"),
+        (["--timeout", "-1"], "--timeout is a number of seconds, 0 or more; got -1"),
+        (["--timeout", "inf"], "--timeout is a number of seconds, 0 or more; got inf"),
+        (["--timeout", "nan"], "--timeout is a number of seconds, 0 or more; got nan"),
+    ],
+)
+def test_what_cannot_be_waited_for(arguments: list[str], message: str, run: Run) -> None:
+    """Numbers that make no sense are a usage error."""
+    assert run("wait", "backup", *arguments) == (2, "", f"Error: {message}\n")
+
+
+@pytest.mark.parametrize("arguments", [["--hits", "0"], ["--paused", "x"], ["--timeout", "soon"]])
+def test_what_is_no_number(arguments: list[str], run: Run) -> None:
+    """So is what is no number, or too low a one."""
+    done = run("wait", "backup", *arguments)
+    assert (done.status, done.output) == (2, "")
+    assert arguments[0] in done.errors
+
+
+# what all have in common
+
+
+@pytest.mark.parametrize("verb", NEEDS_A_NAME)
+def test_a_name_that_is_not_configured(verb: str, run: Run, server: str) -> None:
+    """Of a name that is not configured the answer is no, with the nearest that is."""
+    failpoints.configure("gateway.charge", "pause")
+    done = run(verb, "gatway.charge")
+    assert done == (1, "", "failpoint 'gatway.charge' is not configured; did you mean 'gateway.charge'?\n")
+    assert [status.name for status in failpoints.statuses()] == ["gateway.charge"]
+
+
+@pytest.mark.parametrize("name", ["a/b", "a%2Fb", "..", "a::b:after", "payé→支", "wait", "a/wait", "%", "?x#y", "-"])
+def test_names_reach_exactly_that_failpoint(name: str, run: Run, server: str, waiter: Waiter) -> None:
+    """Every name that a failpoint can have is driven by every verb."""
+    failpoints.configure("other", "pause")
+    assert run("set", name, "pause").status == 0
+    waiter(name)
+    assert run("wait", name, "--paused", "1").status == 0
+    assert run("resume", name).status == 0
+    assert run("off", name).status == 0
+    assert [status.name for status in failpoints.statuses()] == ["other"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["list"], ["set", "x", "off"], ["off", "x"], ["reset"], ["resume", "x"], ["wait", "x"], ["watch"]],
+    ids=lambda arguments: arguments[0],
+)
+def test_no_server(arguments: list[str], run_apart: Run) -> None:
+    """Where nothing answers it says so in a sentence, what to do about it, and no traceback; the status is 2."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        done = run_apart(*arguments, FAILPOINTS_URL=url)
+    assert (done.status, done.output) == (2, "")
+    assert done.errors.startswith("Error: ")
+    assert done.errors.count("\n") == 1
+    assert url in done.errors
+    assert "FAILPOINTS_HTTP" in done.errors
+
+
+def test_a_url_that_is_none(run: Run) -> None:
+    """What is no URL is a usage error."""
+    done = run("list", "--url", "localhost:22381")
+    assert (done.status, done.output) == (2, "")
+    assert "http://localhost:22381" in done.errors
+
+
+def test_where_the_url_comes_from(run: Run, serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The URL is the verb's, else that before the verb, else the variable's, else the usual one."""
+    assert "http://127.0.0.1:22381" in run("--help").output
+    wrong = "http://127.0.0.1:1"
+    with serving() as url:
+        monkeypatch.setenv("FAILPOINTS_URL", wrong)
+        assert run("--url", wrong, "list", "--url", url).status == 0
+        assert run("--url", url, "list").status == 0
+        assert run("list").status == 2
+        monkeypatch.setenv("FAILPOINTS_URL", url)
+        assert run("list").status == 0
+        assert run("list", "--url", wrong).status == 2
+
+
+def test_where_the_token_comes_from(run: Run, serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So is the token; without the right one the command is refused, and the token not shown."""
+    with serving(token="secret") as url:
+        monkeypatch.setenv("FAILPOINTS_URL", url)
+        assert run("list").status == 2
+        assert run("--token", "secret", "list").status == 0
+        assert run("--token", "wrong", "list", "--token", "secret").status == 0
+        monkeypatch.setenv("FAILPOINTS_TOKEN", "secret")
+        assert run("list").status == 0
+        done = run("list", "--token", "wrong-one")
+        assert (done.status, done.output) == (2, "")
+        assert "wrong-one" not in done.errors
+        assert "secret" not in done.errors
+
+
+def test_a_server_that_is_none_of_ours(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is answered by something else is no answer; what it says does not move the cursor."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b'HTTP/1.1 400 No\r\nContent-Length: 19\r\n\r\n{"msg": "\\u001b[2J"}')
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        monkeypatch.setenv("FAILPOINTS_URL", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        done = run("list")
+        thread.join(50)
+    assert (done.status, done.output) == (2, "")
+    assert "\x1b" not in done.errors
+
+
+def test_a_program_that_was_started_by_run(
+    spawn: Callable[..., Any], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program started by `run --http` is driven by the other verbs, without a line of its own for it."""
+    script = """if True:
+        import asyncio
+        from failpoints import failpoint
+        async def main():
+            outcome = await failpoint("backup")
+            print("went on", flush=True)
+        asyncio.run(main())
+    """
+    child = spawn("run", "--set", "backup=pause", "--http", "127.0.0.1:0", "--", sys.executable, "-c", script)
+    line = child.stderr.readline()
+    url = next(word.strip(".,;") for word in line.split() if word.startswith("http://"))
+    monkeypatch.setenv("FAILPOINTS_URL", url)
+    assert run("wait", "backup", "--paused", "1", "--timeout", "50").status == 0
+    assert run("resume", "backup") == (0, "backup: 1 resumed\n", "")
+    assert child.communicate(timeout=50)[0] == "went on\n"
+    assert child.returncode == 0

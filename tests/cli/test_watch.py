@@ -1,0 +1,137 @@
+"""`failpoints watch`: what is configured, again and again."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+
+import failpoints
+from failpoints import failpoint
+from failpoints._wire import status_document
+
+Spawn = Callable[..., Any]
+Terminal = Callable[..., Any]
+Serving = Callable[..., AbstractContextManager[str]]
+
+SHOW_CURSOR = "\x1b[?25h"
+HIDE_CURSOR = "\x1b[?25l"
+SIGNALS = pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals that a process could be sent")
+
+
+@POSIX
+@SIGNALS
+def test_json_is_a_line_for_every_change(name: str, status: int, spawn: Spawn, server: str) -> None:
+    """`watch --json` writes a line at once and after every change, until a signal ends it quietly."""
+    child = spawn("watch", "--json")
+    assert json.loads(child.stdout.readline()) == []
+    failpoints.configure("backup", "off", context={"shard": 3})
+    assert json.loads(child.stdout.readline()) == [status_document(failpoints.status("backup"))]
+    failpoint("backup", context={"shard": 3}).hit()
+    assert json.loads(child.stdout.readline()) == [status_document(failpoints.status("backup"))]
+    failpoints.remove("backup")
+    assert json.loads(child.stdout.readline()) == []
+    child.send_signal(getattr(signal, name))
+    assert child.communicate(timeout=50) == ("", "")
+    assert child.returncode == status
+
+
+@POSIX
+@SIGNALS
+def test_a_table_for_every_change(name: str, status: int, spawn: Spawn, server: str) -> None:
+    """Not at a terminal it writes the plain table at once and after every change, with an empty line behind it."""
+    failpoints.configure("backup", "off")
+    child = spawn("watch")
+    heading = "failpoint  actions  matchers  hits  misses  triggers  waiting\n"
+    assert [child.stdout.readline() for _ in range(3)] == [
+        heading,
+        "backup     off      -            0       0         0  -\n",
+        "\n",
+    ]
+    failpoint("backup").hit()
+    assert [child.stdout.readline() for _ in range(3)] == [
+        heading,
+        "backup     off      -            1       0         1  -\n",
+        "\n",
+    ]
+    failpoints.remove("backup")
+    assert [child.stdout.readline() for _ in range(2)] == ["no failpoint is configured\n", "\n"]
+    child.send_signal(getattr(signal, name))
+    assert child.communicate(timeout=50) == ("", "")
+    assert child.returncode == status
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"]])
+def test_the_end_of_the_program_is_the_end(arguments: list[str], spawn: Spawn, serving: Serving) -> None:
+    """Not at a terminal it ends with the program that it watches, with status 2 and a sentence."""
+    failpoints.configure("backup", "off")
+    with serving() as url:
+        child = spawn("watch", *arguments, FAILPOINTS_URL=url)
+        assert "backup" in child.stdout.readline() + (child.stdout.readline() if not arguments else "")
+    _, errors = child.communicate(timeout=50)
+    assert child.returncode == 2
+    assert errors.startswith("Error: ")
+    assert url in errors
+    assert errors.count("\n") == 1
+
+
+def test_nobody_reads(spawn: Spawn, server: str) -> None:
+    """Where nobody reads the output any more it ends quietly."""
+    child = spawn("watch", "--json")
+    child.stdout.readline()
+    child.stdout.close()
+    failpoints.configure("backup", "off")
+    assert child.wait(50) == 141
+    assert child.stderr.read() == ""
+
+
+@pytest.mark.parametrize(("ended_by", "status"), [("a key", 130), ("SIGTERM", 143)])
+def test_a_terminal(ended_by: str, status: int, terminal: Terminal, server: str, waiter: Callable[..., Any]) -> None:
+    """At a terminal one table is kept up to date in its place, and the cursor is there again in the end."""
+    shown = terminal("watch", columns=120)
+    shown.read_until("no failpoint is configured")
+    failpoints.configure("backup", "pause")
+    shown.read_until("backup")
+    waiter("backup", "Thread-of-mine")
+    shown.read_until("Thread-of-mine for 0.")
+    shown.read_until("Thread-of-mine for 1.")
+    failpoints.configure("backup", "2*off", context={"tenant_id": "t1"})
+    shown.read_until("tenant_id=t1")
+    assert HIDE_CURSOR in shown.output
+    assert SHOW_CURSOR not in shown.output
+    if ended_by == "a key":
+        shown.type("\x03")
+    else:
+        shown.child.terminate()
+    assert shown.ended() == status
+    assert shown.output.rindex(SHOW_CURSOR) > shown.output.rindex(HIDE_CURSOR)
+    assert "Traceback" not in shown.output
+
+
+def test_a_terminal_waits_for_the_program(terminal: Terminal, serving: Serving) -> None:
+    """At a terminal it says that there is no answer, and goes on once the program is there again."""
+    failpoints.configure("backup", "off")
+    with serving() as url:
+        shown = terminal("watch", FAILPOINTS_URL=url)
+        shown.read_until("backup")
+    shown.read_until("FAILPOINTS_HTTP")
+    failpoints.configure("upload", "off")
+    with serving(port=int(url.rpartition(":")[2])):
+        shown.read_until("upload")
+        shown.type("\x03")
+        assert shown.ended() == 130
+    assert "Traceback" not in shown.output
+
+
+def test_a_terminal_without_a_program(terminal: Terminal) -> None:
+    """Where there is no program at first it is an error, and the cursor is left alone."""
+    shown = terminal("watch", "--url", "http://127.0.0.1:1")
+    assert shown.ended() == 2
+    assert shown.output.startswith("Error: ")
+    assert HIDE_CURSOR not in shown.output
