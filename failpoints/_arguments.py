@@ -20,7 +20,7 @@ def entry_parts(entries: Iterable[Any]) -> Iterator[Sequence[Any]]:
     for entry in entries:
         if not isinstance(entry, (tuple, list)) or not 2 <= len(cast(Sequence[Any], entry)) <= 3:
             raise FailpointUsageError(
-                f"an entry of configure_all is (name, actions) or (name, actions, context); got {shown(entry)}"
+                f"an entry of configure_all is (name, actions) or (name, actions, context); got {shown(cast(Any, entry))}"
             )
         yield cast(Sequence[Any], entry)
 
