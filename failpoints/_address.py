@@ -24,11 +24,11 @@ class Address(NamedTuple):
     port: int
 
 
-def read_address(text: str) -> Address:
-    """What `FAILPOINTS_HTTP` says; raises `FailpointUsageError`."""
+def read_address(text: str, source: str = "FAILPOINTS_HTTP") -> Address:
+    """What `source` says, which a message names; raises `FailpointUsageError`."""
     found = _ADDRESS.fullmatch(text)
     if not found or int(found["port"]) > 65535:
-        raise FailpointUsageError(f"FAILPOINTS_HTTP is {shown(text)}: {_EXPECTED}")
+        raise FailpointUsageError(f"{source} is {shown(text)}: {_EXPECTED}")
     return Address(found["six"] or found["host"], int(found["port"]))
 
 

@@ -19,8 +19,9 @@ def entry_parts(entries: Iterable[Any]) -> Iterator[Sequence[Any]]:
         raise FailpointUsageError(f"configure_all takes a sequence of (name, actions) entries; got {got}")
     for entry in entries:
         if not isinstance(entry, (tuple, list)) or not 2 <= len(cast(Sequence[Any], entry)) <= 3:
+            got = shown(cast(Any, entry))
             raise FailpointUsageError(
-                f"an entry of configure_all is (name, actions) or (name, actions, context); got {shown(cast(Any, entry))}"
+                f"an entry of configure_all is (name, actions) or (name, actions, context); got {got}"
             )
         yield cast(Sequence[Any], entry)
 

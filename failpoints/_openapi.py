@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["LARGEST_BODY", "LONGEST_WAIT", "MOST", "openapi_document"]
+from ._wire import LONGEST_WAIT, MOST
 
-LARGEST_BODY = 1024 * 1024  # bytes
-LONGEST_WAIT = 86_400  # seconds
-MOST = 2**53 - 1  # the largest whole number that every reader of JSON has
+__all__ = ["openapi_document"]
 
 Json = dict[str, Any]
 

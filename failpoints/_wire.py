@@ -19,7 +19,27 @@ from ._messages import did_you_mean, shown
 from ._status import FailpointStatus, Waiting
 from .errors import FailpointError, FailpointUsageError
 
-__all__ = ["at_entry", "check_token", "entry_document", "read_entries", "read_status", "status_document", "written"]
+__all__ = [
+    "LARGEST_BODY",
+    "LONGEST_WAIT",
+    "MOST",
+    "NOT_CONFIGURED",
+    "at_entry",
+    "check_token",
+    "entry_document",
+    "read_entries",
+    "read_status",
+    "status_document",
+    "written",
+]
+
+LARGEST_BODY = 1024 * 1024  # bytes
+LONGEST_WAIT = 86_400  # seconds
+MOST = 2**53 - 1  # the largest whole number that every reader of JSON has
+NOT_CONFIGURED = "is not configured"
+"""What the `msg` says where a name is not: the one thing that a client makes out of words."""
+
+_MOST_TEXT = 1000  # characters of a value
 
 _KEYS = ("name", "actions", "context_matchers")
 _FLAGS = {re.ASCII: "a", re.IGNORECASE: "i", re.MULTILINE: "m", re.DOTALL: "s", re.VERBOSE: "x"}
@@ -224,6 +244,8 @@ def _told_context(context: Mapping[str, Any]) -> dict[str, Any]:
 def _told(value: object) -> str | int | float | bool | None:
     if type(value) is int and abs(value) >= 2**63:  # beyond what other languages read
         return shown(value)
+    if type(value) is str and len(value) > _MOST_TEXT:
+        return f"{value[:_MOST_TEXT]}…"
     return value if _is_plain(value) else shown(value)
 
 

@@ -27,9 +27,19 @@ from ._admin_guard import refusal
 from ._admin_path import name_in, undecoded_path
 from ._configuration import Configuration
 from ._grammar import check_name
-from ._openapi import LARGEST_BODY, LONGEST_WAIT, MOST, openapi_document
+from ._openapi import openapi_document
 from ._registry import PROCESS_WIDE, Registry, logger
-from ._wire import at_entry, check_token, read_entries, status_document, written
+from ._wire import (
+    LARGEST_BODY,
+    LONGEST_WAIT,
+    MOST,
+    NOT_CONFIGURED,
+    at_entry,
+    check_token,
+    read_entries,
+    status_document,
+    written,
+)
 from .errors import FailpointError, FailpointTimeout, FailpointUsageError
 
 __all__ = ["admin_app"]
@@ -49,7 +59,10 @@ def admin_app(registry: Registry | None = None, *, token: str | None = None) -> 
     Who can speak to it can end the program. Without a token it answers only where both ends of the connection are
     loopback, or a Unix socket that the server tells as one, and never to a web page. So without a token it must never
     stand behind a proxy, which is a neighbour whoever speaks through it: requests with the headers that proxies add are
-    refused, but a proxy that adds none looks like a neighbour.
+    refused, but a proxy that adds none looks like a neighbour. `FAILPOINTS_TOKEN` is not for it.
+
+    A request that waits is one that a server waits for when it ends, for `timeout` seconds at most; uvicorn has
+    `--timeout-graceful-shutdown` for those.
 
     Raises `FailpointUsageError` for a token that none can send, or that is empty.
 
@@ -179,7 +192,7 @@ class _Routes:
         name = name_in(request.path_params["name"])
         if self._registry.current(check_name(name)) is None:
             names = [status.name for status in self._registry.statuses()]
-            raise HTTPException(404, f"failpoint {name!r} is not configured{did_you_mean(name, names)}")
+            raise HTTPException(404, f"failpoint {name!r} {NOT_CONFIGURED}{did_you_mean(name, names)}")
         return name
 
 
@@ -346,7 +359,7 @@ def _asked(request: Request) -> _Asked:
 def _count(what: str, text: str) -> int:
     found = _COUNT.fullmatch(text)
     if not found or int(found[1]) > MOST:
-        raise HTTPException(400, f"{what} is a whole number of 1 or more; got {shown(text)}")
+        raise HTTPException(400, f"{what} is a whole number from 1 to {MOST}; got {shown(text)}")
     return int(found[1])
 
 

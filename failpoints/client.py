@@ -17,7 +17,7 @@ from ._context import GivenMatchers
 from ._grammar import check_name, parse_actions, spelled
 from ._messages import missing_extra, shown
 from ._status import FailpointStatus
-from ._wire import check_token, entry_document, read_status, written
+from ._wire import NOT_CONFIGURED, check_token, entry_document, read_status, written
 from .errors import FailpointTimeout, FailpointUsageError
 
 try:
@@ -29,7 +29,8 @@ __all__ = ["FailpointsClient", "RemoteHandle"]
 
 _PATH: Final = "/v1/failpoints"
 _SECONDS: Final = 10.0  # for an answer that comes at once, or as soon as a wait is over
-_LONGEST: Final = 86_400.0  # seconds that the server lets one request wait
+_SLICE: Final = 30.0  # for one request of a wait: a server that ends, or is gone, has not to be waited for much longer
+_LAST_WORD: Final = 2.0  # to clear away after something has gone wrong
 
 
 class FailpointsClient:
@@ -126,18 +127,16 @@ class FailpointsClient:
         __tracebackhide__ = True
         try:
             await self.configure(name, actions, context=context)
-        except anyio.get_cancelled_exc_class():
-            await self._clear_away(name)  # nobody knows whether the request has arrived
+        except BaseException as error:
+            # A pause that nobody owns would hold the program.
+            if isinstance(error, anyio.get_cancelled_exc_class()) or _may_have_arrived(error):
+                await self._clear_away(name)
             raise
         try:
             yield RemoteHandle(self, name)
         except BaseException:
-            with suppress(FailpointUsageError):  # what went wrong in the block is what counts
-                await self._clear_away(name)
+            await self._clear_away(name)
             raise
-        await self._clear_away(name)
-
-    async def _clear_away(self, name: str) -> None:
         with anyio.CancelScope(shield=True):
             try:
                 await self.remove(name)
@@ -145,6 +144,11 @@ class FailpointsClient:
                 # It is gone with the program, as with one that was told to `exit`.
                 if not isinstance(error.__cause__, (httpx.NetworkError, httpx.RemoteProtocolError)):
                     raise
+
+    async def _clear_away(self, name: str) -> None:
+        """Remove it if that is soon done: something else went wrong, and that is what counts."""
+        with anyio.move_on_after(_LAST_WORD, shield=True), suppress(FailpointUsageError):
+            await self.remove(name)
 
     async def remove(self, name: str) -> None:
         """To end what was configured under this name, waking who waits there; no error if there is nothing."""
@@ -212,13 +216,13 @@ class FailpointsClient:
         deadline = anyio.current_time() + (math.inf if limit is None else limit)
         while True:
             left = max(deadline - anyio.current_time(), 0)
-            asked = min(left, _LONGEST)
+            asked = min(left, _SLICE)
             response = await self._send("GET", f"{path}/wait?{what}={count}&timeout={asked:.3f}", waiting=asked)
             if response.status_code != httpx.codes.REQUEST_TIMEOUT:
                 self._status(response)
                 return
             timed_out = self._timed_out(response)
-            if left <= _LONGEST:
+            if left <= _SLICE:
                 raise timed_out
 
     # requests and answers
@@ -268,7 +272,9 @@ class FailpointsClient:
         if message is None:
             raise self._foreign(response)
         if response.status_code == httpx.codes.UNAUTHORIZED:
-            raise FailpointUsageError(f"{message}; the token is the FAILPOINTS_TOKEN of the program at {self._url}")
+            raise FailpointUsageError(
+                f"{message}; that of {self._url} is its FAILPOINTS_TOKEN, or the token= of its admin_app"
+            )
         if response.is_server_error:
             raise FailpointUsageError(f"{self._url} answered {response.status_code}: {message}")
         raise FailpointUsageError(message)
@@ -410,7 +416,13 @@ def _message(document: Any) -> str | None:
 def _is_absent(response: httpx.Response) -> bool:
     """Whether it is a control plane that says so, of a failpoint, and not somebody else of a page."""
     message = _message(_document(response)) if response.status_code == httpx.codes.NOT_FOUND else None
-    return message is not None and "is not configured" in message
+    return message is not None and NOT_CONFIGURED in message
+
+
+def _may_have_arrived(error: BaseException) -> bool:
+    """Whether a request that failed for this may have been granted all the same."""
+    cause = error.__cause__
+    return isinstance(cause, httpx.HTTPError) and not isinstance(cause, (httpx.ConnectError, httpx.ConnectTimeout))
 
 
 def _known(status: FailpointStatus) -> list[str]:

@@ -193,6 +193,7 @@ def test_values_that_json_has_not_are_shown() -> None:
         "bytes": "b'x'", "far": str(10**30), "infinite": "inf", "3": "[1]", "long": None, "lone": "\ud800"
     }  # fmt: skip
     assert len(document["last_miss"]["long"]) < 250
+    assert len(status_document(FailpointStatus("x", last_miss={"text": "x" * 10**6}))["last_miss"]["text"]) < 1100
     assert document["matchers"] == {"shape": "(?i)a", "check": "shout", "parts": "(1, 2)"}
 
 

@@ -248,15 +248,15 @@ async def test_resume(client: FailpointsClient) -> None:
 
 async def test_status(client: FailpointsClient) -> None:
     """A status tells what it tells in the process itself: counts, matchers, who waits with which context, and where."""
-    failpoints.configure("a", "1*off->pause", context={"tenant": "t.*"})
+    failpoints.configure("client.status", "1*off->pause", context={"tenant": "t.*"})
     with anyio.fail_after(LIMIT):
         async with anyio.create_task_group() as tasks:
-            await visit("a", tenant="other")
-            await visit("a", tenant="t1")
-            tasks.start_soon(partial(visit, "a", tenant="t2", seat=1))
-            await client.wait_until_paused("a")
-            there, here = await client.status("a"), failpoints.status("a")
-            await client.resume("a")
+            await visit("client.status", tenant="other")
+            await visit("client.status", tenant="t1")
+            tasks.start_soon(partial(visit, "client.status", tenant="t2", seat=1))
+            await client.wait_until_paused("client.status")
+            there, here = await client.status("client.status"), failpoints.status("client.status")
+            await client.resume("client.status")
     assert [there] == seen_from_outside(here)
     assert (there.hits, there.misses, there.triggers) == (2, 1, 2)
     assert (there.last_miss, there.last_mismatch) == ({"tenant": "other"}, "tenant='other' does not match 't.*'")
@@ -383,21 +383,21 @@ async def test_a_wait_for_what_is_removed(client: FailpointsClient, waits: Waits
 
 async def test_a_wait_that_times_out(client: FailpointsClient) -> None:
     """A wait in vain raises `FailpointTimeout`, which tells what is known, a line each, and has the status."""
-    await client.configure("a", "pause", context={"tenant": "test_.*"})
+    await client.configure("client.wait", "pause", context={"tenant": "test_.*"})
     with anyio.fail_after(LIMIT):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(partial(visit, "a", tenant="test_1"))
-            await client.wait_until_paused("a")
-            await visit("a", tenant="t2")
+            tasks.start_soon(partial(visit, "client.wait", tenant="test_1"))
+            await client.wait_until_paused("client.wait")
+            await visit("client.wait", tenant="t2")
             with pytest.raises(FailpointTimeout) as error:
-                await client.wait_until_paused("a", 2, timeout=0.05)
-            await client.resume("a")
+                await client.wait_until_paused("client.wait", 2, timeout=0.05)
+            await client.resume("client.wait")
     assert re.fullmatch(TIMED_OUT, str(error.value))
     assert error.value.status is not None
     assert (error.value.status.hits, len(error.value.status.waiting)) == (1, 1)
 
 
-TIMED_OUT = r"""failpoint 'a' did not have 2 waiting at it within 0\.05 s
+TIMED_OUT = r"""failpoint 'client\.wait' did not have 2 waiting at it within 0\.05 s
   configured: pause where tenant='test_\.\*'
   counts:     hits 1, misses 1, triggers 1
   last miss:  tenant='t2' does not match 'test_\.\*'
@@ -421,7 +421,7 @@ async def test_a_wait_longer_than_a_request_may_last(
     client: FailpointsClient, timeout: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What one request may not wait for is asked for again and again, until it is so or the timeout is over."""
-    monkeypatch.setattr("failpoints.client._LONGEST", 0.1)
+    monkeypatch.setattr("failpoints.client._SLICE", 0.1)
     await client.configure("a", "off")
     asked = threading.Semaphore(0)
     add = Watches.add
@@ -537,6 +537,35 @@ async def test_configured_that_cannot_be(client: FailpointsClient) -> None:
         async with client.configured("a", "retrun"):
             raise AssertionError
     assert format_actions(failpoints.status("a").actions) == "off"
+
+
+async def test_a_cancelled_configured_stays_cancelled(
+    fake: Callable[[bytes | None], FakeServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever gives up entering is not kept, and gets no other error, where the program answers nothing at all."""
+    monkeypatch.setattr("failpoints.client._LAST_WORD", 0.05)
+    with anyio.fail_after(LIMIT):
+        async with FailpointsClient(fake(None).url) as client:
+            with anyio.move_on_after(0.05) as scope:
+                async with client.configured("a", "pause"):
+                    raise AssertionError
+    assert scope.cancelled_caught
+
+
+async def test_what_may_have_been_configured_is_removed(fake: Callable[[bytes | None], FakeServer]) -> None:
+    """Where the answer is lost, `configured` removes what it may have configured; where it is refused, nothing."""
+    server = fake(b"")
+    async with FailpointsClient(server.url) as client:
+        with pytest.raises(FailpointUsageError, match="did not answer"):
+            async with client.configured("a", "pause"):
+                raise AssertionError
+    assert [request.split()[0] for request in server.requests] == ["PUT", "DELETE"]
+    refusing = fake(answer("400 Bad Request", '{"msg": "no"}'))
+    async with FailpointsClient(refusing.url) as client:
+        with pytest.raises(FailpointUsageError, match="no"):
+            async with client.configured("a", "pause"):
+                raise AssertionError
+    assert [request.split()[0] for request in refusing.requests] == ["PUT"]
 
 
 async def test_an_exit_is_in_force_when_configure_returns(
@@ -816,7 +845,9 @@ async def test_a_token(serve: Callable[..., Any]) -> None:
         for token in (None, "another"):
             async with FailpointsClient(url, token=token) as client:
                 for verb in (client.statuses(), client.reset(), client.remove("a"), client.wait_until_hit("a")):
-                    with pytest.raises(FailpointUsageError, match=rf"the token is the FAILPOINTS_TOKEN .* {url}"):
+                    with pytest.raises(
+                        FailpointUsageError, match=rf"that of {url} is its FAILPOINTS_TOKEN, or the token="
+                    ):
                         await verb
     assert [each.name for each in failpoints.statuses()] == ["a"]
 
