@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from ._address import read_address
 from ._explained import explain, explanation_document, explanation_lines
 from ._remote import Remote, statuses_as_json
 from ._running import environment_with, start
@@ -58,6 +59,7 @@ def _examples(*lines: str) -> str:
 
 def _show_version(given: bool) -> None:
     if given:
+        _check_output()
         _write([f"failpoints {version('failpoints')}"])
         raise typer.Exit
 
@@ -101,6 +103,8 @@ def _failpoints(  # pyright: ignore[reportUnusedFunction] - typer uses it
 
     The exit status is 0 for yes, 1 where the answer is no, 2 for a wrong use and where nothing answers.
     """
+    if context.invoked_subcommand != "run":  # whose program may want no output
+        _check_output()
     context.obj = (url, token)
 
 
@@ -127,7 +131,7 @@ def _show(statuses: list[FailpointStatus]) -> None:
 
     console = _shown.terminal()
     if not statuses:
-        sys.stderr.write(f"{_shown.NOTHING}\n")
+        _remark(_shown.NOTHING)
     elif console is not None:
         console.print(_shown.table(statuses, datetime.now(UTC), console.width))
     else:
@@ -160,8 +164,10 @@ def set_(
 
     Whoever waits there goes on. What the actions mean is told by: failpoints check ACTIONS
     """
-    _remote(context, url, token).configure(name, actions, _read_matchers(matchers or []))
+    is_known = _remote(context, url, token).configure(name, actions, _read_matchers(matchers or []))
     _say(f"{name}: {actions}")
+    if not is_known:
+        _remark("note: no failpoint of this name has been seen there yet")
 
 
 def _read_matchers(texts: list[str]) -> dict[str, str]:
@@ -290,7 +296,8 @@ def scan(
         bool,
         typer.Option(
             "--check",
-            help="Status 1 if unrelated places declare one name, a name cannot be a failpoint's, or nobody awaits one.",
+            help="Status 1 if unrelated places declare one name, a name cannot be a failpoint's, nobody awaits one, or"
+            " a file cannot be read.",
         ),
     ] = False,
     as_json: _Json = False,
@@ -308,14 +315,16 @@ def scan(
         _write([json.dumps(scan_document(found, objected if checked else None), indent=2)])
     else:
         _write(scan_lines(found, objected))
-    if checked and (objected or found.never_awaited):
+    if not as_json and not found.declared:
+        _remark("no failpoint is declared")
+    if checked and (objected or found.never_awaited or found.unread):
         raise typer.Exit(1)
 
 
 @app.command(
     epilog=_examples(
         "failpoints run --set 'gateway.charge=1*raise(TimeoutError)' -- python app.py",
-        "failpoints run --set backup=pause --http 127.0.0.1:22381 -- uvicorn app:app --workers 2",
+        "failpoints run --set backup=pause --http 127.0.0.1:22381 -- uvicorn app:app",
     ),
     context_settings={"allow_interspersed_args": False},
 )
@@ -341,8 +350,20 @@ def run(
         raise FailpointUsageError("FAILPOINTS has no matchers: start it with --http, then failpoints set … --context …")
     environment = environment_with(settings or [])
     if address is not None:
+        read_address(address, "--http")
         environment["FAILPOINTS_HTTP"] = address
     raise typer.Exit(start(command, environment))
+
+
+def _check_output() -> None:
+    """Refuse to begin where nobody would learn what came of it."""
+    if sys.stdout is None:
+        raise FailpointUsageError("the standard output is closed: there is nowhere to write to")
+
+
+def _remark(sentence: str) -> None:
+    if sys.stderr is not None:  # as it is where it is closed
+        sys.stderr.write(f"{sentence}\n")
 
 
 def _say(sentence: str) -> None:

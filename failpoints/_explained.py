@@ -25,14 +25,15 @@ from ._actions import (
     Yield,
     named_exception,
 )
-from ._grammar import format_actions, parse_actions
+from ._grammar import format_actions, parse_actions, parse_entries
 from ._messages import did_you_mean, shown
 from ._wording import printable
-from .errors import ActionSyntaxError
+from .errors import ActionSyntaxError, FailpointNameError
 
 __all__ = ["Explained", "Explanation", "explain", "explanation_document", "explanation_lines"]
 
 _WIDEST = 24  # characters of a term beside which its sentence stands
+_LEAST_COUNTED = 1e-12  # the least chance that "1 in …" makes any plainer
 _UNTIL = "waits until it is reconfigured, removed, resumed or cancelled"
 
 
@@ -68,20 +69,20 @@ def explain(text: str) -> Explanation:
     """
     explained: list[Explained] = []
     before: list[Term] = []  # those that can trigger
-    always: int | None = None  # the number of the term after which none can
+    last: tuple[int, Term] | None = None  # the term after which none can, with its number
     for number, (piece, term) in enumerate(_pieces(text), start=1):
-        if always is not None:
-            never = f"can never trigger: term {always} takes every hit that comes so far"
+        if last is not None:
+            never = f"can never trigger: term {last[0]} {_why_last(last[1])} hit that comes so far"
         elif term.probability == 0:
             never = "can never trigger: its chance is 0 %"
         else:
             says = f"{_when(term, before)}: {_what(term.action)}"
             explained.append(Explained(piece, says, never=False, notes=tuple(_notes(piece, term))))
             before.append(term)
-            always = number if _is_certain(term) and term.times is None else None
+            last = (number, term) if _is_last(term) else None
             continue
         explained.append(Explained(piece, never, never=True))
-    return Explanation(tuple(explained), None if always is not None else _rest(before))
+    return Explanation(tuple(explained), _rest(before) if last is None else None)
 
 
 def explanation_lines(explanation: Explanation, width: int | None = None) -> Iterator[str]:
@@ -123,7 +124,7 @@ def _folded(text: str, first: str, margin: str, width: int | None) -> list[str]:
 
 def _pieces(text: str) -> Iterator[tuple[str, Term]]:
     """Each term, with the part of the text that it was read from."""
-    terms = parse_actions(text)
+    terms = _terms(text)
     start = 0
     for term in terms[:-1]:
         end = text.index("->", start)
@@ -132,6 +133,21 @@ def _pieces(text: str) -> Iterator[tuple[str, Term]]:
         yield text[start:end].strip(), term
         start = end + len("->")
     yield text[start:].strip(), terms[-1]
+
+
+def _terms(text: str) -> tuple[Term, ...]:
+    """The terms; whoever gives an entry of `FAILPOINTS` is told which part of it these are."""
+    try:
+        return parse_actions(text)
+    except ActionSyntaxError as error:
+        try:
+            entries = parse_entries(text, "")
+        except (ActionSyntaxError, FailpointNameError):
+            entries = []
+        if not entries:
+            raise
+        problem = f"expected actions alone; give only what stands after '=': {format_actions(entries[0].terms)}"
+        raise ActionSyntaxError(text, error.position, problem) from None
 
 
 def _reads_as(text: str, term: Term) -> bool:
@@ -148,16 +164,27 @@ def _is_certain(term: Term) -> bool:
     return term.probability == 1
 
 
+def _is_last(term: Term) -> bool:
+    """Whether no hit comes past this term."""
+    return _is_certain(term) and (term.times is None or isinstance(term.action, Exit))
+
+
+def _why_last(term: Term) -> str:
+    return "ends the process at the first" if isinstance(term.action, Exit) else "takes every"
+
+
 def _when(term: Term, before: Sequence[Term]) -> str:
-    how_often = [] if term.times is None else ["once" if term.times == 1 else f"{term.times} times"]
+    # However often it may happen, no process ends twice.
+    times = 1 if term.times is not None and isinstance(term.action, Exit) else term.times
+    how_often = [] if times is None else ["once" if times == 1 else f"{times} times"]
     if not _is_certain(term):
         chance = f"with a chance of {_percent(term.probability)}"
         limit = [f"{often} at most" for often in how_often]
         return ", ".join([*_after(before), chance, *limit])
     if not before:
-        if term.times is None:
+        if times is None:
             return "every time"
-        return "the first time" if term.times == 1 else f"the first {term.times} times"
+        return "the first time" if times == 1 else f"the first {times} times"
     if _only_counts(before):
         return " ".join(["then", *(how_often or ["every time"])])
     return ", ".join(["otherwise", *(f"{often} at most" if often != "once" else often for often in how_often)])
@@ -181,7 +208,7 @@ def _rest(before: Sequence[Term]) -> str:
 
 def _percent(probability: float) -> str:
     percentage = format_actions(Term(Off(), probability)).removesuffix("%off")
-    if probability >= 0.01:
+    if probability >= 0.01 or probability < _LEAST_COUNTED:
         return f"{percentage} %"
     return f"{percentage} % (1 in {round(1 / probability):,})"
 
@@ -254,6 +281,8 @@ def _notes(piece: str, term: Term) -> Iterator[str]:
             yield "it is a BaseException: no `except Exception` catches it"
         case Exit():
             yield "no `finally` runs and nothing is flushed, as in a crash"
+            if term.times is not None and term.times > 1:
+                yield f"it can happen only once in a process, whatever the count of {term.times} says"
         case Delay():
             yield "it blocks the event loop, too, and all its tasks; sleep(…) does not"
         case Break():

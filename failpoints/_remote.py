@@ -51,9 +51,17 @@ class Remote:
         """Everything that is configured."""
         return self.ask(lambda client: client.statuses())
 
-    def configure(self, name: str, actions: str, context: Mapping[str, str] | None) -> None:
-        """Have a failpoint do something."""
-        self.ask(lambda client: client.configure(name, actions, context=context))
+    def configure(self, name: str, actions: str, context: Mapping[str, str] | None) -> bool:
+        """Have a failpoint do something; whether the program has come by a site of that name."""
+
+        async def verb(client: FailpointsClient) -> bool:
+            await client.configure(name, actions, context=context)
+            try:
+                return bool((await client.status(name)).sites)
+            except FailpointUsageError:  # it has come by it, and has ended of it
+                return True
+
+        return self.ask(verb)
 
     def remove(self, name: str) -> None:
         """End one, if it is configured."""

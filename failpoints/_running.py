@@ -17,6 +17,7 @@ __all__ = ["NotStarted", "environment_with", "start"]
 
 _NOT_FOUND = 127  # as shells, env, nohup and timeout have it
 _NOT_EXECUTABLE = 126
+_WRONG_USE = 2
 
 
 class NotStarted(Exception):
@@ -42,8 +43,11 @@ def environment_with(settings: Sequence[str]) -> dict[str, str]:
 
 def start(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run the program; returns its exit status, where it does not replace this process. Raises `NotStarted`."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    if not command[0]:
+        raise NotStarted("cannot run '': the program's name is empty", _NOT_FOUND)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # as it is where it is closed, which the program may well bear
+            stream.flush()
     try:
         if sys.platform == "win32":
             return run_and_wait(command, environment)
@@ -55,6 +59,9 @@ def start(command: Sequence[str], environment: Mapping[str, str]) -> int:
         raise NotStarted(f"cannot run {command[0]!r}: {why}", _NOT_FOUND) from None
     except OSError as error:
         raise NotStarted(f"cannot run {command[0]!r}: {error.strerror or error}", _NOT_EXECUTABLE) from None
+    except ValueError as error:  # a null byte, say
+        why = f"an argument or a variable is none that a program can be given: {error}"
+        raise NotStarted(f"cannot run {command[0]!r}: {why}", _WRONG_USE) from None
 
 
 def run_and_wait(command: Sequence[str], environment: Mapping[str, str]) -> int:

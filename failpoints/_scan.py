@@ -8,13 +8,14 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
 
 from ._source_names import MAKERS, Names, Thing
 
-__all__ = ["Declared", "Kind", "Remark", "Scan", "scan_paths", "scan_source"]
+__all__ = ["Declared", "Kind", "Remark", "Scan", "outermost", "scan_paths", "scan_source"]
 
 Kind: TypeAlias = Literal["decorator", "scope", "inline"]
 
@@ -37,6 +38,9 @@ class Declared:
     file: str
     line: int
     function: str
+    # Which sites belong together is told by these, of which nothing is shown:
+    made: tuple[int, int] = field(default=(0, 0), compare=False, repr=False)  # where the object is, for all its uses
+    redefined: int = field(default=0, compare=False, repr=False)  # the line of a function that replaces another, or 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -61,6 +65,7 @@ class Scan:
     declared: tuple[Declared, ...] = ()
     unresolved: tuple[Remark, ...] = ()
     never_awaited: tuple[Remark, ...] = ()
+    unread: tuple[Remark, ...] = ()
 
     @classmethod
     def merged(cls, scans: Iterable[Scan]) -> Scan:
@@ -70,6 +75,7 @@ class Scan:
             _in_order(site for scan in scans for site in scan.declared),
             _in_order(remark for scan in scans for remark in scan.unresolved),
             _in_order(remark for scan in scans for remark in scan.never_awaited),
+            _in_order(remark for scan in scans for remark in scan.unread),
         )
 
 
@@ -130,7 +136,7 @@ def _python_files(folder: Path, unreadable: Callable[[OSError], None]) -> Iterat
 
 
 def _unread(file: str, line: int, why: str) -> Scan:
-    return Scan(unresolved=(Remark(file, line, "<module>", why),))
+    return Scan(unread=(Remark(file, line, "<module>", why),))
 
 
 _Place = TypeVar("_Place", Declared, Remark)
@@ -138,6 +144,39 @@ _Place = TypeVar("_Place", Declared, Remark)
 
 def _in_order(places: Iterable[_Place]) -> tuple[_Place, ...]:
     return tuple(sorted(dict.fromkeys(places), key=lambda place: (place.file, place.line, repr(place))))
+
+
+def outermost(function: str) -> str:
+    """The qualified name of the function that all of it is in."""
+    return function.partition(".<locals>")[0]
+
+
+def _redefinitions(names: Names) -> dict[str, list[tuple[int, int]]]:
+    """The functions that take the place of one of the same name: their first and last lines, by qualified name.
+
+    Of two definitions neither is under a condition then, and the later is not decorated by the earlier, as setters are.
+    """
+    found: dict[str, list[tuple[int, int]]] = {}
+    before: set[tuple[object, str]] = set()
+    for node, inner in names.inner.items():
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        scope, end = names.scopes[node], (node.end_lineno or node.lineno, node.end_col_offset)
+        if not any(binding.certain and binding.end == end for binding in scope.bindings.get(node.name, ())):
+            continue
+        if (scope, node.name) in before and not any(map(partial(_is_of, node.name), node.decorator_list)):
+            first = node.decorator_list[0] if node.decorator_list else node
+            found.setdefault(inner.qualname, []).append((first.lineno, end[0]))
+        before.add((scope, node.name))
+    return found
+
+
+def _is_of(name: str, decorator: ast.expr) -> bool:
+    match decorator:
+        case ast.Attribute(value=ast.Name(id=owner)) | ast.Call(func=ast.Attribute(value=ast.Name(id=owner))):
+            return owner == name
+        case _:
+            return False
 
 
 _UNREAD = {ast.Name, ast.Attribute, ast.Assign, ast.Return, ast.arg, ast.arguments, ast.keyword}  # most of the others
@@ -149,6 +188,7 @@ class _Reader:
     def __init__(self, names: Names, file: str) -> None:
         self._names = names
         self._file = file
+        self._redefinitions = _redefinitions(names)
         self._used: set[ast.Call] = set()
         self._declared: list[Declared] = []
         self._unresolved: list[Remark] = []
@@ -238,7 +278,13 @@ class _Reader:
     def _declare(self, site: ast.Call, kind: Kind, line: int, function: str) -> None:
         for name in self._names.values(site.args[0]) if site.args else ():
             if isinstance(name, str):
-                self._declared.append(Declared(name, kind, self._file, line, function))
+                made = (site.args[0].lineno, site.args[0].col_offset)
+                redefined = self._redefined(line, function)
+                self._declared.append(Declared(name, kind, self._file, line, function, made, redefined))
+
+    def _redefined(self, line: int, function: str) -> int:
+        spans = self._redefinitions.get(outermost(function), ())
+        return next((first for first, last in spans if first <= line <= last), 0)
 
     def _sites(self, expression: ast.expr) -> list[ast.Call]:
         return [value for value in self._names.values(expression) if isinstance(value, ast.Call)]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from ._grammar import check_name
-from ._scan import Declared, Remark, Scan
-from ._source_names import Names
+from ._scan import Declared, Remark, Scan, outermost
 from ._wording import printable
 from .errors import FailpointNameError
 
@@ -29,7 +26,9 @@ class Objection:
 def objections(scan: Scan) -> list[Objection]:
     """The names that cannot be a failpoint's, and those that unrelated places declare.
 
-    Related are the places in one function, and the uses of one object that is kept in a variable.
+    Related are the uses of one object that is kept in a variable, and the places in one function, which has its own
+    decorators and all functions within it. It is known by its qualified name: definitions under conditions, and the
+    getter and setter of a property, are one function, but not one that takes the place of another.
     """
     by_name: dict[str, list[Declared]] = {}
     for site in scan.declared:
@@ -53,25 +52,14 @@ def _wrong_name(name: str) -> str | None:
 
 
 def _unrelated(name: str, sites: Sequence[Declared]) -> str | None:
-    owners = {(site.file, _outermost(site)) for site in sites}
-    if len(owners) == 1 or sum(_times_made(name, Path(file)) for file in {site.file for site in sites}) == 1:
+    groups: list[set[object]] = []  # of places and objects that belong together
+    for site in sites:
+        group: set[object] = {(site.file, site.made), (site.file, outermost(site.function), site.redefined)}
+        group.update(*(other for other in groups if not group.isdisjoint(other)))
+        groups = [*(other for other in groups if group.isdisjoint(other)), group]
+    if len(groups) == 1:
         return None
-    return f"{len(owners)} unrelated places declare it, and whoever configures it means one"
-
-
-def _outermost(site: Declared) -> str:
-    """The function that a site is in, or of a decorator the one that it decorates."""
-    return site.function if site.kind == "decorator" else site.function.partition(".<locals>")[0]
-
-
-def _times_made(name: str, file: Path) -> int:
-    """How often a file makes an object that bears the name, whatever its uses."""
-    try:
-        names = Names(ast.parse(file.read_bytes()))
-    except (OSError, SyntaxError, ValueError):  # it has changed since it was scanned
-        return 0
-    made = (node for node in names.scopes if isinstance(node, ast.Call) and node in names.values(node))
-    return sum(name in names.values(site.args[0]) for site in made if site.args)
+    return f"{len(groups)} unrelated places declare it, and whoever configures it means one"
 
 
 def scan_lines(scan: Scan, objected: Iterable[Objection] = ()) -> Iterator[str]:
@@ -92,6 +80,8 @@ def scan_lines(scan: Scan, objected: Iterable[Objection] = ()) -> Iterator[str]:
 
 
 def _parts(scan: Scan, objected: Iterable[Objection]) -> Iterator[tuple[str, list[str]]]:
+    if scan.unread:
+        yield "could not be read:", list(map(_line, scan.unread))
     if scan.unresolved:
         yield "could not be resolved:", list(map(_line, scan.unresolved))
     if scan.never_awaited:
@@ -112,6 +102,8 @@ def _line(remark: Remark) -> str:
 def scan_document(scan: Scan, objected: Iterable[Objection] | None = None) -> dict[str, Any]:
     """What a script reads, as JSON has it; `refused` where a check was asked for."""
     document = asdict(scan)
+    for site in document["declared"]:
+        del site["made"], site["redefined"]  # which say nothing by themselves
     if objected is not None:
         document["refused"] = [asdict(each) for each in objected]
     return document

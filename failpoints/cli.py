@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
+from typing import TextIO
 
 from ._messages import missing_extra
 from ._remote import AnswerIsNo
@@ -38,10 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             return _status_of(lambda: _call(arguments))
         finally:
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except BrokenPipeError:  # whoever read the output has seen enough
-        _forget_stdout()
+        _forget(sys.stdout)
         return 128 + getattr(signal, "SIGPIPE", 13)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        _forget(sys.stdout)  # a full disk, say: of files and connections the verbs themselves complain
+        return _complain(f"Error: cannot write the output: {error.strerror or error}", 2)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
 
@@ -76,11 +83,18 @@ def _status_of(call: Callable[[], None]) -> int:
 
 
 def _complain(text: str, status: int) -> int:
-    # Line by line, since a caret stands below its place; and what a server says must not move the cursor.
-    print(*map(printable, text.split("\n")), sep="\n", file=sys.stderr)  # noqa: T201 - there may be no typer
+    if sys.stderr is None:  # it is closed
+        return status
+    try:
+        # Line by line, since a caret stands below its place; and what a server says must not move the cursor.
+        sys.stderr.write("".join(f"{printable(line)}\n" for line in text.split("\n")))
+        sys.stderr.flush()
+    except OSError:
+        _forget(sys.stderr)
     return status
 
 
-def _forget_stdout() -> None:
+def _forget(stream: TextIO | None) -> None:
     """Nobody reads it: what is left in it must not be an error when Python ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if stream is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -12,7 +12,7 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Awaitable, Iterable
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
 
@@ -579,6 +579,38 @@ def test_values() -> None:
             setattr(value, field, ())
 
 
+def test_uses_of_one_object() -> None:
+    """The uses of one kept object say that they are, which makes no two sites differ."""
+    source = 'p = failpoint("x")\nasync def f():\n    await p\n    p.hit()\n    await failpoint("x")'
+    first, second, other = scan(source).declared
+    assert first.made == second.made == (2, 14)
+    assert other.made == (6, 20)
+    [moved] = scan('async def f():\n    await (  failpoint("x"))', before=f"{IMPORT}\n\n").declared
+    assert moved == replace(moved, made=(1, 1), redefined=1)
+    assert "made" not in repr(moved)
+
+
+def test_a_function_that_takes_the_place_of_another() -> None:
+    """A site in a function that takes the place of another says so, for all that is in that function."""
+    source = """
+        @failpoint("a")
+        def f(): ...
+        @first
+        @failpoint("b")
+        def f():
+            failpoint("c").hit()
+            @failpoint("d")
+            def g(): ...
+        if a:
+            @failpoint("e")
+            def f(): ...
+        failpoint("f").hit()
+    """
+    assert {site.name: site.redefined for site in scan(source).declared} == dict.fromkeys("aef", 0) | dict.fromkeys(
+        "bcd", 4
+    )
+
+
 def test_merged() -> None:
     """Scans are merged in the order of files and lines, and what is in two of them is in it once."""
     a, b = (scan_source(f'{IMPORT}failpoint("x")\nfailpoint(n).hit()', file) for file in "ab")
@@ -637,7 +669,7 @@ def test_no_python(source: str | bytes, line: int) -> None:
     """What is no Python is a remark with the line of the error."""
     found = scan_source(source, "file.py")
     assert found.declared == found.never_awaited == ()
-    [remark] = found.unresolved
+    [remark] = found.unread
     assert (remark.file, remark.function) == ("file.py", "<module>")
     assert remark.line in (line, 1)
     assert remark.text.startswith("it is no Python: ")
@@ -662,7 +694,7 @@ def test_nested_without_end(source: str) -> None:
     if found.declared:
         assert (len(found.declared), found.unresolved) == (1, ())
     else:
-        assert remarks(found.unresolved) == ["1 <module>: it is nested too deeply to be read"]
+        assert remarks(found.unread) == ["1 <module>: it is nested too deeply to be read"]
 
 
 @pytest.mark.parametrize(
@@ -778,7 +810,7 @@ def test_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Path, "read_bytes", read_bytes)
     found = scan_paths([tmp_path])
     assert [site.file for site in found.declared] == [str(good)]
-    assert found.unresolved == (
+    assert found.unread == (
         Remark(str(bad), 2, "<module>", "it is no Python: '(' was never closed"),
         Remark(str(locked), 1, "<module>", "it cannot be read: Permission denied"),
     )
@@ -793,7 +825,7 @@ def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(os, "scandir", scandir)
     assert scan_paths([tmp_path]) == Scan(
-        unresolved=(Remark(str(tmp_path), 1, "<module>", "it cannot be read: Permission denied"),)
+        unread=(Remark(str(tmp_path), 1, "<module>", "it cannot be read: Permission denied"),)
     )
 
 

@@ -95,6 +95,22 @@ def run_apart(spawn: Callable[..., subprocess.Popen[str]]) -> Callable[..., Done
     return run_apart
 
 
+@pytest.fixture
+def in_a_shell(spawn: Callable[..., subprocess.Popen[str]]) -> Callable[[str], Done]:
+    """The command in a shell, which has its streams go elsewhere."""
+    if sys.platform == "win32":
+        pytest.skip("Windows has no shell that closes streams")
+
+    def in_a_shell(line: str) -> Done:
+        # Python is what is spawned; the shell takes its place, and the command that of the shell.
+        arguments = ["sh", "-c", f'exec "$0" -m failpoints {line}', sys.executable]
+        child = spawn(program=("-c", f"import os; os.execvp('sh', {arguments})"))
+        output, errors = child.communicate(timeout=SECONDS)
+        return Done(child.returncode, output, errors)
+
+    return in_a_shell
+
+
 @contextmanager
 def _serving(*, port: int = 0, token: str | None = None) -> Iterator[str]:
     """The control plane of this process on a thread of its own; gives its URL."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from failpoints import ActionSyntaxError, parse_actions
@@ -58,6 +58,17 @@ UNTIL = "waits until it is reconfigured, removed, resumed or cancelled"
             ],
         ),
         ("0.5%off", ["with a chance of 0.5 % (1 in 200): nothing; the hit is used up", f"otherwise: {REST}"]),
+        (
+            "0.000000001%off",
+            [
+                "with a chance of 0.000000001 % (1 in 100,000,000,000): nothing; the hit is used up",
+                f"otherwise: {REST}",
+            ],
+        ),
+        (
+            f"0.{'0' * 310}1%off",
+            [f"with a chance of 0.{'0' * 310}1 %: nothing; the hit is used up", f"otherwise: {REST}"],
+        ),
         ("pause(30s)", [f"every time: {UNTIL}; after 30 s raises FailpointTimeout"]),
         ("sleep(100)", ["every time: waits 100 ms"]),
         ("sleep(1.5s)", ["every time: waits 1.5 s"]),
@@ -72,6 +83,23 @@ UNTIL = "waits until it is reconfigured, removed, resumed or cancelled"
         ("panic(no)", ["every time: raises FailpointPanic with the message 'no'"]),
         ("exit", ["every time: ends the process at once, with exit status 1"]),
         ("exit(3)", ["every time: ends the process at once, with exit status 3"]),
+        ("1*exit", ["the first time: ends the process at once, with exit status 1"]),
+        ("2*exit", ["the first time: ends the process at once, with exit status 1"]),
+        (
+            "2*off->3*exit",
+            [
+                "the first 2 times: nothing; the hit is used up",
+                "then once: ends the process at once, with exit status 1",
+            ],
+        ),
+        (
+            "50%2*exit->1*panic->pause",
+            [
+                "with a chance of 50 %, once at most: ends the process at once, with exit status 1",
+                "otherwise, once: raises FailpointPanic",
+                f"otherwise: {UNTIL}",
+            ],
+        ),
         ("print", ["every time: logs at INFO that it was reached"]),
         ("print(here)", ["every time: logs 'here' at INFO"]),
     ],
@@ -90,8 +118,13 @@ def test_a_term_is_a_sentence(text: str, sentences: list[str]) -> None:
         ("100%off->pause", {2: "term 1 takes every hit that comes so far"}),
         ("0%pause", {1: "its chance is 0 %"}),
         ("0%2*pause->off", {1: "its chance is 0 %"}),
+        ("1*exit->pause", {2: "term 1 ends the process at the first hit that comes so far"}),
+        ("2*off->3*exit->2*exit", {3: "term 2 ends the process at the first hit that comes so far"}),
         ("25%off->pause", {}),
         ("1000*off->pause", {}),
+        ("50%exit->pause", {}),
+        ("50%1*exit->pause", {}),
+        ("1*panic->1*raise->pause", {}),
     ],
 )
 def test_what_can_never_trigger_says_so(text: str, never: dict[int, str]) -> None:
@@ -146,6 +179,15 @@ def test_what_may_surprise_is_noted(text: str, note: str) -> None:
     assert [note] == [note for term in explain(text).terms for note in term.notes]
 
 
+@pytest.mark.parametrize("text", ["2*exit", "50%2*exit"])
+def test_a_process_ends_once(text: str) -> None:
+    """A count of more than one exit says more than can happen, which is noted; a count of one is not."""
+    assert explain(text).terms[0].notes == (
+        *explain("1*exit").terms[0].notes,
+        "it can happen only once in a process, whatever the count of 2 says",
+    )
+
+
 @pytest.mark.parametrize("text", ["off", "pause", "sleep(100)", "return", "raise", "raise(OSError: no)", "print(1)"])
 def test_what_surprises_nobody_has_no_note(text: str) -> None:
     """The rest is said without a note."""
@@ -166,7 +208,36 @@ def test_a_term_is_shown_as_it_was_written(text: str, pieces: list[str]) -> None
     assert [term.text for term in explain(text).terms] == pieces
 
 
-@given(st.text(alphabet='12%*->()" .aoffpuseretnx\\', max_size=30) | st.just("off->2*return(->)->1"))
+WHOLE = st.integers(0, 320).map(lambda zeros: f"1{'0' * zeros}")
+FRACTIONS = st.integers(0, 330).map(lambda zeros: f"0.{'0' * zeros}1")
+WORDS = [
+    "off",
+    "sleep(",
+    "pause(",
+    "delay(",
+    "return(",
+    "exit",
+    "panic",
+    "(",
+    ")",
+    "s)",
+    "m)",
+    "%",
+    "*",
+    "->",
+    '"',
+    "\\",
+]
+
+
+@given(
+    st.text(alphabet='12%*->()" .aoffpuseretnx\\', max_size=30)
+    | st.lists(st.sampled_from(WORDS) | WHOLE | FRACTIONS, max_size=12).map("".join)
+    | st.builds("{}%{}*{}->{}".format, FRACTIONS, WHOLE, st.sampled_from(["off", "exit"]), WHOLE)
+    | st.builds("{}%{}({}{})".format, FRACTIONS, st.sampled_from(["sleep", "pause"]), WHOLE | FRACTIONS, st.just("m"))
+)
+@example("off->2*return(->)->1")
+@example(f"0.{'0' * 310}1%off")
 def test_any_text_is_explained_or_refused(text: str) -> None:
     """Whatever is given is explained term by term if it can be read, and else refused as it is everywhere."""
     try:
@@ -236,6 +307,30 @@ def test_no_actions(run: Callable[..., Any]) -> None:
         "",
         "Error: expected an action, found 'retrun'; did you mean 'return'?\n    2*off->retrun(42)\n           ^\n",
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "actions", "caret"),
+    [
+        ("gateway.charge=pause", "pause", 0),
+        (" a = 2*off -> 100;", "2*off->sleep(100)", 1),
+        ("a=return(x=y);b=off", "return(x=y)", 0),
+        ("return=off", "off", 6),
+    ],
+)
+def test_an_entry_of_the_variable(text: str, actions: str, caret: int, run: Callable[..., Any]) -> None:
+    """Who gives an entry of `FAILPOINTS` is told which part of it is meant."""
+    problem = f"expected actions alone; give only what stands after '=': {actions}"
+    assert run("check", text) == (2, "", f"Error: {problem}\n    {text}\n    {' ' * caret}^\n")
+    assert run("check", actions).status == 0
+
+
+@pytest.mark.parametrize("text", ["gateway.charge=pau", "=pause", "a b=pause", ";", "", "a=pause;b"])
+def test_what_is_no_entry_either(text: str, run: Callable[..., Any]) -> None:
+    """What is no good entry is refused as any other text is."""
+    with pytest.raises(ActionSyntaxError) as refused:
+        parse_actions(text)
+    assert run("check", text) == (2, "", f"Error: {refused.value}\n")
 
 
 def test_control_characters_do_not_reach_the_terminal(run: Callable[..., Any]) -> None:

@@ -175,6 +175,48 @@ def test_nobody_reads(arguments: list[str], spawn: Callable[..., subprocess.Pope
     assert (child.returncode, errors) == (141, "")
 
 
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+
+
+@FULL
+@pytest.mark.parametrize("arguments", ["check off", "list --json", "watch", "scan .", "--help", "--version"])
+def test_a_full_disk(arguments: str, server: str, in_a_shell: Run) -> None:
+    """Where the output cannot be written, it says so in a sentence, with status 2."""
+    done = in_a_shell(f"{arguments} >/dev/full")
+    assert done == (2, "", "Error: cannot write the output: No space left on device\n")
+
+
+@FULL
+@pytest.mark.parametrize("arguments", ["check nothing", "nothing", "scan nowhere", "list --url http://127.0.0.1:1"])
+def test_a_full_disk_for_the_errors(arguments: str, in_a_shell: Run) -> None:
+    """Where what is wrong cannot be said either, the status says it."""
+    assert in_a_shell(f"{arguments} 2>/dev/full") == (2, "", "")
+    assert in_a_shell(f"{arguments} >/dev/full 2>/dev/full") == (2, "", "")
+
+
+@pytest.mark.parametrize("arguments", ["check pause", "list", "set x off", "scan --help", "--version"])
+def test_a_closed_output(arguments: str, server: str, in_a_shell: Run) -> None:
+    """Where the output is closed it says so in a sentence, with status 2, and has done nothing."""
+    done = in_a_shell(f"{arguments} >&-")
+    assert done == (2, "", "Error: the standard output is closed: there is nowhere to write to\n")
+    assert in_a_shell(f"{arguments} >&- 2>&-") == (2, "", "")
+    assert failpoints.statuses() == []
+
+
+def test_closed_errors(server: str, in_a_shell: Run) -> None:
+    """Where the errors are closed, what belongs there stands nowhere."""
+    assert in_a_shell("check nothing 2>&-") == (2, "", "")
+    assert in_a_shell("list 2>&-") == (0, "", "")
+    assert in_a_shell("set x off 2>&-") == (0, "x: off\n", "")
+
+
+def test_a_file_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error with a file that is not the output is an error as ever."""
+    monkeypatch.setattr(_command, "explain", lambda _: Path("/no/such/file").read_text())
+    with pytest.raises(FileNotFoundError):
+        main(["check", "off"])
+
+
 def test_ctrl_c(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
     """Ctrl-C ends it quietly, with status 130."""
 

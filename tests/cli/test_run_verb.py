@@ -163,6 +163,29 @@ def test_a_program_that_cannot_be_run(run_apart: Run, tmp_path: Path) -> None:
     assert run_apart("run", str(tmp_path)) == (126, "", f"Error: cannot run {str(tmp_path)!r}: Permission denied\n")
 
 
+def test_an_empty_program(run: Run) -> None:
+    """An empty name is no program, with status 127, as shells have it."""
+    assert run("run", "--", "") == (127, "", "Error: cannot run '': the program's name is empty\n")
+    assert run("run", "", "x") == (127, "", "Error: cannot run '': the program's name is empty\n")
+
+
+@pytest.mark.parametrize("arguments", [["true", "a\0b"], ["--set", 'a=return("\0")', "true"], ["true\0"]])
+def test_what_no_program_can_be_given(arguments: list[str], run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A null byte, which ends an argument for every program, is refused with status 2."""
+    monkeypatch.setattr(_running, "_unignore_signals", lambda: None)  # it would hold for the other tests
+    done = run("run", *arguments)
+    assert (done.status, done.output, done.errors.count("\n")) == (2, "", 1)
+    assert "an argument or a variable is none that a program can be given: " in done.errors
+    assert "embedded null" in done.errors
+
+
+@POSIX
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_streams_are_the_programs(closed: str, in_a_shell: Run) -> None:
+    """The program is run whichever of its streams are closed."""
+    assert in_a_shell(f"run -- sh -c 'exit 3' {closed}") == (3, "", "")
+
+
 def test_where_no_process_can_be_replaced(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     """On Windows the program is a child, and its exit status is the command's."""
     monkeypatch.setattr(_running.sys, "platform", "win32")

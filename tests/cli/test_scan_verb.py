@@ -68,9 +68,11 @@ def test_what_to_look_at(run: Run, source: Callable[..., None]) -> None:
         app.py:5  inline  forgotten
         app.py:6  scope   idle
 
+        could not be read:
+          broken.py:2: it is no Python: invalid syntax
+
         could not be resolved:
           app.py:4: failpoint(name): the name is not known before the program runs
-          broken.py:2: it is no Python: invalid syntax
 
         never awaited, hit or entered:
           app.py:5: failpoint('forgotten') is neither awaited nor hit
@@ -81,14 +83,16 @@ def test_what_to_look_at(run: Run, source: Callable[..., None]) -> None:
     assert run("scan", "app.py", "--check") == (
         0,
         "could not be resolved:\n  app.py:2: failpoint(name): the name is not known before the program runs\n",
-        "",
+        "no failpoint is declared\n",
     )
+    source(app="", broken="failpoint(")
+    assert run("scan", ".", "--check").status == 1
 
 
 def test_nothing(run: Run, source: Callable[..., None]) -> None:
-    """Where nothing is declared there is nothing to list."""
+    """Where nothing is declared there is nothing to list, and a word on that."""
     source(app="")
-    assert run("scan", ".", "--check") == (0, "", "")
+    assert run("scan", ".", "--check") == (0, "", "no failpoint is declared\n")
 
 
 RELATED = {
@@ -129,6 +133,68 @@ RELATED = {
             @failpoint("x")
             def work(): ...
     """,
+    "a decorated function and a place within a function": """
+        def make():
+            @failpoint("x")
+            def inner(): ...
+            failpoint("x").hit()
+            return inner
+    """,
+    "two decorated functions in one": """
+        def make():
+            @failpoint("x")
+            def one(): ...
+            @failpoint("x")
+            def other(): ...
+    """,
+    "a decorated function and a place in it": """
+        @failpoint("x")
+        def work():
+            failpoint("x").hit()
+    """,
+    "definitions in two branches": """
+        try:
+            import fast
+        except ImportError:
+            async def work():
+                await failpoint("x")
+        else:
+            async def work():
+                await failpoint("x")
+    """,
+    "two branches of a class": """
+        if a:
+            class Work:
+                @failpoint("x")
+                def work(self): ...
+        else:
+            class Work:
+                @failpoint("x")
+                def work(self): ...
+    """,
+    "getter and setter": """
+        class Work:
+            @property
+            @failpoint("x")
+            def value(self): ...
+            @value.setter
+            @failpoint("x")
+            def value(self, value): ...
+    """,
+    "one of two definitions": """
+        def work(): ...
+        @failpoint("x")
+        def work():
+            failpoint("x").hit()
+    """,
+    "one object and a place beside its use": """
+        POINT = failpoint("x")
+        async def work():
+            await POINT
+            await failpoint("x")
+        async def other():
+            await POINT
+    """,
     "two names": """
         @failpoint("x")
         def work(): ...
@@ -163,12 +229,29 @@ UNRELATED = {
         def other():
             failpoint("x").hit()
     """,
-    "two decorated functions in one": """
-        def make():
-            @failpoint("x")
-            def one(): ...
-            @failpoint("x")
-            def other(): ...
+    "a definition that takes the place of another": """
+        @failpoint("x")
+        def work(): ...
+        @failpoint("x")
+        def work(): ...
+    """,
+    "a method that takes the place of another": """
+        class Work:
+            async def work(self):
+                await failpoint("x")
+            async def work(self):
+                def inner():
+                    failpoint("x").hit()
+    """,
+    "functions that are registered": """
+        @singledispatch
+        def work(a): ...
+        @work.register
+        @failpoint("x")
+        def _(a: int): ...
+        @work.register
+        @failpoint("x")
+        def _(a: str): ...
     """,
     "two kept objects": """
         ONE = failpoint("x")
@@ -209,6 +292,49 @@ def test_unrelated_places_fail(text: str, run: Run, source: Callable[..., None])
         + "".join(f"    {place}\n" for place in places)
     )
     assert run("scan", ".").status == 0
+
+
+def test_what_belongs_together_counts_as_one(run: Run, source: Callable[..., None]) -> None:
+    """What is refused is the number of places that have nothing to do with each other, and all are shown."""
+    source(
+        app="""
+            ONE, OTHER = failpoint("x"), failpoint("x")
+            async def first():
+                await ONE
+            async def second():
+                await ONE
+            async def third():
+                await OTHER
+        """
+    )
+    assert run("scan", "--check", ".").output.endswith(
+        "refused:\n  x: 2 unrelated places declare it, and whoever configures it means one\n"
+        "    app.py:5\n    app.py:7\n    app.py:9\n"
+    )
+
+
+def test_warnings_of_the_source_are_not_shown(source: Callable[..., None], in_a_shell: Run) -> None:
+    """What Python warns of while it reads the source is not this command's to say."""
+    source(
+        app=r"""
+        async def one():
+            await failpoint("x"), "\d"
+        async def other():
+            await failpoint("x")
+    """
+    )
+    done = in_a_shell("scan --check .")
+    assert (done.status, "2 unrelated places" in done.output, done.errors) == (1, True, "")
+
+
+def test_each_file_is_read_once(run: Run, source: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check reads no file again."""
+    source(app="".join(f'async def f{n}(): await failpoint("x{n % 5}")\n' for n in range(10)))
+    read: list[Path] = []
+    read_bytes = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or read_bytes(path))
+    assert run("scan", "--check", ".").output.count("2 unrelated places") == 5
+    assert read == [Path("app.py")]
 
 
 def test_unrelated_places_in_two_files_fail(run: Run, source: Callable[..., None]) -> None:
@@ -266,6 +392,7 @@ def test_json(run: Run, source: Callable[..., None]) -> None:
         "never_awaited": [
             {"file": "app.py", "line": 8, "function": "other", "text": "failpoint('y') is neither awaited nor hit"}
         ],
+        "unread": [],
     }
     done = run("scan", "--json", ".")
     assert (done.status, json.loads(done.output), done.errors) == (0, document, "")

@@ -54,7 +54,7 @@ def test_set(run: Run, server: str) -> None:
     assert run("set", "gateway.charge:after", "1*raise(OSError: a=b)") == (
         0,
         "gateway.charge:after: 1*raise(OSError: a=b)\n",
-        "",
+        "note: no failpoint of this name has been seen there yet\n",
     )
     assert run("set", "backup", "pause", "--context", "tenant_id=t.*=1", "--context", "shard=3").status == 0
     backup, charge = failpoints.statuses()
