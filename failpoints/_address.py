@@ -29,7 +29,14 @@ def read_address(text: str, source: str = "FAILPOINTS_HTTP") -> Address:
     found = _ADDRESS.fullmatch(text)
     if not found or int(found["port"]) > 65535:
         raise FailpointUsageError(f"{source} is {shown(text)}: {_EXPECTED}")
-    return Address(found["six"] or found["host"], int(found["port"]))
+    host = found["six"] or found["host"]
+    try:
+        host.encode("idna")  # as it is when it is looked up
+    except UnicodeError:
+        raise FailpointUsageError(
+            f"{source} is {shown(text)}, where the host can be neither an address nor a name: {_EXPECTED}"
+        ) from None
+    return Address(host, int(found["port"]))
 
 
 def bind(address: Address, *, anywhere: bool) -> socket.socket:

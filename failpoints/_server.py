@@ -3,21 +3,26 @@
 Around a fork the loop is at rest: its thread ends before, and another one goes on with the same loop after. So no lock
 is held by a thread that the child does not have, and the child finds the loop whole: it closes its copy, and serves
 anew.
+
+A program may close what it does not know, as daemons do, and its own files then have the numbers of the sockets here.
+So it is known which file each socket is, and none that has become another one is used or closed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import atexit
-import errno
+import logging
 import os
 import selectors
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
+from contextvars import Context
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVarTuple
 
 import h11
 from uvicorn import Config
@@ -33,6 +38,8 @@ from .errors import FailpointUsageError
 __all__ = ["Server", "start_from_environment"]
 
 _PATIENCE = 1.0  # seconds for the thread to come to rest before a fork, and to close at the end of the program
+_LOOK = 0.5  # seconds after which it looks whether it still has its sockets: nothing tells it, and nothing wakes it up
+_Arguments = TypeVarTuple("_Arguments")
 _MOST_AHEAD = 65536  # bytes that a client may send before it has its answer
 
 if sys.platform == "win32":  # which has no poll, and no fork
@@ -41,14 +48,111 @@ else:
     _PollSelector = selectors.PollSelector
 
 
-class _Selector(_PollSelector):
-    """A selector of which a fork shares nothing in the kernel, and that can be told to see nothing any more."""
+def _demoted(record: logging.LogRecord) -> bool:
+    if record.levelno == logging.WARNING:
+        record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+    return _http_logger.isEnabledFor(record.levelno)
 
-    blind = False
+
+# Uvicorn warns of what its clients do wrong: so anybody, and any web page, could fill the log of the program.
+_http_logger = logger.getChild("http")
+_http_logger.addFilter(_demoted)
+
+
+def _file(of: socket.socket) -> tuple[int, int] | None:
+    """Which file has the number of this socket; None for none."""
+    if sys.platform == "win32":  # there the number is no file's, and nobody closes it unknowingly
+        return None
+    try:
+        status = os.fstat(of.fileno())
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+class _Sockets:
+    """The sockets of one control plane, and which file each of them is."""
+
+    def __init__(self) -> None:
+        self._files: dict[socket.socket, tuple[int, int] | None] = {}
+        self._lost = False
+
+    def add(self, new: socket.socket) -> None:
+        self._files[new] = _file(new)
+
+    def intact(self) -> bool:
+        """Whether the program has closed none of them."""
+        return all(self.has(each) for each in list(self._files)) and not self._lost
+
+    def has(self, one: socket.socket) -> bool:
+        """Whether this one is still there, too; one that is not is let go, and its number left alone."""
+        if one.fileno() == -1:
+            self._files.pop(one, None)
+        elif _file(one) != self._files.get(one):
+            self._lost = True
+            one.detach()
+        return not self._lost
+
+    def close(self) -> None:
+        """Close them, and leave alone what has become the program's."""
+        for each in list(self._files):
+            self.has(each)
+            with suppress(OSError):
+                each.close()
+
+
+class _Listener(socket.socket):
+    """A listening socket that notes what it accepts."""
+
+    def __init__(self, bound: socket.socket, sockets: _Sockets) -> None:
+        super().__init__(bound.family, bound.type, bound.proto, bound.detach())
+        self._sockets = sockets
+        sockets.add(self)
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        connection, address = super().accept()
+        self._sockets.add(connection)
+        return connection, address
+
+
+class _Selector(_PollSelector):
+    """A selector of which a fork shares nothing in the kernel, and that sees nothing once `sees` says so."""
+
+    def __init__(self, sees: Callable[[], bool]) -> None:
+        super().__init__()
+        self._sees = sees
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        # What comes in now is the parent's: also the byte that wakes its loop up.
-        return [] if self.blind else super().select(timeout)
+        if not self._sees():
+            return []
+        ready = super().select(_LOOK if timeout is None else min(timeout, _LOOK))
+        return ready if self._sees() else []
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """Asyncio's, with its own pair of sockets among those that may be lost."""
+
+    _ssock: socket.socket
+    _csock: socket.socket
+
+    def __init__(self, selector: _Selector, sockets: _Sockets) -> None:
+        super().__init__(selector)
+        self._sockets = sockets
+        self._waking = self._csock
+        for each in self._ssock, self._csock:
+            sockets.add(each)
+
+    def call_soon_threadsafe(
+        self, callback: Callable[[*_Arguments], object], *args: *_Arguments, context: Context | None = None
+    ) -> asyncio.Handle:
+        self._sockets.has(self._waking)  # else the byte that wakes the loop up could go to a socket of the program's
+        return super().call_soon_threadsafe(callback, *args, context=context)
+
+    def close(self) -> None:
+        if self._waking.fileno() == -1:  # asyncio would miss it
+            asyncio.BaseEventLoop.close(self)
+        else:
+            super().close()
 
 
 class _Protocol(H11Protocol):
@@ -56,7 +160,7 @@ class _Protocol(H11Protocol):
 
     def __init__(self, config: Config, server_state: ServerState) -> None:
         super().__init__(config, server_state, {})
-        self.logger = logger
+        self.logger = _http_logger
         self.access_log = False
 
     def data_received(self, data: bytes) -> None:
@@ -91,13 +195,15 @@ class Server:
         self._address = address
         self._token = token
         self._inherited = inherited
+        self._mistake: FailpointUsageError | None = None
         self.config: Config = inherited.config if inherited else _config(token)
         self._state = ServerState()
-        self._selector = _Selector()
-        self._loop = asyncio.SelectorEventLoop(self._selector)
+        self._sockets = _Sockets()
+        self._sees = True
+        self._loop = _Loop(_Selector(self._sees_on), self._sockets)
         self._loop.set_debug(False)  # the program's debugging is not about this loop
         self._loop.set_exception_handler(self._on_error)
-        self._socket = None if inherited else self._bound()
+        self._socket = self._bound()
         self._listener: asyncio.Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self._thread: threading.Thread | None = None
@@ -105,21 +211,28 @@ class Server:
         self._ending = False
         self._closing = False
 
-    def _bound(self) -> socket.socket:
+    def _bound(self) -> socket.socket | None:
         try:
-            return bind(self._address, anywhere=self._token is not None)
-        except BaseException:
+            bound = _Listener(bind(self._address, anywhere=self._token is not None), self._sockets)
+        except BaseException as error:
+            if self._inherited is not None and isinstance(error, FailpointUsageError):
+                self._mistake = error
+                return None
             self._loop.close()
             raise
+        self._url = url_of(bound)  # now: later it may be closed
+        self._address = Address(bound.getsockname()[0], self._address.port)  # a forked process asks for no name
+        return bound
 
     def announce(self) -> None:
         """Say where it listens; loudly, where nobody else can know."""
-        if self._socket is not None:
-            say = logger.info if self._address.port else logger.warning
-            say("failpoints can be steered at %s (process %d)", url_of(self._socket), os.getpid())
+        say = logger.info if self._address.port else logger.warning
+        say("failpoints can be steered at %s (process %d)", self._url, os.getpid())
 
     def again(self) -> Server:
-        """The one that takes its place in a forked process."""
+        """The one that takes its place in a forked process, which has its sockets before the program can close any."""
+        self._sees = False
+        self._sockets.close()
         return Server(self._address, self._token, inherited=self)
 
     # the thread
@@ -173,10 +286,8 @@ class Server:
         if self._inherited is not None:
             self._inherited.abandon()
             self._inherited = None
-            try:
-                self._socket = bind(self._address, anywhere=self._token is not None)
-            except FailpointUsageError as error:
-                logger.error("process %d has no control plane: %s", os.getpid(), error)
+            if self._mistake is not None:
+                logger.error("process %d has no control plane: %s", os.getpid(), self._mistake)
                 return False
             self.announce()
         self._serving = self._loop.create_task(self._serve())
@@ -195,8 +306,8 @@ class Server:
 
     async def _close_connections(self) -> None:
         if self._serving is not None:
-            await self._serving
-        if self._listener is not None:
+            await asyncio.gather(self._serving, return_exceptions=True)  # it fails without its sockets
+        if self._listener is not None and self._sees:
             self._listener.close()
         for connection in list(self._state.connections):
             connection.transport.abort()
@@ -209,24 +320,28 @@ class Server:
         await asyncio.gather(*left, return_exceptions=True)
 
     def abandon(self) -> None:
-        """In a forked process: close the copies of what is the parent's."""
+        """In a forked process: end what is a copy of the parent's."""
         if self._loop.is_closed():
             return
         if self._at_rest:
-            self._selector.blind = True
             self._close()
         else:  # the fork came in the middle of something: nobody can go on with it, or take it apart
             _left_alone.append(self)
-            if self._socket is not None:
-                self._socket.close()
+
+    def _sees_on(self) -> bool:
+        """Whether there is anything to see; where the program has closed the sockets, this ends the control plane."""
+        if self._sees and not self._sockets.intact():
+            self._sees = False
+            self._sockets.close()
+            if not self._ending:
+                logger.error("the control plane ends: the program has closed its sockets")
+                self._ending = True
+        if not self._sees:
+            self._stop_the_loop()
+        return self._sees
 
     def _on_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        error = context.get("exception")
-        if isinstance(error, OSError) and error.errno == errno.EBADF and not self._ending:
-            logger.error("the control plane ends: the program has closed its sockets")
-            self._ending = True
-            loop.stop()
-        else:
+        if self._sees_on():  # else the error comes of that
             loop.default_exception_handler(context)
 
 

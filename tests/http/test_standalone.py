@@ -15,6 +15,7 @@ import pytest
 
 from failpoints import FailpointUsageError
 from failpoints._address import Address, bind, read_address, url_of
+from failpoints._messages import shown
 
 AT = "/v1/failpoints"
 ANY = "127.0.0.1:0"
@@ -117,13 +118,17 @@ def test_an_address(text: str, address: Address) -> None:
 @pytest.mark.parametrize(
     "text",
     ["1", "22381", ":22381", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:-1", "127.0.0.1:65536", "::1:80",
+     "127..0.0.1:22381", ".localhost:1", f"{'a' * 64}:80", "[a..b]:80", "\udcff:80",
      "[::1]", "[::1]80", "[]:80", "http://127.0.0.1:80", "127.0.0.1:80/", "a b:80", "127.0.0.1:80:80", "\u0661:\u0661"],
 )  # fmt: skip
 def test_what_is_no_address(text: str) -> None:
     """What is none is shown, with what was expected."""
     with pytest.raises(FailpointUsageError) as raised:
         read_address(text)
-    assert str(raised.value).startswith(f"FAILPOINTS_HTTP is {text!r}: expected HOST:PORT, such as 127.0.0.1:22381")
+    assert str(raised.value).startswith(f"FAILPOINTS_HTTP is {shown(text)}")
+    assert ": expected HOST:PORT, such as 127.0.0.1:22381" in str(raised.value)
+    with pytest.raises(FailpointUsageError, match="^--http is "):
+        read_address(text, "--http")
 
 
 def stopped(program: Any) -> str:
@@ -142,6 +147,10 @@ OURS = "failpoints.errors.FailpointUsageError: "
     ("variables", "said"),
     [
         ({"FAILPOINTS_HTTP": "22381"}, "FAILPOINTS_HTTP is '22381': expected HOST:PORT, such as"),
+        (
+            {"FAILPOINTS_HTTP": "127..0.0.1:22381"},
+            "FAILPOINTS_HTTP is '127..0.0.1:22381', where the host can be neither an address nor a name: expected HOST",
+        ),
         ({"FAILPOINTS_HTTP": "no.such.host.invalid:0"}, "FAILPOINTS_HTTP names the host 'no.such.host.invalid': "),
         (
             {"FAILPOINTS_HTTP": "0.0.0.0:0"},
@@ -269,6 +278,43 @@ def test_logging_is_left_alone(run: Run, raw: Any) -> None:
     assert program.ended() == (0, f"failpoints can be steered at {url} (process {program.pid})\n")
 
 
+REFUSED = [
+    ["Origin: http://evil.example", "Connection: Upgrade", "Upgrade: websocket"],
+    ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c"],
+    ["Origin: http://evil.example"],
+    ["no header"],
+    ["Transfer-Encoding: gzip"],
+]
+
+
+@pytest.mark.parametrize("level", ["WARNING", "DEBUG"])
+def test_what_is_refused_is_not_logged(run: Run, raw: Any, level: str) -> None:
+    """No client, and no web page, fills the log of the program, unless that shows what is for debugging."""
+    program = run(
+        f"""
+        import logging, sys
+        logging.basicConfig(level={level!r})
+        import failpoints
+        print("ready", flush=True)
+        sys.stdin.readline()
+        """,
+        FAILPOINTS_HTTP=ANY,
+    )
+    url = program.url()
+    program.line("ready")
+    for headers in REFUSED:
+        assert raw.ask(url, "GET", AT, *headers).status in {200, 400, 403, 501}
+    with raw.connected(url) as client:
+        client.sendall(b"\x16\x03\x01\x02\x00\r\n\r\n")
+        assert raw.answer_on(client).status == 400
+    program.say()
+    status, printed = program.ended()
+    logged = printed.partition("ready\n")[2]
+    assert status == 0
+    assert ("DEBUG:failpoints.http:Unsupported upgrade request." in logged) == (level == "DEBUG")
+    assert level == "DEBUG" or not logged, logged
+
+
 @posix
 def test_signals_are_left_alone(run: Run, raw: Any) -> None:
     """Ctrl-C interrupts the main thread as ever, also while a request is on; no handler is installed."""
@@ -280,8 +326,8 @@ def test_signals_are_left_alone(run: Run, raw: Any) -> None:
         assert [signal.getsignal(number) for number in signal.valid_signals()] == before
         assert signal.set_wakeup_fd(-1) == -1
         failpoints.configure("place", "off")
-        print("ready", flush=True)
         try:
+            print("ready", flush=True)
             signal.pause()
         except KeyboardInterrupt:
             print("interrupted", flush=True)
@@ -322,6 +368,7 @@ def test_it_keeps_no_program_from_ending(run: Run, raw: Any, end: str, status: i
         import os, sys
         import failpoints
         failpoints.configure("place", "off")
+        print("ready", flush=True)
         sys.stdin.readline()
         {end}
         """,
@@ -329,6 +376,7 @@ def test_it_keeps_no_program_from_ending(run: Run, raw: Any, end: str, status: i
         FAILPOINTS_HTTP=ANY,
     )
     url = program.url()
+    program.line("ready")
     clients = [raw.connected(url) for _ in range(4)]
     try:
         clients[0].sendall(raw.request_of("GET", AT))
@@ -339,7 +387,7 @@ def test_it_keeps_no_program_from_ending(run: Run, raw: Any, end: str, status: i
         program.say()
         ended, printed = program.ended()
         assert ended == status
-        assert printed.replace("over\n", "").count("\n") == 1, printed
+        assert printed.replace("over\n", "").count("\n") == 2, printed
         for client in clients:
             assert client.recv(100) == b""
     finally:
@@ -522,27 +570,205 @@ assert waited(in_child(fork_again)) == 0
     assert (status, printed.count("\n")) == (0, 4), printed
 
 
+CLOSING = (
+    """
+import atexit, socket
+atexit.register(lambda: (check(), [each.close() for each in taken]))  # after all that failpoints does at the end
+"""
+    + FORKING
+    + """
+failpoints.configure("place", "off")
+taken = []
+
+def nothing():
+    return []
+
+def files():
+    return [open(f"file{number}", "w+") for number in range(90)]
+
+def sockets():
+    return [end for _ in range(45) for end in socket.socketpair()]
+
+def listeners():
+    return [socket.create_server(("127.0.0.1", 0)) for _ in range(90)]
+
+def close_and_open(take):
+    os.closerange(3, 100)
+    taken.extend(take())
+    assert [each.fileno() for each in taken] == list(range(3, 3 + len(taken)))
+
+def check():
+    # what was opened is there, and nobody has written to it
+    for each in taken:
+        assert os.fstat(each.fileno()).st_size == 0
+        if isinstance(each, socket.socket) and not each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            each.setblocking(False)
+            try:
+                raise AssertionError(each.recv(100))
+            except BlockingIOError:
+                pass
+
+def wait_for_its_end():
+    for thread in threading.enumerate():
+        if thread.name == "failpoints control plane":
+            thread.join(20)
+            assert not thread.is_alive()
+    check()
+"""
+)
+ENDS = "the control plane ends: the program has closed its sockets\n"
+TAKES = ["nothing", "files", "sockets", "listeners"]
+
+
 @forks
-def test_a_program_that_closes_all_its_files(run: Run) -> None:
-    """A program that closes what it does not know, as daemons do, ends the control plane, which says so, once."""
+@pytest.mark.parametrize("take", TAKES)
+def test_a_program_that_closes_all_its_files(run: Run, raw: Any, take: str) -> None:
+    """A program that closes what it does not know ends the control plane, which says so, once; its files are whole."""
     program = run(
-        """
-        import os, sys
-        import failpoints
-        sys.stdin.readline()
-        os.closerange(3, 100)
-        print("closed", flush=True)
-        sys.stdin.readline()
-        """,
+        CLOSING
+        + f"""
+print("ready", flush=True)
+sys.stdin.readline()
+close_and_open({take})
+wait_for_its_end()
+failpoints.failpoint("place").hit()
+print("over", flush=True)
+stay()
+""",
+        interpreter=FORK_DEV[:2],
         FAILPOINTS_HTTP=ANY,
     )
-    program.url()
-    program.say()
-    program.line("the control plane ends: the program has closed its sockets")
-    program.say()
+    url = program.url()
+    program.line("ready")
+    with raw.connected(url) as waiting, raw.connected(url) as idle:
+        waiting.sendall(raw.request_of("GET", f"{AT}/place/wait?timeout=1000"))
+        assert raw.ask(url, "GET", AT).status == 200
+        program.say()
+        assert (waiting.recv(1), idle.recv(1)) == (b"", b"")
+        program.line("over")
+        with pytest.raises(ConnectionRefusedError):
+            raw.connected(url)
+        status, printed = program.ended()
+    assert (status, printed.partition("\n")[2]) == (0, f"ready\n{ENDS}over\n")
+
+
+@forks
+@pytest.mark.parametrize("take", TAKES)
+def test_a_program_that_closes_all_its_files_and_ends(run: Run, take: str) -> None:
+    """One that ends before the control plane has seen it ends as it would without, and soon."""
+    program = run(CLOSING + f"close_and_open({take})", interpreter=FORK_DEV[:2], FAILPOINTS_HTTP=ANY)
     status, printed = program.ended()
-    assert status == 0
-    assert printed.count("the control plane ends") == 1
+    assert (status, printed.partition("\n")[2] in {"", ENDS}) == (0, True), printed
+
+
+@forks
+@pytest.mark.parametrize("take", TAKES)
+def test_a_program_that_closes_all_its_files_and_forks(run: Run, raw: Any, take: str) -> None:
+    """Its child, forked before the control plane has seen it or after, is served anew; the files of both are whole."""
+    program = run(
+        CLOSING
+        + f"""
+close_and_open({take})
+at_once = in_child(lambda: (stay(), check()))
+wait_for_its_end()
+later = in_child(lambda: (stay(), check()))
+stay()
+print(waited(at_once), waited(later))
+""",
+        interpreter=FORK_DEV,
+        FAILPOINTS_HTTP=ANY,
+    )
+    urls = urls_of(program, 3)
+    del urls[program.pid]
+    for url in urls.values():
+        assert raw.ask(url, "GET", AT).status == 200
+    status, printed = program.ended()
+    others = [line for line in printed.splitlines(keepends=True) if "can be steered" not in line]
+    assert (status, others) == (0, [ENDS, "0 0\n"]), printed
+
+
+@forks
+@pytest.mark.parametrize("take", TAKES)
+def test_a_daemon(run: Run, take: str) -> None:
+    """A child that closes all its files at once, while its control plane starts, has its own files whole, too."""
+    program = run(
+        CLOSING
+        + f"""
+if os.fork():
+    os._exit(0)
+os.setsid()
+signal.alarm(30)
+close_and_open({take})
+wait_for_its_end()
+""",
+        interpreter=FORK_DEV[-2:],
+        FAILPOINTS_HTTP=ANY,
+    )
+    status, printed = program.ended()
+    lines = printed.splitlines(keepends=True)
+    assert (status, lines[2:]) == (0, [ENDS]), printed
+    assert all("can be steered" in line for line in lines[:2]), printed
+
+
+@forks
+def test_a_child_that_stays_on_the_servers_own_thread(run: Run, raw: Any) -> None:
+    """A child that goes on in the parent's loop, after a log handler's fork, leaves that; it does not spin in it."""
+    program = run(
+        FORKING
+        + """
+class Handler(logging.Handler):
+    def emit(self, record):
+        if "configured new" in record.getMessage() and not os.fork():
+            signal.alarm(30)
+            thread = threading.current_thread()
+            threading.Thread(target=lambda: (thread.join(), print("left", flush=True), os._exit(0))).start()
+logger = logging.getLogger("failpoints")
+logger.addHandler(Handler())
+logger.setLevel("INFO")
+print("ready", flush=True)
+stay()
+""",
+        FAILPOINTS_HTTP=ANY,
+    )
+    url = program.url()
+    program.line("ready")
+    assert raw.ask(url, "PUT", AT, json=[{"name": "new", "actions": "off"}]).status == 200
+    program.line("left")
+    assert raw.ask(url, "GET", AT).status == 200
+
+
+@forks
+def test_a_program_that_closes_the_files_of_its_clients(run: Run, raw: Any) -> None:
+    """Where only connections are closed, nothing is written to what has their numbers: the control plane ends, too."""
+    program = run(
+        CLOSING
+        + """
+from failpoints import _server
+ours = {each.fileno() for each in _server._current._sockets._files}
+print("ready", flush=True)
+sys.stdin.readline()
+clients = sorted({each.fileno() for each in _server._current._sockets._files} - ours)
+for number in clients:
+    os.close(number)
+taken += sockets()
+assert set(clients) < {each.fileno() for each in taken}
+failpoints.failpoint("place").hit()  # the answer would go there
+wait_for_its_end()
+print(len(clients), flush=True)
+""",
+        FAILPOINTS_HTTP=ANY,
+    )
+    url = program.url()
+    program.line("ready")
+    with raw.connected(url) as client:
+        client.sendall(raw.request_of("GET", f"{AT}/place/wait?hits=1"))
+        with raw.connected(url) as other:
+            other.sendall(raw.request_of("GET", AT))
+            assert raw.answer_on(other).status == 200
+            program.say()
+            assert client.recv(1) == b""
+    status, printed = program.ended()
+    assert (status, printed.partition("\n")[2]) == (0, f"ready\n{ENDS}2\n")
 
 
 @forks
@@ -576,6 +802,7 @@ def test_clients_of_the_parent_stay_its_own(run: Run, raw: Any) -> None:
         FORKING
         + """
 failpoints.configure("place", "off")
+print("ready", flush=True)
 sys.stdin.readline()
 children = [in_child(lambda: failpoints.failpoint("place").hit()) for _ in range(10)]
 assert [waited(child) for child in children] == [0] * 10
@@ -588,6 +815,7 @@ stay()
         FAILPOINTS_HTTP=ANY,
     )
     url = program.url()
+    program.line("ready")
     with raw.connected(url) as client, raw.connected(url) as sender:
         client.sendall(raw.request_of("GET", f"{AT}/place/wait?timeout=100"))
         request = raw.request_of("PUT", AT, json=[{"name": "new", "actions": "off"}])
