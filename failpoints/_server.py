@@ -3,9 +3,6 @@
 Around a fork the loop is at rest: its thread ends before, and another one goes on with the same loop after. So no lock
 is held by a thread that the child does not have, and the child finds the loop whole: it closes its copy, and serves
 anew.
-
-A program may close what it does not know, as daemons do, and its own files then have the numbers of the sockets here.
-So it is known which file each socket is, and none that has become another one is used or closed.
 """
 
 from __future__ import annotations
@@ -14,15 +11,11 @@ import asyncio
 import atexit
 import logging
 import os
-import selectors
 import socket
-import sys
 import threading
-from collections.abc import Callable
 from contextlib import suppress
-from contextvars import Context
 from importlib import import_module
-from typing import Any, TypeVarTuple
+from typing import Any
 
 import h11
 from uvicorn import Config
@@ -31,6 +24,7 @@ from uvicorn.server import ServerState
 
 from ._address import Address, bind, read_address, url_of
 from ._registry import logger
+from ._server_sockets import Listener, Loop, Selector, Sockets
 from ._wire import check_token, written
 from .admin import admin_app
 from .errors import FailpointUsageError
@@ -38,14 +32,7 @@ from .errors import FailpointUsageError
 __all__ = ["Server", "start_from_environment"]
 
 _PATIENCE = 1.0  # seconds for the thread to come to rest before a fork, and to close at the end of the program
-_LOOK = 0.5  # seconds after which it looks whether it still has its sockets: nothing tells it, and nothing wakes it up
-_Arguments = TypeVarTuple("_Arguments")
 _MOST_AHEAD = 65536  # bytes that a client may send before it has its answer
-
-if sys.platform == "win32":  # which has no poll, and no fork
-    _PollSelector = selectors.SelectSelector
-else:
-    _PollSelector = selectors.PollSelector
 
 
 def _demoted(record: logging.LogRecord) -> bool:
@@ -57,102 +44,6 @@ def _demoted(record: logging.LogRecord) -> bool:
 # Uvicorn warns of what its clients do wrong: so anybody, and any web page, could fill the log of the program.
 _http_logger = logger.getChild("http")
 _http_logger.addFilter(_demoted)
-
-
-def _file(of: socket.socket) -> tuple[int, int] | None:
-    """Which file has the number of this socket; None for none."""
-    if sys.platform == "win32":  # there the number is no file's, and nobody closes it unknowingly
-        return None
-    try:
-        status = os.fstat(of.fileno())
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-class _Sockets:
-    """The sockets of one control plane, and which file each of them is."""
-
-    def __init__(self) -> None:
-        self._files: dict[socket.socket, tuple[int, int] | None] = {}
-        self._lost = False
-
-    def add(self, new: socket.socket) -> None:
-        self._files[new] = _file(new)
-
-    def intact(self) -> bool:
-        """Whether the program has closed none of them."""
-        return all(self.has(each) for each in list(self._files)) and not self._lost
-
-    def has(self, one: socket.socket) -> bool:
-        """Whether this one is still there, too; one that is not is let go, and its number left alone."""
-        if one.fileno() == -1:
-            self._files.pop(one, None)
-        elif _file(one) != self._files.get(one):
-            self._lost = True
-            one.detach()
-        return not self._lost
-
-    def close(self) -> None:
-        """Close them, and leave alone what has become the program's."""
-        for each in list(self._files):
-            self.has(each)
-            with suppress(OSError):
-                each.close()
-
-
-class _Listener(socket.socket):
-    """A listening socket that notes what it accepts."""
-
-    def __init__(self, bound: socket.socket, sockets: _Sockets) -> None:
-        super().__init__(bound.family, bound.type, bound.proto, bound.detach())
-        self._sockets = sockets
-        sockets.add(self)
-
-    def accept(self) -> tuple[socket.socket, Any]:
-        connection, address = super().accept()
-        self._sockets.add(connection)
-        return connection, address
-
-
-class _Selector(_PollSelector):
-    """A selector of which a fork shares nothing in the kernel, and that sees nothing once `sees` says so."""
-
-    def __init__(self, sees: Callable[[], bool]) -> None:
-        super().__init__()
-        self._sees = sees
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if not self._sees():
-            return []
-        ready = super().select(_LOOK if timeout is None else min(timeout, _LOOK))
-        return ready if self._sees() else []
-
-
-class _Loop(asyncio.SelectorEventLoop):
-    """Asyncio's, with its own pair of sockets among those that may be lost."""
-
-    _ssock: socket.socket
-    _csock: socket.socket
-
-    def __init__(self, selector: _Selector, sockets: _Sockets) -> None:
-        super().__init__(selector)
-        self._sockets = sockets
-        self._waking = self._csock
-        for each in self._ssock, self._csock:
-            sockets.add(each)
-
-    def call_soon_threadsafe(
-        self, callback: Callable[[*_Arguments], object], *args: *_Arguments, context: Context | None = None
-    ) -> asyncio.Handle:
-        self._sockets.has(self._waking)  # else the byte that wakes the loop up could go to a socket of the program's
-        return super().call_soon_threadsafe(callback, *args, context=context)
-
-    def close(self) -> None:
-        if self._waking.fileno() == -1:  # asyncio would miss it
-            asyncio.BaseEventLoop.close(self)
-        else:
-            super().close()
 
 
 class _Protocol(H11Protocol):
@@ -198,9 +89,9 @@ class Server:
         self._mistake: FailpointUsageError | None = None
         self.config: Config = inherited.config if inherited else _config(token)
         self._state = ServerState()
-        self._sockets = _Sockets()
+        self._sockets = Sockets()
         self._sees = True
-        self._loop = _Loop(_Selector(self._sees_on), self._sockets)
+        self._loop = Loop(Selector(self._sees_on), self._sockets)
         self._loop.set_debug(False)  # the program's debugging is not about this loop
         self._loop.set_exception_handler(self._on_error)
         self._socket = self._bound()
@@ -213,7 +104,7 @@ class Server:
 
     def _bound(self) -> socket.socket | None:
         try:
-            bound = _Listener(bind(self._address, anywhere=self._token is not None), self._sockets)
+            bound = Listener(bind(self._address, anywhere=self._token is not None), self._sockets)
         except BaseException as error:
             if self._inherited is not None and isinstance(error, FailpointUsageError):
                 self._mistake = error
