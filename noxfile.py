@@ -33,3 +33,4 @@ def benchmarks(session: nox.Session) -> None:
     session.install("-e", ".[tests]")
     session.run("python", "tests/benchmarks/off_and_on.py")
     session.run("python", "tests/benchmarks/plugin.py")
+    session.run("python", "tests/benchmarks/exploration.py")

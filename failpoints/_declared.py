@@ -53,7 +53,7 @@ def where_declared(name: str) -> str:
 
 def place(site: Site | Remark) -> str:
     """`file:line (function)`, the file as seen from the current folder."""
-    return f"{_seen_from_here(site.file)}:{site.line} ({site.function})"
+    return f"{seen_from_here(site.file)}:{site.line} ({site.function})"
 
 
 def _places(sites: tuple[Site, ...] | list[Remark]) -> str:
@@ -61,7 +61,7 @@ def _places(sites: tuple[Site, ...] | list[Remark]) -> str:
     return ", ".join(map(place, sites[:_MOST_PLACES])) + (f" and {more} more" if more > 0 else "")
 
 
-def _seen_from_here(file: str) -> str:
+def seen_from_here(file: str) -> str:
     try:
         return str(Path(file).relative_to(Path.cwd()))
     except (ValueError, OSError):  # elsewhere, or here is no more
@@ -72,7 +72,7 @@ def _scans() -> Iterator[Scan]:
     for module in list(sys.modules.values()):
         # Looked up with care: anything can stand there, and asking a lazy module for an attribute imports it.
         file = object.__getattribute__(module, "__dict__").get("__file__") if isinstance(module, ModuleType) else None  # pyright: ignore[reportUnnecessaryIsInstance]
-        if isinstance(file, str) and file.endswith(".py") and _is_theirs(file):
+        if isinstance(file, str) and file.endswith(".py") and is_theirs(file):
             yield _scan(file)
 
 
@@ -84,7 +84,7 @@ def _scan(file: str) -> Scan:
         return Scan()
 
 
-def _is_theirs(file: str) -> bool:
+def is_theirs(file: str) -> bool:
     paths = _paths()
     installed = (paths["purelib"], paths["platlib"])  # which may lie inside the standard library's folder
     of_python = file.startswith(paths["stdlib"] + os.sep) and not file.startswith(installed)

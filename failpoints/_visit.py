@@ -11,10 +11,11 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType
-from typing import Any, Final, NamedTuple, TypeAlias, cast
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, cast
 
 from anyio.lowlevel import checkpoint
 
@@ -52,8 +53,10 @@ __all__ = [
     "CONTINUE",
     "Cancel",
     "Declaration",
+    "Explorer",
     "caller_frame",
     "check_new_place",
+    "exploring",
     "observers",
     "refusals",
     "visit",
@@ -65,6 +68,29 @@ _CANCELLED = Cancelled()
 
 observers: Final[list[Callable[[Configuration, Action | None, bool], object]]] = []
 """Called at each visit of what is configured: with the action that triggers, and whether the context matched."""
+
+
+class Explorer(Protocol):
+    """One run of an exploration, as the sites see it that are visited in it."""
+
+    def arrive(self, name: str, context: Context) -> Awaitable[object] | None:
+        """What to await before an async visit goes on: the turn of its task."""
+
+    def turn_away(self) -> None:
+        """The running task does not wait for its turn any longer: it is cancelled."""
+
+    def choose(self, name: str, context: Context, raises: tuple[type[BaseException], ...]) -> Action | None:
+        """What an async visit that goes on is to do, instead of what is configured."""
+
+    def choose_sync(self, name: str, context: Context, raises: tuple[type[BaseException], ...]) -> Action | None:
+        """What a visit in sync code is to do."""
+
+    def raised(self, error: BaseException) -> None:
+        """Take down what came of the action that was chosen."""
+
+
+exploring: Final[ContextVar[Explorer | None]] = ContextVar("failpoints.exploring", default=None)
+"""The run that the visits from here belong to; asked only while something is armed."""
 
 Cancel: TypeAlias = CancelEvent | Callable[[], CancelEvent | None]
 
@@ -176,14 +202,52 @@ _NewWakeup: TypeAlias = Callable[[], TaskWakeup | ThreadWakeup | None]
 
 async def visit(name: str, declaration: Declaration, context: Callable[[], Context]) -> Outcome:
     """Visit `name` in async code: `declaration` says what the site is, `context` gives its own context."""
+    explorer = exploring.get()
+    if explorer is not None:
+        given = {**ambient_context(), **context()}
+        turn = explorer.arrive(name, given)
+        if turn is not None:
+            try:
+                await turn
+            except BaseException:
+                explorer.turn_away()
+                raise
+        action = explorer.choose(name, given, declaration.raises)
+        if action is not None:
+            with _raised_to(explorer):
+                return await _act(_injected(Hit(name, given), action, TaskWakeup), declaration, "injected")
     arrival = _arrive(name, context, TaskWakeup)
     return CONTINUE if arrival is None else await _act(arrival, declaration, "hit")
 
 
 def visit_sync(name: str, declaration: Declaration, context: Callable[[], Context], function: str) -> Outcome:
     """Visit `name` in sync code, in the `function` of that name."""
+    explorer = exploring.get()
+    if explorer is not None:
+        given = {**ambient_context(), **context()}
+        action = explorer.choose_sync(name, given, declaration.raises)
+        if action is not None:
+            with _raised_to(explorer):
+                return _act_sync(_injected(Hit(name, given), action, _thread_wakeup), declaration, function, "injected")
     arrival = _arrive(name, context, _thread_wakeup)
     return CONTINUE if arrival is None else _act_sync(arrival, declaration, function, "hit")
+
+
+def _injected(hit: Hit, action: Action, new_wakeup: _NewWakeup) -> _Arrival:
+    """The visit with an action that an exploration chose, which no registry in force knows of."""
+    registry = Registry()
+    configuration = registry.install(hit.name, action)
+    decision = registry.decide(configuration, hit, None, new_wakeup() if configuration.may_wait else None)
+    return _Arrival(registry, configuration, hit, action, None if decision is None else decision.waiter)
+
+
+@contextmanager
+def _raised_to(explorer: Explorer) -> Generator[None]:
+    try:
+        yield
+    except BaseException as error:
+        explorer.raised(error)
+        raise
 
 
 def _thread_wakeup() -> ThreadWakeup | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 from pathlib import Path
@@ -14,12 +15,12 @@ import anyio
 import pytest
 
 import failpoints
-from failpoints import errors
+from failpoints import errors, explore
 from failpoints.pytest_plugin import Failpoints
 
 ROOT = Path(__file__).parents[1]
-MODULES = [importlib.import_module(f"failpoints.{module.name}") for module in pkgutil.iter_modules(failpoints.__path__)]
-PUBLIC = [(name, getattr(failpoints, name)) for name in failpoints.__all__]
+MODULES = [importlib.import_module(module.name) for module in pkgutil.walk_packages(failpoints.__path__, "failpoints.")]
+PUBLIC = [(name, getattr(package, name)) for package in (failpoints, explore) for name in package.__all__]
 EXAMPLES = [
     test
     for module in MODULES
@@ -28,14 +29,13 @@ EXAMPLES = [
 ]
 
 
-def test_what_is_exported_is_what_the_package_has() -> None:
+@pytest.mark.parametrize("package", [failpoints, explore])
+def test_what_is_exported_is_what_the_package_has(package: Any) -> None:
     """`__all__` is sorted and names everything public, and nothing else."""
     has = [
-        name
-        for name, thing in vars(failpoints).items()
-        if not name.startswith("_") and not isinstance(thing, ModuleType)
+        name for name, thing in vars(package).items() if not name.startswith("_") and not isinstance(thing, ModuleType)
     ]
-    assert sorted(has) == failpoints.__all__ == sorted(failpoints.__all__)
+    assert sorted(has) == package.__all__ == sorted(package.__all__)
 
 
 def test_every_exception_is_exported_twice() -> None:
@@ -77,9 +77,12 @@ def _imports(module: ModuleType, seen: frozenset[str] = frozenset()) -> set[str]
     for line in inspect.getsource(module).splitlines():
         if not line.startswith("from ."):
             continue
-        target, _, names = line.removeprefix("from .").partition(" import ")
+        target, _, names = line.removeprefix("from ").partition(" import ")
+        own = module.__package__ or ""
+        package = importlib.util.resolve_name(target[: len(target) - len(target.lstrip("."))], own)
+        target = target.lstrip(".")
         for part in [target] if target else names.split(","):
-            name = f"failpoints.{part.split('#')[0].strip()}"
+            name = f"{package}.{part.split('#')[0].partition(' as ')[0].strip()}"
             if name not in seen:
                 found |= {name, *_imports(importlib.import_module(name), seen | {name, *found})}
     return found

@@ -37,6 +37,7 @@ from failpoints import (
 )
 from failpoints.admin import admin_app
 from failpoints.client import FailpointsClient, RemoteHandle
+from failpoints.explore import Exploration, Injected, Run, explore
 from failpoints.pytest_plugin import Failpoints
 
 
@@ -208,3 +209,19 @@ async def from_outside(client: FailpointsClient) -> None:
         assert_type(await handle.resume(), int)
     assert_type(await client.statuses(), list[FailpointStatus])
     await client.configure("name", 3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def scenario(run: Run) -> None:
+    async with run.injecting(expect=(OSError, TimeoutError)):
+        await failpoint("inline", raises=(OSError,))
+    assert_type(run.error, BaseException | None)
+    assert_type(run.faults, tuple[Injected, ...])
+
+
+def in_a_plain_test() -> None:
+    exploration = explore(scenario, faults={"store.*": ["raise", Raise(OSError)], "cache": []}, max_faults=2)
+    assert_type(exploration, Exploration)
+    assert_type(exploration.exhaustive, bool)
+    explore(scenario, backend="trio", interleavings=True, max_preemptions=2, replay="o0.1", on_run=print)
+    explore(scenario, backend="curio")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    explore(in_a_plain_test)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

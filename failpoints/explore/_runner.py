@@ -1,0 +1,119 @@
+"""Runs a scenario once, with everything fresh: the event loop, the registry, the seeds."""
+
+from __future__ import annotations
+
+import inspect
+import random
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import copy_context
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import Any, Protocol, TypeAlias
+
+from .._functions import described
+from .._messages import shown
+from .._registry import Registry
+from .._visit import exploring
+from ..errors import FailpointUsageError
+from ._blocked import remembering_owners
+from ._execution import Execution
+from ._faults import Alternatives
+from ._guide import Guide
+from ._places import Labels
+from ._problem import Problem
+from ._run import Run
+from ._timeline import Timeline
+from ._watchdog import Watched
+
+__all__ = ["Outcome", "Runner", "Scenario"]
+
+Scenario: TypeAlias = Callable[[Run], Awaitable[object]]
+
+
+class _Backend(Protocol):
+    def __call__(
+        self,
+        execution: Execution,
+        main: Coroutine[Any, Any, Any],
+        deadline: float,
+        *,
+        is_virtual: bool,
+    ) -> Problem | None: ...
+
+
+class Outcome:
+    """What one run did, and what was wrong with it."""
+
+    __slots__ = ("execution", "problem", "timeline")
+
+    def __init__(self, execution: Execution, problem: Problem | None, timeline: Timeline | None) -> None:
+        self.execution = execution
+        self.problem = problem
+        self.timeline = timeline
+
+
+class Runner:
+    """Everything that the runs of one exploration have in common."""
+
+    def __init__(
+        self, scenario: Scenario, backend: str, alternatives: Alternatives, timeout: float, *, is_virtual: bool
+    ) -> None:
+        self.scenario = scenario
+        self.name = described(scenario)
+        self.alternatives = alternatives
+        self.labels = Labels()
+        self.timeout = timeout
+        self._is_virtual = is_virtual
+        self._backend, self.in_order = _backend(backend)
+        self.watched: Watched  # by whom this thread's runs are ended that do not return to their loop
+
+    def run(self, guide: Guide, *, holding: bool, faults: bool, recording: bool = False) -> Outcome:
+        """Run the scenario once, as the guide says."""
+        timeline = Timeline(self.name.rpartition(".")[2]) if recording else None
+        given = self.watched, guide, self.alternatives, self.labels
+        execution = Execution(*given, holding=holding, faults=faults, recorder=timeline)
+        remembering: AbstractContextManager[None] = remembering_owners() if recording else nullcontext()
+        with remembering:
+            problem = copy_context().run(self._run, execution)
+        return Outcome(execution, problem, timeline)
+
+    def _run(self, execution: Execution) -> Problem | None:
+        exploring.set(execution)
+        random.seed(0)
+        run = Run(execution)
+        with Registry() as registry:
+            registry.draw_from(0)
+            main = self._coroutine(run)
+            deadline = time.monotonic() + self.timeout
+            problem: Problem | None = None
+            stood: str | None = None
+            self.watched.begin(deadline)
+            try:
+                problem = self._backend(execution, main, deadline, is_virtual=self._is_virtual)
+            finally:
+                stood = self.watched.end()
+        if stood is not None:
+            problem = Problem("hang", "", notes=(f"its sync code did not return; it stood at {stood}",))
+        if problem is not None and problem.kind == "hang":
+            problem = replace(problem, sentence=f"the run did not end within its {self.timeout:g} s")
+        return problem
+
+    def _coroutine(self, run: Run) -> Coroutine[Any, Any, Any]:
+        coroutine: Any = self.scenario(run)
+        if not inspect.iscoroutine(coroutine):
+            raise FailpointUsageError(
+                f"a scenario is an async function of one run; {self.name} returned {shown(coroutine)}"
+            )
+        return coroutine
+
+
+def _backend(name: str) -> tuple[_Backend, Callable[[], AbstractContextManager[None]]]:
+    if name == "asyncio":
+        from . import _asyncio as backend
+    else:
+        if find_spec("trio") is None:
+            raise FailpointUsageError("backend='trio' needs trio, which is not installed: pip install trio")
+        from . import _trio as backend  # type: ignore[no-redef]
+    return backend.run, backend.in_order

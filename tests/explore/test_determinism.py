@@ -1,0 +1,304 @@
+"""The same in every run: seeds, tasks, orders; what differs is reported, and nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import threading
+import tracemalloc
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+import trio
+import trio._core._run as trio_run
+from anyio._backends._asyncio import CancelScope
+
+import failpoints
+from failpoints import _registry, failpoint
+from failpoints.explore import Exploration, ExplorationFailed, Run, explore
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Whatever an exploration changes in the process is as it was before."""
+    before = (trio_run._r, trio_run._ALLOW_DETERMINISTIC_SCHEDULING, CancelScope.__init__, asyncio.Lock.acquire)
+    state = random.getstate()
+    yield
+    assert before == (
+        trio_run._r, trio_run._ALLOW_DETERMINISTIC_SCHEDULING, CancelScope.__init__, asyncio.Lock.acquire,
+    )  # fmt: skip
+    assert random.getstate() == state
+    assert not _registry.ARMED
+    assert list(_registry._in_force) == [_registry.PROCESS_WIDE]
+
+
+def test_seeds(backend: Any) -> None:
+    """`random` and the chances of failpoints come out the same in every run."""
+    drawn: list[tuple[float, tuple[bool, ...]]] = []
+
+    async def scenario(run: Run) -> None:
+        registry = failpoints._registry._scope.get()[0]
+        registry.configure("chance", "50%return")
+        chances = tuple([bool(await failpoint("chance")) for _ in range(20)])
+        drawn.append((random.random(), chances))
+        async with run.injecting():
+            await failpoint("visit")
+
+    for _ in range(2):
+        assert explore(scenario, backend=backend).runs == 2
+    assert len(drawn) == 4
+    assert len(set(drawn)) == 1
+
+
+def test_batches_of_tasks_run_in_order(backend: Any) -> None:
+    """Tasks that start at once, and waiters that are woken at once, run in the same order in every run."""
+    orders: set[tuple[int, ...]] = set()
+
+    async def scenario(run: Run) -> None:
+        log: list[int] = []
+        event = anyio.Event()
+
+        async def worker(number: int) -> None:
+            log.append(number)
+            await event.wait()
+            log.append(number)
+
+        async with run.injecting(), anyio.create_task_group() as group:
+            for number in range(10):
+                group.start_soon(worker, number)
+            await anyio.wait_all_tasks_blocked()
+            event.set()
+            await failpoint("visit")
+        orders.add(tuple(log))
+
+    for _ in range(5):
+        explore(scenario, backend=backend, faults={"visit": ["off"] * 5})
+    assert orders == {(*range(10), *range(10))}
+
+
+def test_a_visit_that_changes_from_run_to_run(backend: Any) -> None:
+    """A run that does not come to the visit that it was to fail is reported, with both sides."""
+    runs = count()
+
+    async def scenario(run: Run) -> None:
+        number = next(runs)
+        async with run.injecting():
+            await failpoint("visit", context={"number": number})
+
+    with pytest.raises(ExplorationFailed) as failed:
+        explore(scenario, backend=backend)
+    assert failed.value.failure.kind == "nondeterministic"
+    assert str(failed.value).splitlines()[:3] == [
+        "scenario is nondeterministic: run 2 did not follow its plan, at its decision 1.",
+        "  expected, as in an earlier run:  visit {'number': 0} (task of the scenario, visit 1)",
+        "  came:                            visit {'number': 1} (task of the scenario, visit 1)",
+    ]
+
+
+def test_an_order_that_changes_from_run_to_run(backend: Any) -> None:
+    """So is a choice between other tasks than in the run before, and a run that ends too early."""
+    runs = count()
+
+    async def scenario(run: Run) -> None:
+        first = not next(runs)
+
+        async def visit(name: str) -> None:
+            await failpoint("one", context={"name": name})
+            if first:
+                await failpoint("two")
+
+        async with run.injecting(), anyio.create_task_group() as group:
+            group.start_soon(visit, "a")
+            group.start_soon(visit, "b")
+
+    with pytest.raises(ExplorationFailed) as failed:
+        explore(scenario, backend=backend, interleavings=True)
+    assert failed.value.failure.kind == "nondeterministic"
+    assert str(failed.value).splitlines()[1:3] == [
+        "  expected, as in an earlier run:  one {'name': 'b'} (task 2, visit 1) or two (task 1, visit 1)",
+        "  came:                            the run ended before it",
+    ]
+
+
+def test_a_failure_that_does_not_come_again(backend: Any) -> None:
+    """A run that fails, and passes when it is run again, is reported as that."""
+    runs = count()
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting():
+            await failpoint("visit")
+        if next(runs) == 1:
+            raise OSError("only once")
+
+    with pytest.raises(ExplorationFailed, match="it failed, and passed when it was run again") as failed:
+        explore(scenario, backend=backend)
+    assert failed.value.failure.kind == "nondeterministic"
+    assert isinstance(failed.value.__cause__, OSError)
+
+
+def test_visits_in_another_order_are_no_other_visits(backend: Any) -> None:
+    """Without orders to explore, visits of several threads may come in any order; then it is not called exhaustive."""
+    runs = count()
+
+    async def scenario(run: Run) -> None:
+        names = ["a", "b"] if next(runs) % 2 else ["b", "a"]
+        async with run.injecting():
+            for name in names:
+                try:
+                    await failpoint(name)
+                except failpoints.InjectedFault:
+                    pass
+
+    exploration = explore(scenario, backend=backend)
+    assert exploration.runs == 3
+    assert str(exploration) == (
+        "3 runs: visits came in another order from run to run: not exhaustive: no failure found so far"
+    )
+
+
+def test_in_several_threads_at_once() -> None:
+    """Explorations on both backends go on side by side, each in a thread, and do not meet."""
+    explored: dict[int, Exploration] = {}
+    errors: list[BaseException] = []
+
+    async def scenario(run: Run) -> None:
+        async def visit() -> None:
+            await failpoint("visit")
+            await failpoint("visit")
+
+        async with run.injecting(), anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(visit)
+
+    def in_thread(number: int, backend: Any) -> None:
+        try:
+            explored[number] = explore(scenario, backend=backend, interleavings=True)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [
+        threading.Thread(target=in_thread, args=(number, backend))
+        for number, backend in enumerate(["asyncio", "trio", "asyncio", "trio"])
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert errors == []
+    assert [explored[number].runs for number in range(4)] == [90] * 4
+
+
+def test_other_code_is_not_explored(backend: Any) -> None:
+    """What other threads visit meanwhile, on loops of their own, is none of the exploration's."""
+    stop, visited = threading.Event(), threading.Event()
+    outcomes: list[Any] = []
+
+    def elsewhere() -> None:
+        async def visits() -> None:
+            while not stop.is_set():
+                outcomes.append(await failpoint("visit"))
+                visited.set()
+                await anyio.lowlevel.checkpoint()
+
+        anyio.run(visits, backend=backend)
+
+    async def scenario(run: Run) -> None:
+        visited.clear()
+        assert visited.wait(10)
+        async with run.injecting():
+            await failpoint("visit")
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    try:
+        assert explore(scenario, backend=backend).runs == 2
+    finally:
+        stop.set()
+        thread.join(10)
+    assert set(outcomes) == {failpoints.Continue()}
+
+
+def test_a_loop_inside_a_thread(backend: Any) -> None:
+    """Async visits on another loop, in a thread of the run, can fail, and are not held."""
+
+    async def elsewhere() -> None:
+        await failpoint("elsewhere")
+
+    def in_thread() -> None:
+        try:
+            anyio.run(elsewhere)
+        except failpoints.InjectedFault:
+            pass
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting():
+            await anyio.to_thread.run_sync(in_thread)
+
+    assert explore(scenario, backend=backend, interleavings=True, max_faults=1).runs == 2
+
+
+def test_memory_stays_level(backend: Any) -> None:
+    """However many runs there are, no more is kept than at the beginning."""
+
+    async def scenario(run: Run) -> None:
+        async def visit() -> None:
+            await failpoint("visit")
+            await failpoint("visit")
+
+        async with run.injecting(), anyio.create_task_group() as group:
+            for _ in range(4):
+                group.start_soon(visit)
+
+    kept: list[int] = []
+
+    def look(progress: Any) -> None:
+        if progress.runs % 400 == 0:
+            gc.collect()
+            kept.append(tracemalloc.get_traced_memory()[0])
+
+    tracemalloc.start()
+    try:
+        explore(scenario, backend=backend, interleavings=True, on_run=look, max_runs=1200)
+    finally:
+        tracemalloc.stop()
+    assert kept[-1] - kept[0] < 50_000
+
+
+def test_an_interrupt_ends_it() -> None:
+    """Ctrl-C goes through, and leaves nothing armed."""
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting():
+            await failpoint("visit")
+            raise KeyboardInterrupt
+
+    for backend in ("asyncio", "trio"):
+        with pytest.raises(KeyboardInterrupt):
+            explore(scenario, backend=backend)  # type: ignore[arg-type]
+
+
+def test_system_tasks_of_trio() -> None:
+    """A system task of trio's visits as any other does."""
+
+    async def scenario(run: Run) -> None:
+        done = trio.Event()
+
+        async def system() -> None:
+            try:
+                await failpoint("system")
+            except failpoints.InjectedFault:
+                pass
+            done.set()
+
+        async with run.injecting():
+            trio.lowlevel.spawn_system_task(system)
+            await done.wait()
+
+    assert explore(scenario, backend="trio", interleavings=True, max_faults=1).runs >= 1

@@ -1,0 +1,454 @@
+"""What a failing exploration says: the timeline, the replay, the configuration, the cause."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+import failpoints
+from failpoints import FailpointUsageError, Pause, Return, failpoint, failpoint_context
+from failpoints.explore import Exploration, ExplorationFailed, Progress, Run, explore
+
+ROOT = Path(__file__).parents[2]
+
+
+class Bank:
+    def __init__(self) -> None:
+        self.accounts = {"a": 100, "b": 0}
+
+    async def transfer(self, cents: int) -> None:
+        await self.add("a", -cents)
+        await self.add("b", cents)
+
+    @failpoint("bank.add", context=["account"], raises=(ConnectionError,))
+    async def add(self, account: str, cents: int) -> None:
+        self.accounts[account] += cents
+
+
+async def transfer(run: Run) -> None:
+    bank = Bank()
+    async with run.injecting():
+        await bank.transfer(10)
+    total = sum(bank.accounts.values())
+    assert total == 100, f"the accounts hold {total}"
+
+
+async def withdraw_twice(run: Run) -> None:
+    balance = 100
+
+    async def withdraw(cents: int) -> None:
+        nonlocal balance
+        await failpoint("balance.read")
+        left = balance
+        await failpoint("balance.write", context={"left": left - cents})
+        balance = left - cents
+
+    async with run.injecting(), anyio.create_task_group() as group:
+        group.start_soon(withdraw, 10)
+        group.start_soon(withdraw, 20)
+    assert balance == 70, f"{balance} are left"
+
+
+def told(failed: pytest.ExceptionInfo[ExplorationFailed]) -> str:
+    """The message, with the line numbers of this file left out."""
+    return re.sub(r"[\w/.]*test_failures\.py:\d+", "HERE", str(failed.value))
+
+
+def test_the_timeline_of_a_fault(backend: Any) -> None:
+    """A failure shows who visited what, where, in which order, what was injected, and how to run it again."""
+    with pytest.raises(ExplorationFailed) as failed:
+        explore(transfer, backend=backend)
+    given = "" if backend == "asyncio" else "backend='trio', "
+    assert told(failed) == (
+        "transfer failed in run 3, with 1 fault:\n"
+        "AssertionError: the accounts hold 90, at HERE\n"
+        "\n"
+        "  transfer  bank.add {'account': 'a'}        HERE\n"
+        "  transfer  bank.add:after {'account': 'a'}  HERE  <- raise(ConnectionError) injected\n"
+        "\n"
+        f"run it alone:    explore(transfer, {given}replay='f2.1 #7cc3')\n"
+        "or without it:   FAILPOINTS='bank.add:after=1*raise(ConnectionError)'"
+    )
+    assert isinstance(failed.value.__cause__, AssertionError)
+    assert str(failed.value.__cause__).startswith("the accounts hold 90")
+    assert failed.value.exploration.runs == 3
+    assert str(failed.value.exploration) == "3 runs, the last one failed: AssertionError: the accounts hold 90"
+
+
+def test_the_timeline_of_an_order(backend: Any) -> None:
+    """Tasks are told apart by column, and no switch is shown that is not needed."""
+    with pytest.raises(ExplorationFailed) as failed:
+        explore(withdraw_twice, backend=backend, interleavings=True)
+    given = "" if backend == "asyncio" else "backend='trio', "
+    assert told(failed) == (
+        "withdraw_twice failed in run 1, with no fault and 1 switch away from a task that could go on:\n"
+        "AssertionError: 90 are left, at HERE\n"
+        "\n"
+        "  withdraw 1    balance.read                 HERE\n"
+        "    withdraw 2  balance.read                 HERE\n"
+        "    withdraw 2  balance.write {'left': 80}   HERE\n"
+        "  withdraw 1    balance.write {'left': 90}   HERE\n"
+        "\n"
+        f"run it alone:    explore(withdraw_twice, {given}replay='o0.1 #c49d')"
+    ).replace("   HERE", "  HERE")
+    assert failed.value.failure.configuration is None
+
+
+@pytest.mark.parametrize(
+    ("scenario", "given"),
+    [
+        (transfer, {}),
+        (transfer, {"interleavings": True, "max_faults": 1}),
+        (withdraw_twice, {"interleavings": True}),
+        (withdraw_twice, {"interleavings": True, "max_faults": 1}),
+    ],
+)
+def test_replay(backend: Any, scenario: Any, given: Any) -> None:
+    """What `replay=` is given runs exactly that again, alone, and fails in the same way."""
+    with pytest.raises(ExplorationFailed) as failed:
+        explore(scenario, backend=backend, **given)
+    with pytest.raises(ExplorationFailed) as again:
+        explore(scenario, backend=backend, replay=failed.value.replay)
+    assert again.value.failure == failed.value.failure
+    assert str(again.value).splitlines()[1:] == str(failed.value).splitlines()[1:]
+    assert again.value.exploration.runs == 1
+
+
+def test_a_replay_that_passes(backend: Any) -> None:
+    """Once the program is mended, the replay passes; whether it still visits the same places is said."""
+
+    async def mended(run: Run) -> None:
+        async with run.injecting():
+            await failpoint("first")
+            await failpoint("second")
+
+    exploration = explore(mended, backend=backend, replay="f2.1 #0000")
+    assert str(exploration) == (
+        "1 run, replayed: the program visits other places than when the replay was made: no failure"
+    )
+    assert exploration.hits == {"first": 1, "second": 1}
+    assert str(explore(mended, backend=backend, replay="f3.1")).endswith("when the replay was made: no failure")
+    assert str(explore(mended, backend=backend, replay="f2.1")) == "1 run, replayed: no failure"
+
+
+@pytest.mark.parametrize("replay", ["", "x", "o0,1", "f1", "f1.1 o0", "o 1", 3, "#12345"])
+def test_a_replay_that_is_none(replay: Any) -> None:
+    """A text that no failure gave is refused."""
+    if replay == "":  # the first run: no fault, no turns
+        assert explore(withdraw_twice, replay=replay).runs == 1
+        return
+    with pytest.raises(FailpointUsageError, match="replay= is the text that a failure of explore"):
+        explore(transfer, replay=replay)
+
+
+def test_the_configuration_does_the_same() -> None:
+    """`FAILPOINTS=…`, as it is shown, makes the same fault in a process of its own."""
+
+    async def three(run: Run) -> None:
+        await failpoint("bank.add")
+        bank = Bank()
+        async with run.injecting():
+            try:
+                await bank.transfer(10)
+            except ConnectionError:
+                await bank.add("a", 10)
+        assert bank.accounts["b"] == 0 or not run.faults
+
+    with pytest.raises(ExplorationFailed) as failed:
+        explore(three)
+    assert failed.value.failure.configuration == "bank.add:after=1*off->1*raise(ConnectionError)"
+    program = (
+        "import anyio\nfrom tests.explore.test_failures import Bank\nbank = Bank()\n"
+        "try:\n    anyio.run(bank.transfer, 10)\nexcept ConnectionError:\n    print(bank.accounts)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={"FAILPOINTS": str(failed.value.failure.configuration), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ran.stdout, ran.stderr) == ("{'a': 90, 'b': 10}\n", "")
+
+
+def test_what_a_configuration_cannot_express() -> None:
+    """An order, a pause in Python, and a value that is no text have no `FAILPOINTS=`."""
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting():
+            outcome = await failpoint("ask")
+        assert not outcome
+
+    for action, expected in ((Return("x"), "ask=1*return(x)"), (Return(1), None)):
+        with pytest.raises(ExplorationFailed) as failed:
+            explore(scenario, faults={"ask": [action]})
+        assert failed.value.failure.configuration == expected
+
+
+def test_fewer_switches_are_found(backend: Any) -> None:
+    """However many switches the failing run had, the one that is shown has the fewest that it takes."""
+
+    async def scenario(run: Run) -> None:
+        balance = 0
+
+        async def add(count: int) -> None:
+            nonlocal balance
+            for _ in range(count):
+                await failpoint("nothing")
+            before = balance
+            await failpoint("write")
+            balance = before + 1
+
+        async with run.injecting(), anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(add, 2)
+        assert balance == 3
+
+    with pytest.raises(ExplorationFailed, match="with no fault and 1 switch away") as failed:
+        explore(scenario, backend=backend, interleavings=True)
+    assert len(failed.value.failure.timeline) == 9
+
+
+def test_names_contexts_and_worker_threads_in_the_timeline(backend: Any) -> None:
+    """A task is called what its starter called it; the ambient context is shown, and no address of an object."""
+
+    def in_thread() -> None:
+        failpoint("in_thread", context={"by": object()}).hit()
+
+    async def worker() -> None:
+        with failpoint_context(request="r1"):
+            await failpoint("named")
+            await anyio.to_thread.run_sync(in_thread)
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting(), anyio.create_task_group() as group:
+            group.start_soon(worker, name="the worker")
+        raise RuntimeError("stop here")
+
+    with pytest.raises(ExplorationFailed) as failed:
+        explore(scenario, backend=backend)
+    assert [line.rpartition("  ")[0].rstrip() for line in failed.value.failure.timeline] == [
+        "the worker             named {'request': 'r1'}",
+        "  the worker (thread)  in_thread {'request': 'r1', 'by': <object object>}",
+    ]
+
+
+def test_a_long_timeline_is_shortened() -> None:
+    """Of very many visits the middle is left out."""
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting():
+            for _ in range(1000):
+                await failpoint("visit")
+        raise RuntimeError
+
+    with pytest.raises(ExplorationFailed, match="… 920 more visits …"):
+        explore(scenario)
+
+
+def test_the_cause_is_the_error_itself(backend: Any) -> None:
+    """The error of the scenario is the cause, with the traceback that it had."""
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting():
+            await failpoint("visit")
+        raise KeyError("missing")
+
+    with pytest.raises(ExplorationFailed) as failed:
+        explore(scenario, backend=backend)
+    cause = failed.value.__cause__
+    assert isinstance(cause, KeyError)
+    assert cause.__traceback__ is not None
+    assert "KeyError: 'missing', at tests/explore/test_failures.py:" in str(failed.value)
+
+
+def test_pytest_shows_the_message(pytester: pytest.Pytester) -> None:
+    """In a plain test the report ends with the message, and none of the library's own frames."""
+    pytester.makepyfile(
+        """
+        from failpoints import failpoint
+        from failpoints.explore import explore
+
+        async def scenario(run):
+            async with run.injecting():
+                await failpoint("visit")
+            assert not run.faults
+
+        def test_it():
+            explore(scenario)
+        """
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:schemathesis")
+    result.assert_outcomes(failed=1)
+    text = result.stdout.str()
+    assert "scenario failed in run 2, with 1 fault:" in text
+    assert "<- raise injected" in text
+    assert "failpoints/explore/_explore.py" not in text.replace("\\", "/")
+
+
+def test_on_run(backend: Any) -> None:
+    """`on_run` is told after each run how many there were."""
+    told: list[Progress] = []
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting():
+            await failpoint("visit")
+
+    explore(scenario, backend=backend, on_run=told.append)
+    assert told == [Progress(1, 10_000, 1, 0), Progress(2, 10_000, 0, 1)]
+
+
+def test_verdicts() -> None:
+    """The verdict is one line, and never says more than was tried."""
+
+    async def nothing(run: Run) -> None:
+        pass
+
+    async def one(run: Run) -> None:
+        async with run.injecting():
+            await failpoint("visit")
+
+    assert str(explore(nothing)) == (
+        "1 run, no failpoint was visited inside run.injecting(), so that there was nothing to try: no failure"
+    )
+    assert str(explore(one, max_faults=0)) == "1 run, no faults and no orders: no failure"
+    assert str(explore(one, faults={"*": []})) == "1 run, no visit at which a fault could be injected: no failure"
+    assert str(explore(one, interleavings=True)) == "1 run, every order of 1 task: no failure"
+    assert str(Exploration(runs=10_000, bounds=("stopped at max_runs=10000",))) == (
+        "10,000 runs: stopped at max_runs=10000: not exhaustive: no failure found so far"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"backend": "trioo"}, "backend= is 'asyncio' or 'trio'; got 'trioo'; did you mean 'trio'?"),
+        ({"clock": "reel"}, "clock= is 'virtual' or 'real'; got 'reel'; did you mean 'real'?"),
+        ({"max_faults": -1}, "max_faults= is a whole number of 0 or more; got -1"),
+        ({"max_faults": True}, "max_faults= is a whole number of 0 or more; got True"),
+        ({"max_runs": 0}, "max_runs= is a whole number of 1 or more; got 0"),
+        ({"max_preemptions": 1.5, "interleavings": True}, "max_preemptions= is a whole number of 0 or more; got 1.5"),
+        ({"max_preemptions": 1}, "max_preemptions= bounds the orders of tasks: give interleavings=True with it"),
+        ({"timeout": 0}, "timeout= is a number of real seconds above 0; got 0"),
+        ({"timeout": "5"}, "timeout= is a number of real seconds above 0; got '5'"),
+        (
+            {"faults": {"a": ["raise"]}, "interleavings": True},
+            "faults= says what to inject, and max_faults is 0: give max_faults=1 with it",
+        ),
+    ],
+)
+def test_arguments_that_cannot_be(given: Any, message: str) -> None:
+    """What cannot be is refused before any run, in words that say what can."""
+    with pytest.raises(FailpointUsageError) as refused:
+        explore(transfer, **given)
+    assert str(refused.value) == message
+
+
+def test_scenarios_that_cannot_be() -> None:
+    """A scenario is an async function of one argument."""
+
+    def plain(run: Run) -> None:
+        pass
+
+    async def without_argument() -> None:
+        pass
+
+    not_called: Any = without_argument()
+    with pytest.raises(FailpointUsageError, match="leave out the \\(\\)"):
+        explore(not_called)
+    with pytest.raises(FailpointUsageError, match="a scenario takes one argument, the run: async def without_argument"):
+        explore(without_argument)  # type: ignore[arg-type]
+    with pytest.raises(FailpointUsageError, match="an async function of a run; got 3"):
+        explore(3)  # type: ignore[arg-type]
+    for backend in ("asyncio", "trio"):
+        with pytest.raises(
+            FailpointUsageError, match="a scenario is an async function of one run; .*plain returned None"
+        ):
+            explore(plain, backend=backend)  # type: ignore[arg-type]
+
+
+@pytest.mark.anyio
+async def test_not_inside_an_event_loop() -> None:
+    """Inside a loop it is refused, and nothing is left armed."""
+    with pytest.raises(FailpointUsageError, match="cannot do so inside one"):
+        explore(transfer)
+    assert not failpoints._registry.ARMED
+
+
+def test_not_inside_another_exploration() -> None:
+    """Nor inside a run, whatever thread of the run asks."""
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting():
+            await failpoint("visit")
+        explore(transfer)
+
+    with pytest.raises(ExplorationFailed, match="explore\\(\\) runs event loops of its own"):
+        explore(scenario)
+
+
+def test_pause_is_accepted_as_an_alternative() -> None:
+    """An action that is an object serves as well as its text."""
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting():
+            with anyio.move_on_after(1):
+                await failpoint("ask")
+
+    assert explore(scenario, faults={"ask": [Pause(), "pause(10ms)"]}).runs == 3
+
+
+def test_groups_are_told_by_what_is_in_them(backend: Any) -> None:
+    """Of a group of errors the summary tells those inside."""
+
+    async def scenario(run: Run) -> None:
+        async def worker() -> None:
+            raise KeyError("missing")
+
+        async with run.injecting(), anyio.create_task_group() as group:
+            group.start_soon(worker)
+
+    with pytest.raises(ExplorationFailed) as failed:
+        explore(scenario, backend=backend)
+    assert failed.value.failure.summary == "ExceptionGroup of KeyError: 'missing'"
+
+
+def test_where_nothing_can_be_injected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `FAILPOINTS_ENABLED=0` nothing would be explored: that is refused."""
+    monkeypatch.setattr("failpoints._environment.ENABLED", False)
+    with pytest.raises(FailpointUsageError, match="FAILPOINTS_ENABLED=0: unset it"):
+        explore(transfer)
+
+
+def test_without_trio(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where trio is not installed, the message says so."""
+    monkeypatch.setitem(sys.modules, "trio", None)
+    monkeypatch.setattr("failpoints.explore._runner.find_spec", lambda name: None)
+    with pytest.raises(FailpointUsageError, match="backend='trio' needs trio, which is not installed"):
+        explore(transfer, backend="trio")
+    assert explore(withdraw_twice, max_faults=0).runs == 1
+
+
+def test_custom_faults_in_the_replay(backend: Any) -> None:
+    """A replay is written with the `faults=` that it needs."""
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting():
+            outcome = await failpoint("ask")
+        assert not outcome
+
+    with pytest.raises(ExplorationFailed) as failed:
+        explore(scenario, backend=backend, faults={"ask": ["off", "return(1)"]})
+    given = "" if backend == "asyncio" else "backend='trio', "
+    line = f"explore(scenario, {given}faults={{'ask': ['off', 'return(1)']}}, replay='f1.2 #1bb0')"
+    assert line.partition("#")[0] in str(failed.value)
+    with pytest.raises(ExplorationFailed):
+        eval(next(text for text in str(failed.value).splitlines() if "run it alone" in text).partition(":    ")[2])

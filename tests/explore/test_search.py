@@ -1,0 +1,175 @@
+"""The search alone: programs that are nothing but decisions, and how many runs they take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count, product
+from math import comb, factorial
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from failpoints.explore._search import Plan, Search, Trail
+
+Choose = Callable[[int, int, bool], int]
+Program = Callable[[Choose], object]
+
+
+def runs_of(program: Program, max_faults: int, most: int = 100_000) -> list[tuple[int, ...]]:
+    """What each run chose, in the order of the runs."""
+    search = Search(max_faults)
+    runs: list[tuple[int, ...]] = []
+    while (plan := search.next()) is not None:
+        trail = run(program, plan, max_faults)
+        assert trail.choices[: plan.length] == list(plan.choices)
+        assert trail.labels[: plan.length] == list(plan.labels)
+        runs.append(tuple(trail.choices))
+        search.record(trail)
+        assert len(runs) <= most
+    assert search.next() is None
+    assert search.queued == 0
+    return runs
+
+
+def run(program: Program, plan: Plan, max_faults: int) -> Trail:
+    """One run: follows the plan, then takes the first option."""
+    trail = Trail()
+    left = max_faults
+
+    def choose(label: int, options: int, is_fault: bool = False) -> int:
+        nonlocal left
+        if is_fault and not left:
+            return 0
+        position = len(trail)
+        chosen = plan.choices[position] if position < plan.length else 0
+        trail.add(label, options, chosen, is_fault=is_fault)
+        left -= is_fault and chosen > 0
+        return chosen
+
+    program(choose)
+    return trail
+
+
+@pytest.mark.parametrize(("hits", "alternatives", "faults"), list(product([0, 1, 3, 6], [1, 2, 3], [0, 1, 2, 3, 10])))
+def test_faults_that_change_nothing_else(hits: int, alternatives: int, faults: int) -> None:
+    """With n hits of f alternatives and up to k faults there are the sum of C(n, i) f^i runs, each once."""
+
+    def program(choose: Choose) -> None:
+        for hit in range(hits):
+            choose(hit, alternatives + 1, True)
+
+    runs = runs_of(program, faults)
+    # Where no fault is left, no decision is made: what was chosen for all of the hits.
+    padded = [run + (0,) * (hits - len(run)) for run in runs]
+    assert len(padded) == len(set(padded)) == sum(comb(hits, i) * alternatives**i for i in range(faults + 1))
+    faults_in_each = [sum(map(bool, run)) for run in padded]
+    assert faults_in_each == sorted(faults_in_each)
+
+
+@pytest.mark.parametrize(("tasks", "hits"), [(1, 5), (2, 1), (2, 2), (2, 4), (3, 1), (3, 2), (3, 3), (4, 2), (7, 1)])
+def test_orders(tasks: int, hits: int) -> None:
+    """Of t tasks with h hits each, (t h)! / (h!)^t orders are run, each once."""
+    orders: list[tuple[int, ...]] = []
+
+    def program(choose: Choose) -> None:
+        left = dict.fromkeys(range(tasks), hits)
+        order: list[int] = []
+        while left:
+            options = sorted(left, key=lambda task: (order[::-1].index(task) if task in order else -1, task))
+            task = options[choose(hash(tuple(options)) & 0xFFFF, len(options), False) if len(options) > 1 else 0]
+            order.append(task)
+            left[task] -= 1
+            if not left[task]:
+                del left[task]
+        orders.append(tuple(order))
+
+    runs_of(program, 0)
+    assert len(orders) == len(set(orders)) == factorial(tasks * hits) // factorial(hits) ** tasks
+
+
+@pytest.mark.parametrize(
+    ("faults", "expected"),
+    [(0, [()]), (1, [(), ("write",)]), (2, [(), ("write",), ("write", "roll back")])],
+)
+def test_what_only_a_fault_makes_reachable(faults: int, expected: list[tuple[str, ...]]) -> None:
+    """Decisions that come of a fault are found, and made to fail too."""
+    runs: list[tuple[str, ...]] = []
+
+    def program(choose: Choose) -> None:
+        failed: list[str] = []
+        if choose(1, 2, True):
+            failed.append("write")
+            if choose(2, 2, True):
+                failed.append("roll back")
+        runs.append(tuple(failed))
+
+    runs_of(program, faults)
+    assert runs == expected
+
+
+def test_both_at_once_comes_in_buckets() -> None:
+    """First the ordinary order with its faults, fewest first; then other orders without, then with faults."""
+    seen: list[tuple[bool, int]] = []
+
+    def program(choose: Choose) -> None:
+        first = choose(1, 2, True)
+        order = choose(2, 3, False)
+        second = choose(3, 2, True)
+        seen.append((order > 0, bool(first) + bool(second)))
+
+    runs = runs_of(program, 2)
+    assert len(runs) == len(set(runs)) == 2 * 3 * 2
+    assert seen == sorted(seen)
+
+
+@given(
+    st.recursive(st.none(), lambda inner: st.tuples(st.booleans(), st.lists(inner, min_size=1, max_size=3))),
+    st.integers(0, 3),
+)
+@settings(max_examples=200, deadline=None)
+def test_every_sequence_once(tree: object, max_faults: int) -> None:
+    """Whatever a program decides: every sequence of decisions with few enough faults is run, and none twice."""
+
+    def program(choose: Choose) -> None:
+        node, labels = tree, count()
+        while node is not None:
+            is_fault, children = node
+            node = children[choose(next(labels), len(children), is_fault)]
+
+    def all_of(node: object, faults: int) -> list[tuple[int, ...]]:
+        if node is None:
+            return [()]
+        is_fault, children = node  # type: ignore[misc]
+        if is_fault and not faults:
+            return all_of(children[0], faults)
+        return [
+            (index, *rest)
+            for index, child in enumerate(children)
+            for rest in all_of(child, faults - bool(is_fault and index))
+        ]
+
+    runs = runs_of(program, max_faults)
+    assert sorted(runs) == sorted(all_of(tree, max_faults))
+
+
+def test_depth_first_keeps_little() -> None:
+    """Without faults the search holds on to no more runs than the program has decisions."""
+    search = Search(0)
+
+    def program(choose: Choose) -> None:
+        for label in range(12):
+            choose(label, 2, False)
+
+    most = runs = 0
+    while (plan := search.next()) is not None:
+        search.record(run(program, plan, 0))
+        runs += 1
+        most = max(most, sum(map(len, search._orders.values())) + len(search._levels))
+    assert runs == 2**12
+    assert most <= 14
+
+
+def test_nothing_to_decide() -> None:
+    """A program without a decision is run once."""
+    assert runs_of(lambda choose: None, 3) == [()]
