@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -266,6 +266,71 @@ def _show_again(statuses: list[FailpointStatus]) -> None:
 
     lines = _shown.plain_lines(statuses, datetime.now(UTC)) if statuses else [_shown.NOTHING]
     _write([*lines, ""])
+
+
+# exploring
+
+
+@app.command(
+    epilog=_examples(
+        "failpoints explore tests.scenarios:transfer --max-faults 2",
+        "failpoints explore tests.scenarios:withdrawals --interleavings --backend trio",
+    )
+)
+def explore(
+    scenario: Annotated[
+        str, typer.Argument(metavar="MODULE:FUNCTION", help="An async function of a run.", show_default=False)
+    ],
+    max_faults: Annotated[
+        int | None,
+        typer.Option("--max-faults", min=0, metavar="N", help="So many faults in one run; else 1, 0 with orders."),
+    ] = None,
+    interleavings: Annotated[bool, typer.Option("--interleavings", help="Every order of the tasks, too.")] = False,
+    max_preemptions: Annotated[
+        int | None,
+        typer.Option(
+            "--max-preemptions", min=0, metavar="N", help="So many switches away from a task that could go on."
+        ),
+    ] = None,
+    max_runs: Annotated[int, typer.Option("--max-runs", min=1, metavar="N", help="No more runs than that.")] = 10_000,
+    backend: Annotated[Literal["asyncio", "trio"], typer.Option("--backend", help="The event loop.")] = "asyncio",
+    clock: Annotated[Literal["virtual", "real"], typer.Option("--clock", help="Whether time costs time.")] = "virtual",
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", help="How long one run may take at most.")
+    ] = 5,
+    replay: Annotated[
+        str | None, typer.Option("--replay", metavar="TEXT", help="Run that one run again, as a failure told it.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Try every fault of a scenario, and every order of its tasks.
+
+    What was tried is said in one line. Status 1 if a run failed, which is then shown, with how to run it alone.
+    """
+    from . import _exploring
+
+    found = _exploring.scenario_at(scenario)
+    try:
+        with _exploring.progress_bar() as show:
+            exploration = _exploring.explore(
+                found,
+                backend=backend,
+                max_faults=max_faults,
+                interleavings=interleavings,
+                max_preemptions=max_preemptions,
+                max_runs=max_runs,
+                timeout=timeout,
+                clock=clock,
+                replay=replay,
+                on_run=show,
+            )
+    except _exploring.ExplorationFailed as error:
+        if as_json:
+            _write([json.dumps(_exploring.exploration_document(error.exploration), indent=2)])
+        else:
+            _write([*map(printable, str(error).splitlines()), "", str(error.exploration)])
+        raise typer.Exit(1) from None
+    _write([json.dumps(_exploring.exploration_document(exploration), indent=2) if as_json else str(exploration)])
 
 
 # verbs that need no running program

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 import failpoints
-from failpoints import _command
+from failpoints import _command, _exploring
 from failpoints.cli import main
 
 Run = Callable[..., Any]
 
-VERBS = ["list", "set", "off", "reset", "resume", "wait", "watch", "check", "scan", "run"]
+VERBS = ["list", "set", "off", "reset", "resume", "wait", "watch", "explore", "check", "scan", "run"]
 DRIVING = {"list": [], "set": ["x", "off"], "off": ["x"], "reset": [], "resume": ["x"], "wait": ["x"], "watch": []}
 
 
@@ -55,6 +55,10 @@ def test_each_help_shows_an_example(verb: str, run: Run) -> None:
     assert all(words[0] == verb for words in examples(done.output))
 
 
+async def nothing(run: object) -> None:
+    """A scenario."""
+
+
 @pytest.mark.parametrize("verb", ["", *VERBS])
 def test_the_examples_run(verb: str, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Every example of a help is a call that the command understands, and whose actions are good."""
@@ -62,6 +66,7 @@ def test_the_examples_run(verb: str, run: Run, monkeypatch: pytest.MonkeyPatch, 
     started: list[Any] = []
     monkeypatch.setattr(_command.Remote, "ask", lambda _, verb: asked.append(verb) or [])
     monkeypatch.setattr(_command, "start", lambda command, _: started.append(command) or 0)
+    monkeypatch.setattr(_exploring, "scenario_at", lambda _: nothing)
     monkeypatch.chdir(tmp_path)
     for folder in ("src", "tests"):
         (tmp_path / folder).mkdir()
@@ -69,7 +74,7 @@ def test_the_examples_run(verb: str, run: Run, monkeypatch: pytest.MonkeyPatch, 
         before = len(asked) + len(started)
         done = run(*words)
         assert done.status == 0, done
-        assert len(asked) + len(started) == before + (words[0] not in {"check", "scan"})
+        assert len(asked) + len(started) == before + (words[0] not in {"explore", "check", "scan"})
     for words in examples(run("set", "--help").output):
         assert run("check", words[2]).status == 0
 
