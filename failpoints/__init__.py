@@ -56,6 +56,7 @@ from .errors import (
     InjectedFault,
 )
 
+from . import _instrumented_at_start as _instrumented_at_start  # isort: skip  # late: it takes all of the above
 from . import _start as _start  # isort: skip  # last: it may start a server, which needs all of the above
 
 __all__ = [

@@ -53,7 +53,8 @@ def where_declared(name: str) -> str:
 
 def place(site: Site | Remark) -> str:
     """`file:line (function)`, the file as seen from the current folder."""
-    return f"{seen_from_here(site.file)}:{site.line} ({site.function})"
+    line = f":{site.line}" if site.line else ""
+    return f"{seen_from_here(site.file)}{line} ({site.function})"
 
 
 def _places(sites: tuple[Site, ...] | list[Remark]) -> str:

@@ -5,27 +5,32 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from types import CodeType, MethodType
-from typing import Any, Self, cast
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
+from types import CodeType, FrameType, MethodType
+from typing import Any, Self, TypeAlias, cast
 
 import wrapt
 
 from . import _environment, _sites
 from ._actions import Cancelled, Outcome, Return
+from ._arming import ARMED, armed_copy, can_arm, copied, own_code
 from ._context import Context
 from ._convert import Converter, returned_value
-from ._early_return import DecoratedCall, decorated_code
-from ._functions import Kind, described, kind_of, underlying_function
+from ._early_return import DecoratedCall, decorated_code, sync_call
+from ._functions import Kind, annotated_as_wrapped, described, kind_of, underlying_function
 from ._messages import did_you_mean, shown
-from ._registry import ARMED
+from ._own_calls import passes_on
 from ._visit import Declaration, refusals, visit, visit_sync
 from .errors import FailpointCancelled, FailpointUsageError
 
-__all__ = ["decorated"]
+__all__ = ["Decorated", "decorated"]
 
 # A method written in C, which wrapt calls at the cost of a test; that it answers with a number is all the same.
 _armed = cast(Callable[[], bool], ARMED.__len__)
+
+_GetContext: TypeAlias = Callable[[], Context]
+
+_OWN_ARGUMENTS = "the call's own arguments, self included"
 
 
 def decorated(function: Any, declaration: Declaration, convert: Converter | None) -> Any:
@@ -38,16 +43,19 @@ def decorated(function: Any, declaration: Declaration, convert: Converter | None
         inner = decorated(method.__func__, declaration, convert)
         return method if inner is method.__func__ else type(method)(inner)
     _check_function(declaration.name, function)
-    wrapper = _Wrapper(function, declaration, convert)
-    return wrapper if _environment.ENABLED else function
+    visits = Decorated(function, declaration, convert)
+    if not _environment.ENABLED:
+        return function
+    return armed_copy(function, visits) if can_arm(function) and visits.knows_calls() else _Wrapper(function, visits)
 
 
+@annotated_as_wrapped
 class _Wrapper(wrapt.FunctionWrapper[..., Any]):
-    """What stands in the function's place: the function itself to whoever looks, or calls while nothing is armed."""
+    """What stands in the place of what is no plain function: it itself to whoever looks, or calls while off."""
 
-    def __init__(self, function: Any, declaration: Declaration, convert: Converter | None) -> None:
-        super().__init__(function, _Decorated(function, declaration, convert).called, enabled=_armed)
-        self._self_given = function, declaration, convert
+    def __init__(self, function: Any, visits: Decorated) -> None:
+        super().__init__(function, visits.called_as_written, enabled=_armed)
+        self._self_given = function, visits.declaration, visits.convert
         self._self_binds: bool = hasattr(function, "__get__")
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
@@ -75,7 +83,7 @@ class _Wrapper(wrapt.FunctionWrapper[..., Any]):
         return self
 
 
-class _Decorated:
+class Decorated:
     """A decorated function: the visits around its calls."""
 
     def __init__(self, function: Any, declaration: Declaration, convert: Converter | None) -> None:
@@ -87,41 +95,71 @@ class _Decorated:
         self.qualname = described(function)
         self.function_name: str = getattr(function, "__name__", self.qualname)
         underlying = underlying_function(function)
-        self.code: CodeType | None = underlying.__code__ if underlying is not None else None
-        self.parameters = _own_parameters(function)
+        self.code: CodeType | None = own_code(underlying) if underlying is not None else None
+        self.kind = kind_of(function)
         self.context_parameters = _context_parameters(self.name, declaration.context, function)
-        self.run = {
-            Kind.SYNC: self.run_sync,
-            Kind.ASYNC: self.run_async,
-            Kind.GENERATOR: self.run_generator,
-            Kind.ASYNC_GENERATOR: self.run_async_generator,
-        }[kind_of(function)]
         if self.code is not None:
             decorated_code.add(self.code)
         written = underlying or underlying_function(inspect.unwrap(function))  # lru_cache, say, is not where it is
-        if written is not None:
+        self.written = own_code(written) if written is not None else None
+        if self.written is not None:
             for name in (self.name, self.after):
-                _sites.declare(name, self.qualname, written.__code__)
+                _sites.declare(name, self.qualname, self.written)
 
-    def called(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A call while anything is configured, with the arguments that the function itself takes."""
-        if self.parameters is not None:
-            try:
-                self.parameters.bind(*args, **kwargs)
-            except TypeError:
-                return self.function(*args, **kwargs)  # raises its own TypeError, here and now
-        started: Any = self.run(args, kwargs)
-        if self.run != self.run_sync:
-            # What stands in a warning, a task's name or a debugger.
-            started.__name__, started.__qualname__ = self.function_name, self.qualname
+    @functools.cached_property
+    def parameters(self) -> inspect.Signature | None:
+        """The function's own, where it is sure that a call which does not fit them fails."""
+        return _own_parameters(self.function)
+
+    # calls
+
+    @passes_on
+    def called_as_written(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call while anything is configured, with the arguments that the caller wrote."""
+        if not self.fits(args, kwargs):
+            return self.function(*args, **kwargs)  # raises its own TypeError, here and now
+        return self.prepared(args, kwargs, self.context)()
+
+    def fits(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """Whether the function takes these arguments, as far as that is known."""
+        if self.parameters is None:
+            return True
+        try:
+            self.parameters.bind(*args, **kwargs)
+        except TypeError:
+            return False
+        return True
+
+    def ready(self, args: tuple[Any, ...], keyword_only: tuple[Any, ...], more: Mapping[str, Any]) -> Callable[[], Any]:
+        """A call while anything is configured, with a value for each parameter: what is to be called for it."""
+        assert self.code is not None
+        names = self.code.co_varnames[self.code.co_argcount :]
+        kwargs = {**dict(zip(names, keyword_only, strict=False)), **more}
+        return self.prepared(args, kwargs, self.context_by_name if callable(self.declaration.context) else self.context)
+
+    def prepared(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], context: Callable[..., Context]
+    ) -> Callable[[], Any]:
+        begin = self.run_sync if self.kind is Kind.SYNC else self.start
+        return functools.partial(begin, args, kwargs, functools.partial(context, args, kwargs))
+
+    def start(self, args: tuple[Any, ...], kwargs: dict[str, Any], context: _GetContext) -> Any:
+        run = {
+            Kind.ASYNC: self.run_async,
+            Kind.GENERATOR: self.run_generator,
+            Kind.ASYNC_GENERATOR: self.run_async_generator,
+        }[self.kind]
+        started: Any = run(args, kwargs, context)
+        # What stands in a warning, a task's name or a debugger.
+        started.__name__, started.__qualname__ = self.function_name, self.qualname
         return started
 
-    def run_sync(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        context = functools.partial(self.context, args, kwargs)
+    @passes_on
+    def run_sync(self, args: tuple[Any, ...], kwargs: dict[str, Any], context: _GetContext) -> Any:
         outcome = visit_sync(self.name, self.declaration, context, self.qualname)
         if outcome:
             return self.value(self.name, outcome)
-        call = DecoratedCall(inspect.currentframe(), self.code)
+        call = sync_call(self.code)
         try:
             result = self.function(*args, **kwargs)
         except BaseException as error:
@@ -134,13 +172,13 @@ class _Decorated:
         outcome = visit_sync(self.after, self.declaration, context, self.qualname)
         return self.value(self.after, outcome) if outcome else result
 
-    async def run_async(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        context = functools.partial(self.context, args, kwargs)
+    @passes_on
+    async def run_async(self, args: tuple[Any, ...], kwargs: dict[str, Any], context: _GetContext) -> Any:
         outcome = await visit(self.name, self.declaration, context)
         if outcome:
             return self.value(self.name, outcome)
         body = self.function(*args, **kwargs)
-        call = DecoratedCall(getattr(body, "cr_frame", None) or getattr(body, "gi_frame", None))
+        call = DecoratedCall(_frame_of(body))
         try:
             result = await body
         except BaseException as error:
@@ -153,14 +191,16 @@ class _Decorated:
         outcome = await visit(self.after, self.declaration, context)
         return self.value(self.after, outcome) if outcome else result
 
-    def run_generator(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Generator[Any, Any, Any]:
-        context = functools.partial(self.context, args, kwargs)
+    @passes_on
+    def run_generator(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], context: _GetContext
+    ) -> Generator[Any, Any, Any]:
         outcome = visit_sync(self.name, self.declaration, context, self.qualname)
         if outcome:
             return self.value(self.name, outcome)
         body: Generator[Any, Any, Any] = self.function(*args, **kwargs)
-        call = DecoratedCall(getattr(body, "gi_frame", None))
-        step = functools.partial(next, body)
+        call = DecoratedCall(_frame_of(body))
+        step = body.__next__
         result: Any = None
         closed = False
         try:
@@ -169,8 +209,10 @@ class _Decorated:
                 value = step()
                 try:
                     sent = yield value
+                except GeneratorExit as error:
+                    closed = True
+                    step = functools.partial(body.throw, error)
                 except BaseException as error:
-                    closed = closed or isinstance(error, GeneratorExit)
                     step = functools.partial(body.throw, error)
                 else:
                     step = functools.partial(body.send, sent)
@@ -189,14 +231,16 @@ class _Decorated:
         outcome = visit_sync(self.after, self.declaration, context, self.qualname)
         return self.value(self.after, outcome) if outcome else result
 
-    async def run_async_generator(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AsyncGenerator[Any, Any]:
-        context = functools.partial(self.context, args, kwargs)
+    @passes_on
+    async def run_async_generator(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], context: _GetContext
+    ) -> AsyncGenerator[Any, Any]:
         outcome = await visit(self.name, self.declaration, context)
         if outcome:
             self.end_iteration(self.name, outcome)
             return
         body = self.function(*args, **kwargs)
-        call = DecoratedCall(getattr(body, "ag_frame", None))
+        call = DecoratedCall(_frame_of(body))
         step = _first_step(body)
         closed = False
         try:
@@ -204,8 +248,10 @@ class _Decorated:
                 value = await step
                 try:
                     sent = yield value
+                except GeneratorExit as error:
+                    closed = True
+                    step = body.athrow(error)
                 except BaseException as error:
-                    closed = closed or isinstance(error, GeneratorExit)
                     step = body.athrow(error)
                 else:
                     step = body.asend(sent)
@@ -254,7 +300,55 @@ class _Decorated:
             bound.apply_defaults()
             values = {**kwargs, **bound.arguments}
             return {name: values[name] for name in self.declaration.context if name in values}
-        return self.declaration.context_of("the call's own arguments, self included", *args, **kwargs)
+        return self.declaration.context_of(_OWN_ARGUMENTS, *args, **kwargs)
+
+    def context_by_name(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Context:
+        """What a callable says of a call that is known only by its values: some may be defaults that nobody wrote."""
+        told = inspect.signature(self.declaration.context)
+        for written in self.spellings(args, kwargs):
+            try:
+                told.bind(**written)
+            except TypeError:
+                continue
+            return self.declaration.context_of(_OWN_ARGUMENTS, **written)
+        return self.context(args, kwargs)
+
+    def spellings(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        assert self.code is not None
+        names = self.code.co_varnames[: self.code.co_argcount]
+        if len(args) > len(names):
+            return
+        values = dict(zip(names, args, strict=True)) | kwargs
+        positional: tuple[Any, ...] = self.function.__defaults__ or ()
+        defaults = dict(zip(reversed(names), reversed(positional), strict=False)) | (self.function.__kwdefaults__ or {})
+        yield {name: value for name, value in values.items() if name not in defaults or value is not defaults[name]}
+        yield values
+
+    # what a trampoline needs to know
+
+    def knows_calls(self) -> bool:
+        """Whether the values of the parameters say all of a call that `context=` may ask for."""
+        context = self.declaration.context
+        if context is None or isinstance(context, Mapping):
+            return True
+        if any(hasattr(self.function, name) for name in ("__wrapped__", "__signature__")):
+            return False
+        return not callable(context) or _goes_by_name(context, own_code(self.function))
+
+    def rewrite(self, code: CodeType) -> None:
+        """The function was given this code by somebody else: a reloader, say."""
+        self.function = copied(self.function, code, self.function.__closure__)
+        self.code = code
+        self.kind = kind_of(self.function)
+        decorated_code.add(code)
+        if self.context_parameters is not None:
+            self.context_parameters = inspect.signature(self.function)
+
+
+def _frame_of(body: Any) -> FrameType | None:
+    """The frame of a coroutine or generator, if it is one of Python's own."""
+    names = ("cr_frame", "gi_frame", "ag_frame")
+    return next((getattr(body, name) for name in names if hasattr(body, name)), None)
 
 
 def _first_step(body: AsyncGenerator[Any, Any]) -> Any:
@@ -281,6 +375,19 @@ def _check_function(name: str, function: object) -> None:
         raise FailpointUsageError(f"{what}, not a property: put it under the property's decorator")
     if not callable(function):
         raise FailpointUsageError(f"{what}; got {shown(function)}")
+
+
+def _goes_by_name(context: Callable[..., Any], code: CodeType) -> bool:
+    """Whether it is all the same to the callable how a call was written: it takes what the function takes first."""
+    try:
+        parameters = inspect.signature(context).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    positional = [one.name for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
+    keyword_only = {one.name for one in parameters if one.kind is one.KEYWORD_ONLY}
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    first = list(names[: min(len(positional), code.co_argcount)])
+    return positional == first and keyword_only <= set(names) and len(positional) + len(keyword_only) == len(parameters)
 
 
 def _own_parameters(function: Any) -> inspect.Signature | None:

@@ -7,6 +7,7 @@ function, whose frame does not exist yet, by the decorator's frame that calls it
 
 from __future__ import annotations
 
+from sys import _getframe  # pyright: ignore[reportPrivateUsage]
 from types import CodeType, FrameType
 from typing import NoReturn, cast
 from weakref import WeakSet
@@ -14,12 +15,12 @@ from weakref import WeakSet
 from ._actions import Return
 from .errors import FailpointUsageError
 
-__all__ = ["DecoratedCall", "EarlyReturn", "decorated_code", "leave_function"]
+__all__ = ["DecoratedCall", "EarlyReturn", "decorated_code", "leave_function", "sync_call"]
 
 decorated_code: WeakSet[CodeType] = WeakSet()
 """The code of every decorated function, to tell two usage errors apart."""
 
-# By the id of the frame, which lives as long as the call does: a frame here would keep all its locals alive.
+# By the id of the frame, which the call holds until it ends.
 _calls: dict[int, DecoratedCall] = {}
 
 
@@ -36,23 +37,25 @@ class EarlyReturn(BaseException):
 class DecoratedCall:
     """One call of a decorated function, from its decorator's point of view."""
 
-    __slots__ = ("_code", "_key")
+    __slots__ = ("_code", "_frame")
 
     def __init__(self, frame: FrameType | None, code: CodeType | None = None) -> None:
         """The body runs in `frame`; or, with `code`, it is the one with that code which `frame` calls."""
         self._code = code
-        self._key = id(frame)
+        # Until the end: a frame that is gone would leave its id to that of a call in another thread.
+        self._frame = frame
         if frame is not None:
-            _calls[self._key] = self
+            _calls[id(frame)] = self
 
     def end(self) -> None:
         """The body is done: no scope can leave it any more."""
-        if _calls.get(self._key) is self:  # another call's frame may have the id of ours, which is gone
-            del _calls[self._key]
+        if self._frame is not None:
+            _calls.pop(id(self._frame), None)
+            self._frame = None  # and with it all that its locals keep alive
 
     def runs(self, frame: FrameType) -> bool:
         """Whether the body of this call is what runs in `frame`."""
-        return self._key == id(frame) if self._code is None else self._code is frame.f_code
+        return self._frame is frame if self._code is None else self._code is frame.f_code
 
     def asked_by(self, error: BaseException) -> tuple[str, Return] | None:
         """The failpoint whose scope had this call return, and what, if that is `error`, alone or in a group.
@@ -77,6 +80,11 @@ class DecoratedCall:
             _forget(asked, rest)
             raise rest from error.__cause__
         return (asked[0].name, asked[0].outcome) if asked else None
+
+
+def sync_call(code: CodeType | None) -> DecoratedCall:
+    """A call of a sync function that has this code, from the caller's frame."""
+    return DecoratedCall(_getframe(1), code)
 
 
 def _forget(asked: list[EarlyReturn], error: BaseException) -> None:

@@ -7,7 +7,7 @@ import sys
 
 from .errors import FailpointUsageError
 
-__all__ = ["CONFIGURATION", "ENABLED", "HTTP", "TOKEN", "for_child"]
+__all__ = ["CONFIGURATION", "ENABLED", "HTTP", "INSTRUMENT", "TOKEN", "for_child"]
 
 _ON = {"", "1", "true", "yes", "on"}
 _OFF = {"0", "false", "no", "off"}
@@ -42,6 +42,9 @@ ENABLED = _enabled()
 
 CONFIGURATION = _told("FAILPOINTS") or ""
 """`FAILPOINTS`: what is configured from the start, such as `a=return(42);b=sleep(1000)`."""
+
+INSTRUMENT = _told("FAILPOINTS_INSTRUMENT") or ""
+"""`FAILPOINTS_INSTRUMENT`: which functions of others are failpoints: `httpx:AsyncClient.send;sqlite3:connect`."""
 
 HTTP = (_told("FAILPOINTS_HTTP") or "").strip()
 """`FAILPOINTS_HTTP`: where the control plane listens, such as `127.0.0.1:22381`; empty for nowhere."""

@@ -7,13 +7,13 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar, cast
 
 from ._actions import Outcome
+from ._arming import ARMED
 from ._context import Context
 from ._convert import Converter
 from ._decorated import decorated
 from ._functions import described
 from ._grammar import check_name
 from ._messages import shown
-from ._registry import ARMED
 from ._visit import CONTINUE, Cancel, Declaration, caller_frame, check_new_place, visit, visit_sync
 from .errors import FailpointUsageError
 
@@ -112,10 +112,14 @@ class failpoint(Declaration):
 
     def __call__(self, function: F, /) -> F:
         """Decorate a function; raises `FailpointUsageError` for what is none."""
+        self.check_around_function()
+        return cast(F, decorated(function, self, self.convert))
+
+    def check_around_function(self) -> None:
+        """Raise `FailpointNameError` or `FailpointUsageError` if this cannot stand around a function."""
         self.check()
         if self.convert is not None and (not callable(self.convert) or inspect.iscoroutinefunction(self.convert)):
             raise self.refusal(f"convert= is a sync function of the text to return; got {shown(self.convert)}")
-        return cast(F, decorated(function, self, self.convert))
 
 
 def refuse_name(kind: str, name: Any) -> None:

@@ -7,9 +7,11 @@ import functools
 import inspect
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["Kind", "described", "kind_of", "underlying_function"]
+__all__ = ["Kind", "annotated_as_wrapped", "described", "kind_of", "underlying_function"]
+
+T = TypeVar("T", bound=type)
 
 
 class Kind(enum.Enum):
@@ -44,6 +46,22 @@ def underlying_function(function: Callable[..., Any]) -> FunctionType | None:
 def described(thing: Any) -> str:
     """A callable's name for a message."""
     return getattr(thing, "__qualname__", None) or repr(thing)
+
+
+def annotated_as_wrapped(wrapper: T) -> T:
+    """For a class of wrapt's wrappers: what it wraps tells the annotations, whatever wrapt's own classes have.
+
+    Who looks at the annotations of those (as `mock`'s autospec does) gives them some, which hide the wrapped ones.
+    """
+
+    def get(self: Any) -> Any:
+        return self.__wrapped__.__annotations__
+
+    def put(self: Any, annotations: Any) -> None:
+        self.__wrapped__.__annotations__ = annotations
+
+    setattr(wrapper, "__annotations__", property(get, put))  # noqa: B010 - in the body it would mean the class's own
+    return wrapper
 
 
 def _called(function: Any) -> Any:

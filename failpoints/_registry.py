@@ -22,6 +22,7 @@ from anyio import move_on_after
 from . import _environment
 from ._actions import Actions, Hit
 from ._arguments import entry_parts, positive, seconds
+from ._arming import ARMED, arm_or_disarm
 from ._by_name import ByName
 from ._configuration import NOTHING, Configuration, Decision, Waiter, site_places
 from ._context import GivenMatchers, Matchers
@@ -37,10 +38,12 @@ __all__ = [
     "ARMED",
     "PROCESS_WIDE",
     "Registry",
+    "arm",
     "configure",
     "configure_all",
     "configured",
     "find",
+    "in_force",
     "logger",
     "remove",
     "reset",
@@ -53,9 +56,6 @@ __all__ = [
 ]
 
 logger: Final = logging.getLogger("failpoints")
-
-ARMED: Final[dict[str, None]] = {}
-"""What is configured in any registry in force. Empty means that no site has anything to do."""
 
 _lock = threading.RLock()
 _registries: weakref.WeakSet[Registry] = weakref.WeakSet()
@@ -303,6 +303,10 @@ class Registry:
 
     # what sites ask, and handles
 
+    def all(self) -> list[Configuration]:
+        """What is configured, without a look at the lock."""
+        return list(self._configurations.values())
+
     def current(self, name: str) -> Configuration | None:
         """What is configured under this name, without a look at the lock."""
         return self._configurations.get(name)
@@ -460,12 +464,28 @@ def find(name: str) -> tuple[Registry, Configuration] | None:
     return None
 
 
+def in_force() -> list[Configuration]:
+    """What is configured for visits from here, in whatever registry."""
+    return [configuration for registry in _scope.get() if registry in _in_force for configuration in registry.all()]
+
+
 def _arm_or_disarm(name: str) -> None:
     while (armed := any(registry.current(name) for registry in list(_in_force))) != (name in ARMED):
         if armed:
             ARMED[name] = None
         else:
             ARMED.pop(name, None)
+    arm_or_disarm()
+
+
+def arm(name: str, *, armed: bool) -> None:
+    """Have every site look whether it has something to do, by a name that no failpoint can have; or no longer."""
+    with _lock:
+        if armed:
+            ARMED[name] = None
+        else:
+            ARMED.pop(name, None)
+        arm_or_disarm()
 
 
 def _renew_lock() -> None:

@@ -17,7 +17,7 @@ from ._source_names import MAKERS, Names, Thing
 
 __all__ = ["Declared", "Kind", "Remark", "Scan", "outermost", "scan_paths", "scan_source"]
 
-Kind: TypeAlias = Literal["decorator", "scope", "inline"]
+Kind: TypeAlias = Literal["decorator", "scope", "inline", "instrument"]
 
 _MOST_SHOWN = 80  # characters of source in a remark
 
@@ -30,7 +30,7 @@ class Declared:
     or of the `with` (from Python 3.13 on, of the item in it); `function` is the qualified name of the code that it is
     in, or of the decorated function. What is kept in a variable is declared by the uses of that variable, one site
     each. What has none, or is passed on to a call, is declared where it is made. `failpoint("x")(function)` is found
-    where it is written, and not where the function is.
+    where it is written, and not where the function is, and so is `instrument("module:function", "x")`.
     """
 
     name: str
@@ -202,6 +202,8 @@ class _Reader:
         for node, scope in self._names.scopes.items():
             if isinstance(node, ast.Call) and node in self._names.values(node):
                 self._read_made(node, scope.qualname)
+            elif isinstance(node, ast.Call) and Thing.INSTRUMENT in self._names.values(node.func):
+                self._read_instrumented(node, scope.qualname)
         return Scan(_in_order(self._declared), _in_order(self._unresolved), _in_order(self._never_awaited))
 
     def _read(self, node: ast.AST, function: str) -> None:
@@ -246,7 +248,7 @@ class _Reader:
         for site in self._sites(expression):
             if (self._maker(site) is Thing.SCOPE) is (kind == "scope"):
                 self._used.add(site)
-                self._declare(site, kind, line, function)
+                self._declare(site.args, kind, line, function)
             else:
                 self._remark_idle(site, line, function)
 
@@ -273,12 +275,25 @@ class _Reader:
             self._unresolved.append(Remark(self._file, site.lineno, function, f"{self._shown(site)}: {problem}"))
         if site not in self._used:
             kind: Kind = "scope" if self._maker(site) is Thing.SCOPE else "inline"
-            self._declare(site, kind, site.lineno, function)
+            self._declare(site.args, kind, site.lineno, function)
 
-    def _declare(self, site: ast.Call, kind: Kind, line: int, function: str) -> None:
-        for name in self._names.values(site.args[0]) if site.args else ():
+    def _read_instrumented(self, call: ast.Call, function: str) -> None:
+        """Declare what `instrument` makes a failpoint, where it is called."""
+        if len(call.args) < 2:
+            problem = "the name is missing"
+        elif Thing.UNKNOWN in (values := self._names.values(call.args[1])):
+            problem = "the name is not known before the program runs"
+        else:
+            problem = "" if all(isinstance(value, str) for value in values) else "the name is no text"
+        if problem:
+            shown = self._written(Thing.INSTRUMENT, call.args[:2])
+            self._unresolved.append(Remark(self._file, call.lineno, function, f"{shown}: {problem}"))
+        self._declare(call.args[1:2], "instrument", call.lineno, function)
+
+    def _declare(self, given: list[ast.expr], kind: Kind, line: int, function: str) -> None:
+        for name in self._names.values(given[0]) if given else ():
             if isinstance(name, str):
-                made = (site.args[0].lineno, site.args[0].col_offset)
+                made = (given[0].lineno, given[0].col_offset)
                 redefined = self._redefined(line, function)
                 self._declared.append(Declared(name, kind, self._file, line, function, made, redefined))
 
@@ -293,9 +308,13 @@ class _Reader:
         return Thing.SCOPE if Thing.SCOPE in self._names.values(site.func) else Thing.FAILPOINT
 
     def _shown(self, site: ast.Call) -> str:
-        given = [*site.args[:1], *(keyword for keyword in site.keywords if keyword.arg == "name")]
+        return self._written(
+            self._maker(site), [*site.args[:1], *(keyword for keyword in site.keywords if keyword.arg == "name")]
+        )
+
+    def _written(self, thing: Thing, given: Iterable[ast.AST]) -> str:
         try:
             text = ", ".join(map(ast.unparse, given))
         except RecursionError:
             text = "…"
-        return f"{self._maker(site).value}({text if len(text) <= _MOST_SHOWN else f'{text[:_MOST_SHOWN]}…'})"
+        return f"{thing.value}({text if len(text) <= _MOST_SHOWN else f'{text[:_MOST_SHOWN]}…'})"

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from types import FrameType
 
 from ._actions import Cancelled, Outcome, Return
+from ._arming import ARMED
 from ._context import Context
 from ._early_return import leave_function
 from ._failpoint import MISSING, refuse_name
-from ._registry import ARMED
 from ._visit import Cancel, Declaration, caller_frame, check_new_place, refusals, visit, visit_sync
 from .errors import FailpointCancelled
 

@@ -26,7 +26,10 @@ _WIDEST = 60  # characters of a cell
 
 
 class SitePlace(TypedDict):
-    """One site: `file` (below the root folder with `/`, else absolute), `line`, and the `function` it is in."""
+    """One site: `file` (below the root folder with `/`, else absolute), `line`, and the `function` it is in.
+
+    Where the line is 0, the file is the path of an instrumented function whose source is not known.
+    """
 
     file: str
     line: int
@@ -183,7 +186,8 @@ def _triggered(row: Row) -> str:
 
 
 def _places(row: Row) -> str:
-    return ", ".join(f"{place['file']}:{place['line']}" for place in row["sites"]) or "a name made at run time"
+    places = (f"{place['file']}:{place['line']}" if place["line"] else place["file"] for place in row["sites"])
+    return ", ".join(places) or "a name made at run time"
 
 
 class SessionReport:

@@ -1,8 +1,8 @@
 """What the names in a source stand for, as far as that is plain without running it.
 
-By what names `failpoint` and `failpoint_scope` go, by Python's own rules of scope, and which texts are constant. Where
-a name is bound more than once, it stands for what it was bound to last before its use, and for whatever it is bound to
-under a condition after that; but two different texts are none.
+By what names `failpoint`, `failpoint_scope` and `instrument` go, by Python's own rules of scope, and which texts are
+constant. Where a name is bound more than once, it stands for what it was bound to last before its use, and for whatever
+it is bound to under a condition after that; but two different texts are none.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ class Thing(Enum):
     PACKAGE = "failpoints"
     FAILPOINT = "failpoint"
     SCOPE = "failpoint_scope"
+    INSTRUMENT_MODULE = "failpoints.instrument"
+    INSTRUMENT = "instrument"
     NO_TEXT = "anything that is no text"
     UNKNOWN = "not known before the program runs"
 
@@ -36,7 +38,11 @@ _Values: TypeAlias = frozenset[_Value]
 _UNKNOWN: _Values = frozenset({Thing.UNKNOWN})
 _NO_TEXT: _Values = frozenset({Thing.NO_TEXT})
 MAKERS = frozenset({Thing.FAILPOINT, Thing.SCOPE})
-_EXPORTED = {maker.value: maker for maker in MAKERS}
+_EXPORTED: dict[Thing, dict[str, Thing]] = {  # what the modules of the package have, by the names they have there
+    Thing.PACKAGE: {**{maker.value: maker for maker in MAKERS}, "instrument": Thing.INSTRUMENT_MODULE},
+    Thing.INSTRUMENT_MODULE: {"instrument": Thing.INSTRUMENT},
+}
+_MODULES = {module.value: module for module in _EXPORTED}
 
 
 @dataclass(slots=True, eq=False)
@@ -150,8 +156,8 @@ class Names:
         return _UNKNOWN
 
     def _of_attribute(self, thing: _Value, name: str) -> _Values:
-        if thing is Thing.PACKAGE and name in _EXPORTED:
-            return frozenset({_EXPORTED[name]})
+        if isinstance(thing, Thing) and name in _EXPORTED.get(thing, {}):
+            return frozenset({_EXPORTED[thing][name]})
         if isinstance(thing, _Scope):
             bindings = thing.bindings.get(name, []) + thing.attributes.get(name, [])
             return self._of_bindings(bindings, bindings)
@@ -184,13 +190,13 @@ class Names:
                     bind(name, self._assigned.get(node, Thing.UNKNOWN), self._assigned.get(node, node))
             case ast.Import(names=aliases):
                 for alias in aliases:
-                    package = alias.name.partition(".")[0]
-                    ours = package == "failpoints" and (alias.asname is None or alias.name == package)
-                    bind(alias.asname or package, Thing.PACKAGE if ours else Thing.UNKNOWN)
+                    bound = alias.name if alias.asname else alias.name.partition(".")[0]
+                    bind(alias.asname or bound, _MODULES.get(bound, Thing.UNKNOWN))
             case ast.ImportFrom(module=module, names=aliases, level=level):
-                exported = _EXPORTED if (module, level) == ("failpoints", 0) else {}
+                exported = _EXPORTED[_MODULES[module]] if module in _MODULES and not level else {}
+                every = [name for name, thing in exported.items() if thing is not Thing.INSTRUMENT_MODULE]
                 for alias in aliases:
-                    for name in exported if alias.name == "*" else [alias.name]:
+                    for name in every if alias.name == "*" else [alias.name]:
                         bind(alias.asname or name, exported.get(name, Thing.UNKNOWN))
             case ast.Global(names=names):
                 scope.elsewhere.update(dict.fromkeys(names, self._module))

@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from inspect import isawaitable
 from types import FrameType
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias, cast
 
@@ -45,6 +46,7 @@ from ._context import Context, ambient_context
 from ._functions import described
 from ._grammar import check_name, spelled
 from ._messages import did_you_mean, shown
+from ._own_calls import hands_over
 from ._registry import Registry, find, logger
 from ._waiting import CancelEvent, Ended, TaskWakeup, ThreadWakeup, on_event_loop
 from .errors import FailpointPanic, FailpointTimeout, FailpointUsageError, InjectedFault
@@ -298,9 +300,7 @@ async def _act(arrival: _Arrival, declaration: Declaration, event: str) -> Outco
                 await checkpoint()  # trio runs a batch in any order: after the second, each of the others has run
                 return CONTINUE
             case Call(function=function):
-                result = function(arrival.hit)
-                if inspect.isawaitable(result):
-                    result = await result
+                result = await _run(function, arrival.hit)
                 returned = _returned_action(arrival, function, result, TaskWakeup)
                 return CONTINUE if returned is None else await _act(returned, declaration, "called")
             case action:
@@ -322,8 +322,8 @@ def _act_sync(arrival: _Arrival, declaration: Declaration, function: str, event:
                 time.sleep(0)
                 return CONTINUE
             case Call(function=called):
-                result = called(arrival.hit)
-                if inspect.isawaitable(result):
+                result = _run_sync(called, arrival.hit)
+                if isawaitable(result):
                     if inspect.iscoroutine(result):
                         result.close()
                     raise FailpointUsageError(
@@ -341,14 +341,27 @@ def _act_sync(arrival: _Arrival, declaration: Declaration, function: str, event:
         _leave(arrival)
 
 
+@hands_over
+async def _run(function: Callable[[Hit], Any], hit: Hit) -> Any:
+    result = function(hit)
+    return await result if isawaitable(result) else result
+
+
+@hands_over
+def _run_sync(function: Callable[[Hit], Any], hit: Hit) -> Any:
+    return function(hit)
+
+
 @contextmanager
 def refusals(name: str) -> Generator[None]:
     """Keep for the messages that a site could not do what an outcome of this failpoint asked of it."""
     try:
         yield
     except FailpointUsageError as error:
-        found = find(name)
-        if found is not None:
+        explorer, found = exploring.get(), find(name)
+        if explorer is not None:
+            explorer.raised(error)
+        elif found is not None:
             found[1].refusal = error
         raise
 

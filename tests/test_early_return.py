@@ -9,6 +9,7 @@ import gc
 import inspect
 import sys
 import threading
+import types
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from types import TracebackType
@@ -29,6 +30,7 @@ from failpoints import (
     failpoint_scope,
     reset,
 )
+from failpoints._early_return import DecoratedCall
 
 pytestmark = pytest.mark.anyio
 
@@ -360,6 +362,24 @@ async def test_nothing_is_kept_alive() -> None:
         assert [resource() for resource in resources] == [None, None]
     finally:
         gc.enable()
+
+
+def test_no_other_call_is_taken_for_it() -> None:
+    """Until a call has ended, no other call, in another thread say, can have a frame of the same identity."""
+
+    async def body() -> None: ...
+
+    coroutine = body()
+    identity = id(coroutine.cr_frame)
+    call = DecoratedCall(coroutine.cr_frame)
+    with pytest.raises(StopIteration):
+        coroutine.send(None)
+    del coroutine
+    others = [body() for _ in range(100)]
+    assert identity not in [id(other.cr_frame) for other in others]
+    call.end()
+    for other in others:
+        other.close()
 
 
 # generators
@@ -796,6 +816,12 @@ async def test_undecorated(use: Callable[[], Any]) -> None:
         assert str(caught.value) == refusal(around, NOT_DECORATED)
 
 
+def around_its_decorator(function: Any) -> Any:
+    """The undecorated function, made of what a decorated one has of itself while nothing is configured."""
+    plain = inspect.unwrap(function)
+    return types.FunctionType(plain.__code__, plain.__globals__, closure=plain.__closure__ or None)
+
+
 async def test_reached_around_the_decorator() -> None:
     """In a function reached other than through its decorator it is a usage error, at any depth of decoration."""
     functions = {
@@ -804,13 +830,14 @@ async def test_reached_around_the_decorator() -> None:
         "stacked": Leaver.in_stacked,
         "generator": generator,
     }
+    around = [(function, around_its_decorator(function)) for function in functions.values()]
     with configured("leave", "return"):
-        for function in functions.values():
+        for function, undecorated in around:
             with pytest.raises(FailpointUsageError) as caught:
                 if function is generator:
-                    list(inspect.unwrap(function)())
+                    list(undecorated())
                 else:
-                    result = inspect.unwrap(function)(Leaver(), 5)  # type: ignore[arg-type]
+                    result = undecorated(Leaver(), 5)
                     await result
             assert str(caught.value) == refusal(function, NOT_THROUGH)
 
@@ -818,20 +845,20 @@ async def test_reached_around_the_decorator() -> None:
 async def test_reached_around_it_from_inside() -> None:
     """A decorated call in progress does not catch what a call around the decorator, made in it, would raise."""
 
-    @failpoint("function")
-    async def function(depth: int) -> str:
+    async def undecorated(depth: int) -> str:
         if depth == 0:
-            return await inspect.unwrap(function)(1)
+            return await undecorated(1)
         async with failpoint_scope("leave"):
             return "end"
 
-    @failpoint("function")
-    def sync_function(depth: int) -> str:
+    def undecorated_sync(depth: int) -> str:
         if depth == 0:
-            return inspect.unwrap(sync_function)(1)
+            return undecorated_sync(1)
         with failpoint_scope("leave"):
             return "end"
 
+    function = failpoint("function")(undecorated)
+    sync_function = failpoint("function")(undecorated_sync)
     with configured("leave", "return(left)"):
         with pytest.raises(FailpointUsageError) as caught:
             await function(0)

@@ -50,6 +50,16 @@ class Sites:
         """Decorated sync method."""
         return "body"
 
+    @failpoint("off.plain", cancel=forbidden)
+    def plain(self) -> str:
+        """Decorated method that asks nothing of a call."""
+        return "body"
+
+    @failpoint("off.plain.async", context=lambda self: forbidden(), cancel=forbidden)
+    async def plain_async(self) -> str:
+        """Decorated async method whose context takes what the method takes."""
+        return "body"
+
     @failpoint("off.generator", **declared)
     def generator(self) -> Iterator[str]:
         """Decorated generator."""
@@ -89,7 +99,7 @@ class Sites:
             return await failpoint("off.ambient", **self.declared)
 
 
-ASYNC = ["decorated", "inline", "inline_many", "scope", "generated", "ambient"]
+ASYNC = ["decorated", "plain_async", "inline", "inline_many", "scope", "generated", "ambient"]
 
 
 def visit(kind: str) -> object:
@@ -107,7 +117,7 @@ def visit(kind: str) -> object:
     return stopped.value.value
 
 
-SYNC = ["decorated_sync", "generator", "inline sync", "scope_sync"]
+SYNC = ["decorated_sync", "plain", "generator", "inline sync", "scope_sync"]
 
 
 def never_configured() -> None:

@@ -2,18 +2,24 @@
 
     python tests/benchmarks/off_and_on.py
 
+Beside them is what one would take instead; of those, `ordeal` and `fault-injection` are measured where they are
+installed.
+
 Both sides of a ratio are timed in turn, many short rounds of each; the figure is the median of the ratios of
 neighbouring rounds, so that a machine which is slow for a while is slow for both.
 """
 
 from __future__ import annotations
 
+import functools
 import gc
+import importlib
 import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
+from unittest import mock
 
 import anyio
 
@@ -25,14 +31,14 @@ CALLS = 5_000
 
 
 def drive(function: Callable[[], Coroutine[Any, Any, Any]], calls: int = CALLS) -> float:
-    """Seconds for so many calls of a coroutine function that never waits, without an event loop."""
-    start = time.perf_counter()
+    """Processor seconds for so many calls of a coroutine function that never waits, without an event loop."""
+    start = time.thread_time()
     for _ in range(calls):
         try:
             function().send(None)
         except StopIteration:
             pass
-    return time.perf_counter() - start
+    return time.thread_time() - start
 
 
 def ratio(measure_ours: Callable[[], float], measure_theirs: Callable[[], float], rounds: int = ROUNDS) -> float:
@@ -101,10 +107,125 @@ class Thing:
 THING = Thing()
 
 
+def drive_plain() -> float:
+    return drive(plain)
+
+
+def drive_decorated() -> float:
+    return drive(decorated)
+
+
+def drive_plain_method() -> float:
+    """`drive`, with a method looked up and called in the loop."""
+    start = time.thread_time()
+    for _ in range(CALLS):
+        try:
+            THING.plain().send(None)
+        except StopIteration:
+            pass
+    return time.thread_time() - start
+
+
+def drive_decorated_method() -> float:
+    start = time.thread_time()
+    for _ in range(CALLS):
+        try:
+            THING.decorated().send(None)
+        except StopIteration:
+            pass
+    return time.thread_time() - start
+
+
+# what one would take instead, off
+
+FLAG = False
+FAULTS: dict[str, Callable[[], Awaitable[None]]] = {}
+
+
+async def fault() -> None:
+    raise OSError
+
+
+async def with_flag() -> int:
+    if FLAG:
+        await fault()
+    return 1
+
+
+def faulty(name: str) -> Callable[[Any], Any]:
+    """The decorator that one writes oneself."""
+
+    def decorate(function: Any) -> Any:
+        @functools.wraps(function)
+        async def wrapper(*args: Any, **kwargs: Any) -> Any:
+            if name in FAULTS:
+                await FAULTS[name]()
+            return await function(*args, **kwargs)
+
+        return wrapper
+
+    return decorate
+
+
+@faulty("wrapped")
+async def wrapped() -> int:
+    return 1
+
+
+def with_buggify(ordeal_buggify: Any) -> Callable[[], Coroutine[Any, Any, int]]:
+    buggify = ordeal_buggify.buggify
+
+    async def function() -> int:
+        if buggify():
+            raise OSError
+        return 1
+
+    return function
+
+
+def with_nth_call(fault_injection: Any) -> Callable[[], Coroutine[Any, Any, int]]:
+    function: Callable[[], Coroutine[Any, Any, int]] = fault_injection.raise_at_nth_call(n=5, disable=True)(plain)
+    return function
+
+
+FOREIGN = {
+    "ordeal.buggify": ("if buggify(): in a function, off", with_buggify),
+    "fault_injection": ("@raise_at_nth_call(…, disable=True)", with_nth_call),
+}
+
+
+def instead() -> list[tuple[str, str, float | None, float | None]]:
+    """The rows of what one would take instead; `None` for what is not installed."""
+    table: list[tuple[str, str, float | None, float | None]] = [
+        ("if FLAG: around a call, off", "without it", None, ratio(lambda: drive(with_flag), lambda: drive(plain))),
+        ("functools.wraps with a dict, off", "undecorated", None, ratio(lambda: drive(wrapped), lambda: drive(plain))),
+    ]
+    for module, (what, prepare) in FOREIGN.items():
+        try:
+            function = prepare(importlib.import_module(module))
+        except ImportError:
+            table.append((what, "not installed", None, None))
+        else:
+            figure = ratio(functools.partial(drive, function), lambda: drive(plain))
+            table.append((what, module.partition(".")[0], None, figure))
+    return table
+
+
+async def patched() -> int:
+    return 1
+
+
+def drive_patched() -> float:
+    with mock.patch(f"{__name__}.patched", return_value=1):
+        return drive(patched, 200)
+
+
 # something configured
 
 
-def configured_as(name: str, actions: str, function: Callable[[], Coroutine[Any, Any, Any]]) -> Callable[[], float]:
+def configured_as(
+    name: str, actions: failpoints.Actions, function: Callable[[], Coroutine[Any, Any, Any]]
+) -> Callable[[], float]:
     """Time the function while that alone is configured."""
 
     def measure() -> float:
@@ -179,41 +300,77 @@ def with_failpoint() -> tuple[Callable[[], Awaitable[Any]], Callable[[], Any]]:
     return visit_paused, lambda: failpoints.configure("paused", "off")
 
 
-def rows() -> list[tuple[str, str, float | None, float]]:
+def exchanged() -> list[tuple[str, float]]:
+    """Microseconds for each of 10,000 decorated functions, by what is done to all of them."""
+    count = 10_000
+
+    def measured(action: Callable[[], object]) -> float:
+        start = time.perf_counter()
+        action()
+        return (time.perf_counter() - start) / count * 1e6
+
+    def function() -> int:
+        return 1
+
+    functions: list[Any] = []
+    return [
+        ("decorate", measured(lambda: functions.extend(failpoint("many")(function) for _ in range(count)))),
+        ("configure the first failpoint, once", measured(lambda: failpoints.configure("any", "off"))),
+        ("remove the last failpoint", measured(lambda: failpoints.remove("any"))),
+        ("configure the first failpoint, again", measured(lambda: failpoints.configure("any", "off"))),
+        ("remove the last failpoint, again", measured(failpoints.reset)),
+    ]
+
+
+def rows() -> list[tuple[str, str, float | None, float | None]]:
     """Each row: what, against what, the most it may be, and what it is."""
     global BACKEND
-    table: list[tuple[str, str, float | None, float]] = [
+    table: list[tuple[str, str, float | None, float | None]] = [
         (
             "decorated async function, off",
             "undecorated",
-            2.0,
-            ratio(lambda: drive(decorated), lambda: drive(plain)),
+            1.10,
+            ratio(drive_decorated, drive_plain),
         ),
         (
             "decorated method, off",
             "undecorated",
-            None,
-            ratio(lambda: drive(lambda: THING.decorated()), lambda: drive(lambda: THING.plain())),
+            1.10,
+            ratio(drive_decorated_method, drive_plain_method),
         ),
         (
             'await failpoint("x") inline, off',
             "without it",
-            3.5,
+            3.0,
             ratio(lambda: drive(inline), lambda: drive(plain)),
         ),
-        ("await point, kept, off", "without it", None, ratio(lambda: drive(kept), lambda: drive(plain))),
+        ("await point, kept, off", "without it", 2.2, ratio(lambda: drive(kept), lambda: drive(plain))),
         (
             "async with failpoint_scope, off",
             "an empty class",
-            1.5,
+            1.4,
             ratio(lambda: drive(in_scope), lambda: drive(in_empty_manager)),
         ),
+        *instead(),
         (
             "decorated function configured 'off'",
             "another configured",
             2.0,
             ratio(configured_as("decorated", "off", decorated), configured_as("another", "off", decorated)),
         ),
+        (
+            "decorated function, another configured",
+            "undecorated",
+            None,
+            ratio(configured_as("another", "off", decorated), lambda: drive(plain, 1_000)),
+        ),
+        (
+            "decorated function configured to return",
+            "undecorated",
+            None,
+            ratio(configured_as("decorated", failpoints.Return(1), decorated), lambda: drive(plain, 1_000)),
+        ),
+        ("unittest.mock.patch, in force", "undecorated", None, ratio(drive_patched, lambda: drive(plain, 200), 15)),
         ("a hit among 10,000 configured", "among 1", 1.2, ratio(hit_among(10_000), hit_among(1), rounds=15)),
     ]
     for BACKEND in ("asyncio", "trio"):
@@ -221,6 +378,9 @@ def rows() -> list[tuple[str, str, float | None, float]]:
             figure = ratio(measured(with_failpoint), measured(with_event), rounds=5)
             table.append((f"10,000 paused tasks {what}, {BACKEND}", "anyio.Event", 3.0, figure))
             failpoints.reset()
+    for what, mark in (("function", drive_decorated), ("method", drive_decorated_method)):
+        theirs = drive_plain if what == "function" else drive_plain_method
+        table.append((f"decorated {what}, off again", "undecorated", None, ratio(mark, theirs)))
     return table
 
 
@@ -228,7 +388,10 @@ def main() -> None:
     print(f"Python {sys.version.split()[0]}\n")
     print(f"{'what':<45} {'against':<20} {'at most':>7} {'measured':>9}")
     for what, against, at_most, figure in rows():
-        print(f"{what:<45} {against:<20} {at_most or '':>7} {figure:>9.2f}")
+        print(f"{what:<45} {against:<20} {at_most or '':>7} {'' if figure is None else format(figure, '.2f'):>9}")
+    print("\nmicroseconds for each of 10,000 decorated functions")
+    for what, figure in exchanged():
+        print(f"{what:<45} {figure:>38.2f}")
 
 
 if __name__ == "__main__":

@@ -327,7 +327,7 @@ def test_signals_are_left_alone(run: Run, raw: Any) -> None:
         assert signal.set_wakeup_fd(-1) == -1
         failpoints.configure("place", "off")
         try:
-            print("ready", flush=True)
+            print("ready", flush=True)  # from now on it may be interrupted
             signal.pause()
         except KeyboardInterrupt:
             print("interrupted", flush=True)

@@ -1,0 +1,189 @@
+"""`FAILPOINTS_INSTRUMENT`: failpoints in code of others with no code at all."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(script: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the script in a process with these variables."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FAILPOINTS")}
+    return subprocess.run(
+        [sys.executable, *(arguments or ["-c", textwrap.dedent(script)])],
+        env={**environment, "PYTHONPATH": str(ROOT), **variables},
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+
+
+def printed(script: str, *arguments: str, **variables: str) -> str:
+    """What the script prints, which must end well and say nothing else."""
+    done = run(script, *arguments, **variables)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_it_instruments() -> None:
+    """Each path is a failpoint by its own name, with a dot for the colon, before its module is imported and after."""
+    script = """
+        import failpoints, sys
+        print("sqlite3" in sys.modules)
+        import sqlite3, json
+        print(json.loads("1"), json.JSONDecoder().decode("2"))
+        try:
+            sqlite3.connect(":memory:")
+        except OSError as error:
+            print(error)
+        print([failpoints.status(name).hits for name in ("json.loads", "json.JSONDecoder.decode", "sqlite3.connect")])
+    """
+    paths = " json:loads ; json:JSONDecoder.decode;;sqlite3:connect; "
+    configured = "json.loads=return(x);json.JSONDecoder.decode=1*return(y);sqlite3.connect=raise(OSError)"
+    assert printed(script, FAILPOINTS_INSTRUMENT=paths, FAILPOINTS=configured) == (
+        "False\nx y\ninjected by failpoint 'sqlite3.connect'\n[1, 1, 1]\n"
+    )
+
+
+def test_without_it_nothing_is_brought_in() -> None:
+    """Where it says nothing, what it needs is not even imported."""
+    script = (
+        "import failpoints, sys; print('failpoints.instrument' in sys.modules, 'failpoints._targets' in sys.modules)"
+    )
+    assert printed(script) == printed(script, FAILPOINTS_INSTRUMENT=" ; ") == "False False\n"
+
+
+def test_a_program_that_imports_failpoints_itself(tmp_path: Path) -> None:
+    """A module that is named, and that imports `failpoints`, is instrumented at the end of its own import."""
+    (tmp_path / "shop.py").write_text("import failpoints\ndef price():\n    return 3\n")
+    script = "import shop; print(shop.price(), shop.price())"
+    variables = {"FAILPOINTS_INSTRUMENT": "shop:price", "FAILPOINTS": "shop.price=1*return(0)"}
+    assert printed(script, **variables, PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}") == "0 3\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence", "place"),
+    [
+        ("json:loads;json.dumps;x:y", "expected module:function, found no ':'; did you mean 'json:dumps'?", ";x:y"),
+        ("json:loads; json:;x:y", "expected a function's name after ':', found none", ";x:y"),
+        ("json:loads;:a", "expected a module's name before ':', found none", ":a"),
+        ("json:loads;json:1a", "expected a function's name after ':', found '1a'", "1a"),
+        (
+            "json:loads=return(1)",
+            "expected a path alone, found '='; what 'json.loads' does is for FAILPOINTS to say",
+            "=return(1)",
+        ),
+        (
+            "json:loads; json:lods",
+            "'json:lods': there is no 'lods' in the module json; did you mean 'json:loads'?",
+            "json:lods",
+        ),
+        ("json:loads;json:JSONDecoder", "is no function, but a class", "json:JSONDecoder"),
+        ("failpoints:configure", "the functions of this package cannot be instrumented", "failpoints:configure"),
+        ("__main__:f", "__main__ is no module that is imported", "__main__:f"),
+    ],
+)
+def test_a_malformed_value_stops_the_import(text: str, sentence: str, place: str) -> None:
+    """A malformed entry stops the import, with a message that names the variable and a caret under the place."""
+    done = run("import json, failpoints", FAILPOINTS_INSTRUMENT=text)
+    assert (done.returncode, done.stdout) == (1, "")
+    message, shown, caret = done.stderr.splitlines()[-3:]
+    assert message.startswith("failpoints.errors.FailpointUsageError: FAILPOINTS_INSTRUMENT: ")
+    assert sentence in message
+    assert shown[caret.index("^") :] == place
+
+
+def test_a_failed_import_leaves_nothing() -> None:
+    """Where one entry stops the import of `failpoints`, none of them is instrumented."""
+    script = """
+        import json
+        before = json.loads
+        for _ in range(2):
+            try:
+                import failpoints
+            except RuntimeError as error:
+                print(json.loads is before)
+    """
+    assert printed(script, FAILPOINTS_INSTRUMENT="json:loads;json:dmps") == "True\nTrue\n"
+
+
+def test_a_typo_in_what_is_imported_later() -> None:
+    """A path that a module does not have stops the import of that module; the variable is named."""
+    done = run("import failpoints; import sqlite3", FAILPOINTS_INSTRUMENT="sqlite3:conect")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-2:] == [
+        "failpoints.errors.FailpointUsageError: 'sqlite3:conect': there is no 'conect' in the module sqlite3;"
+        " did you mean 'sqlite3:connect'?",
+        "This is asked for by FAILPOINTS_INSTRUMENT.",
+    ]
+
+
+def test_a_module_that_is_not_found() -> None:
+    """A module that is nowhere yet may still come to be found: it is waited for, and that is said."""
+    done = run("import failpoints; print('goes on')", FAILPOINTS_INSTRUMENT="sqlite4:connect")
+    assert (done.returncode, done.stdout) == (0, "goes on\n")
+    assert done.stderr == "FAILPOINTS_INSTRUMENT: so far there is no module 'sqlite4'; did you mean 'sqlite3'?\n"
+
+
+def test_text_evaluates_nothing(tmp_path: Path) -> None:
+    """No text runs code or imports a module."""
+    (tmp_path / "loud.py").write_text("print('imported')")
+    text = "loud:f;os:system"
+    script = "import failpoints; print('nothing')"
+    environment = {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    assert printed(script, FAILPOINTS_INSTRUMENT=text, **environment) == "nothing\n"
+    done = run(script, FAILPOINTS_INSTRUMENT="os:system('echo')", **environment)
+    assert "expected a function's name after ':', found \"system('echo')\"" in done.stderr
+
+
+def test_not_enabled() -> None:
+    """With `FAILPOINTS_ENABLED=0` nothing is instrumented, by no way."""
+    script = """
+        import json
+        before = json.loads
+        from failpoints.instrument import instrument
+        undo = instrument("json:loads", "x")
+        print(json.loads is before)
+        undo()
+        try:
+            instrument("json:", "x")
+        except RuntimeError as error:
+            print(error)
+    """
+    done = run(script, FAILPOINTS_ENABLED="0", FAILPOINTS_INSTRUMENT="json:loads")
+    assert done.stdout == "True\n'json:' is no path of a function: expected a function's name after ':', found none\n"
+    assert done.stderr == "FAILPOINTS_INSTRUMENT is passed over, since FAILPOINTS_ENABLED=0: json:loads\n"
+
+
+def test_the_same_in_the_program() -> None:
+    """A program may instrument under the same name what the environment names; another name is refused."""
+    script = """
+        import json, failpoints
+        from failpoints.instrument import instrument
+        undo = instrument("json:loads", "json.loads")
+        undo()
+        with failpoints.configured("json.loads", "return(x)"):
+            print(json.loads("1"))
+        try:
+            instrument("json:loads", "loads")
+        except RuntimeError as error:
+            print(error)
+    """
+    assert printed(script, FAILPOINTS_INSTRUMENT="json:loads") == (
+        "x\n'json:loads' is the failpoint 'json.loads' already, by FAILPOINTS_INSTRUMENT, and cannot be 'loads' too:"
+        " use that name, or undo it first\n"
+    )
+
+
+def test_the_command_does_not_obey_it(tmp_path: Path) -> None:
+    """It is for programs: the command `failpoints` does not read it, so that no mistake in it stops the command."""
+    command = tmp_path / "failpoints"
+    command.write_text("import failpoints; print('it runs')")
+    assert printed("", str(command), FAILPOINTS_INSTRUMENT="a mistake") == "it runs\n"

@@ -1,0 +1,424 @@
+"""Functions of modules that are imported later, or are being imported right now."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import wrapt
+
+from failpoints import FailpointUsageError, configured, status
+from failpoints._declared import where_declared
+from failpoints.instrument import instrument
+
+ROOT = Path(__file__).parents[2]
+_numbers = itertools.count()
+
+Write = Callable[..., str]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Write a module that can be imported under the name returned; more sources are submodules of it."""
+    monkeypatch.syspath_prepend(tmp_path)
+    names: list[str] = []
+
+    def written(source: str, **submodules: str) -> str:
+        name = f"a_module_{next(_numbers)}"
+        names.append(name)
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "__init__.py").write_text(textwrap.dedent(source))
+        for submodule, text in submodules.items():
+            (folder / f"{submodule}.py").write_text(textwrap.dedent(text))
+        importlib.invalidate_caches()
+        return name
+
+    yield written
+    for module in list(sys.modules):
+        if module.partition(".")[0] in names:
+            del sys.modules[module]
+
+
+def imported(name: str) -> ModuleType:
+    return importlib.import_module(name)
+
+
+DOUBLE = """
+def double(number):
+    return 2 * number
+class Doubler:
+    def double(self, number):
+        return 2 * number
+"""
+
+
+def test_a_module_that_is_imported_later(write: Write) -> None:
+    """It is instrumented at the end of its import, and not imported before."""
+    name = write(DOUBLE)
+    site = f"a_site_of_{name}"
+    with (
+        instrument(f"{name}:double", site),
+        instrument(f"{name}:Doubler.double", site),
+        configured(site, "return(0)"),
+    ):
+        assert name not in sys.modules
+        assert status(site).sites == (f"{name}:double", f"{name}:Doubler.double")
+        assert where_declared(site).startswith(f"{name}:double (when its module is imported)")
+        module = imported(name)
+        assert (module.double(4), module.Doubler().double(4)) == ("0", "0")
+        assert status(site).sites == (f"{module.__file__}:2", f"{module.__file__}:5")
+    assert module.double(4) == 8
+    assert status(site).sites == ()
+
+
+def test_a_submodule_that_is_imported_later(write: Write) -> None:
+    """The import of a package says nothing yet of a module in it."""
+    name = write("", inner=DOUBLE)
+    with instrument(f"{name}.inner:double", "theirs"), configured("theirs", "off") as site:
+        package = imported(name)
+        assert not hasattr(package, "inner")
+        assert imported(f"{name}.inner").double(4) == 8
+        assert site.hits == 1
+
+
+def test_undone_before_the_import(write: Write) -> None:
+    """Undone before the import, that changes nothing; of two who want it, the other has it."""
+    name = write(DOUBLE)
+    undo = instrument(f"{name}:double", "theirs")
+    other = instrument(f"{name}:double", "theirs")
+    undo()
+    assert status("theirs").sites == (f"{name}:double",)
+    other()
+    assert status("theirs").sites == ()
+    instrument(f"{name}:double", "theirs")()
+    with instrument(f"{name}:Doubler.double", "theirs"):
+        module = imported(name)
+        assert type(module.double) is type(imported)
+        assert type(vars(module.Doubler)["double"]) is not type(imported)
+    assert type(vars(module.Doubler)["double"]) is type(imported)
+
+
+def test_twice_before_the_import(write: Write) -> None:
+    """The same path twice is one failpoint, which ends with the second undo."""
+    name = write(DOUBLE)
+    first = instrument(f"{name}:double", "theirs")
+    second = instrument(f"{name}:double", "theirs")
+    module = imported(name)
+    with configured("theirs", "off") as site:
+        module.double(4)
+        first()
+        module.double(4)
+        assert site.hits == 2
+        second()
+        module.double(4)
+        assert site.hits == 2
+    assert type(module.double) is type(imported)
+
+
+@pytest.mark.parametrize("swallowed", [False, True])
+def test_a_path_that_the_module_does_not_have(write: Write, swallowed: bool) -> None:
+    """The import of the module fails with the error that names the nearest one, and so does each further one."""
+    name = write(DOUBLE)
+    undo_typo = instrument(f"{name}:duoble", "typo")
+    undo = instrument(f"{name}:double", "theirs")
+    for _ in range(3):
+        with pytest.raises(FailpointUsageError, match=f"did you mean '{name}:double'") as error:
+            imported(name)
+        assert error.value.__notes__ == [f"This is asked for by instrument('{name}:duoble', 'typo')."]
+        assert name not in sys.modules
+    undo_typo()
+    module = imported(name)
+    with configured("theirs", "off") as site:
+        assert module.double(4) == 8
+    assert site.hits == 1
+    undo()
+    assert type(module.double) is type(imported)
+
+
+def test_another_name_before_the_import(write: Write) -> None:
+    """Of two names for the same place the import says so."""
+    name = write(DOUBLE)
+    with (
+        instrument(f"{name}:double", "theirs"),
+        instrument(f"{name}:double", "other"),
+        pytest.raises(FailpointUsageError, match="is the failpoint 'theirs' already"),
+    ):
+        imported(name)
+
+
+def test_an_import_that_fails(write: Write, tmp_path: Path) -> None:
+    """A module whose import fails is waited for until it succeeds."""
+    name = write("import a_module_that_is_nowhere")
+    with instrument(f"{name}:double", "theirs"), configured("theirs", "off") as site:
+        for _ in range(2):
+            with pytest.raises(ModuleNotFoundError):
+                imported(name)
+        (tmp_path / name / "__init__.py").write_text(DOUBLE)
+        importlib.invalidate_caches()
+        imported(name).double(4)
+        assert site.hits == 1
+
+
+# being imported right now
+
+ITSELF = """
+from failpoints.instrument import instrument
+from failpoints import configured
+UNDO = instrument(__name__ + ":double", "circle")
+def double(number):
+    return 2 * number
+with configured("circle", "off") as site:
+    double(1)
+assert site.hits == 0
+"""
+
+
+def test_a_module_that_instruments_itself(write: Write) -> None:
+    """A module that is being imported is waited for: there is no such function in it yet."""
+    module = imported(write(ITSELF))
+    spec = module.__spec__
+    assert spec is not None
+    assert type(spec) is importlib.machinery.ModuleSpec
+    with configured("circle", "off") as site:
+        assert module.double(4) == 8
+    assert site.hits == 1
+    module.UNDO()
+    assert type(module.double) is type(imported)
+
+
+def test_a_module_that_is_imported_in_a_circle(write: Write) -> None:
+    """So is one that imports what instruments it, also when its import has to be tried again."""
+    name = write(
+        "from . import patches\nif patches.fails: raise ValueError\ndef double(number): return 2 * number",
+        patches="""
+            from failpoints.instrument import instrument
+            fails = True
+            instrument(__package__ + ":double", "circle")
+        """,
+    )
+    with pytest.raises(ValueError):  # noqa: PT011 - its own
+        imported(name)
+    sys.modules[f"{name}.patches"].fails = False  # type: ignore[attr-defined]
+    module = imported(name)
+    with configured("circle", "off") as site:
+        assert module.double(4) == 8
+    assert site.hits == 1
+    instrument(f"{name}:double", "circle")()
+
+
+def test_a_typo_in_a_circle(write: Write) -> None:
+    """A path that the module does not have fails its import here, too."""
+    name = write(ITSELF.replace(":double", ":duoble"))
+    with pytest.raises(FailpointUsageError, match=f"did you mean '{name}:double'"):
+        imported(name)
+    assert name not in sys.modules
+
+
+def test_a_module_that_another_thread_imports(write: Write) -> None:
+    """A module that another thread is importing is waited for, too."""
+    name = write(
+        """
+        import threading
+        begun, go_on = threading.Event(), threading.Event()
+        begun.set()
+        go_on.wait(20)
+        def double(number):
+            return 2 * number
+        """
+    )
+    thread = threading.Thread(target=imported, args=[name])
+    thread.start()
+    while not hasattr(sys.modules.get(name), "go_on"):
+        thread.join(0.001)
+    half = sys.modules[name]
+    assert half.begun.wait(20)
+    with instrument(f"{name}:double", "theirs"), configured("theirs", "off") as site:
+        assert not hasattr(half, "double")
+        half.go_on.set()
+        thread.join(20)
+        assert imported(name).double(4) == 8
+        assert site.hits == 1
+
+
+def _instrument_it(name: str, start: threading.Barrier, undos: list[Callable[[], None]]) -> None:
+    start.wait(20)
+    undos.append(instrument(f"{name}:double", "theirs"))
+
+
+def _import_it(name: str, start: threading.Barrier, undos: list[Callable[[], None]]) -> None:
+    start.wait(20)
+    imported(name)
+
+
+def test_many_threads_import_and_instrument_at_once(write: Write) -> None:
+    """Whoever comes first, each path is a failpoint in the end, and nothing is left once all have undone it."""
+    for _ in range(20):
+        name = write(DOUBLE)
+        start = threading.Barrier(6)
+        undos: list[Callable[[], None]] = []
+        threads = [
+            threading.Thread(target=each, args=[name, start, undos]) for each in [_instrument_it, _import_it] * 3
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        module = imported(name)
+        with configured("theirs", "off") as site:
+            module.double(4)
+        assert site.hits == 1
+        for undo in undos:
+            undo()
+        assert type(module.double) is type(imported)
+        assert len(undos) == 3
+
+
+def test_a_module_that_comes_in_meanwhile(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module whose import ends while somebody is about to wait for it is instrumented at once."""
+    name = write(DOUBLE)
+    register = wrapt.register_post_import_hook
+    others = [instrument(f"{name}:Doubler.double", "theirs")]
+
+    def come_in(hook: Callable[[ModuleType], object], module: str) -> None:
+        imported(module)
+        register(hook, module)
+
+    monkeypatch.setattr(wrapt, "register_post_import_hook", come_in)
+    name_of_another = write(DOUBLE)
+    for each in (name, name_of_another):
+        with instrument(f"{each}:double", "theirs"), configured("theirs", "off") as theirs:
+            assert imported(each).double(4) == 8
+            assert theirs.hits == 1
+    for other in others:
+        other()
+
+
+# odd modules
+
+
+def test_a_module_that_loads_its_names_when_asked(write: Write) -> None:
+    """What a module loads when it is asked for is loaded; undone, it is loaded anew."""
+    name = write(
+        """
+        def __getattr__(name):
+            if name == "double":
+                return lambda number: 2 * number
+            raise AttributeError(name)
+        """
+    )
+    module = imported(name)
+    with instrument(f"{name}:double", "theirs"), configured("theirs", "off") as site:
+        assert module.double(4) == 8
+        assert site.hits == 1
+    assert "double" not in vars(module)
+    assert module.double(4) == 8
+
+
+def test_a_module_that_puts_another_in_its_place(write: Write) -> None:
+    """What counts is what stands in `sys.modules` after the import."""
+    name = write(
+        """
+        import sys, types
+        class Module(types.ModuleType):
+            pass
+        other = Module(__name__)
+        other.double = lambda number: 2 * number
+        sys.modules[__name__] = other
+        """
+    )
+    with instrument(f"{name}:double", "theirs"), configured("theirs", "off") as site:
+        module = imported(name)
+        assert module.double(4) == 8
+        assert site.hits == 1
+    assert type(module.double) is type(imported)
+
+
+def test_a_reload(write: Write) -> None:
+    """A module that is reloaded has new functions, which are not instrumented and which the undo leaves alone."""
+    name = write(DOUBLE)
+    module = imported(name)
+    undo = instrument(f"{name}:double", "theirs")
+    importlib.reload(module)
+    after = module.double
+    assert type(after) is type(imported)
+    undo()
+    assert module.double is after
+
+
+def test_hooks_of_others_run(write: Write) -> None:
+    """The hooks that others have put on the import with wrapt run, too."""
+    name = write(DOUBLE)
+    seen: list[str] = []
+    wrapt.register_post_import_hook(lambda module: seen.append(module.__name__), name)  # type: ignore[no-untyped-call]
+    with instrument(f"{name}:double", "theirs"):
+        wrapt.register_post_import_hook(lambda module: seen.append(module.__name__), name)  # type: ignore[no-untyped-call]
+        imported(name)
+    assert seen == [name, name]
+
+
+def test_nothing_is_imported() -> None:
+    """`failpoints.instrument` brings in nothing more than `failpoints` itself, and `instrument` imports no module."""
+    script = """
+        import sys
+        import failpoints
+        before = set(sys.modules)
+        from failpoints.instrument import instrument
+        print(sorted(name for name in set(sys.modules) - before if not name.startswith("failpoints")))
+        instrument("sqlite3:connect", "db.connect")
+        instrument("xml.dom.minidom:parse", "parse")
+        print("sqlite3" in sys.modules, "xml" in sys.modules)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert (done.stdout, done.stderr) == ("[]\nFalse False\n", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_after_a_fork() -> None:
+    """A child that was forked while another thread was instrumenting can instrument and undo."""
+    script = """
+        import json, os, threading, warnings
+        from failpoints import _instrumented
+        from failpoints.instrument import instrument
+        warnings.simplefilter("ignore")
+        before = json.loads
+        held, go_on = threading.Event(), threading.Event()
+        def hold():
+            with _instrumented._lock:
+                held.set()
+                go_on.wait(20)
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait(20)
+        child = os.fork()
+        if child == 0:
+            with instrument("json:loads", "json.loads"):
+                assert json.loads is not before
+            os._exit(7 if json.loads is before else 1)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        go_on.set()
+        thread.join(20)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    assert (done.stdout, done.stderr) == ("7\n", "")
