@@ -9,8 +9,12 @@ import selectors
 import socket
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
+from .._own_calls import hands_over, passes_on
+from .._registry import _scope as registries  # pyright: ignore[reportPrivateUsage]
+from .._visit import exploring
 from ._blocked import Standing, blocked_problem
 from ._execution import Execution
 from ._frames import awaited_frames
@@ -18,6 +22,8 @@ from ._ordered_scopes import in_order
 from ._places import Place, current_place, task_name
 from ._problem import Problem
 from ._threads import awaits_thread, busy_threads, hang_notes, is_alone
+from ._waits import Awaited, Patience, awaited
+from ._watchdog import Stuck
 
 __all__ = ["in_order", "run"]
 
@@ -25,7 +31,12 @@ _SLICE = 0.05  # seconds of real waiting for a thread, before another look wheth
 _DOUBT = 0.02  # and before what looks like a deadlock is called one, where there are threads at all
 _GRACE = 1.0  # for a thread that a task waits for, before another task goes on
 _LONGEST = 86_400.0  # seconds that a selector is asked to wait at once
+_MOST_ROUNDS = 1_000  # of the loop, without a rest, until a task that polls is taken for one that waits
 _FOREIGN = 0  # the number, among the children of the root, that stands for what no task started
+
+
+_NOTHING_TO_COME = {"_accept_connection", "_sock_accept", "_read_from_self"}  # by itself, where a loop listens
+_EAGER: Any = getattr(asyncio, "eager_task_factory", object())  # of Python 3.12
 
 
 class _Halt(BaseException):
@@ -45,6 +56,32 @@ class _Task(asyncio.Task[Any]):
 
     def __hash__(self) -> int:
         return self.number
+
+
+class _Belonging:
+    """What a context has to know for visits in it to be those of a run."""
+
+    def __init__(self, execution: Execution, in_force: Any, place: Place) -> None:
+        self._values: list[tuple[contextvars.ContextVar[Any], Any]] = [
+            (exploring, execution), (registries, in_force), (current_place, place),
+        ]  # fmt: skip
+
+    def set(self) -> list[contextvars.Token[Any]]:
+        return [variable.set(value) for variable, value in self._values]
+
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function, in a thread that knows nothing, where it is to find nothing else."""
+
+        @passes_on
+        def in_thread(*args: Any) -> Any:
+            tokens = self.set()
+            try:
+                return function(*args)
+            finally:
+                for token in tokens:
+                    token.var.reset(token)
+
+        return in_thread
 
 
 class _Selector(selectors.BaseSelector):
@@ -119,6 +156,12 @@ class _Loop(asyncio.SelectorEventLoop):
         self._held: dict[Place, asyncio.Future[None]] = {}
         self._is_settling = False
         self._is_closing = False
+        self._numbered = 0
+        self._registries = registries.get()
+        self._rounds = 0
+        self._patience = Patience()
+        self._has_looked = False  # whether anybody has come in, since it is at rest
+        self._real_for = ""  # what it waits for while its clock is real
         self.created: list[Any] = []
         self.unhandled: list[dict[str, Any]] = []
         super().__init__(self._rests)
@@ -132,6 +175,7 @@ class _Loop(asyncio.SelectorEventLoop):
         self._ready.append(handle)
         return handle
 
+    @hands_over
     def _run_once(self) -> None:
         """What asyncio does, without its way around timers while there are none."""
         if self._scheduled or self._debug:
@@ -141,7 +185,7 @@ class _Loop(asyncio.SelectorEventLoop):
         events = self._wait(0 if ready or self._stopping else None)
         if events:
             self._process_events(events)
-        for _ in range(len(ready)):
+        for _ in tuple(ready):  # what these make ready has its turn in the next round
             handle = ready.popleft()
             if not handle._cancelled:
                 handle._run()
@@ -153,26 +197,44 @@ class _Loop(asyncio.SelectorEventLoop):
 
     # tasks, and their places
 
+    @passes_on
     def create_task(self, coro: Any, *, name: Any = None, context: Any = None, **kwargs: Any) -> Any:
-        starter = asyncio.current_task(self)
-        parent = self._foreign if starter is None else self.place_of(starter)
-        place = parent.child(getattr(coro, "__name__", ""))
-        if self._task_factory is not None:
+        place = self._place_for(coro)
+        if self._task_factory is _EAGER:
+            kwargs.setdefault("eager_start", True)
+        elif self._task_factory is not None:
             return self._create_with_factory(place, coro, name=name, context=context, **kwargs)
         return self._create(place, coro, name=name, context=context, **kwargs)
 
+    def _place_for(self, coro: Any) -> Place:
+        starter = asyncio.current_task(self)
+        parent = self._foreign if starter is None else self.place_of(starter)
+        return parent.child(getattr(coro, "__name__", ""))
+
+    @passes_on
     def _create(self, place: Place, coro: Any, *, name: Any, context: Any, **kwargs: Any) -> Any:
+        task, context = self._new_task(place, context)
+        task.__init__(coro, loop=self, name=name, context=context, **kwargs)  # type: ignore[misc]  # an eager one begins
+        self.created.append(task)
+        return task
+
+    def _new_task(self, place: Place, context: Any) -> tuple[_Task, Any]:
         self._check_closed()
         if context is None:
             context = contextvars.copy_context()
             context.run(current_place.set, place)
+        elif exploring not in context:  # one of its own, which knows of no exploration
+            context.run(self._belonging(place).set)
+        self._numbered += 1
         task = _Task.__new__(_Task)
         task.place = place
-        task.number = len(self.created)
-        task.__init__(coro, loop=self, name=name, context=context, **kwargs)  # type: ignore[misc]
-        self.created.append(task)
-        return task
+        task.number = self._numbered
+        return task, context
 
+    def _belonging(self, place: Place) -> _Belonging:
+        return _Belonging(self._execution, self._registries, place)
+
+    @passes_on
     def _create_with_factory(self, place: Place, coro: Any, **kwargs: Any) -> Any:
         self._starting.append(place)
         try:
@@ -223,9 +285,13 @@ class _Loop(asyncio.SelectorEventLoop):
         """What the loop calls before it runs what is ready; with a timeout other than 0 nothing is."""
         real = self._rests.real
         if time.monotonic() > self._deadline:
-            raise _Halt(blocked_problem("hang", self.standing(), hang_notes()))
+            raise _Halt(self._hang())
         if timeout == 0:
+            self._rounds += 1
+            if self._rounds > _MOST_ROUNDS:
+                self._polls()
             return real.select(0) if real is not None else []
+        self._rounds = 0
         if real is not None:
             events = real.select(0)
             if events:
@@ -237,7 +303,7 @@ class _Loop(asyncio.SelectorEventLoop):
             return []
         execution = self._execution
         if execution.held:
-            if self._executing or self._threads_are_awaited():
+            if self._executing or not is_alone():
                 events = self._really_wait_for_threads()
                 if events or self._ready:
                     return events
@@ -245,10 +311,23 @@ class _Loop(asyncio.SelectorEventLoop):
             return ()
         return self._wait_for_what_is_pending(timeout)
 
+    def _hang(self) -> Problem:
+        signals = bool(getattr(self, "_signal_handlers", None))
+        return blocked_problem("hang", self.standing(), hang_notes(self._real_for, signals=signals))
+
+    def _polls(self) -> None:
+        """Some task goes on and on without waiting, for one that is held perhaps; or for nothing, at the end."""
+        self._rounds = 0
+        if self._is_settling:
+            self.stop()
+        elif self._execution.held:
+            if self._threads_to_wait_for():
+                self._execution.guide.bounds.add("threads")
+            self._execution.let_one_go()
+
     def _wait_for_what_is_pending(self, timeout: float | None) -> Any:
-        pending = self._is_pending()
         if timeout is None or self._scheduled[0]._when == math.inf:  # as of a sleep for ever
-            if pending or self._is_in_doubt():
+            if self._is_pending() or self._is_in_doubt():
                 return self._really_wait(self._left() if self._has_io() else min(_SLICE, self._left()))
             if self._ready:
                 return []
@@ -258,14 +337,55 @@ class _Loop(asyncio.SelectorEventLoop):
             raise _Halt(blocked_problem("deadlock", self.standing()))
         if not self._is_virtual:
             return self._really_wait(min(timeout, self._left()))
-        if not pending:
-            self._now = self._scheduled[0]._when
+        return self._wait_for_a_timer(timeout)
+
+    def _wait_for_a_timer(self, timeout: float) -> Any:
+        when: float = self._scheduled[0]._when
+        seconds = 0.0 if self._is_closing else self._seconds_before_a_timer()
+        if not seconds:
+            self._has_looked = False
+            self._now = when
             return []
         start = time.monotonic()
-        events = self._really_wait(min(timeout, self._left()) if self._has_io() else min(timeout, _SLICE))
+        events = self._really_wait(min(timeout, seconds, self._left()))
         passed = time.monotonic() - start
-        self._now = self._scheduled[0]._when if passed >= timeout else self._now + passed
+        self._has_looked = not events and not self._ready and passed < timeout
+        self._now = when if passed >= timeout else self._now + passed
         return events
+
+    def _seconds_before_a_timer(self) -> float:
+        """For how long to wait really for what a task waits for, before another look; 0 for none."""
+        if is_alone() and not self._executing and not self._has_io():
+            return 0
+        if self._threads_to_wait_for():
+            self._real_for = "a worker thread"
+            return _SLICE
+        kinds = self._kinds_of_waiting()
+        if Awaited.OUTSIDE in kinds:
+            connection = self._connection()
+            if connection:
+                self._real_for = connection
+                return self._left()
+        seconds = self._patience.seconds(kinds, looked=self._has_looked, timers=True)
+        if seconds and self._patience.reason:
+            self._real_for = self._patience.reason
+        return seconds
+
+    def _kinds_of_waiting(self) -> set[Awaited]:
+        return {
+            awaited(awaited_frames(task.get_coro()), getattr(task, "_fut_waiter", None))
+            for task in self.created
+            if not task.done() and task.place not in self._held
+        }
+
+    def _connection(self) -> str:
+        """What might bring something, other than servers that listen."""
+        for key in self._rests.get_map().values():
+            for handle in key.data:
+                callback = "" if handle is None else _name_of(handle)
+                if callback and callback not in _NOTHING_TO_COME:
+                    return f"the file descriptor {key.fd} ({callback})"
+        return ""
 
     def _really_wait(self, seconds: float) -> Any:
         self._make_real_self_pipe()
@@ -273,12 +393,32 @@ class _Loop(asyncio.SelectorEventLoop):
         return self._rests.made().select(0 if self._ready else seconds)
 
     def _really_wait_for_threads(self) -> Any:
+        """For those that a task waits for, before another goes on that is held."""
         until = min(time.monotonic() + _GRACE, self._deadline)
-        while (self._executing or self._threads_are_awaited()) and time.monotonic() < until:
-            events = self._really_wait(_SLICE)
+        looked = False
+        while True:
+            if self._threads_to_wait_for():
+                seconds = _SLICE if time.monotonic() < until else 0.0
+                ran_out = not seconds
+            else:
+                seconds = self._patience.seconds(self._kinds_of_waiting(), looked=looked, timers=False)
+                ran_out = self._patience.ran_out
+            if not seconds:
+                if ran_out:
+                    self._execution.guide.bounds.add("threads")
+                return []
+            events = self._really_wait(seconds)
             if events or self._ready:
                 return events
-        return []
+            looked = True
+
+    def _threads_to_wait_for(self) -> bool:
+        """Whether tasks wait for more threads than may themselves wait for a task that is held."""
+        threads = self._executing
+        if not is_alone():
+            threads += self._futures_of_threads() + self._awaited_threads()
+        # What no task started was started by a thread, perhaps, that waits for it.
+        return threads > sum(place.path[:1] == (_FOREIGN,) for place in self._held) if threads else False
 
     def _left(self) -> float:
         return 1.0 if self._is_closing else min(max(self._deadline - time.monotonic(), 0), _LONGEST)
@@ -287,11 +427,12 @@ class _Loop(asyncio.SelectorEventLoop):
         return len(self._rests.get_map()) > self._internal_fds
 
     def _is_pending(self) -> bool:
+        """Whether anything could still come, for all that one knows."""
         if self._is_closing:
             return False
-        if self._has_io() or self._executing or self._another_thread_is_awaited():
+        if self._has_io() or self._executing or self._futures_of_threads() or getattr(self, "_signal_handlers", None):
             return True
-        return not is_alone() and bool(busy_threads() or self._threads_are_awaited())
+        return not is_alone() and bool(busy_threads() or self._awaited_threads())
 
     def _is_in_doubt(self) -> bool:
         """Whether something has come after all; only asked where other threads live."""
@@ -300,23 +441,19 @@ class _Loop(asyncio.SelectorEventLoop):
         self._really_wait(_DOUBT)
         return bool(self._ready or self._is_pending())
 
-    def _threads_are_awaited(self) -> bool:
-        if is_alone() or any(place.path[:1] == (_FOREIGN,) for place in self._held):
-            return False  # what no task started was started by a thread, perhaps, that waits for it
-        return any(
+    def _awaited_threads(self) -> int:
+        """How many tasks wait for a worker thread of anyio's."""
+        if is_alone():
+            return 0
+        return sum(
             awaits_thread(awaited_frames(task.get_coro()))
             for task in self.created
             if not task.done() and task.place not in self._held
         )
 
-    def _another_thread_is_awaited(self) -> bool:
-        """Whether a task waits for a future of `concurrent.futures`, which some other thread is to settle."""
-        for task in self.created:
-            waiter = None if task.done() else getattr(task, "_fut_waiter", None)
-            for callback, _ in getattr(waiter, "_callbacks", None) or ():
-                if getattr(callback, "__qualname__", "").startswith("_chain_future."):
-                    return True
-        return False
+    def _futures_of_threads(self) -> int:
+        """How many tasks wait for a future of `concurrent.futures`, which some other thread is to settle."""
+        return sum(not task.done() and _is_chained(getattr(task, "_fut_waiter", None)) for task in self.created)
 
     # threads and signals come in through a pipe, which most runs do without
 
@@ -340,11 +477,15 @@ class _Loop(asyncio.SelectorEventLoop):
         if self._csock is not None:
             super()._write_to_self()  # type: ignore[misc]
 
+    @passes_on
     def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:  # type: ignore[override]
         self._make_real_self_pipe()
         super().add_signal_handler(sig, callback, *args)
 
+    @passes_on
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
+        if executor is None or isinstance(executor, ThreadPoolExecutor):
+            func = self._belonging(self.current()).around(func)
         future = super().run_in_executor(executor, func, *args)
         self._executing += 1
         future.add_done_callback(self._has_executed)
@@ -355,6 +496,7 @@ class _Loop(asyncio.SelectorEventLoop):
 
     # the end
 
+    @passes_on
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         if self.get_exception_handler() is not None:  # the scenario's own
             super().call_exception_handler(context)
@@ -372,8 +514,11 @@ class _Loop(asyncio.SelectorEventLoop):
     def settle(self) -> None:
         """Run what is ready, until the loop is at rest; no time passes, and nobody who is held goes on."""
         self._is_settling = True
-        self.run_forever()
-        self._is_settling = False
+        self._rounds = 0
+        try:
+            self.run_forever()
+        finally:
+            self._is_settling = False
 
     def unfinished(self) -> list[Any]:
         return [task for task in self.created if not task.done()]
@@ -384,22 +529,41 @@ class _Loop(asyncio.SelectorEventLoop):
         self._deadline = time.monotonic() + _GRACE
         self._execution.watched.extend(self._deadline)
         try:
+            self._end_tasks()
+            self._end_generators()
+        finally:
+            if self._default_executor is not None:
+                self._default_executor.shutdown(wait=not self._executing)
+            self.close()
+            self.created.clear()
+
+    def _end_tasks(self) -> None:
+        try:
             self._cancel_all()
             if self._ready:  # what closes only now, such as a transport
                 self.settle()
-        except _Halt:  # some take no cancelling
+        except (_Halt, Stuck):  # some take no cancelling
             pass
+
+    def _end_generators(self) -> None:
+        """Close those that were left in the middle, and be silent about tasks that were."""
+        if self._asyncgens:
+            self._deadline = time.monotonic() + _GRACE
+            self._execution.watched.extend(self._deadline)
+            try:
+                closing = self._create(self._foreign, self.shutdown_asyncgens(), name=None, context=None)
+                closing.add_done_callback(self._stop_after)
+                self.run_forever()
+            except (_Halt, Stuck):
+                pass
         for task in self.created:
             if not task.done():
                 task._log_destroy_pending = False
             elif not task.cancelled() and task._log_traceback:
                 task._log_traceback = False
-        if self._asyncgens:
-            self.run_until_complete(self.shutdown_asyncgens())
-        if self._default_executor is not None:
-            self._default_executor.shutdown(wait=not self._executing)
-        self.close()
-        self.created.clear()
+
+    def _stop_after(self, task: object) -> None:
+        self.stop()
 
     def _cancel_all(self) -> None:
         for _ in range(3):
@@ -414,6 +578,16 @@ class _Loop(asyncio.SelectorEventLoop):
         for task in self.created:
             task.place.name = task_name(task.get_name(), task.place.name)
         return [task.place for task in self.created]
+
+
+def _is_chained(waiter: Any) -> bool:
+    callbacks = getattr(waiter, "_callbacks", None) or ()
+    return any(getattr(callback, "__qualname__", "").startswith("_chain_future.") for callback, _ in callbacks)
+
+
+def _name_of(handle: Any) -> str:
+    callback = handle._callback
+    return getattr(callback, "__name__", "") or type(callback).__name__
 
 
 def run(
@@ -460,7 +634,14 @@ def _unhandled(loop: _Loop) -> Problem | None:
 
 
 def _leaked(loop: _Loop) -> Problem | None:
-    loop.settle()
+    try:
+        loop.settle()
+    except _Halt:  # it had no time left
+        pass
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return Problem("error", "", error)
     problem = _unhandled(loop)
     if problem is not None or not loop.unfinished():
         return problem

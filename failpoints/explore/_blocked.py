@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 import anyio
 
+from .._own_calls import passes_on
 from ._places import Place, current_place
 from ._problem import Blocked, Problem
 from ._source import innermost, line_at, shown_place
@@ -128,12 +129,17 @@ _remembered_by = 0
 _acquire = asyncio.Lock.acquire
 
 
+@passes_on
 async def _acquire_and_remember(self: asyncio.Lock) -> Any:
     await _acquire(self)
+    _remember(self)
+    return True
+
+
+def _remember(lock: asyncio.Lock) -> None:
     place = current_place.get()
     if place is not None:
-        _owners[self] = place.path
-    return True
+        _owners[lock] = place.path
 
 
 @contextmanager

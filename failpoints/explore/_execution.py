@@ -13,7 +13,7 @@ from .._context import Context
 from ..errors import FailpointUsageError
 from ._faults import Alternatives
 from ._guide import MOST_TURNS_AT_A_VISIT, Guide, by_continuing
-from ._places import Labels, Place, Visit, context_text, current_place
+from ._places import IN_THREAD, Labels, Place, Visit, context_text, current_place
 from ._watchdog import Watched
 
 __all__ = ["Execution", "Injected", "Recorder", "World"]
@@ -88,6 +88,7 @@ class Execution:
         self.expect: tuple[type[BaseException], ...] = ()
         self.injected: list[Injected] = []
         self.errors: list[BaseException] = []
+        self.refusal: FailpointUsageError | None = None
         self.tasks = 0  # that were let go at least once
         self._alternatives = alternatives
         self._labels = labels
@@ -145,13 +146,16 @@ class Execution:
 
     def raised(self, error: BaseException) -> None:
         """An injected action raised this."""
-        self.errors.append(error)
+        if isinstance(error, FailpointUsageError):
+            self.refusal = error  # it could not be carried out, and the program may swallow it
+        else:
+            self.errors.append(error)
 
     def _place(self) -> Place:
         if threading.get_ident() == self.thread:
-            return self.world.current()
+            return self.world.current() if hasattr(self, "world") else self.root  # no loop yet: a coroutine is made
         started_from = current_place.get() or self.root
-        return Place((*started_from.path, -1), "thread")
+        return Place((*started_from.path, IN_THREAD), "thread")
 
     def _identify(self, place: Place, name: str, context: Context) -> int:
         key = (place.path, name, context_text(context) if context else "")
@@ -237,7 +241,8 @@ class Execution:
             return True
         if isinstance(error, BaseExceptionGroup):
             leaves: tuple[BaseException, ...] = error.exceptions  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-            return all(self.is_surfaced(leaf) for leaf in leaves)
+            if all(self.is_surfaced(leaf) for leaf in leaves):
+                return True
         return error.__cause__ is not None and self.is_surfaced(error.__cause__)
 
 

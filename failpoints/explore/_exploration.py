@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = ["Exploration", "ExplorationFailed", "Failure", "Progress"]
 
@@ -74,7 +75,7 @@ class Exploration:
             return "no failpoint was visited inside run.injecting(), so that there was nothing to try"
         parts: list[str] = []
         if self.interleavings:
-            parts.append(f"every order of {_counted(self.tasks, 'task')}")
+            parts.append(f"every order of {_counted(self.tasks, 'task')}" if self.tasks else "no task to put in order")
         if self.max_faults and not self.visits:
             parts.append("no visit at which a fault could be injected")
         elif self.max_faults:
@@ -94,6 +95,9 @@ class ExplorationFailed(AssertionError):
         super().__init__(message)
         self.exploration = exploration
         self.failure = failure
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (*self.args, self.exploration, self.failure)
 
     @property
     def replay(self) -> str:

@@ -8,17 +8,18 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from itertools import compress
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from .. import _environment
+from .._actions import Off
 from .._messages import did_you_mean, shown
-from .._registry import ARMED
+from .._registry import arm, in_force
 from .._waiting import on_event_loop
 from ..errors import FailpointUsageError
 from ._execution import Execution
 from ._exploration import Exploration, Progress
 from ._failing import failed, nondeterministic, watched_closely
-from ._faults import Alternatives, GivenFaults
+from ._faults import Alternatives, GivenFaults, fault_text
 from ._guide import MOST_FAULTS_AT_A_VISIT, MOST_TURNS_AT_A_VISIT, Planned
 from ._replay import Script, Scripted, checksum
 from ._runner import Runner, Scenario
@@ -102,7 +103,7 @@ def explore(
     _check_here()
     runner = Runner(scenario, backend, Alternatives(faults), timeout, is_virtual=clock == "virtual")
     script = None if replay is None else Script.parse(replay)
-    arguments = _arguments(backend, clock, faults)
+    arguments = _arguments(backend, clock, timeout, faults)
     with _armed(), runner.in_order(), watching() as runner.watched:
         if script is not None:
             return _replayed(runner, script, arguments)
@@ -134,6 +135,8 @@ def _explored(
         exploration.runs += 1
         _add(hits, execution)
         exploration.tasks = max(exploration.tasks, execution.tasks)
+        if execution.refusal is not None:
+            _refuse(execution)
         stray = guide.diverged(orders=holding)
         if stray is not None:
             raise nondeterministic(runner, exploration, stray, problem) from (problem.error if problem else None)
@@ -145,10 +148,12 @@ def _explored(
         bounds |= guide.bounds
         if max_faults:
             faultable.update(compress(guide.trail.labels, guide.trail.are_faults))
-        search.record(guide.trail)
+        if not guide.is_lost:
+            search.record(guide.trail)
         if on_run is not None:
             on_run(Progress(exploration.runs, max_runs, search.queued, len(execution.injected)))
-    runner.alternatives.check_all_matched()
+    if "max_runs" not in bounds:
+        runner.alternatives.check_all_matched()
     exploration.visits = len(faultable)
     exploration.bounds = tuple(_bound_text(bound, max_runs, max_preemptions) for bound in sorted(bounds))
     exploration.exhaustive = not bounds
@@ -163,6 +168,8 @@ def _replayed(runner: Runner, script: Script, arguments: str) -> Exploration:
     holding = script.orders is not None
     outcome = runner.run(guide, holding=holding, faults=bool(script.faults), recording=True)
     assert outcome.timeline is not None
+    if outcome.execution.refusal is not None:
+        _refuse(outcome.execution)
     exploration.tasks = outcome.timeline.tasks
     _add(hits, outcome.execution)
     if outcome.problem is not None:
@@ -170,6 +177,15 @@ def _replayed(runner: Runner, script: Script, arguments: str) -> Exploration:
     if not guide.is_followed or (script.checksum and script.checksum != checksum(outcome.timeline.visits)):
         exploration.bounds = ("the program visits other places than when the replay was made",)
     return exploration
+
+
+def _refuse(execution: Execution) -> NoReturn:
+    __tracebackhide__ = True
+    injected = execution.injected[-1]
+    raise FailpointUsageError(
+        f"{fault_text(injected.action)} cannot be injected at {injected.visit.name!r}: {execution.refusal};"
+        " or leave it out with faults="
+    ) from execution.refusal
 
 
 def _add(hits: dict[str, int], execution: Execution) -> None:
@@ -184,12 +200,17 @@ def _bound_text(bound: str, max_runs: int, max_preemptions: int | None) -> str:
         "repeats": f"orders left out after {MOST_TURNS_AT_A_VISIT} turns at the same visit",
         "faults at a visit": f"faults left out after {MOST_FAULTS_AT_A_VISIT} at the same visit",
         "arrival": "visits came in another order from run to run",
+        "threads": "a thread had not answered when a task was let go",
     }[bound]
 
 
-def _arguments(backend: str, clock: str, faults: GivenFaults | None) -> str:
+def _arguments(backend: str, clock: str, timeout: float, faults: GivenFaults | None) -> str:
     """What a replay has to be given besides, as it is written."""
-    given = [("backend", repr(backend), "'asyncio'"), ("clock", repr(clock), "'virtual'")]
+    given = [
+        ("backend", repr(backend), "'asyncio'"),
+        ("clock", repr(clock), "'virtual'"),
+        ("timeout", f"{timeout:g}", "5"),
+    ]
     text = "".join(f"{name}={value}, " for name, value, default in given if value != default)
     if faults is None:
         return text
@@ -206,7 +227,7 @@ def _armed() -> Generator[None]:
         if not _armed_by:
             _random_state = random.getstate()
         _armed_by += 1
-        ARMED[_NO_NAME] = None
+        arm(_NO_NAME, armed=True)
         harmless[ident] = None
     try:
         yield
@@ -215,7 +236,7 @@ def _armed() -> Generator[None]:
             _armed_by -= 1
             harmless.pop(ident, None)
             if not _armed_by:
-                ARMED.pop(_NO_NAME, None)
+                arm(_NO_NAME, armed=False)
                 random.setstate(_random_state)
 
 
@@ -227,6 +248,12 @@ def _check_here() -> None:
             "explore() runs event loops of its own, and cannot do so inside one: call it in a plain test or function,"
             " not in an async one"
         )
+    for configuration in in_force():
+        if not all(isinstance(term.action, Off) for term in configuration.terms):
+            raise FailpointUsageError(
+                f"explore() says itself what visits do: remove what is configured for {configuration.name!r}, give its"
+                " actions as faults=, or configure it inside the scenario ('off', which only counts, may stay)"
+            )
     if threading.get_ident() in harmless:
         raise FailpointUsageError("explore() cannot be called inside a run of another exploration")
 

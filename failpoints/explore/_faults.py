@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias, cast
 
-from .._actions import Action, Actions, Exit, Raise
+from .._actions import Action, Actions, Call, Exit, Raise
 from .._grammar import as_terms, spelled
 from .._messages import did_you_mean, shown
 from ..errors import FailpointUsageError
@@ -92,4 +93,13 @@ def _alternative(pattern: str, given: Any) -> Action:
             f"faults={{{pattern!r}: …}}: 'exit' would end the process that explores; take 'panic', which no"
             " `except Exception` sees"
         )
+    if isinstance(term.action, Call):
+        try:
+            inspect.signature(term.action.function).bind(object())
+        except TypeError as error:
+            raise FailpointUsageError(
+                f"faults={{{pattern!r}: …}}: {spelled(term.action)} is called with the hit: {error}"
+            ) from None
+        except ValueError:  # a function in C that tells no signature
+            pass
     return term.action

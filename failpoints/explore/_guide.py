@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ._places import Labels, Place
+from ._places import IN_THREAD, Labels, Place
 from ._search import Plan, Trail
 
 __all__ = ["MOST_FAULTS_AT_A_VISIT", "MOST_TURNS_AT_A_VISIT", "Guide", "Planned", "Stray", "by_continuing"]
@@ -17,13 +17,18 @@ _MOST_TURNS_IN_A_ROW = 100  # of one task while others are held, where no preemp
 
 
 class Guide(Protocol):
-    """What a run asks when there is something to decide."""
+    """What a run asks when there is something to decide.
+
+    `bounds` are what cut the orders short.
+    """
+
+    bounds: set[str]
 
     def turn(self, options: list[Place], held: dict[Place, int], last: Place | None) -> Place:
         """Which task is to go on: of two or more, the one that was let go longest ago first."""
         ...
 
-    def fault(self, label: int, at: object, options: int) -> int:
+    def fault(self, label: int, at: tuple[tuple[int, ...], str, str], options: int) -> int:
         """Which of so many faults to inject at a visit, counted from 1; 0 for none."""
         ...
 
@@ -65,17 +70,19 @@ class Planned:
         self._turns_in_a_row = 0
         self._faults_at: dict[object, int] = {}
         self._unmet = dict(plan.faults)
+        self._has_threads = False
+        self.is_lost = False  # it left the plan, as what threads do can: nothing can be made of where it went
         self._repeats = False
 
     def turn(self, options: list[Place], held: dict[Place, int], last: Place | None) -> Place:
         """Which task is to go on."""
         if last not in held:
             last = None
-        if self._continuing:
-            options = by_continuing(options, last)
         if self._repeats:
             self.bounds.add("repeats")
             return options[0]
+        if self._continuing:
+            options = by_continuing(options, last)
         if last is not None and self._preemptions_left == 0 and self._turns_in_a_row < _MOST_TURNS_IN_A_ROW:
             self.bounds.add("max_preemptions")
             self._turns_in_a_row += 1
@@ -90,8 +97,9 @@ class Planned:
                 self._preemptions_left -= 1
         return chosen
 
-    def fault(self, label: int, at: object, options: int) -> int:
+    def fault(self, label: int, at: tuple[tuple[int, ...], str, str], options: int) -> int:
         """Which fault to inject, 0 for none."""
+        self._has_threads = self._has_threads or at[0][-1:] == (IN_THREAD,)
         if self._fixed_faults is not None:
             return min(self._fixed_faults.get(label, 0), options)
         if not self._faults_left:
@@ -132,6 +140,10 @@ class Planned:
 
         Without orders, visits may have come in another order: what counts is that each planned fault was met.
         """
+        if self._has_threads and (self.stray is not None or self._unmet or len(self.trail) < self.plan.length):
+            self.bounds.add("arrival")
+            self.is_lost = True
+            return None
         if self.stray is not None and orders:
             return self.stray
         if self._unmet:

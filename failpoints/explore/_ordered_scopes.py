@@ -12,6 +12,8 @@ from typing import Any
 
 from anyio._backends._asyncio import CancelScope
 
+from .._own_calls import passes_on
+
 __all__ = ["in_order", "ordering_threads"]
 
 _lock = threading.Lock()
@@ -51,10 +53,15 @@ def in_order() -> Generator[None]:
 
 
 def _ordering(init: Callable[..., None]) -> Any:
+    @passes_on
     def ordering(self: Any, *args: Any, **kwargs: Any) -> None:
         init(self, *args, **kwargs)
-        if threading.get_ident() in ordering_threads:
-            self._child_scopes = _OrderedSet()
+        _order(self)
 
     ordering.__wrapped__ = init  # type: ignore[attr-defined]
     return ordering
+
+
+def _order(scope: Any) -> None:
+    if threading.get_ident() in ordering_threads:
+        scope._child_scopes = _OrderedSet()

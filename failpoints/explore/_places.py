@@ -12,7 +12,10 @@ from typing import Final, NamedTuple, cast
 from .._context import Context
 from .._messages import shown
 
-__all__ = ["Labels", "Place", "Visit", "context_text", "current_place", "task_name"]
+__all__ = ["IN_THREAD", "Labels", "Place", "Visit", "context_text", "current_place", "task_name"]
+
+IN_THREAD: Final = -1
+"""The end of the place of what runs in a worker thread: these have no order, and no number among them."""
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _OWN_NAME = re.compile(r"Task-\d+")  # given by asyncio, counted through the whole process

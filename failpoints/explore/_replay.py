@@ -81,6 +81,7 @@ class Scripted:
         self._turn = 0
         self._visit = 0
         self.misfits = False
+        self.bounds: set[str] = set()
 
     def turn(self, options: list[Place], held: dict[Place, int], last: Place | None) -> Place:
         """Which task is to go on."""
@@ -91,7 +92,7 @@ class Scripted:
             self.misfits, chosen = True, 0
         return options[chosen]
 
-    def fault(self, label: int, at: object, options: int) -> int:
+    def fault(self, label: int, at: tuple[tuple[int, ...], str, str], options: int) -> int:
         """Which fault to inject, 0 for none."""
         self._visit += 1
         chosen = self._faults.pop(self._visit, 0)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import random
+import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import copy_context
 from dataclasses import replace
 from importlib.util import find_spec
@@ -14,6 +16,7 @@ from typing import Any, Protocol, TypeAlias
 
 from .._functions import described
 from .._messages import shown
+from .._own_calls import hands_over
 from .._registry import Registry
 from .._visit import exploring
 from ..errors import FailpointUsageError
@@ -25,11 +28,40 @@ from ._places import Labels
 from ._problem import Problem
 from ._run import Run
 from ._timeline import Timeline
-from ._watchdog import Watched
+from ._watchdog import Stuck, Watched
 
 __all__ = ["Outcome", "Runner", "Scenario"]
 
 Scenario: TypeAlias = Callable[[Run], Awaitable[object]]
+
+
+_COLLECT = 100  # runs, after which garbage is looked for where other threads never let it be
+_lock = threading.Lock()
+_collecting_before = True
+_running = 0
+_runs = 0
+
+
+@contextmanager
+def _without_collecting() -> Generator[None]:
+    """No garbage is collected in a run: when that happens, and what it finishes then, is not the same in every run."""
+    global _collecting_before, _running, _runs
+    with _lock:
+        if not _running:
+            _collecting_before = gc.isenabled()
+            gc.disable()
+        _running += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _running -= 1
+            _runs += 1
+            if not _running and _collecting_before:
+                gc.enable()  # and what is due is collected before the next run
+            is_due = bool(_running) and not _runs % _COLLECT
+        if is_due:
+            gc.collect()
 
 
 class _Backend(Protocol):
@@ -75,7 +107,7 @@ class Runner:
         given = self.watched, guide, self.alternatives, self.labels
         execution = Execution(*given, holding=holding, faults=faults, recorder=timeline)
         remembering: AbstractContextManager[None] = remembering_owners() if recording else nullcontext()
-        with remembering:
+        with remembering, _without_collecting():
             problem = copy_context().run(self._run, execution)
         return Outcome(execution, problem, timeline)
 
@@ -93,7 +125,12 @@ class Runner:
             try:
                 problem = self._backend(execution, main, deadline, is_virtual=self._is_virtual)
             finally:
-                stood = self.watched.end()
+                while True:
+                    try:
+                        stood = self.watched.end()
+                        break
+                    except Stuck:  # thrown a moment too late
+                        pass
         if stood is not None:
             problem = Problem("hang", "", notes=(f"its sync code did not return; it stood at {stood}",))
         if problem is not None and problem.kind == "hang":
@@ -101,12 +138,17 @@ class Runner:
         return problem
 
     def _coroutine(self, run: Run) -> Coroutine[Any, Any, Any]:
-        coroutine: Any = self.scenario(run)
+        coroutine: Any = _called(self.scenario, run)
         if not inspect.iscoroutine(coroutine):
             raise FailpointUsageError(
                 f"a scenario is an async function of one run; {self.name} returned {shown(coroutine)}"
             )
         return coroutine
+
+
+@hands_over
+def _called(scenario: Scenario, run: Run) -> object:
+    return scenario(run)
 
 
 def _backend(name: str) -> tuple[_Backend, Callable[[], AbstractContextManager[None]]]:

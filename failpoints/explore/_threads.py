@@ -6,12 +6,15 @@ When in doubt one could: a deadlock is only reported where nothing is left that 
 from __future__ import annotations
 
 import _thread
+import linecache
 import sys
 import threading
 from types import FrameType
 from typing import Final
 
-__all__ = ["awaits_thread", "busy_threads", "hang_notes", "harmless", "is_alone"]
+__all__ = [
+    "awaits_thread", "busy_threads", "hang_notes", "harmless", "is_alone", "other_threads", "working_threads",
+]  # fmt: skip
 
 harmless: Final[dict[int, None]] = {}
 """Threads of our own, which answer to no run: the watchdog, and whoever explores, this one included."""
@@ -43,10 +46,47 @@ def busy_threads() -> list[str]:
     ]
 
 
-def hang_notes() -> tuple[str, ...]:
-    """What to add where a run did not end, and was no deadlock."""
+def other_threads() -> dict[int, FrameType]:
+    """Where each of the other threads stands that may have to do with a run."""
+    own = threading.get_ident()
+    frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage] # noqa: SLF001 - there is no public way
+    return {ident: frame for ident, frame in frames.items() if ident != own and ident not in harmless}
+
+
+def working_threads() -> list[tuple[int, str]]:
+    """The other threads that do not wait themselves to be given something to do."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    return [
+        (ident, names[ident])
+        for ident, frame in other_threads().items()
+        if ident in names and not _is_idle(frame) and not _waits_for_work(frame)
+    ]
+
+
+def _waits_for_work(frame: FrameType) -> bool:
+    if _place(frame)[0] in _WAITING and frame.f_code.co_name != "run":  # whose function may be of C
+        return not _is_of_a_timer(frame)
+    # queue.SimpleQueue is of C, and has no frame of its own
+    return ".get(" in linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+
+
+def _is_of_a_timer(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code is not threading.Timer.run.__code__:
+        frame = frame.f_back
+    return frame is not None
+
+
+def hang_notes(real: str = "", *, signals: bool = False) -> tuple[str, ...]:
+    """What to add where a run did not end, and was no deadlock; and if its time was real, for what."""
     busy = busy_threads()
-    return (f"not called a deadlock, since other threads might still answer: {', '.join(busy)}",) if busy else ()
+    notes: list[str] = []
+    if busy:
+        notes.append(f"not called a deadlock, since other threads might still answer: {', '.join(busy)}")
+    if signals:
+        notes.append("not called a deadlock, since a signal might still come, for which it has a handler")
+    if real:
+        notes.append(f"its clock was real while it waited for {real}")
+    return tuple(notes)
 
 
 def is_alone() -> bool:

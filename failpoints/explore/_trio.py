@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ import trio._core._run as trio_run
 from outcome import Error
 from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_rescheduled
 
+from .._own_calls import hands_over
 from ._blocked import Standing, blocked_problem
 from ._execution import Execution
 from ._frames import awaited_frames, running_frames
@@ -23,6 +24,7 @@ from ._ordered_batches import in_order
 from ._places import Place, current_place
 from ._problem import Problem
 from ._threads import awaits_thread, busy_threads, hang_notes, is_alone
+from ._waits import Awaited, Patience, awaited
 
 __all__ = ["in_order", "run"]
 
@@ -30,6 +32,7 @@ _SLICE = 0.05  # seconds of real waiting for a thread, before another look wheth
 _DOUBT = 0.02  # and before what looks like a deadlock is called one, where there are threads at all
 _GRACE = 1.0  # for a thread that a task waits for, before another task goes on; and for tasks that are cancelled
 _LONGEST = 86_400.0  # seconds that a selector is asked to wait at once
+_MOST_ROUNDS = 1_000  # of the loop, without a rest, until a task that polls is taken for one that waits
 _FOREIGN = 0  # the number, among the children of the root, that stands for what no task started
 
 
@@ -50,7 +53,10 @@ class _World(trio.abc.Clock, trio.abc.Instrument):
         self._root_task: Task | None = None
         self._held: dict[Place, Task] = {}
         self._has_stepped = True
-        self._waited: float | None = None  # since when it really waits for a timer
+        self._waited: float | None = None  # since when it really waits
+        self._rounds = 0
+        self._patience = Patience()
+        self._real_for = ""  # what it waits for while its clock is real
         self._is_over = False
         self.scope = trio.CancelScope()
         self.problem: Problem | None = None
@@ -73,6 +79,15 @@ class _World(trio.abc.Clock, trio.abc.Instrument):
         return self._at_rest(deadline)
 
     # trio.abc.Instrument
+
+    def before_io_wait(self, timeout: float) -> None:
+        self._rounds += 1
+        if self._rounds > _MOST_ROUNDS:  # some task goes on and on without waiting, for one that is held perhaps
+            self._rounds = 0
+            if self._execution.held and not self._is_over:
+                if self._threads_are_awaited():
+                    self._execution.guide.bounds.add("threads")
+                self._execution.let_one_go()
 
     def before_task_step(self, task: Task) -> None:
         self._has_stepped = True
@@ -129,31 +144,41 @@ class _World(trio.abc.Clock, trio.abc.Instrument):
     # at rest
 
     def _at_rest(self, deadline: float) -> float:
+        self._rounds = 0
         if self._is_over:
             return self._closing(deadline)
         execution = self._execution
         if execution.held:
-            if not is_alone() and self._threads_are_awaited():
-                now = time.monotonic()
-                self._waited = self._waited or now
-                if now - self._waited < _GRACE:
-                    return _SLICE
-            execution.let_one_go()
-            return 0
+            seconds = 0.0 if is_alone() else self._seconds_for_threads()
+            if not seconds:
+                self._waited = None
+                execution.let_one_go()
+            return seconds
         if _runner().waiting_for_idle:
             return 1.0  # which trio cuts down to what they wait for
-        pending = self._is_pending()
         if deadline == math.inf:
-            return self._without_timers(pending)
+            return self._without_timers()
         if not self._is_virtual:
             return min(deadline - time.monotonic(), self._left())
-        if not pending:
-            self._now = deadline
-            return 0
-        return self._wait_with_timers(deadline)
+        return self._until_a_timer(deadline)
 
-    def _without_timers(self, pending: bool) -> float:
-        if pending:
+    def _seconds_for_threads(self) -> float:
+        """For how long to wait for those that a task waits for, before another goes on that is held."""
+        now = time.monotonic()
+        looked = self._waited is not None
+        self._waited = self._waited or now
+        if self._threads_are_awaited():
+            seconds = _SLICE if now - self._waited < _GRACE else 0.0
+            ran_out = not seconds
+        else:
+            seconds = self._patience.seconds(self._kinds_of_waiting(), looked=looked, timers=False)
+            ran_out = self._patience.ran_out
+        if not seconds and ran_out:
+            self._execution.guide.bounds.add("threads")
+        return seconds
+
+    def _without_timers(self) -> float:
+        if self._is_pending():
             return self._left() if self._has_io() else min(_SLICE, self._left())
         if not is_alone() and self._waited is None:
             self._waited = time.monotonic()
@@ -161,16 +186,39 @@ class _World(trio.abc.Clock, trio.abc.Instrument):
         self._end("deadlock")
         return 0
 
-    def _wait_with_timers(self, deadline: float) -> float:
+    def _until_a_timer(self, deadline: float) -> float:
         now = time.monotonic()
+        looked = self._waited is not None
         if self._waited is not None:
             self._now = min(self._now + now - self._waited, deadline)
-        self._waited = now
-        seconds = deadline - self._now
+        seconds = min(self._seconds_before_a_timer(looked), deadline - self._now)
         if seconds <= 0:
             self._waited = None
+            self._now = deadline
             return 0
-        return min(seconds, self._left() if self._has_io() else _SLICE)
+        self._waited = now
+        return seconds
+
+    def _seconds_before_a_timer(self, looked: bool) -> float:
+        """For how long to wait really for what a task waits for, before another look; 0 for none."""
+        has_io = self._has_io()
+        if is_alone() and not has_io:
+            return 0
+        if self._threads_are_awaited():
+            self._real_for = "a worker thread"
+            return _SLICE
+        kinds = self._kinds_of_waiting()
+        if has_io and Awaited.OUTSIDE in kinds:
+            self._real_for = "a socket, a pipe or a process"
+            return self._left()
+        seconds = self._patience.seconds(kinds, looked=looked, timers=True)
+        if seconds and self._patience.reason:
+            self._real_for = self._patience.reason
+        return seconds
+
+    def _kinds_of_waiting(self) -> set[Awaited]:
+        held = set(self._held.values())
+        return {awaited(awaited_frames(task.coro)) for task in self._alive() if task not in held}
 
     def _left(self) -> float:
         return min(max(self._deadline - time.monotonic(), 0), _LONGEST)
@@ -181,7 +229,14 @@ class _World(trio.abc.Clock, trio.abc.Instrument):
         return sum(getattr(statistics, kind, 0) for kind in kinds) > 1  # trio itself waits to be woken
 
     def _is_pending(self) -> bool:
-        return self._has_io() or (not is_alone() and bool(busy_threads() or self._threads_are_awaited()))
+        """Whether anything could still come, for all that one knows."""
+        if self._has_io() or self._signals_are_awaited():
+            return True
+        return not is_alone() and bool(busy_threads() or self._threads_are_awaited())
+
+    def _signals_are_awaited(self) -> bool:
+        frames = (frame for task in self._alive() for frame in awaited_frames(task.coro))
+        return any(frame.f_globals.get("__name__") == "trio._signals" for frame in frames)
 
     def _threads_are_awaited(self) -> bool:
         held = set(self._held.values())
@@ -214,11 +269,14 @@ class _World(trio.abc.Clock, trio.abc.Instrument):
         if self._is_over:
             raise _Abandon
         self._is_over = True
-        self.problem = blocked_problem(kind, self.standing(), hang_notes() if kind == "hang" else ())
+        self.problem = blocked_problem(kind, self.standing(), self._hang_notes() if kind == "hang" else ())
         self._execution.active = False
         self._deadline = time.monotonic() + _GRACE
         self._execution.watched.extend(self._deadline)
         self.scope.cancel()
+
+    def _hang_notes(self) -> tuple[str, ...]:
+        return hang_notes(self._real_for, signals=self._signals_are_awaited())
 
     def _closing(self, deadline: float) -> float:
         """Cancelled, and still not at an end: nobody is shielded any more, nor waits for a thread that goes on."""
@@ -243,6 +301,16 @@ def _runner() -> Any:
     return context.runner
 
 
+@hands_over
+def _run(root: Callable[[], Coroutine[Any, Any, None]], world: _World) -> None:
+    trio.run(root, clock=world, instruments=[world])
+
+
+@hands_over
+async def _play(main: Coroutine[Any, Any, Any]) -> None:
+    await main
+
+
 def run(
     execution: Execution,
     main: Coroutine[Any, Any, Any],
@@ -258,13 +326,13 @@ def run(
         world.begin()
         try:
             with world.scope:
-                await main
+                await _play(main)
         finally:
             execution.active = False
 
     problem: Problem | None = None
     try:
-        trio.run(root, clock=world, instruments=[world])
+        _run(root, world)
     except KeyboardInterrupt:
         raise
     except BaseException as error:

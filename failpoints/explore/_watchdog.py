@@ -14,7 +14,7 @@ from types import FrameType
 from ._source import is_programs, shown_place
 from ._threads import harmless
 
-__all__ = ["Watched", "watching"]
+__all__ = ["Stuck", "Watched", "watching"]
 
 _LOOK = 0.05  # seconds between two looks while anybody is watched
 _GRACE = 0.25  # for a run to end by itself, once its time is over
@@ -48,13 +48,23 @@ class Watched:
             self._deadline = max(self._deadline, deadline)
 
     def end(self) -> str | None:
-        """The run has ended: where it was interrupted, if it was."""
+        """The run has ended: where it was interrupted, if it was; to be called again if `Stuck` comes out of it."""
         self._deadline = None
-        if self._thrown:
-            with self._lock:  # nothing may come later, when nothing expects it
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), None)
-                self._thrown = 0.0
+        with self._lock:
+            thrown, self._thrown = self._thrown, 0.0
+        if thrown:
+            # Nothing may come later, when nothing expects it. Taken back, it would leave CPython 3.11 looking for it
+            # for ever where a tracer runs; so it is thrown once more, and comes here.
+            try:
+                self._throw()
+                while True:
+                    pass
+            except Stuck:
+                pass
         return self._stood
+
+    def _throw(self) -> None:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(Stuck))
 
     def look(self, now: float) -> None:
         """Throw into the thread if it is over its time, and again each second if that is swallowed."""
@@ -65,7 +75,7 @@ class Watched:
             stood = _stood(sys._current_frames().get(self._thread))  # pyright: ignore[reportPrivateUsage] # noqa: SLF001 - there is no public way
             self._stood = self._stood or stood
             self._thrown = now
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(Stuck))
+            self._throw()
 
 
 def _stood(frame: FrameType | None) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import random
+import sys
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -21,7 +23,7 @@ import trio._core._run as trio_run
 from anyio._backends._asyncio import CancelScope
 
 import failpoints
-from failpoints import _registry, failpoint
+from failpoints import _registry, failpoint, failpoint_scope
 from failpoints.explore import Exploration, ExplorationFailed, Run, explore
 
 
@@ -302,3 +304,105 @@ def test_system_tasks_of_trio() -> None:
             await done.wait()
 
     assert explore(scenario, backend="trio", interleavings=True, max_faults=1).runs >= 1
+
+
+def test_garbage_is_collected_between_runs(backend: Any) -> None:
+    """No garbage is collected in a run, where what it finishes would come at another visit each time."""
+    seen: set[bool] = set()
+    collected: list[int] = []
+
+    async def scenario(run: Run) -> None:
+        seen.add(gc.isenabled())
+        in_run.append(True)
+        for _ in range(3000):
+            cycle: list[Any] = []
+            cycle.append(cycle)
+        async with run.injecting():
+            await failpoint("visit")
+        in_run.clear()
+
+    def look(phase: str, info: dict[str, int]) -> None:
+        collected.append(len(in_run))
+
+    in_run: list[bool] = []
+    gc.callbacks.append(look)
+    try:
+        explore(scenario, backend=backend, faults={"visit": ["off"] * 20})
+    finally:
+        gc.callbacks.remove(look)
+    assert seen == {False}
+    assert gc.isenabled()
+    assert collected
+    assert not any(collected)
+
+
+@pytest.mark.parametrize("was_enabled", [True, False])
+def test_the_collector_is_as_it_was(backend: Any, was_enabled: bool) -> None:
+    """After a failure, too, garbage is collected if it was before."""
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting():
+            await failpoint("visit")
+            raise OSError("always")
+
+    (gc.enable if was_enabled else gc.disable)()
+    try:
+        with pytest.raises(ExplorationFailed):
+            explore(scenario, backend=backend)
+        assert gc.isenabled() is was_enabled
+    finally:
+        gc.enable()
+
+
+def test_contexts_that_know_of_no_exploration() -> None:
+    """Visits in an executor, and in tasks with a context of their own, are those of the run."""
+
+    def work() -> None:
+        with failpoint_scope("executor"):
+            pass
+
+    async def visit() -> None:
+        await failpoint("task")
+
+    async def in_executor(run: Run) -> None:
+        async with run.injecting():
+            await asyncio.get_running_loop().run_in_executor(None, work)
+
+    async def in_a_context(run: Run) -> None:
+        registry = failpoints._registry._scope.get()[0]
+        async with run.injecting():
+            await asyncio.create_task(visit(), context=contextvars.Context())
+        registry.configure("task", "return")
+        seen.append(await asyncio.create_task(counted(), context=contextvars.Context()))
+
+    async def counted() -> bool:
+        return bool(await failpoint("task"))
+
+    seen: list[bool] = []
+    assert explore(in_executor).runs == 3
+    assert explore(in_a_context).runs == 2
+    assert seen == [True, True]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python 3.12 brought eager tasks")
+def test_sets_of_eager_tasks() -> None:
+    """Eager tasks, too, are in the same order in every set."""
+    orders: set[tuple[str, ...]] = set()
+
+    async def scenario(run: Run) -> None:
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]
+
+        async def visit() -> None:
+            await asyncio.sleep(0)
+
+        async with run.injecting():
+            kept.append([object() for _ in range(len(kept) * 7)])
+            tasks = {asyncio.create_task(visit(), name=name) for name in "abcdefgh"}
+            orders.add(tuple(task.get_name() for task in tasks))
+            await asyncio.gather(*tasks)
+            await failpoint("visit")
+
+    kept: list[Any] = []
+    for _ in range(3):
+        explore(scenario, faults={"visit": ["off"] * 10})
+    assert len(orders) == 1

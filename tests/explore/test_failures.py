@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import subprocess
 import sys
@@ -452,3 +453,49 @@ def test_custom_faults_in_the_replay(backend: Any) -> None:
     assert line.partition("#")[0] in str(failed.value)
     with pytest.raises(ExplorationFailed):
         eval(next(text for text in str(failed.value).splitlines() if "run it alone" in text).partition(":    ")[2])
+
+
+def test_a_failure_comes_out_of_another_process() -> None:
+    """What is raised can be pickled, as process pools do."""
+
+    async def scenario(run: Run) -> None:
+        raise AssertionError("broken")
+
+    with pytest.raises(ExplorationFailed) as failed:
+        explore(scenario)
+    again = pickle.loads(pickle.dumps(failed.value))
+    assert (str(again), again.failure, again.exploration) == (
+        str(failed.value), failed.value.failure, failed.value.exploration
+    )  # fmt: skip
+
+
+def test_the_timeout_belongs_to_a_replay() -> None:
+    """What has to be given to run it again tells a timeout that was given."""
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting():
+            await failpoint("x")
+        raise AssertionError("broken")
+
+    with pytest.raises(ExplorationFailed, match=r"explore\(scenario, timeout=2\.5, replay='"):
+        explore(scenario, timeout=2.5)
+
+
+def test_an_interrupted_run_beside_a_tracer() -> None:
+    """Where a debugger or a coverage tool looks on, an exploration goes on after it has interrupted sync code."""
+    script = """
+import sys
+from failpoints.explore import explore, ExplorationFailed
+async def scenario(run):
+    async with run.injecting():
+        while True:
+            pass
+sys.settrace(lambda *_: None)
+for _ in range(3):
+    try:
+        explore(scenario, timeout=0.1)
+    except ExplorationFailed as error:
+        print(error.failure.kind)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50)
+    assert (done.stdout.split(), done.stderr) == (["hang"] * 3, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from math import comb
 from typing import Any
 
@@ -11,12 +12,15 @@ import pytest
 
 import failpoints
 from failpoints import (
+    Call,
     FailpointPanic,
     FailpointUsageError,
     InjectedFault,
     Pause,
     Raise,
+    Registry,
     Return,
+    configured,
     failpoint,
     failpoint_scope,
 )
@@ -377,3 +381,91 @@ def test_expect_is_checked() -> None:
 
     with pytest.raises(ExplorationFailed, match="expect= is an exception type, or a tuple of such; got 'OSError'"):
         explore(scenario)
+
+
+# what cannot be injected, and what is configured besides
+
+
+@pytest.mark.parametrize(
+    ("raises", "faults", "says"),
+    [
+        ((UnicodeDecodeError,), None, r"raise\(UnicodeDecodeError\) cannot be injected at 'x': .* or leave it out"),
+        ((), {"x": [Call(lambda hit: object())]}, "cannot be injected at 'x': .*may return an action or None"),
+    ],
+)
+def test_a_fault_that_cannot_be_made_is_an_error(backend: Any, raises: Any, faults: Any, says: str) -> None:
+    """What a site cannot do is no fault that the program stood, also where the program takes every exception."""
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting():
+            with contextlib.suppress(Exception):
+                await failpoint("x", raises=raises)
+
+    with pytest.raises(FailpointUsageError, match=says):
+        explore(scenario, backend=backend, faults=faults)
+
+
+def test_a_call_that_takes_no_hit_is_refused() -> None:
+    """A `Call` that cannot be called with the hit is refused before the first run."""
+
+    async def scenario(run: Run) -> None:
+        raise AssertionError
+
+    with pytest.raises(FailpointUsageError, match="is called with the hit"):
+        explore(scenario, faults={"x": [Call(lambda: None)]})  # type: ignore[arg-type, misc]
+
+
+def test_a_return_that_nothing_would_catch_is_an_error(backend: Any) -> None:
+    """A scope that cannot return from the function around it is told, whatever the program makes of that."""
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting():
+            with contextlib.suppress(Exception):
+                async with failpoint_scope("x"):
+                    pass
+
+    with pytest.raises(FailpointUsageError, match="nothing would catch that"):
+        explore(scenario, backend=backend, faults={"x": ["return(1)"]})
+
+
+def test_a_group_raised_from_the_fault_has_surfaced(backend: Any) -> None:
+    """A group of other errors that was raised `from` the injected one is what the program made of it."""
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting():
+            try:
+                await failpoint("x", raises=(OSError,))
+            except OSError as error:
+                raise ExceptionGroup("told", [ValueError()]) from error
+
+    assert explore(scenario, backend=backend).runs == 2
+
+
+def test_nothing_may_be_configured_around_it() -> None:
+    """What is configured around an exploration would act in its runs: it is refused, but for what only counts."""
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting():
+            await failpoint("x")
+
+    with configured("x", "20%raise"), pytest.raises(FailpointUsageError, match="remove what is configured for 'x'"):
+        explore(scenario)
+    with Registry() as registry, pytest.raises(FailpointUsageError, match="remove what is configured for 'y'"):
+        registry.configure("y", "off->return")
+        explore(scenario)
+    with configured("x", "off") as handle:
+        assert explore(scenario).runs == 2
+    assert handle.hits == 1
+
+
+def test_a_pattern_is_not_blamed_where_runs_were_left_out() -> None:
+    """Whether a pattern meets anything is not known once `max_runs` has ended the search."""
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting():
+            try:
+                await failpoint("write")
+            except InjectedFault:
+                await failpoint("rollback")
+
+    assert not explore(scenario, faults={"rollback": ["raise"], "write": ["raise"]}, max_runs=1).exhaustive

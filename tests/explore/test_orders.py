@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from itertools import pairwise
 from math import factorial
@@ -396,3 +397,33 @@ def test_both_counted(backend: Any) -> None:
         (first, second) for one, two in (("aA", "bB"), ("bB", "aA")) for first in one for second in two
     )
     assert str(exploration) == "8 runs, every order of 2 tasks, every fault at 2 visits, up to 2 in one run: no failure"
+
+
+@pytest.mark.parametrize("interleavings", [False, True])
+def test_threads_that_take_unequal_time(interleavings: bool) -> None:
+    """Visits in threads have no order: that they come in another one is no error, and the search is not exhaustive."""
+    turn = 0
+
+    async def scenario(run: Run) -> None:
+        nonlocal turn
+        turn += 1
+        first, second = threading.Event(), threading.Event()
+        (first if turn % 2 else second).set()
+
+        def work(number: int, mine: threading.Event, other: threading.Event) -> None:
+            mine.wait(5)
+            try:
+                with failpoint_scope("db.write", context={"number": number}):
+                    pass
+            finally:
+                other.set()
+
+        async with run.injecting():
+            await asyncio.gather(
+                asyncio.to_thread(work, 1, first, second), asyncio.to_thread(work, 2, second, first),
+                return_exceptions=True,
+            )  # fmt: skip
+
+    exploration = explore(scenario, interleavings=interleavings, max_faults=2)
+    assert not exploration.exhaustive
+    assert "visits came in another order from run to run" in str(exploration)

@@ -15,6 +15,7 @@ from typing import Any
 
 import anyio
 import anyio.from_thread
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 import trio
@@ -654,3 +655,288 @@ def test_a_thread_that_does_not_end(backend: Any) -> None:
         release.set()
     assert failed.value.failure.kind == "hang"
     assert "other threads might still answer" in str(failed.value)
+
+
+# clocks that stay virtual, and threads that are waited for
+
+
+@pytest.fixture
+def idle_thread() -> Iterator[None]:
+    """A thread of nobody's, older than any run, that waits."""
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait, name="metrics")
+    thread.start()
+    yield
+    end.set()
+    thread.join(10)
+
+
+class Connection:
+    """A worker thread with a queue, as that of a database, which answers through the loop."""
+
+    def __init__(self) -> None:
+        self._asked: Any = queue.SimpleQueue()
+        self._token = anyio.lowlevel.current_token()
+        self._thread = threading.Thread(target=self._work, name="connection")
+
+    def __enter__(self) -> Connection:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._asked.put(None)
+        self._thread.join(10)
+
+    def _work(self) -> None:
+        while (asked := self._asked.get()) is not None:
+            seconds, answer = asked
+            time.sleep(seconds)
+            anyio.from_thread.run_sync(answer, token=self._token)
+
+    async def ask(self, backend: str, seconds: float) -> None:
+        if backend == "asyncio":
+            future = asyncio.get_running_loop().create_future()
+            self._asked.put((seconds, lambda: future.set_result(None)))
+            await future
+        else:
+            task = trio.lowlevel.current_task()
+            self._asked.put((seconds, lambda: trio.lowlevel.reschedule(task)))
+            await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+
+
+async def with_back_off() -> None:
+    for _ in range(3):
+        try:
+            await failpoint("ask", raises=(OSError,))
+            break
+        except OSError:
+            await anyio.sleep(30)
+
+
+def test_a_back_off_beside_an_idle_thread(backend: Any, idle_thread: None) -> None:
+    """A thread that answers to nobody does not make a back-off real."""
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting():
+            await with_back_off()
+
+    assert explore(scenario, backend=backend, max_faults=2, timeout=3).runs == 3
+
+
+def test_a_back_off_beside_a_worker_of_the_run(backend: Any) -> None:
+    """Nor does a connection whose thread has nothing to do, with a task beside that waits for work."""
+
+    async def scenario(run: Run) -> None:
+        with Connection() as connection:
+            await connection.ask(backend, 0)
+            event = anyio.Event()
+            async with run.injecting(), anyio.create_task_group() as group:
+                group.start_soon(event.wait)
+                await with_back_off()
+                await connection.ask(backend, 0)
+                event.set()
+
+    assert explore(scenario, backend=backend, timeout=3).runs == 2
+
+
+def test_a_back_off_beside_a_server(backend: Any) -> None:
+    """Nor does a server that nobody connects to."""
+
+    async def scenario(run: Run) -> None:
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        async with listener, run.injecting(), anyio.create_task_group() as group:
+            group.start_soon(listener.serve, print)
+            await with_back_off()
+            group.cancel_scope.cancel()
+
+    assert explore(scenario, backend=backend, timeout=3).runs == 2
+
+
+def test_a_time_limit_beside_a_worker(backend: Any) -> None:
+    """A time limit does not come before the answer of a thread that works."""
+
+    async def scenario(run: Run) -> None:
+        with Connection() as connection:
+            async with run.injecting():
+                with anyio.fail_after(3600):
+                    await connection.ask(backend, WAIT)
+
+    assert explore(scenario, backend=backend, timeout=20).runs == 1
+
+
+def test_a_clock_that_stays_real(backend: Any) -> None:
+    """A run that does not end, since its clock is real, says what for."""
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting(), anyio.create_task_group() as group:
+            group.start_soon(anyio.to_thread.run_sync, release.wait)
+            await anyio.sleep(30)
+
+    release = threading.Event()
+    try:
+        with pytest.raises(ExplorationFailed) as failed:
+            explore(scenario, backend=backend, timeout=0.3)
+    finally:
+        release.set()
+    assert failed.value.failure.kind == "hang"
+    assert "its clock was real while it waited for a worker thread" in str(failed.value)
+
+
+def test_an_update_lost_behind_a_thread_of_the_program_s_own(backend: Any) -> None:
+    """A task that waits for a thread of the program's own takes part in the orders."""
+
+    async def scenario(run: Run) -> None:
+        balance = 0
+
+        async def deposit(seconds: float) -> None:
+            nonlocal balance
+            await connection.ask(backend, seconds)
+            left = balance
+            await failpoint("deposit")
+            balance = left + 1
+
+        with Connection() as connection:
+            async with run.injecting(), anyio.create_task_group() as group:
+                group.start_soon(deposit, 0)
+                group.start_soon(deposit, 0.05)
+            assert balance == 2
+
+    with pytest.raises(ExplorationFailed, match="AssertionError"):
+        explore(scenario, backend=backend, interleavings=True)
+
+
+def test_an_update_lost_behind_a_pool(pool: concurrent.futures.ThreadPoolExecutor) -> None:
+    """So does one that waits for a future of a pool."""
+
+    async def scenario(run: Run) -> None:
+        balance = 0
+
+        async def deposit() -> None:
+            nonlocal balance
+            await asyncio.wrap_future(pool.submit(time.sleep, 0.03))
+            left = balance
+            await failpoint("deposit")
+            balance = left + 1
+
+        async with run.injecting():
+            await asyncio.gather(deposit(), deposit())
+        assert balance == 2
+
+    with pytest.raises(ExplorationFailed, match="AssertionError"):
+        explore(scenario, interleavings=True)
+
+
+def test_a_thread_that_takes_too_long_is_no_exhaustive_search(backend: Any) -> None:
+    """Orders are not called exhaustive where a task had to go on before a thread had answered."""
+
+    async def scenario(run: Run) -> None:
+        release = threading.Event()
+
+        async def visit() -> None:
+            await failpoint("visit")
+            release.set()
+
+        async with run.injecting(), anyio.create_task_group() as group:
+            group.start_soon(anyio.to_thread.run_sync, release.wait)
+            group.start_soon(visit)
+
+    exploration = explore(scenario, backend=backend, interleavings=True, timeout=20)
+    assert not exploration.exhaustive
+    assert exploration.bounds == ("a thread had not answered when a task was let go",)
+
+
+def test_a_task_that_polls(backend: Any) -> None:
+    """A task that goes on and on, until one that is held has gone on, does not hang."""
+
+    async def scenario(run: Run) -> None:
+        done: list[str] = []
+
+        async def poll() -> None:
+            while not done:
+                await anyio.lowlevel.checkpoint()
+
+        async def visit(name: str) -> None:
+            await failpoint(name)
+            done.append(name)
+
+        async with run.injecting(), anyio.create_task_group() as group:
+            group.start_soon(poll)
+            group.start_soon(visit, "a")
+            group.start_soon(visit, "b")
+
+    assert explore(scenario, backend=backend, interleavings=True).runs == 2
+
+
+def test_a_long_run_is_no_polling(backend: Any) -> None:
+    """However many steps a run takes, no task goes on before the others are at rest."""
+
+    async def scenario(run: Run) -> None:
+        async def visit(count: int) -> None:
+            for _ in range(600):
+                await anyio.lowlevel.checkpoint()
+            for number in range(count):
+                await failpoint("visit", context={"number": number})
+                for _ in range(600):
+                    await anyio.lowlevel.checkpoint()
+
+        async with run.injecting(), anyio.create_task_group() as group:
+            group.start_soon(visit, 2)
+            group.start_soon(visit, 2)
+
+    assert explore(scenario, backend=backend, interleavings=True).runs == 6
+
+
+def test_a_task_that_spins_is_left_behind() -> None:
+    """A task left behind that never rests is a failure as any other."""
+
+    async def spin() -> None:
+        while True:  # noqa: ASYNC110 - what is to be found
+            await asyncio.sleep(0)
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting():
+            run.task = asyncio.create_task(spin())  # type: ignore[attr-defined]
+            await failpoint("visit")
+
+    with pytest.raises(ExplorationFailed) as failed:
+        explore(scenario, timeout=1)
+    assert failed.value.failure.kind == "leak"
+
+
+def test_a_task_that_takes_no_cancelling() -> None:
+    """A task that swallows its cancelling, with an async generator left in the middle, ends in a failure, too."""
+
+    async def rows() -> Any:
+        yield 1
+        await anyio.sleep_forever()
+
+    async def scenario(run: Run) -> None:
+        async def stubborn() -> None:
+            while True:
+                try:
+                    await asyncio.sleep(1)
+                except asyncio.CancelledError:
+                    pass
+
+        generator = rows()
+        await generator.__anext__()
+        async with run.injecting():
+            await asyncio.create_task(stubborn())
+
+    with pytest.raises(ExplorationFailed) as failed:
+        explore(scenario, timeout=0.3)
+    assert failed.value.failure.kind == "hang"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no event loop handles signals on Windows")
+def test_a_signal_that_is_still_to_come(backend: Any) -> None:
+    """A run that waits for a signal is no deadlock."""
+
+    async def scenario(run: Run) -> None:
+        with anyio.open_signal_receiver(signal.SIGALRM) as signals:
+            signal.setitimer(signal.ITIMER_REAL, WAIT)
+            async with run.injecting():
+                async for _ in signals:
+                    break
+
+    assert explore(scenario, backend=backend, timeout=20).runs == 1
