@@ -51,15 +51,15 @@ def test_list_of_nothing(run: Run, server: str) -> None:
 
 def test_set(run: Run, server: str) -> None:
     """`set` configures a failpoint there, with the matchers that are given."""
-    assert run("set", "gateway.charge:after", "1*raise(OSError: a=b)") == (
+    assert run("set", "nobody.comes.by:after", "1*raise(OSError: a=b)") == (
         0,
-        "gateway.charge:after: 1*raise(OSError: a=b)\n",
+        "nobody.comes.by:after: 1*raise(OSError: a=b)\n",
         "note: no failpoint of this name has been seen there yet\n",
     )
     assert run("set", "backup", "pause", "--context", "tenant_id=t.*=1", "--context", "shard=3").status == 0
-    backup, charge = failpoints.statuses()
+    backup, nobody = failpoints.statuses()
     assert (backup.name, backup.matchers) == ("backup", {"tenant_id": "t.*=1", "shard": "3"})
-    assert (charge.actions, charge.matchers) == (failpoints.parse_actions("1*raise(OSError: a=b)"), {})
+    assert (nobody.actions, nobody.matchers) == (failpoints.parse_actions("1*raise(OSError: a=b)"), {})
 
 
 def test_set_wakes_who_waits(run: Run, server: str, waiter: Waiter) -> None:
