@@ -36,19 +36,19 @@ def test_it_instruments() -> None:
     """Each path is a failpoint by its own name, with a dot for the colon, before its module is imported and after."""
     script = """
         import failpoints, sys
-        print("sqlite3" in sys.modules)
-        import sqlite3, json
+        print("colorsys" in sys.modules)
+        import colorsys, json
         print(json.loads("1"), json.JSONDecoder().decode("2"))
         try:
-            sqlite3.connect(":memory:")
+            colorsys.rgb_to_hsv(1, 0, 0)
         except OSError as error:
             print(error)
-        print([failpoints.status(name).hits for name in ("json.loads", "json.JSONDecoder.decode", "sqlite3.connect")])
+        print([failpoints.status(n).hits for n in ("json.loads", "json.JSONDecoder.decode", "colorsys.rgb_to_hsv")])
     """
-    paths = " json:loads ; json:JSONDecoder.decode;;sqlite3:connect; "
-    configured = "json.loads=return(x);json.JSONDecoder.decode=1*return(y);sqlite3.connect=raise(OSError)"
+    paths = " json:loads ; json:JSONDecoder.decode;;colorsys:rgb_to_hsv; "
+    configured = "json.loads=return(x);json.JSONDecoder.decode=1*return(y);colorsys.rgb_to_hsv=raise(OSError)"
     assert printed(script, FAILPOINTS_INSTRUMENT=paths, FAILPOINTS=configured) == (
-        "False\nx y\ninjected by failpoint 'sqlite3.connect'\n[1, 1, 1]\n"
+        "False\nx y\ninjected by failpoint 'colorsys.rgb_to_hsv'\n[1, 1, 1]\n"
     )
 
 
@@ -116,11 +116,11 @@ def test_a_failed_import_leaves_nothing() -> None:
 
 def test_a_typo_in_what_is_imported_later() -> None:
     """A path that a module does not have stops the import of that module; the variable is named."""
-    done = run("import failpoints; import sqlite3", FAILPOINTS_INSTRUMENT="sqlite3:conect")
+    done = run("import failpoints; import colorsys", FAILPOINTS_INSTRUMENT="colorsys:rgb_to_hvs")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-2:] == [
-        "failpoints.errors.FailpointUsageError: 'sqlite3:conect': there is no 'conect' in the module sqlite3;"
-        " did you mean 'sqlite3:connect'?",
+        "failpoints.errors.FailpointUsageError: 'colorsys:rgb_to_hvs': there is no 'rgb_to_hvs' in the module colorsys;"
+        " did you mean 'colorsys:rgb_to_hsv'?",
         "This is asked for by FAILPOINTS_INSTRUMENT.",
     ]
 

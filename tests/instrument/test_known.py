@@ -97,7 +97,7 @@ TESTS = """
 
 def test_the_report_of_a_run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each has its row: what the tests instrument, what the environment does, and what was never imported."""
-    monkeypatch.setenv("FAILPOINTS_INSTRUMENT", "sqlite3:connect;json:dumps;xml.dom.minidom:parse")
+    monkeypatch.setenv("FAILPOINTS_INSTRUMENT", "sqlite3:connect;json:dumps;colorsys:rgb_to_hsv")
     pytester.makepyfile(test_it=textwrap.dedent(TESTS))
     result = pytester.runpytest_subprocess(
         "-p", "no:anyio", "--failpoints-report", "--failpoints-report-json=report.json", timeout=50
@@ -111,13 +111,13 @@ def test_the_report_of_a_run(pytester: pytest.Pytester, monkeypatch: pytest.Monk
         "loads:after": 0,
         "sqlite3.connect": 1,
         "sqlite3.connect:after": 0,
-        "xml.dom.minidom.parse": 0,
-        "xml.dom.minidom.parse:after": 0,
+        "colorsys.rgb_to_hsv": 0,
+        "colorsys.rgb_to_hsv:after": 0,
     }
     assert rows["loads"]["sites"] == [{"file": "test_it.py", "line": 7, "function": "loads"}]
     assert rows["sqlite3.connect"]["sites"] == [{"file": "sqlite3:connect", "line": 0, "function": "connect"}]
-    assert rows["xml.dom.minidom.parse"]["sites"] == [
-        {"file": "xml.dom.minidom:parse", "line": 0, "function": "when its module is imported"}
+    assert rows["colorsys.rgb_to_hsv"]["sites"] == [
+        {"file": "colorsys:rgb_to_hsv", "line": 0, "function": "when its module is imported"}
     ]
     assert rows["json.dumps"]["sites"][0]["file"] == json.__file__
     result.stdout.re_match_lines([r"sqlite3.connect +1 +0 +1 raise\(OSError\) +sqlite3:connect$"])
