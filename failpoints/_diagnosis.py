@@ -11,7 +11,7 @@ from ._grammar import spelled
 from ._messages import shown
 from ._status import FailpointStatus, Waiting
 
-__all__ = ["diagnosis"]
+__all__ = ["configured_and_counts", "diagnosis", "labelled"]
 
 
 def diagnosis(
@@ -25,15 +25,24 @@ def diagnosis(
 
     `where` is the place where it was configured, `elsewhere` what else is configured; `facts` come last.
     """
-    lines = [*_facts(status, where), *_waiting_elsewhere(status.name, elsewhere), *facts]
-    return "\n".join(f"  {f'{label}:' if label else '':<12}{text}" for label, text in lines)
+    return labelled([*_facts(status, where), *_waiting_elsewhere(status.name, elsewhere), *facts])
 
 
-def _facts(status: FailpointStatus, where: str) -> Iterator[tuple[str, str]]:
+def labelled(facts: Iterable[tuple[str, str]]) -> str:
+    """Facts as a person reads them: a line each, after its label, if it has one."""
+    return "\n".join(f"  {f'{label}:' if label else '':<12}{text}" for label, text in facts)
+
+
+def configured_and_counts(status: FailpointStatus, where: str = "") -> Iterator[tuple[str, str]]:
+    """What is known of any failpoint, whatever process it is in."""
     asked = ", ".join(f"{key}={_matcher(value)}" for key, value in (status.matchers or {}).items())
     actions = spelled(status.actions) if status.actions else "not any more"
     yield "configured", f"{actions}{f' where {asked}' if asked else ''}{f', at {where}' if where else ''}"
     yield "counts", f"hits {status.hits}, misses {status.misses}, triggers {status.triggers}"
+
+
+def _facts(status: FailpointStatus, where: str) -> Iterator[tuple[str, str]]:
+    yield from configured_and_counts(status, where)
     if status.last_miss is not None:
         label = "last miss"
         for said in Matchers(status.matchers).compared(status.last_miss, status.last_mismatch):

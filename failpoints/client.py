@@ -14,7 +14,8 @@ import anyio
 from ._actions import Actions, Exit
 from ._arguments import entry_parts, positive, seconds
 from ._context import GivenMatchers
-from ._grammar import check_name, parse_actions, spelled
+from ._diagnosis import configured_and_counts, labelled
+from ._grammar import check_name, parse_actions
 from ._messages import missing_extra, shown
 from ._status import FailpointStatus
 from ._wire import NOT_CONFIGURED, check_token, entry_document, read_status, written
@@ -298,7 +299,7 @@ class FailpointsClient:
         if message is None or "status" not in document:  # a proxy has waited too long
             raise self._foreign(response)
         status = self._read_status(document["status"], response)
-        return FailpointTimeout("\n".join([message, *_known(status)]), status)
+        return FailpointTimeout(f"{message}\n{_known(status)}", status)
 
     def _foreign(self, response: httpx.Response) -> FailpointUsageError:
         return FailpointUsageError(
@@ -425,17 +426,12 @@ def _may_have_arrived(error: BaseException) -> bool:
     return isinstance(cause, httpx.HTTPError) and not isinstance(cause, (httpx.ConnectError, httpx.ConnectTimeout))
 
 
-def _known(status: FailpointStatus) -> list[str]:
-    """What is known of a failpoint that was waited for in vain, a labelled line each."""
-    asked = ", ".join(f"{key}={shown(value)}" for key, value in (status.matchers or {}).items())
-    lines = [
-        ("configured", f"{spelled(status.actions)}{f' where {asked}' if asked else ''}"),
-        ("counts", f"hits {status.hits}, misses {status.misses}, triggers {status.triggers}"),
-    ]
+def _known(status: FailpointStatus) -> str:
+    """What is known of a failpoint that was waited for in vain: as here, but for what only its process could tell."""
+    facts = [*configured_and_counts(status)]
     if status.last_mismatch is not None:
-        lines.append(("last miss", status.last_mismatch))
+        facts.append(("last miss", status.last_mismatch))
     for waiting in status.waiting:
         at = f", {shown(dict(waiting.context))}" if waiting.context else ""
-        lines.append(("waiting", f"{waiting.name!r} since {waiting.since:%H:%M:%S} UTC{at}"))
-    lines.append(("sites", ", ".join(status.sites) or "none of that name is known in that process"))
-    return [f"  {f'{label}:':<12}{text}" for label, text in lines]
+        facts.append(("waiting", f"{waiting.name!r} since {waiting.since:%H:%M:%S} UTC{at}"))
+    return labelled([*facts, ("sites", ", ".join(status.sites) or "none of that name is known in that process")])
