@@ -35,7 +35,6 @@ from ._watching import Watch, Watches
 from .errors import FailpointUsageError
 
 __all__ = [
-    "ARMED",
     "PROCESS_WIDE",
     "Registry",
     "arm",

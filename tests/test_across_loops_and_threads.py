@@ -36,7 +36,7 @@ from failpoints import (
     wait_until_hit,
     wait_until_paused,
 )
-from failpoints._registry import ARMED
+from failpoints._arming import ARMED
 from failpoints._waiting import TaskWakeup, wake
 
 ROOT = Path(__file__).parents[1]

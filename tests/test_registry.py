@@ -39,7 +39,7 @@ from failpoints import (
     status,
     statuses,
 )
-from failpoints._registry import ARMED
+from failpoints._arming import ARMED
 
 HERE = __file__
 DRAWS = 64  # two sequences of so many even chances are the same once in 10**19 runs

@@ -29,7 +29,7 @@ from failpoints import (
     status,
     statuses,
 )
-from failpoints._registry import ARMED
+from failpoints._arming import ARMED
 
 pytestmark = pytest.mark.anyio
 
