@@ -4,7 +4,7 @@ Then they make the code that reaches them pause, sleep, return early, raise or e
 can drive it into the states that are hard to reach. For asyncio and trio, through anyio.
 """
 
-from ._actions import (
+from ._core.actions import (
     Action,
     Actions,
     Break,
@@ -25,11 +25,10 @@ from ._actions import (
     Term,
     Yield,
 )
-from ._context import failpoint_context
-from ._failpoint import failpoint
-from ._grammar import format_actions, parse_actions
-from ._handle import Handle
-from ._registry import (
+from ._core.context import failpoint_context
+from ._core.grammar import format_actions, parse_actions
+from ._core.handle import Handle
+from ._core.registry import (
     Registry,
     configure,
     configure_all,
@@ -43,8 +42,9 @@ from ._registry import (
     wait_until_hit,
     wait_until_paused,
 )
-from ._scope import failpoint_scope
-from ._status import FailpointStatus, Waiting
+from ._core.status import FailpointStatus, Waiting
+from ._sites.failpoint import failpoint
+from ._sites.scope import failpoint_scope
 from .errors import (
     ActionSyntaxError,
     FailpointCancelled,
@@ -56,8 +56,7 @@ from .errors import (
     InjectedFault,
 )
 
-from . import _instrumented_at_start as _instrumented_at_start  # isort: skip  # late: it takes all of the above
-from . import _start as _start  # isort: skip  # last: it may start a server, which needs all of the above
+from . import _bootstrap as _bootstrap  # isort: skip  # last: it takes all of the above
 
 __all__ = [
     "Action",

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from typing import TextIO
 
-from ._messages import missing_extra
-from ._remote import AnswerIsNo
-from ._running import NotStarted
-from ._wording import printable
+from ._cli.launch import NotStarted
+from ._cli.remote import AnswerIsNo
+from ._cli.terminal import printable
+from ._core.messages import missing_extra
 from .errors import FailpointError
 
 __all__ = ["main"]
@@ -57,7 +57,7 @@ def _call(arguments: Sequence[str] | None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # not every terminal has every character
-    from ._command import app  # late: what it needs may not be installed
+    from ._cli.commands import app  # late: what it needs may not be installed
 
     app(args=None if arguments is None else list(arguments), prog_name="failpoints")
 

@@ -11,14 +11,14 @@ from urllib.parse import quote
 
 import anyio
 
-from ._actions import Actions, Exit
-from ._arguments import entry_parts, positive, seconds
-from ._context import GivenMatchers
-from ._diagnosis import configured_and_counts, labelled
-from ._grammar import check_name, parse_actions
-from ._messages import missing_extra, shown
-from ._status import FailpointStatus
-from ._wire import NOT_CONFIGURED, check_token, entry_document, read_status, written
+from ._core.actions import Actions, Exit
+from ._core.context import GivenMatchers
+from ._core.diagnosis import configured_and_counts, labelled
+from ._core.grammar import check_name, parse_actions
+from ._core.messages import missing_extra, shown
+from ._core.status import FailpointStatus
+from ._core.validation import entry_parts, positive, seconds
+from ._http.wire import NOT_CONFIGURED, check_token, entry_document, read_status, written
 from .errors import FailpointTimeout, FailpointUsageError
 
 try:

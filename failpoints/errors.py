@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._status import FailpointStatus  # which is above: its actions know these errors
+    from ._core.status import FailpointStatus  # which is above: its actions know these errors
 
 __all__ = [
     "ActionSyntaxError",

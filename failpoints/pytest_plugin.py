@@ -18,18 +18,18 @@ from typing import Any, cast
 
 import pytest
 
-from . import _environment
-from ._actions import Action, Actions
-from ._configuration import Configuration
-from ._context import GivenMatchers
-from ._grammar import parse_entries
-from ._handle import Configured, Handle
-from ._marks import marked, use_fixture
-from ._registry import PROCESS_WIDE
-from ._sites import Site
-from ._status import FailpointStatus
-from ._strictness import Settings, called_at
-from ._visit import observers
+from ._core import environment
+from ._core.actions import Action, Actions
+from ._core.configuration import Configuration
+from ._core.context import GivenMatchers
+from ._core.grammar import parse_entries
+from ._core.handle import Configured, Handle
+from ._core.known_sites import Site
+from ._core.registry import PROCESS_WIDE
+from ._core.status import FailpointStatus
+from ._core.visit import observers
+from ._plugin.marks import marked, use_fixture
+from ._plugin.strictness import Settings, called_at
 from .errors import FailpointError
 
 __all__ = ["Failpoints"]
@@ -205,7 +205,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(run, "failpoints-run")
     file: str | None = config.getoption("failpoints_report_json")
     if file is not None or config.getoption("failpoints_report"):
-        from ._session_report import SessionReport  # whoever asks for none does not wait for its import
+        from ._plugin.report import SessionReport  # whoever asks for none does not wait for its import
 
         report = SessionReport(config, run.seed, file, is_worker=_is_worker(config))
         if not config.getoption("collectonly"):  # else there is nothing to report
@@ -361,7 +361,7 @@ class _Run:
 
 
 def _where(name: str) -> str:
-    from ._declared import where_declared  # only ever needed on the way to a message
+    from ._core.declared import where_declared  # only ever needed on the way to a message
 
     return where_declared(name)
 
@@ -398,9 +398,9 @@ def _seconds(config: pytest.Config, name: str) -> float:
 
 def _configured_for_all(config: pytest.Config) -> dict[str, Actions]:
     """What `FAILPOINTS` and `--failpoints` ask for; of both for the same name, the latter."""
-    from_environment = _environment.CONFIGURATION if _environment.ENABLED else ""
+    from_environment = environment.CONFIGURATION if environment.ENABLED else ""
     given: str = config.getoption("failpoints_configured") or ""
-    if given and not _environment.ENABLED:
+    if given and not environment.ENABLED:
         raise pytest.UsageError("--failpoints: this process was started with FAILPOINTS_ENABLED=0; unset it")
     try:
         return dict((*parse_entries(from_environment, "FAILPOINTS"), *parse_entries(given, "--failpoints")))

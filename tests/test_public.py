@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import doctest
 import importlib
-import importlib.util
 import inspect
 import pkgutil
 from pathlib import Path
@@ -60,32 +59,6 @@ def test_the_examples_in_docstrings_run(example: doctest.DocTest, failpoints: Fa
     """What a docstring shows is what happens."""
     example.globs.update(anyio=anyio, failpoints=failpoints, Failpoints=Failpoints)
     assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example).failed == 0
-
-
-@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
-def test_dependencies_run_downwards_only(module: ModuleType) -> None:
-    """No module imports, at run time, one that imports it."""
-    imported = _imports(module)
-    for other in MODULES:
-        if other.__name__ in imported:
-            assert module.__name__ not in _imports(other)
-
-
-def _imports(module: ModuleType, seen: frozenset[str] = frozenset()) -> set[str]:
-    """The package's modules that this one imports, directly or not."""
-    found: set[str] = set()
-    for line in inspect.getsource(module).splitlines():
-        if not line.startswith("from ."):
-            continue
-        target, _, names = line.removeprefix("from ").partition(" import ")
-        own = module.__package__ or ""
-        package = importlib.util.resolve_name(target[: len(target) - len(target.lstrip("."))], own)
-        target = target.lstrip(".")
-        for part in [target] if target else names.split(","):
-            name = f"{package}.{part.split('#')[0].partition(' as ')[0].strip()}"
-            if name not in seen:
-                found |= {name, *_imports(importlib.import_module(name), seen | {name, *found})}
-    return found
 
 
 def test_the_readme_shows_the_commands_that_are_checked() -> None:

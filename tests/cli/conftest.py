@@ -18,7 +18,7 @@ import pytest
 import uvicorn
 
 import failpoints
-from failpoints._registry import PROCESS_WIDE
+from failpoints._core.registry import PROCESS_WIDE
 from failpoints.admin import admin_app
 from failpoints.cli import main
 

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from failpoints import ActionSyntaxError, parse_actions
-from failpoints._explained import explain, explanation_lines
+from failpoints._cli.explanation import explain, explanation_lines
 
 
 def said(text: str) -> list[str]:

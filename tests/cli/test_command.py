@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 import failpoints
-from failpoints import _command, _exploring
+from failpoints._cli import commands as _command
+from failpoints._cli import exploring as _exploring
 from failpoints.cli import main
 
 Run = Callable[..., Any]

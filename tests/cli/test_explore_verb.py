@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from failpoints import explore as exploration
-from failpoints._exploring import progress_bar
+from failpoints._cli.exploring import progress_bar
 
 Run = Callable[..., Any]
 

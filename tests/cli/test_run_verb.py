@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from failpoints import _running
+from failpoints._cli import launch as _running
 
 Run = Callable[..., Any]
 

@@ -12,8 +12,8 @@ from rich.console import Console
 
 import failpoints
 from failpoints import FailpointStatus, Waiting, parse_actions
-from failpoints._shown import plain_lines, table
-from failpoints._wording import lasting, printable
+from failpoints._cli.tables import plain_lines, table
+from failpoints._cli.terminal import lasting, printable
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -15,8 +15,8 @@ import pytest
 
 import failpoints
 from failpoints import failpoint
-from failpoints._registry import PROCESS_WIDE
-from failpoints._wire import status_document
+from failpoints._core.registry import PROCESS_WIDE
+from failpoints._http.wire import status_document
 
 Run = Callable[..., Any]
 Waiter = Callable[..., threading.Thread]

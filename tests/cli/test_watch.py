@@ -13,7 +13,7 @@ import pytest
 
 import failpoints
 from failpoints import failpoint
-from failpoints._wire import status_document
+from failpoints._http.wire import status_document
 
 Spawn = Callable[..., Any]
 Terminal = Callable[..., Any]

@@ -23,7 +23,8 @@ import trio._core._run as trio_run
 from anyio._backends._asyncio import CancelScope
 
 import failpoints
-from failpoints import _registry, failpoint, failpoint_scope
+from failpoints import failpoint, failpoint_scope
+from failpoints._core import registry as _registry
 from failpoints.explore import Exploration, ExplorationFailed, Run, explore
 
 
@@ -46,7 +47,7 @@ def test_seeds(backend: Any) -> None:
     drawn: list[tuple[float, tuple[bool, ...]]] = []
 
     async def scenario(run: Run) -> None:
-        registry = failpoints._registry._scope.get()[0]
+        registry = failpoints._core.registry._scope.get()[0]
         registry.configure("chance", "50%return")
         chances = tuple([bool(await failpoint("chance")) for _ in range(20)])
         drawn.append((random.random(), chances))
@@ -369,7 +370,7 @@ def test_contexts_that_know_of_no_exploration() -> None:
             await asyncio.get_running_loop().run_in_executor(None, work)
 
     async def in_a_context(run: Run) -> None:
-        registry = failpoints._registry._scope.get()[0]
+        registry = failpoints._core.registry._scope.get()[0]
         async with run.injecting():
             await asyncio.create_task(visit(), context=contextvars.Context())
         registry.configure("task", "return")

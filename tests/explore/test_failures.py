@@ -292,7 +292,7 @@ def test_pytest_shows_the_message(pytester: pytest.Pytester) -> None:
     text = result.stdout.str()
     assert "scenario failed in run 2, with 1 fault:" in text
     assert "<- raise injected" in text
-    assert "failpoints/explore/_explore.py" not in text.replace("\\", "/")
+    assert "failpoints/_explore/explore.py" not in text.replace("\\", "/")
 
 
 def test_on_run(backend: Any) -> None:
@@ -381,7 +381,7 @@ async def test_not_inside_an_event_loop() -> None:
     """Inside a loop it is refused, and nothing is left armed."""
     with pytest.raises(FailpointUsageError, match="cannot do so inside one"):
         explore(transfer)
-    assert not failpoints._registry.ARMED
+    assert not failpoints._core.registry.ARMED
 
 
 def test_not_inside_another_exploration() -> None:
@@ -424,7 +424,7 @@ def test_groups_are_told_by_what_is_in_them(backend: Any) -> None:
 
 def test_where_nothing_can_be_injected(monkeypatch: pytest.MonkeyPatch) -> None:
     """With `FAILPOINTS_ENABLED=0` nothing would be explored: that is refused."""
-    monkeypatch.setattr("failpoints._environment.ENABLED", False)
+    monkeypatch.setattr("failpoints._core.environment.ENABLED", False)
     with pytest.raises(FailpointUsageError, match="FAILPOINTS_ENABLED=0: unset it"):
         explore(transfer)
 
@@ -432,7 +432,7 @@ def test_where_nothing_can_be_injected(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_trio(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where trio is not installed, the message says so."""
     monkeypatch.setitem(sys.modules, "trio", None)
-    monkeypatch.setattr("failpoints.explore._runner.find_spec", lambda name: None)
+    monkeypatch.setattr("failpoints._explore.runner.find_spec", lambda name: None)
     with pytest.raises(FailpointUsageError, match="backend='trio' needs trio, which is not installed"):
         explore(transfer, backend="trio")
     assert explore(withdraw_twice, max_faults=0).runs == 1

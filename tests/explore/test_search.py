@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from failpoints.explore._search import Plan, Search, Trail
+from failpoints._explore.plan.search import Plan, Search, Trail
 
 Choose = Callable[[int, int, bool], int]
 Program = Callable[[Choose], object]

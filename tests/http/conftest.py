@@ -22,8 +22,8 @@ from urllib.parse import urlsplit
 import pytest
 import uvicorn
 
-from failpoints._registry import PROCESS_WIDE
-from failpoints._watching import Watches
+from failpoints._core.registry import PROCESS_WIDE
+from failpoints._core.watches import Watches
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 20  # seconds, for what comes at once

@@ -33,7 +33,7 @@ from failpoints import (
     failpoint_scope,
     status,
 )
-from failpoints._registry import PROCESS_WIDE
+from failpoints._core.registry import PROCESS_WIDE
 from failpoints.admin import admin_app
 
 pytestmark = pytest.mark.anyio
@@ -183,7 +183,7 @@ async def _visit(name: str) -> None:
 
 async def test_failpoints_that_are_disabled(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing can be configured, the answer says which variable says so."""
-    monkeypatch.setattr("failpoints._environment.ENABLED", False)
+    monkeypatch.setattr("failpoints._core.environment.ENABLED", False)
     assert "FAILPOINTS_ENABLED=0" in refused(await client.put(AT, json=[{"name": "a", "actions": "off"}]), 400)
 
 

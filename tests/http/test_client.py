@@ -40,8 +40,8 @@ from failpoints import (
     failpoint_scope,
     format_actions,
 )
-from failpoints._registry import PROCESS_WIDE
-from failpoints._watching import Watch, Watches
+from failpoints._core.registry import PROCESS_WIDE
+from failpoints._core.watches import Watch, Watches
 from failpoints.admin import admin_app
 from failpoints.client import FailpointsClient, RemoteHandle
 

@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 
 import failpoints
-from failpoints import _server, admin, configure
-from failpoints._address import Address, url_of
-from failpoints._registry import PROCESS_WIDE
+from failpoints import configure
+from failpoints._core.registry import PROCESS_WIDE
+from failpoints._http import app as admin
+from failpoints._http import server as _server
+from failpoints._http.address import Address, url_of
 from failpoints.admin import admin_app
 
 AT = "/v1/failpoints"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from failpoints._openapi import openapi_document
+from failpoints._http.openapi import openapi_document
 from failpoints.admin import admin_app
 
 AT = "/v1/failpoints"

@@ -20,7 +20,7 @@ from starlette.routing import Mount
 
 import failpoints
 from failpoints import configure
-from failpoints._admin_guard import is_loopback, refusal
+from failpoints._http.guard import is_loopback, refusal
 from failpoints.admin import admin_app
 
 AT = "/v1/failpoints"

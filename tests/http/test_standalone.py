@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from failpoints import FailpointUsageError
-from failpoints._address import Address, bind, read_address, url_of
-from failpoints._messages import shown
+from failpoints._core.messages import shown
+from failpoints._http.address import Address, bind, read_address, url_of
 
 AT = "/v1/failpoints"
 ANY = "127.0.0.1:0"
@@ -743,7 +743,7 @@ def test_a_program_that_closes_the_files_of_its_clients(run: Run, raw: Any) -> N
     program = run(
         CLOSING
         + """
-from failpoints import _server
+from failpoints._http import server as _server
 ours = {each.fileno() for each in _server._current._sockets._files}
 print("ready", flush=True)
 sys.stdin.readline()
@@ -909,7 +909,7 @@ stay()
 
 
 @forks
-@pytest.mark.parametrize("lock", ["failpoints._registry._lock", "handler.lock", "own"])
+@pytest.mark.parametrize("lock", ["failpoints._core.registry._lock", "handler.lock", "own"])
 def test_a_fork_while_the_server_wants_a_lock_of_the_forking_thread(run: Run, raw: Any, lock: str) -> None:
     """Where the server's thread cannot come to rest, the fork goes on without it, and parent and child are served."""
     program = run(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from failpoints import Return, configured, failpoint, failpoint_scope, status
-from failpoints._arming import own_code
+from failpoints._core.arming import own_code
 from failpoints.instrument import instrument
 
 pytestmark = pytest.mark.anyio

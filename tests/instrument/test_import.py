@@ -17,7 +17,7 @@ import pytest
 import wrapt
 
 from failpoints import FailpointUsageError, configured, status
-from failpoints._declared import where_declared
+from failpoints._core.declared import where_declared
 from failpoints.instrument import instrument
 
 ROOT = Path(__file__).parents[2]
@@ -393,7 +393,7 @@ def test_after_a_fork() -> None:
     """A child that was forked while another thread was instrumenting can instrument and undo."""
     script = """
         import json, os, threading, warnings
-        from failpoints import _instrumented
+        from failpoints._instrument import stand_ins as _instrumented
         from failpoints.instrument import instrument
         warnings.simplefilter("ignore")
         before = json.loads

@@ -548,7 +548,7 @@ ERRORS = [
     ("datetime:datetime.now", "is a class method written in C, which nothing can stand in for"),
     ("builtins:str.upper", "is a method of a class written in C, which Python does not let anybody change"),
     ("failpoints:configure", "the functions of this package cannot be instrumented"),
-    ("failpoints._visit:visit", "the functions of this package cannot be instrumented"),
+    ("failpoints._core.visit:visit", "the functions of this package cannot be instrumented"),
 ]
 
 

@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from failpoints._scan import Declared, scan_source
+from failpoints._scan.scan import Declared, scan_source
 
 SOURCE = """
 import failpoints

@@ -1,0 +1,161 @@
+"""What a site says about itself, what a configuration asks of it, and what is said for every site inside."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import Any, NamedTuple, TypeAlias, cast
+
+from ..errors import FailpointNameError, FailpointUsageError
+from .messages import did_you_mean, shown
+
+Context: TypeAlias = Mapping[str, Any]
+"""What a site says about itself."""
+
+GivenMatchers: TypeAlias = Mapping[str, str | re.Pattern[str] | Callable[[Any], object] | object]
+"""What `configure` takes as `context`: a pattern, a predicate, or a value to be equal to, key by key."""
+
+
+class Matchers:
+    """What a configuration asks of the context, key by key; all of it must hold."""
+
+    __slots__ = ("_checks", "given")
+
+    def __init__(self, given: GivenMatchers | None) -> None:
+        """Take what `configure` was given as `context`; raises `FailpointUsageError`, `FailpointNameError`."""
+        if given is not None and not isinstance(given, Mapping):
+            raise FailpointUsageError(
+                "matchers are a mapping of context keys to patterns, values or predicates,"
+                f' such as {{"tenant_id": "test_.*"}}; got {shown(given)}'
+            )
+        self.given: GivenMatchers = dict(given or {})
+        self._checks = {key: _check(key, matcher) for key, matcher in self.given.items()}
+
+    def compared(self, context: Context, mismatch: str | None) -> list[str]:
+        """What each matcher says of the context, for a person: `shard=3 matches`.
+
+        `mismatch` is what was said when it was met. Predicates are not asked again: looking changes nothing.
+        """
+        said: list[str] = []
+        asked = True  # up to the first that did not hold
+        for key, matcher in self.given.items():
+            if asked and mismatch is not None and mismatch.startswith((f"{key}=", f"{key!r} is missing")):
+                asked = False
+                said.append(mismatch if key in context else self._compared(key, context))
+            elif key in context and callable(matcher):
+                said.append(f"{key}={shown(context[key])} {'matches' if asked else 'was not asked'}")
+            else:
+                said.append(self._compared(key, context))
+        return said
+
+    def _compared(self, key: str, context: Context) -> str:
+        try:
+            said = self._said(key, context)
+        except Exception as error:  # what the values of a user's own classes can do
+            said = f"{key}={shown(context[key])} cannot be compared: {shown(error)}"
+        if said is None:
+            return f"{key}={shown(context[key])} matches"
+        known = (name for name in context if isinstance(name, str))
+        return said if key in context else f"{said}{did_you_mean(key, known)}"
+
+    def mismatch(self, context: Context) -> str | None:
+        """`None` if all hold, else the first that does not: `tenant_id='t2' does not match 'test_.*'`."""
+        return next((said for key in self._checks if (said := self._said(key, context))), None)
+
+    def _said(self, key: str, context: Context) -> str | None:
+        if key not in context:
+            gives = f"only {', '.join(map(shown, context))}" if context else "no context at all"
+            return f"{key!r} is missing: the site gives {gives}"
+        value = context[key]
+        return None if self._checks[key](value) else f"{key}={shown(value)} {_asked(self.given[key])}"
+
+
+def _check(key: object, matcher: Any) -> Callable[[Any], bool]:
+    if not isinstance(key, str):
+        raise FailpointUsageError(f"a matcher's key is a str, the context's key; got {shown(key)}")
+    if isinstance(matcher, (str, re.Pattern)):
+        whole = _compiled(key, matcher).fullmatch
+        return lambda value: whole(str(value)) is not None
+    if inspect.iscoroutinefunction(matcher):
+        raise FailpointUsageError(f"the predicate for {key!r} must be a sync function; got the async {shown(matcher)}")
+    if callable(matcher):
+        return lambda value: bool(matcher(value))
+    return lambda value: bool(value == matcher)
+
+
+def _compiled(key: str, pattern: Any) -> re.Pattern[str]:
+    text: Any = getattr(pattern, "pattern", pattern)
+    if not isinstance(text, str):
+        raise FailpointNameError(f"the pattern for {key!r} must be text, not bytes; got {shown(text)}")
+    try:
+        return re.compile(pattern)
+    except (re.error, ValueError, OverflowError, RecursionError) as error:
+        raise FailpointNameError(f"the pattern for {key!r} is no regular expression: {pattern!r}: {error}") from None
+
+
+def _asked(matcher: Any) -> str:
+    if isinstance(matcher, str):
+        return f"does not match {matcher!r}"
+    if isinstance(matcher, re.Pattern):
+        return f"does not match {cast(re.Pattern[str], matcher).pattern!r}"
+    if callable(matcher):
+        return f"is refused by {getattr(matcher, '__qualname__', None) or shown(matcher)}"
+    return f"is not {shown(matcher)}"
+
+
+class _Bound(NamedTuple):
+    """What holds, the block that bound it, and what held around that block."""
+
+    pairs: Context
+    by: failpoint_context | None = None
+    outer: _Bound | None = None
+
+
+# The way back is kept here and not by the block, which several tasks may be in at once.
+_ambient: ContextVar[_Bound] = ContextVar("failpoints.context", default=_Bound({}))  # noqa: B039 - never mutated
+
+
+def ambient_context() -> Context:
+    """What `failpoint_context` binds around this point."""
+    return _ambient.get().pairs
+
+
+class failpoint_context:
+    """To tell apart the visits of one request, tenant or worker without passing anything down.
+
+    `with failpoint_context(request_id="r1"):` adds what it binds to the context of every visit inside it, in
+    this task and the tasks and worker threads started from it; an inner one adds to an outer one, and a
+    site's own context wins over both. It takes any keywords, returns nothing and raises nothing.
+
+    >>> with failpoint_context(tenant_id="t1"):
+    ...     outcome = failpoint("backup.parse").hit()  # context: {"tenant_id": "t1"}
+    """
+
+    __slots__ = ("_pairs",)
+
+    def __init__(self, /, **pairs: Any) -> None:
+        self._pairs = pairs
+
+    def __enter__(self) -> None:
+        outer = _ambient.get()
+        _ambient.set(_Bound({**outer.pairs, **self._pairs}, self, outer))
+
+    def __exit__(self, *exception: object) -> None:
+        _ambient.set(_without(_ambient.get(), self))
+
+    @property
+    def pairs(self) -> Context:
+        """What it binds."""
+        return self._pairs
+
+
+def _without(bound: _Bound, block: failpoint_context) -> _Bound:
+    """What holds once the block is left, be it not the innermost one."""
+    if bound.by is None or bound.outer is None:
+        return bound
+    if bound.by is block:
+        return bound.outer
+    outer = _without(bound.outer, block)
+    return _Bound({**outer.pairs, **bound.by.pairs}, bound.by, outer)

@@ -1,0 +1,97 @@
+"""Every failpoint that the imported modules declare: what has been seen, and what their source says."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+from .._scan.scan import Remark, Scan, scan_source
+from .known_sites import Site, known_names, known_sites
+from .messages import nearest
+
+_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+_MOST_PLACES = 3  # in a sentence
+
+
+def declared_sites() -> dict[str, tuple[Site, ...]]:
+    """The sites of each name, in the order of names.
+
+    Where the source of a module tells the sites of a name, these are taken, and those met at run time only where it
+    does not.
+    """
+    sites: dict[str, list[Site]] = {}
+    for scan in _scans():
+        for site in scan.declared:
+            for name in site.names:
+                sites.setdefault(name, []).append(Site(site.file, site.line, site.function))
+    for name in known_names():
+        scanned = {site.file for site in sites.get(name, ())}
+        sites.setdefault(name, []).extend(site for site in known_sites(name) if site.file not in scanned)
+    return {name: tuple(dict.fromkeys(found)) for name, found in sorted(sites.items())}
+
+
+def where_declared(name: str) -> str:
+    """Where a name is declared, in one line; for one that is not, where the nearest is."""
+    declared = declared_sites()
+    if name in declared:
+        return _places(declared[name])
+    said = "nowhere in the modules imported"
+    near = nearest(name, declared)
+    if near is not None:
+        return f"{said}; did you mean {near!r}, declared at {_places(declared[near])}?"
+    made = [remark for scan in _scans() for remark in scan.unresolved]
+    if made:
+        said += f"; a name that is made at run time may be it, as at {_places(made)}"
+    return said
+
+
+def place(site: Site | Remark) -> str:
+    """`file:line (function)`, the file as seen from the current folder."""
+    line = f":{site.line}" if site.line else ""
+    return f"{seen_from_here(site.file)}{line} ({site.function})"
+
+
+def _places(sites: tuple[Site, ...] | list[Remark]) -> str:
+    more = len(sites) - _MOST_PLACES
+    return ", ".join(map(place, sites[:_MOST_PLACES])) + (f" and {more} more" if more > 0 else "")
+
+
+def seen_from_here(file: str) -> str:
+    try:
+        return str(Path(file).relative_to(Path.cwd()))
+    except (ValueError, OSError):  # elsewhere, or here is no more
+        return file
+
+
+def _scans() -> Iterator[Scan]:
+    for module in list(sys.modules.values()):
+        # Looked up with care: anything can stand there, and asking a lazy module for an attribute imports it.
+        file = object.__getattribute__(module, "__dict__").get("__file__") if isinstance(module, ModuleType) else None  # pyright: ignore[reportUnnecessaryIsInstance]
+        if isinstance(file, str) and file.endswith(".py") and is_theirs(file):
+            yield _scan(file)
+
+
+@cache
+def _scan(file: str) -> Scan:
+    try:
+        return scan_source(Path(file).read_bytes(), file)
+    except (OSError, ValueError):  # ValueError: what can be no path
+        return Scan()
+
+
+def is_theirs(file: str) -> bool:
+    paths = _paths()
+    installed = (paths["purelib"], paths["platlib"])  # which may lie inside the standard library's folder
+    of_python = file.startswith(paths["stdlib"] + os.sep) and not file.startswith(installed)
+    return not of_python and not file.startswith(_PACKAGE)
+
+
+@cache
+def _paths() -> dict[str, str]:
+    import sysconfig  # only ever needed for a report or on the way to an error
+
+    return sysconfig.get_paths()

@@ -1,0 +1,73 @@
+"""What is known of a failpoint that did not do what somebody expected, for a person to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+from .context import Matchers
+from .declared import where_declared
+from .grammar import spelled
+from .messages import shown
+from .status import FailpointStatus, Waiting
+
+
+def diagnosis(
+    status: FailpointStatus,
+    *,
+    where: str = "",
+    elsewhere: Iterable[FailpointStatus] = (),
+    facts: Iterable[tuple[str, str]] = (),
+) -> str:
+    """Everything that is known, a labelled line each.
+
+    `where` is the place where it was configured, `elsewhere` what else is configured; `facts` come last.
+    """
+    return labelled([*_facts(status, where), *_waiting_elsewhere(status.name, elsewhere), *facts])
+
+
+def labelled(facts: Iterable[tuple[str, str]]) -> str:
+    """Facts as a person reads them: a line each, after its label, if it has one."""
+    return "\n".join(f"  {f'{label}:' if label else '':<12}{text}" for label, text in facts)
+
+
+def configured_and_counts(status: FailpointStatus, where: str = "") -> Iterator[tuple[str, str]]:
+    """What is known of any failpoint, whatever process it is in."""
+    asked = ", ".join(f"{key}={_matcher(value)}" for key, value in (status.matchers or {}).items())
+    actions = spelled(status.actions) if status.actions else "not any more"
+    yield "configured", f"{actions}{f' where {asked}' if asked else ''}{f', at {where}' if where else ''}"
+    yield "counts", f"hits {status.hits}, misses {status.misses}, triggers {status.triggers}"
+
+
+def _facts(status: FailpointStatus, where: str) -> Iterator[tuple[str, str]]:
+    yield from configured_and_counts(status, where)
+    if status.last_miss is not None:
+        label = "last miss"
+        for said in Matchers(status.matchers).compared(status.last_miss, status.last_mismatch):
+            yield label, said
+            label = ""
+    for waiting in status.waiting:
+        yield "waiting", _who(waiting)
+    yield "declared", where_declared(status.name)
+    if status.name.endswith(":after") and not status.hits and status.sites:
+        yield "", "':after' is visited once the body has completed without raising"
+
+
+def _matcher(value: object) -> str:
+    try:
+        return getattr(value, "__qualname__", None) or shown(value)
+    except Exception:  # whatever a proxy of a user's raises
+        return shown(value)
+
+
+def _waiting_elsewhere(name: str, statuses: Iterable[FailpointStatus]) -> Iterator[tuple[str, str]]:
+    for status in statuses:
+        if status.name != name:
+            for waiting in status.waiting:
+                yield "elsewhere", f"at {status.name!r} {_who(waiting)}"
+
+
+def _who(waiting: Waiting) -> str:
+    seconds = (datetime.now(UTC) - waiting.since).total_seconds()
+    at = f", {shown(dict(waiting.context))}" if waiting.context else ""
+    return f"{waiting.name!r} has waited {seconds:.1f} s{at}"

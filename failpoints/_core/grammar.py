@@ -1,0 +1,529 @@
+"""Text to actions and back: `25%3*return(x)->pause`. Pure.
+
+The grammar is the `fail` crate's, with decimals in the percentage, units in durations, quoted arguments
+and the actions `exit`, `raise` and `break`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, NamedTuple, NoReturn, cast, get_args
+
+from ..errors import ActionSyntaxError, FailpointNameError, FailpointUsageError, pointed_at
+from .actions import (
+    MOST_TIMES,
+    Action,
+    Actions,
+    Break,
+    Delay,
+    Exit,
+    Off,
+    Panic,
+    Pause,
+    Print,
+    Raise,
+    Return,
+    Sleep,
+    Term,
+    Yield,
+    is_exception_name,
+)
+from .functions import described
+from .messages import did_you_mean, shown
+
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+_WORD = re.compile(r"[^\W\d]\w*")
+_DURATION = re.compile(r"([0-9]++)(?:\.([0-9]++))?+\s*+(\w*+)")  # possessive: a long wrong text is refused at once
+_MILLISECONDS = {"": 1, "ms": 1, "s": 1000, "m": 60_000}
+
+_ESCAPES = {'"': '"', "\\": "\\", "n": "\n", "r": "\r", "t": "\t"}
+_HEX_ESCAPES = {"x": 2, "u": 4, "U": 8}
+
+
+def parse_actions(text: str) -> tuple[Term, ...]:
+    """Read actions from text, to look at them or to configure them later.
+
+    Takes a `str` such as `"25%3*return(x)->pause"` and returns its terms in order, one at least. Raises
+    `ActionSyntaxError`, whatever the text, and `FailpointUsageError` for what is no `str`.
+
+    >>> parse_actions("2*off->return(42)")
+    (Term(action=Off(), probability=1.0, times=2), Term(action=Return(value='42'), probability=1.0, times=None))
+    """
+    if not isinstance(text, str):
+        raise FailpointUsageError(f"parse_actions takes a text, such as 'return(42)'; got {shown(text)}")
+    return _Reader(text).actions()
+
+
+def format_actions(actions: Actions) -> str:
+    """Write actions as text, to hand them to another process: the inverse of `parse_actions`.
+
+    Takes whatever `configure` takes. Raises `FailpointUsageError` for what has no text: a `Call`, a
+    `Return` of anything but a `str` or `None`, an exception that its name and a message cannot make.
+
+    >>> format_actions([Term(Return("42"), probability=0.25), Pause()])
+    '25%return(42)->pause'
+    """
+    return "->".join(_format_term(term) for term in as_terms(actions))
+
+
+def spelled(actions: Actions) -> str:
+    """Actions as a person reads them in a log or a message: their text, or the Python where there is none."""
+    return "->".join(_spelled_term(term) for term in as_terms(actions))
+
+
+def kind_of_action(action: Action) -> str:
+    """The text of an action, or where there is none what any such action is called in every run."""
+    try:
+        return _format_action(action)
+    except FailpointUsageError:
+        called = getattr(action, "function", None)
+        return f"{type(action).__name__}({getattr(called, '__qualname__', '…')})"
+
+
+def as_terms(actions: object) -> tuple[Term, ...]:
+    """The terms of whatever `configure` was given; raises `ActionSyntaxError` or `FailpointUsageError`."""
+    if isinstance(actions, str):
+        return parse_actions(actions)
+    if not isinstance(actions, Sequence) or isinstance(actions, (bytes, bytearray)):
+        return (_as_term(actions),)
+    if not actions:
+        raise FailpointUsageError("expected at least one action; got an empty sequence (Off() does nothing)")
+    return tuple(_as_term(item) for item in cast(Sequence[object], actions))
+
+
+def _as_term(item: Any) -> Term:
+    if isinstance(item, Term):
+        return item
+    if isinstance(item, Action):
+        return Term(item)
+    hint = ""
+    if isinstance(item, type) and issubclass(item, BaseException):
+        hint = f"; did you mean Raise({item.__name__})?"
+    elif isinstance(item, BaseException):
+        hint = f"; did you mean Raise({shown(item)})?"
+    elif isinstance(item, type) and issubclass(item, get_args(Action)):
+        hint = f"; did you mean {described(item)}(…)?"
+    elif isinstance(item, (int, float)) and not isinstance(item, bool) and 0 <= item <= MOST_TIMES:
+        hint = f"; did you mean Sleep({item})?"
+    elif isinstance(item, str):
+        hint = "; join the terms of a text by '->'"
+    elif isinstance(item, timedelta):
+        hint = "; did you mean Sleep(…)?"
+    elif inspect.isroutine(cast(object, item)):
+        hint = f"; did you mean Call({described(item)})?"
+    raise FailpointUsageError(
+        f"actions are a text, an action, a Term, or a sequence of the last two; got {shown(item)}{hint}"
+    )
+
+
+def check_name(name: object) -> str:
+    """The name, if it can be a failpoint's; raises `FailpointNameError`."""
+    if not isinstance(name, str):
+        raise FailpointNameError(f"a failpoint's name is a str; got {shown(name)}")
+    if not name:
+        raise FailpointNameError("a failpoint's name cannot be empty")
+    if name.isprintable() and not (" " in name or "=" in name or ";" in name):  # the one printable white space
+        return name
+    for position, character in enumerate(name):
+        if character in " =;" or not character.isprintable():
+            raise FailpointNameError(
+                f"a failpoint's name is printable, without white space, '=' or ';'; got {shown(name)}\n"
+                f"{pointed_at(name, position)}"
+            )
+    return name
+
+
+class Entry(NamedTuple):
+    """One `name=actions` of a list such as `FAILPOINTS` holds."""
+
+    name: str
+    terms: tuple[Term, ...]
+
+
+def parse_entries(text: str, source: str) -> list[Entry]:
+    """Read `name=actions;name=actions`; spaces and empty entries are passed over.
+
+    `source` is named in the errors: `ActionSyntaxError`, and `FailpointNameError` for a bad name.
+    """
+    reader = _Reader(text, source)
+    entries: list[Entry] = []
+    while reader.skip_to_entry():
+        name = reader.name()
+        entries.append(Entry(name, reader.actions(end=";")))
+    return entries
+
+
+class _Reader:
+    """A place in a text, which every method moves on."""
+
+    def __init__(self, text: str, source: str | None = None) -> None:
+        self.text = text
+        self.source = source
+        self.at = 0
+
+    def fail(self, problem: str, at: int | None = None) -> NoReturn:
+        raise ActionSyntaxError(self.text, self.at if at is None else at, problem, self.source)
+
+    def space(self) -> None:
+        while self.at < len(self.text) and self.text[self.at].isspace():
+            self.at += 1
+
+    def take(self, token: str) -> bool:
+        """Move past the token, and the space before it, if it comes next."""
+        self.space()
+        found = self.text.startswith(token, self.at)
+        if found:
+            self.at += len(token)
+        return found
+
+    def match(self, pattern: re.Pattern[str]) -> str | None:
+        self.space()
+        found = pattern.match(self.text, self.at)
+        if found is None:
+            return None
+        self.at = found.end()
+        return found.group()
+
+    def found(self) -> str:
+        """What stands here, for a message."""
+        self.space()
+        if self.at == len(self.text):
+            return "found the end"
+        word = _WORD.match(self.text, self.at) or _NUMBER.match(self.text, self.at)
+        return f"found {_shortened(word.group() if word else self.text[self.at])}"
+
+    # name=actions;name=actions
+
+    def skip_to_entry(self) -> bool:
+        while self.take(";"):
+            pass
+        return self.at < len(self.text)
+
+    def name(self) -> str:
+        start = self.at
+        stop = re.compile("[=;]").search(self.text, start)
+        if stop is None or stop.group() == ";":
+            self.fail("expected name=actions, found no '='", stop.start() if stop else len(self.text))
+        name = self.text[start : stop.start()].strip()
+        if not name:
+            self.fail("expected a failpoint's name before '='", stop.start())
+        try:
+            check_name(name)
+        except FailpointNameError as error:
+            sentence = str(error).partition("\n")[0]
+            raise FailpointNameError(f"{self.source}: {sentence}\n{pointed_at(self.text, start)}") from None
+        self.at = stop.end()
+        return name
+
+    # actions
+
+    def actions(self, end: str = "") -> tuple[Term, ...]:
+        terms = [self.term()]
+        while self.take("->"):
+            terms.append(self.term())
+        self.space()
+        if self.at < len(self.text) and not (end and self.text.startswith(end, self.at)):
+            what = f"'->', {end!r} or the end" if end else "'->' or the end"
+            self.fail(f"expected {what} after the action, {self.found()}")
+        return tuple(terms)
+
+    def term(self) -> Term:
+        probability: float | None = None
+        times: int | None = None
+        while True:
+            self.space()
+            start = self.at
+            number = self.match(_NUMBER)
+            if number is None:
+                break
+            if self.take("%"):
+                if probability is not None:
+                    self.fail("expected one percentage, found a second", start)
+                probability = self.probability(number, start)
+            elif self.take("*"):
+                if times is not None:
+                    self.fail("expected one count, found a second", start)
+                times = self.times(number, start)
+            else:
+                return Term(Sleep(self.bare_sleep(number, start)), _or_always(probability), times)
+        return Term(self.action(), _or_always(probability), times)
+
+    def probability(self, number: str, start: int) -> float:
+        if float(number) > 100:
+            self.fail(f"expected a percentage from 0 to 100, found {_shortened(number)}", start)
+        return float(f"{number}e-2")  # rounded once, so that what _percentage writes reads back the same
+
+    def times(self, number: str, start: int) -> int:
+        digits = number.lstrip("0")
+        if "." in number or not digits:
+            self.fail(f"expected a count, a whole number of 1 or more, found {_shortened(number)}", start)
+        if len(digits) > len(str(MOST_TIMES)) or int(digits) > MOST_TIMES:
+            self.fail(f"expected a count of at most {MOST_TIMES}, found {_shortened(number)}", start)
+        return int(digits)
+
+    def bare_sleep(self, number: str, start: int) -> float:
+        word = _WORD.match(self.text, self.at)
+        if word is not None:
+            whole = f"{number}{word.group()}"
+            if word.group() in _MILLISECONDS:
+                self.fail(f"expected '%', '*' or the end after a number; did you mean 'sleep({whole})'?")
+            self.fail(f"expected '%' or '*' between a number and an action, {self.found()}")
+        return self.duration(number, start)
+
+    def action(self) -> Action:
+        self.space()
+        start = self.at
+        word = self.match(_WORD)
+        if word is None:
+            self.fail(f"expected an action, such as 'pause' or 'return(42)', {self.found()}", start)
+        read = _ACTIONS.get(word)
+        if read is None:
+            hint = did_you_mean(word, _ACTIONS) or f": one of {', '.join(_ACTIONS)}"
+            self.fail(f"expected an action, found {_shortened(word)}{hint}", start)
+        self.space()
+        argument = self.argument() if self.text.startswith("(", self.at) else None
+        return read(self, word, argument, start)
+
+    def argument(self) -> _Argument:
+        opening = self.at
+        self.at += 1
+        self.space()
+        start = self.at
+        if self.text.startswith('"', start):
+            value = self.quoted()
+            if not self.take(")"):
+                self.fail(f"expected ')' after the quoted argument, {self.found()}")
+            return _Argument(value, start, quoted=True)
+        depth = 1
+        for position in range(start, len(self.text)):
+            character = self.text[position]
+            depth += (character == "(") - (character == ")")
+            if depth == 0:
+                self.at = position + 1
+                return _Argument(self.text[start:position].strip(), start, quoted=False)
+        self.fail("expected ')' to close this parenthesis, found the end", opening)
+
+    def quoted(self) -> str:
+        opening = self.at
+        self.at += 1
+        characters: list[str] = []
+        while self.at < len(self.text):
+            character = self.text[self.at]
+            if character == '"':
+                self.at += 1
+                return "".join(characters)
+            characters.append(self.escape() if character == "\\" else character)
+            self.at += 1
+        self.fail("expected '\"' to close this string, found the end", opening)
+
+    def escape(self) -> str:
+        """The character of an escape, whose last character is where this leaves the reader."""
+        start = self.at
+        self.at += 1
+        letter = self.text[self.at : self.at + 1]
+        if letter in _HEX_ESCAPES:
+            count = _HEX_ESCAPES[letter]
+            digits = self.text[self.at + 1 : self.at + 1 + count]
+            if re.fullmatch(f"[0-9A-Fa-f]{{{count}}}", digits) and int(digits, 16) <= 0x10FFFF:
+                self.at += count
+                return chr(int(digits, 16))
+            self.fail(f"expected {count} hexadecimal digits of a character after '\\{letter}'", start)
+        if letter not in _ESCAPES or not letter:
+            self.fail(r"expected one of \" \\ \n \r \t \xHH \uHHHH \UHHHHHHHH", start)
+        return _ESCAPES[letter]
+
+    # arguments
+
+    def duration(self, text: str, at: int) -> float:
+        found = _DURATION.fullmatch(text)
+        if found is None or found.group(3) not in _MILLISECONDS:
+            self.fail(f"expected a duration, such as 100 (milliseconds), 1.5s or 2m, found {_shortened(text)}", at)
+        whole, decimals, unit = found.groups()
+        factor = _MILLISECONDS[unit]
+        digits = whole.lstrip("0") or "0"
+        try:
+            # Not every int of 310 digits fits a float, and no longer one does, which int() might refuse to read.
+            milliseconds = int(digits[:310]) * factor if decimals is None else float(f"{whole}.{decimals}") * factor
+            if len(digits) < 310 and math.isfinite(milliseconds):
+                return milliseconds
+        except OverflowError:
+            pass
+        self.fail("expected a duration that is finite", at)
+
+
+class _Argument(NamedTuple):
+    text: str
+    at: int
+    quoted: bool
+
+
+def _none(make: Callable[[], Action]) -> _Read:
+    def read(reader: _Reader, word: str, argument: _Argument | None, start: int) -> Action:
+        if argument is not None:
+            reader.fail(f"{word!r} takes no argument; write it without parentheses", argument.at)
+        return make()
+
+    return read
+
+
+def _needed(reader: _Reader, word: str, argument: _Argument | None, start: int, what: str) -> _Argument:
+    if argument is None:
+        reader.fail(f"{word!r} needs {what}", start + len(word))
+    if not argument.text and not argument.quoted:
+        reader.fail(f"expected {what} between the parentheses of {word!r}", argument.at)
+    return argument
+
+
+def _duration(make: Callable[[float], Action]) -> _Read:
+    def read(reader: _Reader, word: str, argument: _Argument | None, start: int) -> Action:
+        given = _needed(reader, word, argument, start, "a duration, such as (100) or (1.5s)")
+        return make(reader.duration(given.text, given.at))
+
+    return read
+
+
+def _optional(read_given: _Read, absent: Callable[[], Action]) -> _Read:
+    def read(reader: _Reader, word: str, argument: _Argument | None, start: int) -> Action:
+        return absent() if argument is None else read_given(reader, word, argument, start)
+
+    return read
+
+
+def _text(make: Callable[[str], Action]) -> _Read:
+    def read(reader: _Reader, word: str, argument: _Argument | None, start: int) -> Action:
+        return make(_needed(reader, word, argument, start, "a text").text)
+
+    return read
+
+
+def _read_return(reader: _Reader, word: str, argument: _Argument | None, start: int) -> Action:
+    if argument is None or (not argument.text and not argument.quoted):
+        return Return()
+    return Return(argument.text)
+
+
+def _read_raise(reader: _Reader, word: str, argument: _Argument | None, start: int) -> Action:
+    given = _needed(reader, word, argument, start, "an exception's name")
+    name, colon, message = given.text.partition(":")
+    name = name.strip()
+    if not is_exception_name(name):
+        reader.fail(f"expected an exception's name, such as OSError, found {_shortened(name)}", given.at)
+    if not colon:
+        return Raise(name)
+    # Only a quoted argument can say a message with spaces at its ends, or an empty one.
+    message = message.removeprefix(" ") if given.quoted else message.strip()
+    if not message and not given.quoted:
+        reader.fail("expected a message after ':'", given.at + len(given.text))
+    return Raise(name, message)
+
+
+def _read_exit(reader: _Reader, word: str, argument: _Argument | None, start: int) -> Action:
+    given = _needed(reader, word, argument, start, "an exit status")
+    if not re.fullmatch("0*[0-9]{1,3}", given.text, re.ASCII) or int(given.text[-3:]) > 255:
+        reader.fail(f"expected an exit status from 0 to 255, found {_shortened(given.text)}", given.at)
+    return Exit(int(given.text[-3:]))
+
+
+_Read = Callable[[_Reader, str, _Argument | None, int], Action]
+_ACTIONS: dict[str, _Read] = {
+    "off": _none(Off),
+    "pause": _optional(_duration(Pause), Pause),
+    "sleep": _duration(Sleep),
+    "return": _read_return,
+    "raise": _optional(_read_raise, Raise),
+    "panic": _optional(_text(Panic), Panic),
+    "exit": _optional(_read_exit, Exit),
+    "print": _optional(_text(Print), Print),
+    "yield": _none(Yield),
+    "delay": _duration(Delay),
+    "break": _none(Break),
+}
+
+
+def _or_always(probability: float | None) -> float:
+    return 1.0 if probability is None else probability
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:40] + "…")
+
+
+def _format_term(term: Term) -> str:
+    percentage = "" if term.probability == 1 else f"{_percentage(term.probability)}%"
+    times = "" if term.times is None else f"{term.times}*"
+    return f"{percentage}{times}{_format_action(term.action)}"
+
+
+def _spelled_term(term: Term) -> str:
+    try:
+        return _format_term(term)
+    except FailpointUsageError:
+        return shown(term.action if term == Term(term.action) else term)
+
+
+def _format_action(action: Action) -> str:
+    match action:
+        case Pause(limit=None) | Return(value=None) | Panic(message=None) | Print(message=None):
+            return type(action).__name__.lower()
+        case Off() | Yield() | Break():
+            return type(action).__name__.lower()
+        case Pause(limit=milliseconds) | Sleep(duration=milliseconds) | Delay(duration=milliseconds):
+            return f"{type(action).__name__.lower()}({_plain(cast(float, milliseconds))})"
+        case Exit(status=status):
+            return "exit" if status == 1 else f"exit({status})"
+        case Return(value=str(text)) | Panic(message=str(text)) | Print(message=str(text)):
+            return f"{type(action).__name__.lower()}({_format_text(text)})"
+        case Raise(spelling=("", None)):
+            return "raise"
+        case Raise(spelling=(name, None)):
+            return f"raise({name})"
+        case Raise(spelling=(name, str(message))):
+            whole = f"{name}: {message}"
+            return f"raise({_format_text(whole) if message == message.strip() and message else _quote(whole)})"
+        case _:
+            raise FailpointUsageError(f"{shown(action)} has no text: it can be configured from Python only")
+
+
+def _percentage(probability: float) -> str:
+    sign, digits, exponent = Decimal(repr(probability)).as_tuple()
+    # Moved by hand: arithmetic would round as the program's own decimal context says.
+    return _decimal(Decimal((sign, digits, int(exponent) + 2)))
+
+
+def _plain(number: float) -> str:
+    return str(int(number)) if number == int(number) else _decimal(Decimal(repr(number)))
+
+
+def _decimal(number: Decimal) -> str:
+    text = format(number, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _format_text(text: str) -> str:
+    """The text as an argument: as it is where that reads back the same, else quoted."""
+    text = str.__str__(text)  # not what a str enum says of itself
+    depth = 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if depth < 0:
+            break
+    plain = text and text == text.strip() and text.isprintable() and not text.startswith('"')
+    return text if plain and depth == 0 else _quote(text)
+
+
+def _quote(text: str) -> str:
+    return f'"{"".join(map(_escaped, text))}"'
+
+
+def _escaped(character: str) -> str:
+    if character in '"\\':
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

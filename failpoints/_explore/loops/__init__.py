@@ -1,0 +1,1 @@
+"""What runs a scenario: an event loop for asyncio, a clock for trio, and how each is made deterministic."""

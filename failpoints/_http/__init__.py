@@ -1,0 +1,1 @@
+"""The HTTP control plane, and what its client shares with it."""

@@ -1,0 +1,1 @@
+"""Failpoints on functions that belong to somebody else."""

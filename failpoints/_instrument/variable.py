@@ -1,0 +1,64 @@
+"""What `FAILPOINTS_INSTRUMENT` says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .._core import environment
+from .._core.log import logger
+from .._sites.failpoint import failpoint
+from ..errors import FailpointUsageError, pointed_at
+from .import_hooks import missing_module
+from .instrumentation import Instrumentation
+from .targets import Path, PathProblem, read_path
+
+_VARIABLE = "FAILPOINTS_INSTRUMENT"
+
+
+def instrument_from_environment() -> None:
+    """Do what `FAILPOINTS_INSTRUMENT` says; raises `FailpointUsageError` for what is no path, and shows where."""
+    text = environment.INSTRUMENT
+    entries = list(_entries(text))
+    if entries and not environment.ENABLED:
+        logger.warning("%s is passed over, since FAILPOINTS_ENABLED=0: %s", _VARIABLE, text)
+        return
+    done: list[Instrumentation] = []
+    try:
+        for at, path in entries:
+            missing = missing_module(path.module)
+            if missing is not None:  # of a program that has only begun: it may still come to where it is found
+                logger.warning("%s: so far %s", _VARIABLE, missing)
+            try:
+                done.append(Instrumentation(path, failpoint(path.dotted), _VARIABLE))
+            except FailpointUsageError as error:
+                raise _misread(text, at, str(error)) from None
+    except BaseException:
+        for each in done:
+            each()
+        raise
+
+
+def _entries(text: str) -> Iterator[tuple[int, Path]]:
+    """Each path and where it begins; spaces and empty entries are passed over."""
+    end = -1
+    for part in text.split(";"):
+        begin, end = end + 1, end + 1 + len(part)
+        at = begin + len(part) - len(part.lstrip())
+        path = part.strip()
+        if not path:
+            continue
+        if "=" in path:
+            name = path.partition("=")[0].strip().replace(":", ".")
+            problem = f"expected a path alone, found '='; what {name!r} does is for FAILPOINTS to say"
+            raise _misread(text, at + path.index("="), problem)
+        try:
+            read = read_path(path)
+        except PathProblem as problem:
+            raise _misread(text, at + problem.position, str(problem)) from None
+        if read.module == "__main__":
+            raise _misread(text, at, "__main__ is no module that is imported: decorate its functions with @failpoint")
+        yield at, read
+
+
+def _misread(text: str, at: int, problem: str) -> FailpointUsageError:
+    return FailpointUsageError(f"{_VARIABLE}: {problem}\n{pointed_at(text, at)}")

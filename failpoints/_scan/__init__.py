@@ -1,0 +1,1 @@
+"""Finds the failpoints in source code without running it."""

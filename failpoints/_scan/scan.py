@@ -1,0 +1,318 @@
+"""The failpoints that source code declares, found without importing or running it."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal, TypeAlias, TypeVar
+
+from .names import MAKERS, Names, Thing
+
+Kind: TypeAlias = Literal["decorator", "scope", "inline", "instrument"]
+
+_MOST_SHOWN = 80  # characters of source in a remark
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """One site, where this Python's run time sees it.
+
+    `name` is as the source gives it. `line` is that of the function's first decorator, of the `await`, of the `.hit`,
+    or of the `with` (from Python 3.13 on, of the item in it); `function` is the qualified name of the code that it is
+    in, or of the decorated function. What is kept in a variable is declared by the uses of that variable, one site
+    each. What has none, or is passed on to a call, is declared where it is made. `failpoint("x")(function)` is found
+    where it is written, and not where the function is, and so is `instrument("module:function", "x")`.
+    """
+
+    name: str
+    kind: Kind
+    file: str
+    line: int
+    function: str
+    # Which sites belong together is told by these, of which nothing is shown:
+    made: tuple[int, int] = field(default=(0, 0), compare=False, repr=False)  # where the object is, for all its uses
+    redefined: int = field(default=0, compare=False, repr=False)  # the line of a function that replaces another, or 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The failpoints of this site."""
+        return (self.name,) if self.kind == "inline" else (self.name, f"{self.name}:after")
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """A place that a person should look at, and a sentence on why."""
+
+    file: str
+    line: int
+    function: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What was found: each part in the order of files and lines."""
+
+    declared: tuple[Declared, ...] = ()
+    unresolved: tuple[Remark, ...] = ()
+    never_awaited: tuple[Remark, ...] = ()
+    unread: tuple[Remark, ...] = ()
+
+    @classmethod
+    def merged(cls, scans: Iterable[Scan]) -> Scan:
+        """Several scans as one; what is in more than one of them is in it once."""
+        scans = list(scans)
+        return cls(
+            _in_order(site for scan in scans for site in scan.declared),
+            _in_order(remark for scan in scans for remark in scan.unresolved),
+            _in_order(remark for scan in scans for remark in scan.never_awaited),
+            _in_order(remark for scan in scans for remark in scan.unread),
+        )
+
+
+def scan_source(source: str | bytes, file: str) -> Scan:
+    """What the source of a file declares.
+
+    What is no Python is a remark; unless it does not even say "failpoint", and is not read at all.
+    """
+    if not ("failpoint" in source if isinstance(source, str) else b"failpoint" in source):
+        return Scan()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on escapes, say: they are for who compiles it, and no errors here
+            tree = ast.parse(source)
+    except SyntaxError as error:
+        return _unread(file, error.lineno or 1, f"it is no Python: {error.msg}")
+    except (RecursionError, MemoryError):
+        return _unread(file, 1, "it is nested too deeply to be read")
+    except (ValueError, LookupError) as error:  # a null byte, or an encoding that it is not in
+        return _unread(file, 1, f"it is no Python: {error}")
+    return _Reader(Names(tree), file).scan()
+
+
+def scan_paths(paths: Iterable[Path]) -> Scan:
+    """What the files declare, and the `*.py` files in the folders.
+
+    Hidden folders, `__pycache__` and virtual environments inside a folder are passed over; a file that is met again
+    is scanned once. Raises `FileNotFoundError` for a path that does not exist; what cannot be read is a remark.
+    """
+    scans: list[Scan] = []
+    seen: set[str] = set()
+
+    def unreadable(error: OSError, file: Path | None = None) -> None:
+        scans.append(_unread(str(file or error.filename), 1, f"it cannot be read: {error.strerror or error}"))
+
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        for file in _python_files(path, unreadable) if path.is_dir() else [path]:
+            real = os.path.realpath(file)
+            if real not in seen:
+                seen.add(real)
+                try:
+                    scans.append(scan_source(file.read_bytes(), str(file)))
+                except OSError as error:
+                    unreadable(error, file)
+    return Scan.merged(scans)
+
+
+def _python_files(folder: Path, unreadable: Callable[[OSError], None]) -> Iterator[Path]:
+    for here, folders, files in os.walk(folder, onerror=unreadable):
+        folders[:] = [
+            name
+            for name in sorted(folders)
+            if not name.startswith(".") and name != "__pycache__" and not Path(here, name, "pyvenv.cfg").exists()
+        ]
+        yield from (file for name in sorted(files) if name.endswith(".py") and (file := Path(here, name)).is_file())
+
+
+def _unread(file: str, line: int, why: str) -> Scan:
+    return Scan(unread=(Remark(file, line, "<module>", why),))
+
+
+_Place = TypeVar("_Place", Declared, Remark)
+
+
+def _in_order(places: Iterable[_Place]) -> tuple[_Place, ...]:
+    return tuple(sorted(dict.fromkeys(places), key=lambda place: (place.file, place.line, repr(place))))
+
+
+def outermost(function: str) -> str:
+    """The qualified name of the function that all of it is in."""
+    return function.partition(".<locals>")[0]
+
+
+def _redefinitions(names: Names) -> dict[str, list[tuple[int, int]]]:
+    """The functions that take the place of one of the same name: their first and last lines, by qualified name.
+
+    Of two definitions neither is under a condition then, and the later is not decorated by the earlier, as setters are.
+    """
+    found: dict[str, list[tuple[int, int]]] = {}
+    before: set[tuple[object, str]] = set()
+    for node, inner in names.inner.items():
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        scope, end = names.scopes[node], (node.end_lineno or node.lineno, node.end_col_offset)
+        if not any(binding.certain and binding.end == end for binding in scope.bindings.get(node.name, ())):
+            continue
+        if (scope, node.name) in before and not any(map(partial(_is_of, node.name), node.decorator_list)):
+            first = node.decorator_list[0] if node.decorator_list else node
+            found.setdefault(inner.qualname, []).append((first.lineno, end[0]))
+        before.add((scope, node.name))
+    return found
+
+
+def _is_of(name: str, decorator: ast.expr) -> bool:
+    match decorator:
+        case ast.Attribute(value=ast.Name(id=owner)) | ast.Call(func=ast.Attribute(value=ast.Name(id=owner))):
+            return owner == name
+        case _:
+            return False
+
+
+_UNREAD = {ast.Name, ast.Attribute, ast.Assign, ast.Return, ast.arg, ast.arguments, ast.keyword}  # most of the others
+
+
+class _Reader:
+    """Finds the sites that a module makes, and what becomes of them."""
+
+    def __init__(self, names: Names, file: str) -> None:
+        self._names = names
+        self._file = file
+        self._redefinitions = _redefinitions(names)
+        self._used: set[ast.Call] = set()
+        self._declared: list[Declared] = []
+        self._unresolved: list[Remark] = []
+        self._never_awaited: list[Remark] = []
+
+    def scan(self) -> Scan:
+        """What the module declares."""
+        for node, scope in self._names.scopes.items():
+            if type(node) not in _UNREAD:
+                self._read(node, scope.qualname)
+        for node, scope in self._names.scopes.items():
+            if isinstance(node, ast.Call) and node in self._names.values(node):
+                self._read_made(node, scope.qualname)
+            elif isinstance(node, ast.Call) and Thing.INSTRUMENT in self._names.values(node.func):
+                self._read_instrumented(node, scope.qualname)
+        return Scan(_in_order(self._declared), _in_order(self._unresolved), _in_order(self._never_awaited))
+
+    def _read(self, node: ast.AST, function: str) -> None:
+        match node:
+            case ast.Await(value=value):
+                self._use(value, "inline", node.lineno, function)
+            case ast.Call(func=ast.Attribute(value=value, attr="hit") as method):
+                self._use(value, "inline", method.end_lineno or method.lineno, function)
+            case ast.Call(func=ast.Attribute(attr="enter_context" | "enter_async_context"), args=[value]):
+                self._use(value, "scope", value.lineno, function)
+            case ast.Call(func=value, args=[given]):
+                self._use(value, "decorator", node.lineno, given.id if isinstance(given, ast.Name) else function)
+            case ast.With(items=items) | ast.AsyncWith(items=items):
+                for item in items:
+                    where = item.context_expr if sys.version_info >= (3, 13) else node
+                    self._use(item.context_expr, "scope", where.lineno, function)
+            case ast.FunctionDef(decorator_list=[first, *_]) | ast.AsyncFunctionDef(decorator_list=[first, *_]):
+                self._read_decorators(node, first.lineno, self._names.inner[node].qualname)
+            case ast.Expr(value=value) | ast.Match(subject=value) | ast.UnaryOp(op=ast.Not(), operand=value):
+                self._leave_idle(value, function)
+            case ast.If(test=value) | ast.While(test=value) | ast.IfExp(test=value) | ast.Assert(test=value):
+                self._leave_idle(value, function)
+            case ast.BoolOp(values=[*tested, _]) | ast.comprehension(ifs=tested):
+                for value in tested:
+                    self._leave_idle(value, function)
+            case ast.match_case(guard=ast.expr() as value):
+                self._leave_idle(value, function)
+            case ast.Compare(left=left, ops=[ast.Eq() | ast.NotEq()], comparators=[right]):
+                self._leave_idle(left, function)
+                self._leave_idle(right, function)
+            case _:
+                pass
+
+    def _read_decorators(self, node: ast.FunctionDef | ast.AsyncFunctionDef, line: int, function: str) -> None:
+        for decorator in node.decorator_list:
+            self._use(decorator, "decorator", line, function)
+            for thing in MAKERS & self._names.values(decorator):
+                text = f'@{thing.value}: the name is missing; write @{thing.value}("some.name")'
+                self._unresolved.append(Remark(self._file, decorator.lineno, function, text))
+
+    def _use(self, expression: ast.expr, kind: Kind, line: int, function: str) -> None:
+        for site in self._sites(expression):
+            if (self._maker(site) is Thing.SCOPE) is (kind == "scope"):
+                self._used.add(site)
+                self._declare(site.args, kind, line, function)
+            else:
+                self._remark_idle(site, line, function)
+
+    def _leave_idle(self, expression: ast.expr, function: str) -> None:
+        while isinstance(expression, ast.BoolOp):
+            expression = expression.values[-1]
+        for site in self._sites(expression):
+            self._remark_idle(site, expression.lineno, function)
+
+    def _remark_idle(self, site: ast.Call, line: int, function: str) -> None:
+        what = "is entered by no `with`" if self._maker(site) is Thing.SCOPE else "is neither awaited nor hit"
+        self._never_awaited.append(Remark(self._file, line, function, f"{self._shown(site)} {what}"))
+
+    def _read_made(self, site: ast.Call, function: str) -> None:
+        """Say what is wrong with a site's name, and declare the site here if it is used nowhere."""
+        if not site.args:
+            by_keyword = any(keyword.arg == "name" for keyword in site.keywords)
+            problem = "the name is given without `name=`" if by_keyword else "the name is missing"
+        elif Thing.UNKNOWN in (values := self._names.values(site.args[0])):
+            problem = "the name is not known before the program runs"
+        else:
+            problem = "" if all(isinstance(value, str) for value in values) else "the name is no text"
+        if problem:
+            self._unresolved.append(Remark(self._file, site.lineno, function, f"{self._shown(site)}: {problem}"))
+        if site not in self._used:
+            kind: Kind = "scope" if self._maker(site) is Thing.SCOPE else "inline"
+            self._declare(site.args, kind, site.lineno, function)
+
+    def _read_instrumented(self, call: ast.Call, function: str) -> None:
+        """Declare what `instrument` makes a failpoint, where it is called."""
+        if len(call.args) < 2:
+            problem = "the name is missing"
+        elif Thing.UNKNOWN in (values := self._names.values(call.args[1])):
+            problem = "the name is not known before the program runs"
+        else:
+            problem = "" if all(isinstance(value, str) for value in values) else "the name is no text"
+        if problem:
+            shown = self._written(Thing.INSTRUMENT, call.args[:2])
+            self._unresolved.append(Remark(self._file, call.lineno, function, f"{shown}: {problem}"))
+        self._declare(call.args[1:2], "instrument", call.lineno, function)
+
+    def _declare(self, given: list[ast.expr], kind: Kind, line: int, function: str) -> None:
+        for name in self._names.values(given[0]) if given else ():
+            if isinstance(name, str):
+                made = (given[0].lineno, given[0].col_offset)
+                redefined = self._redefined(line, function)
+                self._declared.append(Declared(name, kind, self._file, line, function, made, redefined))
+
+    def _redefined(self, line: int, function: str) -> int:
+        spans = self._redefinitions.get(outermost(function), ())
+        return next((first for first, last in spans if first <= line <= last), 0)
+
+    def _sites(self, expression: ast.expr) -> list[ast.Call]:
+        return [value for value in self._names.values(expression) if isinstance(value, ast.Call)]
+
+    def _maker(self, site: ast.Call) -> Thing:
+        return Thing.SCOPE if Thing.SCOPE in self._names.values(site.func) else Thing.FAILPOINT
+
+    def _shown(self, site: ast.Call) -> str:
+        return self._written(
+            self._maker(site), [*site.args[:1], *(keyword for keyword in site.keywords if keyword.arg == "name")]
+        )
+
+    def _written(self, thing: Thing, given: Iterable[ast.AST]) -> str:
+        try:
+            text = ", ".join(map(ast.unparse, given))
+        except RecursionError:
+            text = "…"
+        return f"{thing.value}({text if len(text) <= _MOST_SHOWN else f'{text[:_MOST_SHOWN]}…'})"

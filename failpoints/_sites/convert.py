@@ -1,0 +1,135 @@
+"""A text made into what a decorated function returns: by its `convert`, else by its return annotation."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import types
+import typing
+from collections.abc import Callable, Generator
+from typing import Any, TypeAlias
+
+from .._core.actions import Return
+from .._core.functions import Kind, described, kind_of, underlying_function
+from ..errors import FailpointUsageError
+
+Converter: TypeAlias = Callable[[str], Any]
+
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+_NOTHING = {"none", "null"}
+
+
+class _NotConvertible(Exception):
+    pass
+
+
+def returned_value(name: str, outcome: Return, function: Callable[..., Any], convert: Converter | None) -> Any:
+    """What the function returns when the failpoint `name` makes it return early.
+
+    Only a `str` is converted; raises `FailpointUsageError` when it cannot be.
+    """
+    text = outcome.value
+    if type(text) is not str:  # a member of a str enum is a value, no text
+        return text
+    told = f"failpoint {name!r} was told to return the text {text!r} from {described(function)}, but"
+    remedy = f"give @failpoint {'another' if convert else 'a'} convert=, or configure Return(value) in Python"
+    if convert is not None:
+        try:
+            return convert(text)
+        except Exception as error:
+            refusal = f"convert={described(convert)} raised {type(error).__name__}: {error}"
+            raise FailpointUsageError(f"{told} {refusal}; {remedy}") from error
+    try:
+        return _converted(text, _return_annotation(function))
+    except _NotConvertible as error:
+        raise FailpointUsageError(f"{told} {error}; {remedy}") from None
+
+
+def _return_annotation(function: Callable[..., Any]) -> Any:
+    """What the function's body returns, with names in strings looked up where it was written."""
+    underlying = underlying_function(function) or underlying_function(inspect.unwrap(function))  # lru_cache is in C
+    if underlying is None:
+        return Any
+    # Where the names in an annotation that functools.wraps copied mean something.
+    written = underlying_function(inspect.unwrap(underlying)) or underlying
+    cells = zip(written.__code__.co_freevars, written.__closure__ or (), strict=False)
+
+    def stub() -> None: ...
+
+    try:
+        annotation = underlying.__annotations__.get("return", Any)
+        stub.__annotations__ = {"return": annotation}
+        local_names = {name: cell.cell_contents for name, cell in cells if _is_filled(cell)}
+        annotation = typing.get_type_hints(stub, written.__globals__, local_names)["return"]
+    except Exception as error:  # whatever evaluating somebody's annotation raises
+        raise _NotConvertible(f"its return annotation cannot be looked up ({error})") from None
+    if kind_of(function) is not Kind.GENERATOR:
+        return annotation
+    origin: Any = typing.get_origin(annotation)
+    arguments = typing.get_args(annotation) if origin is Generator else ()
+    return arguments[2] if len(arguments) == 3 else Any
+
+
+def _is_filled(cell: types.CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018 - an empty cell raises
+    except ValueError:
+        return False
+    return True
+
+
+def _converted(text: str, annotation: Any) -> Any:
+    meant: Any = getattr(annotation, "__supertype__", None) or getattr(annotation, "__value__", None)
+    if meant is not None:  # a NewType, or a `type` statement
+        return _converted(text, meant)
+    if annotation in (Any, object, str):
+        return text
+    if annotation is bytes:
+        try:
+            return text.encode()
+        except UnicodeEncodeError:
+            raise _NotConvertible(f"{text!r} is no text that UTF-8 can encode") from None
+    if annotation in (int, float):
+        try:
+            return annotation(text)
+        except ValueError:
+            raise _NotConvertible(f"{text!r} is no {annotation.__name__}") from None
+    if annotation is bool:
+        if text.lower() not in _BOOLEANS:
+            raise _NotConvertible(f"{text!r} is no bool (true, false, 1 or 0)")
+        return _BOOLEANS[text.lower()]
+    if annotation is types.NoneType:
+        if text.lower() not in _NOTHING:
+            raise _NotConvertible("it returns None (write 'return' without a text)")
+        return None
+    origin = typing.get_origin(annotation) or annotation
+    if origin in (typing.Union, types.UnionType):
+        return _first_fitting(text, annotation)
+    if origin in (dict, list):
+        return _from_json(text, origin)
+    raise _NotConvertible(f"a text cannot become its return annotation {_spelled(annotation)}")
+
+
+def _first_fitting(text: str, union: Any) -> Any:
+    """By the first member that the text fits: `None`, then the others as written, `str` last."""
+    members = typing.get_args(union)
+    for member in sorted(members, key=lambda member: (member in (str, Any, object)) - (member is types.NoneType)):
+        try:
+            return _converted(text, member)
+        except _NotConvertible:
+            continue
+    raise _NotConvertible(f"{text!r} fits no member of its return annotation {_spelled(union)}")
+
+
+def _from_json(text: str, wanted: type) -> Any:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _NotConvertible(f"{text!r} is no JSON for a {wanted.__name__} ({error})") from None
+    if not isinstance(value, wanted):
+        raise _NotConvertible(f"the JSON {text!r} is no {wanted.__name__}")
+    return value
+
+
+def _spelled(annotation: Any) -> str:
+    return annotation.__qualname__ if isinstance(annotation, type) else str(annotation)

@@ -1,0 +1,631 @@
+"""Text and actions: what text says, what it cannot say, and the way back."""
+
+from __future__ import annotations
+
+import contextlib
+import decimal
+import enum
+import math
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from failpoints import (
+    Action,
+    ActionSyntaxError,
+    Break,
+    Call,
+    Delay,
+    Exit,
+    FailpointError,
+    FailpointNameError,
+    FailpointUsageError,
+    InjectedFault,
+    Off,
+    Panic,
+    Pause,
+    Print,
+    Raise,
+    Return,
+    Sleep,
+    Term,
+    Yield,
+    format_actions,
+    parse_actions,
+)
+from failpoints._core.grammar import as_terms, parse_entries, spelled
+
+
+def parse_one(text: str) -> Action:
+    [term] = parse_actions(text)
+    assert term == Term(term.action)
+    return term.action
+
+
+def read_or_error(read: Callable[[str], Any], text: str) -> tuple[Any, FailpointError | None]:
+    try:
+        return read(text), None
+    except (ActionSyntaxError, FailpointNameError) as error:
+        return None, error
+
+
+# Each action, its text as format_actions writes it.
+
+ACTIONS: list[tuple[str, Action]] = [
+    ("off", Off()),
+    ("pause", Pause()),
+    ("pause(30000)", Pause(30_000)),
+    ("pause(0)", Pause(0)),
+    ("sleep(100)", Sleep(100)),
+    ("sleep(1.5)", Sleep(1.5)),
+    ("return", Return()),
+    ("return(text)", Return("text")),
+    ('return("")', Return("")),
+    ("raise", Raise()),
+    ("raise(OSError)", Raise(OSError)),
+    ("raise(OSError: disk full)", Raise(OSError("disk full"))),
+    ("raise(OSError: disk full)", Raise(OSError, "disk full")),
+    ("raise(KeyboardInterrupt)", Raise(KeyboardInterrupt)),
+    ("raise(InjectedFault)", Raise(InjectedFault)),
+    ("raise(shop.PaymentRefused: no money)", Raise("shop.PaymentRefused", "no money")),
+    ('raise("OSError: ")', Raise(OSError, "")),
+    ('raise("OSError:  two spaces ")', Raise(OSError, " two spaces ")),
+    ("panic", Panic()),
+    ("panic(msg)", Panic("msg")),
+    ('panic("")', Panic("")),
+    ("exit", Exit()),
+    ("exit(3)", Exit(3)),
+    ("exit(0)", Exit(0)),
+    ("exit(255)", Exit(255)),
+    ("print", Print()),
+    ("print(msg)", Print("msg")),
+    ("yield", Yield()),
+    ("delay(100)", Delay(100)),
+    ("break", Break()),
+]
+
+
+@pytest.mark.parametrize(("text", "action"), ACTIONS)
+def test_action_has_a_text(text: str, action: Action) -> None:
+    """Every action of the table is read from its text, and written as it."""
+    assert parse_one(text) == action
+    assert format_actions(action) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "action"),
+    [
+        ("return()", Return(None)),
+        ("return( )", Return(None)),
+        ("exit(1)", Exit(1)),
+        ("exit(007)", Exit(7)),
+        ("raise(OSError:disk full)", Raise(OSError("disk full"))),
+        ("raise( OSError :  disk full )", Raise(OSError("disk full"))),
+        ("raise(OSError: a: b)", Raise(OSError("a: b"))),
+        ('raise("OSError:disk full")', Raise(OSError("disk full"))),
+        ('sleep("100")', Sleep(100)),
+    ],
+)
+def test_other_spellings(text: str, action: Action) -> None:
+    """What can be written in another way than format_actions does means the same."""
+    assert parse_one(text) == action
+
+
+@pytest.mark.parametrize(
+    ("text", "milliseconds"),
+    [
+        ("sleep(100)", 100),
+        ("sleep(100ms)", 100),
+        ("sleep(1.5s)", 1500),
+        ("sleep(1.5 s)", 1500),
+        ("sleep(2m)", 120_000),
+        ("sleep(0.1m)", 6000),
+        ("sleep(0.07s)", 70),
+        ("sleep(0)", 0),
+        ("sleep(0.0)", 0),
+        ("sleep(007)", 7),
+        ("100", 100),
+        ("1.5", 1.5),
+        ("0", 0),
+    ],
+)
+def test_durations(text: str, milliseconds: float) -> None:
+    """Durations are milliseconds, in text also with `ms`, `s` or `m`; a bare number is a sleep."""
+    assert parse_one(text) == Sleep(milliseconds)
+
+
+@pytest.mark.parametrize(("text", "action"), [("pause(30s)", Pause(30_000)), ("delay(1.5s)", Delay(1500))])
+def test_units_of_other_durations(text: str, action: Action) -> None:
+    """The limit of a pause and the length of a delay take the units that a sleep takes."""
+    assert parse_one(text) == action
+
+
+@pytest.mark.parametrize(
+    ("text", "term"),
+    [
+        ("25%3*return(x)", Term(Return("x"), 0.25, 3)),
+        ("3*25%return(x)", Term(Return("x"), 0.25, 3)),
+        ("25%off", Term(Off(), 0.25)),
+        ("1*off", Term(Off(), times=1)),
+        ("007*off", Term(Off(), times=7)),
+        ("0%off", Term(Off(), 0.0)),
+        ("100%off", Term(Off(), 1.0)),
+        ("100.0%off", Term(Off())),
+        ("0.1%off", Term(Off(), 0.001)),
+        ("33.3333%off", Term(Off(), 0.333333)),
+        ("3*100", Term(Sleep(100), times=3)),
+        ("50%2*1.5", Term(Sleep(1.5), 0.5, 2)),
+        ("1000000000000000000*off", Term(Off(), times=10**18)),
+    ],
+)
+def test_modifiers(text: str, term: Term) -> None:
+    """A percentage of 0 to 100, decimals allowed, and a count of 1 or more come in either order."""
+    assert parse_actions(text) == (term,)
+
+
+def test_terms_in_order() -> None:
+    """Terms joined by `->` keep their order."""
+    assert parse_actions("2*off->50%return(x)->100->pause") == (
+        Term(Off(), times=2),
+        Term(Return("x"), 0.5),
+        Term(Sleep(100)),
+        Term(Pause()),
+    )
+    assert format_actions([Term(Off(), times=2), Pause()]) == "2*off->pause"
+
+
+@pytest.mark.parametrize("space", [" ", "  ", "\t", "\n", "\r\n", "\N{NO-BREAK SPACE}", "\N{IDEOGRAPHIC SPACE}"])
+def test_space_around_tokens(space: str) -> None:
+    """Space around any token is ignored, whatever space it is."""
+    tokens = ["", "25", "%", "3", "*", "return", "(", "x", ")", "->", "raise", "(", "OSError", ":", "no", ")", "->"]
+    tokens += ["print", "(", '"y"', ")", "->", "sleep", "(", "1", "s", ")", "->", "100", ""]
+    assert parse_actions(space.join(tokens)) == parse_actions("".join(tokens))
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "(balanced)",
+        "f(x, g(y))",
+        ")(".join("()"),
+        "a;b=c",
+        "100%",
+        "3*off->return(x)",
+        "->",
+        'not "quoted" at its beginning',
+        r"back\slash",
+        "{'key': [1, 2]}",
+        "white  space inside",
+        "ünï → ☃",
+    ],
+)
+def test_verbatim_argument(argument: str) -> None:
+    """An argument that is not quoted runs verbatim, trimmed, to the matching parenthesis."""
+    assert parse_actions(f"return(  {argument}\t)->off") == (Term(Return(argument)), Term(Off()))
+
+
+@pytest.mark.parametrize(
+    ("quoted", "value"),
+    [
+        ('""', ""),
+        ('"  spaces  "', "  spaces  "),
+        ('")"', ")"),
+        ('"(("', "(("),
+        (r'"say \"hi\""', 'say "hi"'),
+        (r'"back\\slash"', r"back\slash"),
+        (r'"\n\r\t"', "\n\r\t"),
+        (r'"\x41\u2603\U0001F600"', "A☃😀"),
+        (r'"\ud800"', "\ud800"),
+        ('"a real\nline break"', "a real\nline break"),
+        ('"a;b=c->d"', "a;b=c->d"),
+    ],
+)
+def test_quoted_argument(quoted: str, value: str) -> None:
+    """An argument that begins with a quote is one string with backslash escapes."""
+    assert parse_actions(f"return( {quoted} )->off") == (Term(Return(value)), Term(Off()))
+
+
+# What is rejected.
+
+
+@pytest.mark.parametrize(
+    ("text", "problem", "caret"),
+    [
+        ("", "expected an action, such as 'pause' or 'return(42)', found the end", 0),
+        ("   ", "expected an action, such as 'pause' or 'return(42)', found the end", 3),
+        ("pause->", "expected an action, such as 'pause' or 'return(42)', found the end", 7),
+        ("->pause", "expected an action, such as 'pause' or 'return(42)', found '-'", 0),
+        ("(x)", "expected an action, such as 'pause' or 'return(42)', found '('", 0),
+        ("50%", "expected an action, such as 'pause' or 'return(42)', found the end", 3),
+        ("-1%off", "expected an action, such as 'pause' or 'return(42)', found '-'", 0),
+        (".5%off", "expected an action, such as 'pause' or 'return(42)', found '.'", 0),
+        ("٣*off", "expected an action, such as 'pause' or 'return(42)', found '٣'", 0),
+        ("retrun(42)", "expected an action, found 'retrun'; did you mean 'return'?", 0),
+        ("2*off->Pause", "expected an action, found 'Pause'; did you mean 'pause'?", 7),
+        (
+            "xyzzy",
+            (
+                "expected an action, found 'xyzzy': one of off, pause, sleep, return, raise, panic, exit, print, yield,"
+                " delay, break"
+            ),
+            0,
+        ),
+        ("101%off", "expected a percentage from 0 to 100, found '101'", 0),
+        ("3*100.01%off", "expected a percentage from 0 to 100, found '100.01'", 2),
+        ("0*off", "expected a count, a whole number of 1 or more, found '0'", 0),
+        ("000*off", "expected a count, a whole number of 1 or more, found '000'", 0),
+        ("1.5*off", "expected a count, a whole number of 1 or more, found '1.5'", 0),
+        (
+            "1000000000000000001*off",
+            "expected a count of at most 1000000000000000000, found '1000000000000000001'",
+            0,
+        ),
+        ("10%20%off", "expected one percentage, found a second", 3),
+        ("1*10%2*off", "expected one count, found a second", 5),
+        ("100ms", "expected '%', '*' or the end after a number; did you mean 'sleep(100ms)'?", 3),
+        ("3pause", "expected '%' or '*' between a number and an action, found 'pause'", 1),
+        ("pause pause", "expected '->' or the end after the action, found 'pause'", 6),
+        ("100 100", "expected '->' or the end after the action, found '100'", 4),
+        ("off;off", "expected '->' or the end after the action, found ';'", 3),
+        ("return(x))", "expected '->' or the end after the action, found ')'", 9),
+        ("return(", "expected ')' to close this parenthesis, found the end", 6),
+        ("return((x)", "expected ')' to close this parenthesis, found the end", 6),
+        ('return("x)', "expected '\"' to close this string, found the end", 7),
+        ('return("x" y)', "expected ')' after the quoted argument, found 'y'", 11),
+        ('return("x"', "expected ')' after the quoted argument, found the end", 10),
+        (r'return("a\q")', r"expected one of \" \\ \n \r \t \xHH \uHHHH \UHHHHHHHH", 9),
+        ('return("a\\', r"expected one of \" \\ \n \r \t \xHH \uHHHH \UHHHHHHHH", 9),
+        (r'return("\x4")', r"expected 2 hexadecimal digits of a character after '\x'", 8),
+        (r'return("\u+123")', r"expected 4 hexadecimal digits of a character after '\u'", 8),
+        (r'return("\U00110000")', r"expected 8 hexadecimal digits of a character after '\U'", 8),
+        ("off()", "'off' takes no argument; write it without parentheses", 4),
+        ("yield(1)", "'yield' takes no argument; write it without parentheses", 6),
+        ("break(1)", "'break' takes no argument; write it without parentheses", 6),
+        ("sleep", "'sleep' needs a duration, such as (100) or (1.5s)", 5),
+        ("delay", "'delay' needs a duration, such as (100) or (1.5s)", 5),
+        ("sleep()", "expected a duration, such as (100) or (1.5s) between the parentheses of 'sleep'", 6),
+        ("pause()", "expected a duration, such as (100) or (1.5s) between the parentheses of 'pause'", 6),
+        ("panic()", "expected a text between the parentheses of 'panic'", 6),
+        ("print()", "expected a text between the parentheses of 'print'", 6),
+        ("exit()", "expected an exit status between the parentheses of 'exit'", 5),
+        ("raise()", "expected an exception's name between the parentheses of 'raise'", 6),
+        ("sleep(abc)", "expected a duration, such as 100 (milliseconds), 1.5s or 2m, found 'abc'", 6),
+        ("sleep( 1h)", "expected a duration, such as 100 (milliseconds), 1.5s or 2m, found '1h'", 7),
+        ("sleep(-1)", "expected a duration, such as 100 (milliseconds), 1.5s or 2m, found '-1'", 6),
+        ("sleep(inf)", "expected a duration, such as 100 (milliseconds), 1.5s or 2m, found 'inf'", 6),
+        ("sleep(1S)", "expected a duration, such as 100 (milliseconds), 1.5s or 2m, found '1S'", 6),
+        ("sleep(٣)", "expected a duration, such as 100 (milliseconds), 1.5s or 2m, found '٣'", 6),
+        ("pause(nan)", "expected a duration, such as 100 (milliseconds), 1.5s or 2m, found 'nan'", 6),
+        ("exit(256)", "expected an exit status from 0 to 255, found '256'", 5),
+        ("exit(1000)", "expected an exit status from 0 to 255, found '1000'", 5),
+        ("exit(-1)", "expected an exit status from 0 to 255, found '-1'", 5),
+        ("exit(٣)", "expected an exit status from 0 to 255, found '٣'", 5),
+        ('exit("")', "expected an exit status from 0 to 255, found ''", 5),
+        ("raise(2)", "expected an exception's name, such as OSError, found '2'", 6),
+        ("raise(OSError())", "expected an exception's name, such as OSError, found 'OSError()'", 6),
+        ("raise(: x)", "expected an exception's name, such as OSError, found ''", 6),
+        ("raise(a..b)", "expected an exception's name, such as OSError, found 'a..b'", 6),
+        ("raise(OSError:)", "expected a message after ':'", 14),
+    ],
+)
+def test_rejection(text: str, problem: str, caret: int) -> None:
+    """What is no actions is an ActionSyntaxError that says what was expected and shows where."""
+    with pytest.raises(ActionSyntaxError) as caught:
+        parse_actions(text)
+    error = caught.value
+    shown = text.replace("\n", "\N{REPLACEMENT CHARACTER}")
+    assert str(error) == f"{problem}\n    {shown}\n    {' ' * caret}^"
+    assert (error.text, error.position, error.problem, error.source) == (text, caret, problem, None)
+
+
+def test_rejection_as_it_is_read() -> None:
+    """The caret stands under the place that is wrong."""
+    with pytest.raises(ValueError, match="did you mean") as caught:
+        parse_actions("25%3*return(x)->pase")
+    assert str(caught.value) == (
+        "expected an action, found 'pase'; did you mean 'pause'?\n    25%3*return(x)->pase\n                    ^"
+    )
+
+
+@pytest.mark.parametrize("given", [None, 3, b"pause", Off(), ["pause"]])
+def test_text_is_a_str(given: Any) -> None:
+    """parse_actions takes nothing but a text."""
+    with pytest.raises(FailpointUsageError, match="parse_actions takes a text, such as 'return"):
+        parse_actions(given)
+
+
+# The way back.
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        Call(print),
+        Return(42),
+        Return(b"x"),
+        Return(value=False),
+        Return([]),
+        Raise(OSError(2, "No such file")),
+        Raise(type("OSError", (Exception,), {})),  # a name that means another class in text
+        Raise(type("MyError", (Exception,), {})("x")),
+        Raise(OSError()),
+        Raise(ValueError(5)),
+        Raise(ImportError("no module", name="shop")),
+    ],
+)
+def test_no_text(action: Action) -> None:
+    """format_actions refuses, saying so, what parse_actions could not give back."""
+    with pytest.raises(FailpointUsageError, match=r"has no text: it can be configured from Python only$") as caught:
+        format_actions([Off(), action])
+    assert str(caught.value) == f"{action!r} has no text: it can be configured from Python only"
+
+
+def test_spelled_falls_back_on_python() -> None:
+    """In a message, a term without a text is shown as the Python that makes it."""
+    terms = [Off(), Return(42), Term(Return(42), times=2)]
+    assert spelled(terms) == "off->Return(value=42)->Term(action=Return(value=42), probability=1.0, times=2)"
+
+
+class Number(float):
+    """What numpy.float64 is to its caller: a float that is shown in another way."""
+
+    def __repr__(self) -> str:
+        return f"Number({float(self)})"
+
+
+class Count(int, enum.Enum):
+    THREE = 3
+
+
+class Colour(str, enum.Enum):  # noqa: UP042 - a StrEnum is its value in every format
+    RED = "red"
+
+
+@pytest.mark.parametrize(
+    ("term", "text"),
+    [
+        (Term(Sleep(Number(1.5))), "sleep(1.5)"),
+        (Term(Off(), Number(0.25)), "25%off"),
+        (Term(Sleep(Count.THREE)), "sleep(3)"),
+        (Term(Exit(Count.THREE), times=Count.THREE), "3*exit(3)"),
+        (Term(Return(Colour.RED)), "return(red)"),
+        (Term(Panic(Colour.RED)), "panic(red)"),
+        (Term(Sleep(-0.0)), "sleep(0)"),
+        (Term(Off(), -0.0), "0%off"),
+        (Term(Sleep(timedelta(seconds=1.5))), "sleep(1500)"),
+    ],
+)
+def test_text_of_unusual_values(term: Term, text: str) -> None:
+    """A number or text of a class of its own is written by its value."""
+    assert format_actions(term) == text
+    assert parse_actions(format_actions(term)) == (term,)
+
+
+@pytest.mark.parametrize(
+    "action", [Sleep(1e22), Sleep(1e23), Sleep(1.7976931348623157e308), Sleep(5e-324), Sleep(10**308), Delay(1e-7)]
+)
+def test_extreme_durations_survive(action: Action) -> None:
+    """The least and the greatest durations come back exactly."""
+    assert parse_one(format_actions(action)) == action
+
+
+def test_counts_survive() -> None:
+    """A count that Python takes has a text that is read, or it is refused from the start."""
+    with contextlib.suppress(FailpointUsageError):
+        term = Term(Off(), times=10**30)
+        assert parse_actions(format_actions(term)) == (term,)
+
+
+def test_decimal_context_has_no_say() -> None:
+    """The program's own decimal context changes nothing that is read or written."""
+    text = "12.345%sleep(1.2345s)"
+    term = Term(Sleep(1234.5), 0.12345)
+    with decimal.localcontext() as context:
+        context.prec = 2
+        assert parse_actions(text) == (term,)
+        assert parse_actions(format_actions(term)) == (term,)
+        context.traps[decimal.Inexact] = True
+        assert parse_actions(text) == (term,)
+
+
+durations = st.one_of(
+    st.integers(0, 10**6),
+    st.integers(0, 10**308),
+    st.floats(0, allow_nan=False, allow_infinity=False),
+    st.timedeltas(min_value=timedelta(0)),
+)
+any_text = st.text(st.characters()) | st.text(st.sampled_from('()"\\ \n;=%*->:aü\ud800\x00\N{NO-BREAK SPACE}'))
+messages = st.none() | any_text
+exception_names = st.sampled_from(["OSError", "KeyError", "InjectedFault", "Own", "a.b.Own", "Größe", "print"])
+raises = st.one_of(
+    st.just(Raise()),
+    st.builds(Raise, exception_names, messages),
+    st.builds(Raise, st.sampled_from([OSError, BaseException, SystemExit, InjectedFault]), messages),
+    st.builds(lambda kind, text: Raise(kind(text)), st.sampled_from([OSError, KeyError, KeyboardInterrupt]), any_text),
+)
+actions: st.SearchStrategy[Action] = st.one_of(
+    st.sampled_from([Off(), Yield(), Break(), Pause()]),
+    st.builds(Pause, durations),
+    st.builds(Sleep, durations),
+    st.builds(Delay, durations),
+    st.builds(Return, messages),
+    raises,
+    st.builds(Panic, messages),
+    st.builds(Print, messages),
+    st.builds(Exit, st.integers(0, 255)),
+)
+terms = st.builds(Term, actions, st.just(1.0) | st.floats(0, 1), st.none() | st.integers(1, 10**18))
+
+
+@settings(deadline=None)  # other tests may run beside this one
+@given(actions | terms | st.lists(actions | terms, min_size=1, max_size=4))
+@example(Return("\udcff)"))
+@example(Term(Sleep(5e-324), 5e-324))
+def test_everything_with_a_text_survives(given: Any) -> None:
+    """format_actions and parse_actions are each other's inverse."""
+    text = format_actions(given)
+    assert parse_actions(text) == as_terms(given)
+    assert format_actions(text) == text
+
+
+pieces = st.one_of(
+    st.sampled_from([text.partition("(")[0] for text, _ in ACTIONS]),
+    st.sampled_from(
+        [*'()%*;=:.-,0125smh "\\\n\x00\ud800²é', "->", "٣", "\\u", "d83d", "1e3", "OSError", "a.b", "Pause"]
+    ),
+)
+texts = st.text() | st.lists(pieces, max_size=12).map("".join) | st.lists(pieces, max_size=12).map(" ".join)
+
+
+@settings(deadline=None)  # other tests may run beside this one
+@given(texts)
+def test_any_text_is_read_or_rejected(text: str) -> None:
+    """Whatever the text, it is read or an ActionSyntaxError; what is read survives being written."""
+    read, error = read_or_error(parse_actions, text)
+    if error is None:
+        assert parse_actions(format_actions(read)) == read
+    else:
+        assert isinstance(error, ActionSyntaxError)
+        assert error.text == text
+        assert 0 <= error.position <= len(text)
+        assert len(str(error).encode().split(b"\n")) == 3
+
+
+LONG = 100_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9" * LONG,
+        "1" * 4301,
+        f"sleep({'9' * LONG})",
+        f"sleep({'9' * 308}s)",
+        f"sleep({-(-(2**1024 - 2**970) // 60_000)}m)",  # the least that rounds to infinity, but not digit by digit
+        f"sleep(1{' ' * LONG}!)",
+        f"exit({'0' * LONG}!)",
+        f"exit({'9' * LONG})",
+        f"{'9' * LONG}%off",
+        f"{'9' * LONG}*off",
+        "a" * LONG,
+        "return(" * (LONG // 7),
+        "return(\u201d" + "(" * LONG,
+        f'return("{"x" * LONG}',
+        "off->" * (LONG // 5),
+        f"raise({'a.' * (LONG // 2)})",
+        "1*" * (LONG // 2),
+        "\ud800" * LONG,
+        "\x00" * LONG,
+    ],
+    ids=lambda text: text[:12].encode("unicode_escape").decode(),
+)
+def test_long_texts_are_rejected(text: str) -> None:
+    """The longest text is no other exception either, and its message stays short."""
+    with pytest.raises(ActionSyntaxError) as caught:
+        parse_actions(text)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("argument", ["1" * 20_000, "0." + "1" * 20_000, "1" + " " * 20_000, "1" + "a" * 20_000])
+def test_rejection_is_quick(argument: str) -> None:
+    """The time that a text takes to be rejected grows with its length, not with the square of it."""
+    start = time.process_time()
+    with pytest.raises(ActionSyntaxError):
+        parse_actions(f"sleep({argument}!)")
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize(
+    ("text", "term"),
+    [
+        (f"sleep({'0' * LONG}1)", Term(Sleep(1))),
+        (f"{'0' * LONG}1", Term(Sleep(1))),
+        (f"{'0' * LONG}7*off", Term(Off(), times=7)),
+        (f"{'0' * LONG}7%off", Term(Off(), 0.07)),
+        (f"0.{'0' * LONG}7%off", Term(Off(), 0.0)),
+        (f"sleep(0.{'0' * LONG}7s)", Term(Sleep(0))),
+        (f"sleep(1.{'3' * LONG}s)", Term(Sleep(4000 / 3))),
+        (f"exit({'0' * LONG}3)", Term(Exit(3))),
+        (f"return({'(' * LONG}{')' * LONG})", Term(Return("(" * LONG + ")" * LONG))),
+        (f'return("{"x" * LONG}")', Term(Return("x" * LONG))),
+    ],
+    ids=lambda case: case[:12] if isinstance(case, str) else "",
+)
+def test_long_texts_are_read(text: str, term: Term) -> None:
+    """The length of a number or argument is no reason to reject it."""
+    [read] = parse_actions(text)
+    if isinstance(term.action, Sleep):
+        assert isinstance(read.action, Sleep)
+        assert math.isclose(read.action.seconds, term.action.seconds)
+    else:
+        assert read == term
+
+
+# FAILPOINTS and its like.
+
+
+@pytest.mark.parametrize(
+    ("text", "entries"),
+    [
+        ("", []),
+        (" ; ;; ", []),
+        ("a=off", [("a", "off")]),
+        ("a=return(42);b=sleep(1000);c=exit", [("a", "return(42)"), ("b", "sleep(1000)"), ("c", "exit")]),
+        (" a = 2*off -> pause ;\n b = off ; ", [("a", "2*off->pause"), ("b", "off")]),
+        ("a=return(x;y=z);b=off", [("a", "return(x;y=z)"), ("b", "off")]),
+        ('a=return(";");b=off', [("a", 'return(";")'), ("b", "off")]),
+        ("gateway.charge:after=raise(OSError: no)", [("gateway.charge:after", "raise(OSError: no)")]),
+        ("a::b=100;ü-%*=off", [("a::b", "100"), ("ü-%*", "off")]),
+        ("a=off;a=pause", [("a", "off"), ("a", "pause")]),
+    ],
+)
+def test_entries(text: str, entries: list[tuple[str, str]]) -> None:
+    """A list holds `name=actions` joined by `;`, and spaces and empty entries are fine."""
+    assert [(entry.name, entry.terms) for entry in parse_entries(text, "FAILPOINTS")] == [
+        (name, parse_actions(actions)) for name, actions in entries
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "problem", "caret"),
+    [
+        ("a", ActionSyntaxError, "expected name=actions, found no '='", 1),
+        ("a=off; b ;c=off", ActionSyntaxError, "expected name=actions, found no '='", 9),
+        ("=off", ActionSyntaxError, "expected a failpoint's name before '='", 0),
+        ("a=off; =off", ActionSyntaxError, "expected a failpoint's name before '='", 7),
+        ("a=", ActionSyntaxError, "expected an action, such as 'pause' or 'return(42)', found the end", 2),
+        ("a=;b=off", ActionSyntaxError, "expected an action, such as 'pause' or 'return(42)', found ';'", 2),
+        ("a=off b=off", ActionSyntaxError, "expected '->', ';' or the end after the action, found 'b'", 6),
+        ("a=off;b=retrun", ActionSyntaxError, "expected an action, found 'retrun'; did you mean 'return'?", 8),
+        ("a=return(x;b=off", ActionSyntaxError, "expected ')' to close this parenthesis, found the end", 8),
+        (
+            "ok=off; a b=off",
+            FailpointNameError,
+            "a failpoint's name is printable, without white space, '=' or ';'; got 'a b'",
+            8,
+        ),
+    ],
+)
+def test_rejected_entries(text: str, kind: type[FailpointError], problem: str, caret: int) -> None:
+    """What is no list is an error that names the variable and shows where."""
+    with pytest.raises(kind) as caught:
+        parse_entries(text, "FAILPOINTS")
+    assert str(caught.value) == f"FAILPOINTS: {problem}\n    {text}\n    {' ' * caret}^"
+    assert isinstance(caught.value, ValueError)
+
+
+@settings(deadline=None)  # other tests may run beside this one
+@given(texts)
+def test_any_list_is_read_or_rejected(text: str) -> None:
+    """Whatever a variable holds, it is read, a syntax error or a bad name."""
+    entries, error = read_or_error(lambda text: parse_entries(text, "FAILPOINTS"), text)
+    if error is None:
+        again = ";".join(f"{entry.name}={format_actions(entry.terms)}" for entry in entries)
+        assert parse_entries(again, "FAILPOINTS") == entries
+    else:
+        assert str(error).startswith("FAILPOINTS: ")

@@ -1,0 +1,512 @@
+"""`with configured(…) as handle:` and its handle: counts, steering, and waits that never hang."""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+from anyio import to_thread
+
+from failpoints import (
+    Continue,
+    FailpointTimeout,
+    FailpointUsageError,
+    Handle,
+    Off,
+    Outcome,
+    Pause,
+    Registry,
+    Return,
+    Term,
+    configure,
+    configured,
+    failpoint,
+    remove,
+    reset,
+    status,
+    statuses,
+    wait_until_hit,
+    wait_until_paused,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+async def visit(name: str = "x", **context: Any) -> Outcome:
+    """Visit the failpoint once."""
+    return await failpoint(name, context=context)
+
+
+def hit(name: str = "x", **context: Any) -> Outcome:
+    """Visit the failpoint once, in sync code."""
+    return failpoint(name, context=context).hit()
+
+
+def started(function: Callable[[], object]) -> threading.Thread:
+    """A thread that runs the function."""
+    thread = threading.Thread(target=function, daemon=True)
+    thread.start()
+    return thread
+
+
+def finish(*threads: threading.Thread) -> None:
+    """Wait for the threads, which must end."""
+    for thread in threads:
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+# the block
+
+
+def test_with_configures_and_removes() -> None:
+    """`with configured(…)` configures on entering, not before, and removes on leaving."""
+    block = configured("x", "return", context={"k": "v"})
+    assert statuses() == []
+    with block as handle:
+        assert (hit(), hit(k="v")) == (Continue(), Return())
+        assert handle.name == "x"
+    assert (statuses(), hit(k="v")) == ([], Continue())
+
+
+async def test_async_with_configures_and_removes() -> None:
+    """`async with configured(…)` is the same in async code."""
+    async with configured("x", "return", context={"k": "v"}) as handle:
+        assert (await visit(), await visit(k="v")) == (Continue(), Return())
+        assert handle.name == "x"
+    assert (statuses(), await visit(k="v")) == ([], Continue())
+
+
+def test_an_exception_removes_too() -> None:
+    """An exception goes through the block untouched, and the failpoint is removed."""
+    error = ZeroDivisionError()
+    with pytest.raises(ZeroDivisionError) as caught, configured("x", "return"):
+        raise error
+    assert caught.value is error
+    assert statuses() == []
+
+
+@pytest.mark.parametrize("arguments", [("a b", "off"), ("x", "of"), ("x", "off", {"k": "("})], ids=str)
+def test_bad_arguments_are_refused_on_entering(arguments: tuple[Any, ...]) -> None:
+    """What `configure` refuses the block refuses on entering, and nothing is configured or removed."""
+    configure("x", "return")
+    block = configured(arguments[0], arguments[1], context=arguments[2] if len(arguments) > 2 else None)
+    with pytest.raises(ValueError, match=r"."):
+        block.__enter__()
+    assert hit() == Return()
+
+
+def test_a_block_serves_again() -> None:
+    """One `configured(…)` may be entered again, and begins to count anew."""
+    block = configured("x", "1*return")
+    for _ in range(2):
+        with block as handle:
+            assert [hit(), hit()] == [Return(), Continue()]
+            assert (handle.hits, handle.triggers) == (2, 1)
+
+
+def test_a_registry_has_it_too() -> None:
+    """`registry.configured(…)` configures in that registry."""
+    with Registry() as registry, registry.configured("x", "return") as handle:
+        assert (hit(), handle.hits, statuses()) == (Return(), 1, [])
+
+
+# what it has
+
+
+async def test_what_a_handle_tells() -> None:
+    """A handle has the name, the status, the counts, and who waits now."""
+    async with configured("x", "1*off->pause", context={"k": "v"}) as handle:
+        assert isinstance(handle, Handle)
+        await visit(k="other")
+        await visit(k="v")
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: visit(k="v"), name="the visitor")
+            await handle.wait_paused()
+            assert (handle.hits, handle.misses, handle.triggers) == (2, 1, 2)
+            assert [(waiting.name, waiting.context) for waiting in handle.waiting] == [("the visitor", {"k": "v"})]
+            assert handle.status == status("x")
+            assert handle.status.actions == (Term(Off(), times=1), Term(Pause()))
+            assert handle.resume() == 1
+        assert (handle.waiting, handle.resume()) == ((), 0)
+    assert repr(handle) == "<Handle of failpoint 'x'>"
+
+
+def test_the_counts_stay_after_the_block() -> None:
+    """After leaving, the handle keeps the counts; what happens at that name later is not counted."""
+    with configured("x", "return", context={"k": "v"}) as handle:
+        hit(k="v")
+        hit(k="other")
+    configure("y", "off")
+    hit(k="v")
+    assert (handle.hits, handle.misses, handle.triggers, handle.waiting) == (1, 1, 1, ())
+    assert handle.status.last_miss == {"k": "other"}
+
+
+def test_a_handle_follows_a_reconfiguration() -> None:
+    """A handle follows the name: reconfigured inside the block, it has the new counts, also after leaving."""
+    with configured("x", "return") as handle:
+        hit()
+        configure("x", "off")
+        assert handle.hits == 0
+        for _ in range(3):
+            hit()
+    assert (handle.hits, handle.status.actions) == (3, (Term(Off()),))
+
+
+async def test_remove_wakes_who_waits() -> None:
+    """`handle.remove()` ends the configuration and wakes who waits; leaving the block afterwards is no error."""
+    outcomes: list[Outcome] = []
+
+    async def reach() -> None:
+        outcomes.append(await visit())
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            with configured("x", "pause") as handle:
+                group.start_soon(reach)
+                await handle.wait_paused()
+                handle.remove()
+                assert (handle.waiting, statuses()) == ((), [])
+    assert (outcomes, handle.hits) == ([Continue()], 1)
+
+
+async def test_leaving_wakes_who_waits() -> None:
+    """Leaving the block wakes tasks and threads that wait at the failpoint."""
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group, configured("x", "pause") as handle:
+            group.start_soon(visit)
+            group.start_soon(to_thread.run_sync, hit)
+            await handle.wait_paused(2)
+    assert handle.waiting == ()
+
+
+# waiting
+
+
+async def test_the_waits_see_what_is_so_already() -> None:
+    """`wait_hit` counts hits before the wait, and `wait_paused` who waits already: both go on at once."""
+    with configured("x", "2*off->pause") as handle:
+        await visit()
+        await visit()
+        await handle.wait_hit()
+        await handle.wait_hit(2)
+        async with anyio.create_task_group() as group:
+            group.start_soon(visit)
+            await handle.wait_paused()
+            await handle.wait_paused(1, timeout=0)
+            await handle.wait_hit(3, timeout=0)
+            handle.resume()
+
+
+async def test_the_waits_go_on_at_the_right_number() -> None:
+    """`wait_hit(n)` and `wait_paused(n)` go on with the n-th hit and the n-th task, and not before."""
+    order: list[str] = []
+    with anyio.fail_after(5), configured("x", "pause") as handle:
+
+        async def wait(wait_until: Callable[[int], Any], number: int) -> None:
+            await wait_until(number)
+            order.append(f"{wait_until.__name__} {number}")
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait, handle.wait_hit, 2)
+            group.start_soon(wait, handle.wait_paused, 2)
+            group.start_soon(visit)
+            await handle.wait_paused(1)
+            await anyio.wait_all_tasks_blocked()
+            assert order == []
+            group.start_soon(visit)
+            await handle.wait_paused(2)
+            await anyio.wait_all_tasks_blocked()
+            assert sorted(order) == ["wait_hit 2", "wait_paused 2"]
+            handle.resume()
+
+
+def test_the_sync_waits() -> None:
+    """`wait_hit_sync` and `wait_paused_sync` serve tests with threads, and see tasks of other threads too."""
+    with configured("x", "1*off->pause") as handle:
+        first = started(hit)
+        handle.wait_hit_sync(timeout=5)
+        second, third = started(hit), started(lambda: anyio.run(visit))
+        handle.wait_paused_sync(2, timeout=5)
+        handle.wait_hit_sync(3, timeout=5)
+        assert len(handle.waiting) == handle.resume() == 2
+    finish(first, second, third)
+
+
+async def test_a_pause_that_is_over_is_not_seen() -> None:
+    """`wait_paused` waits for a new pause after a resume, and a sleep counts as one."""
+    with anyio.fail_after(5), configured("x", "1*pause->sleep(60m)") as handle:
+        async with anyio.create_task_group() as group:
+            group.start_soon(visit)
+            await handle.wait_paused()
+            handle.resume()
+            with pytest.raises(FailpointTimeout):
+                await handle.wait_paused(timeout=0)
+            group.start_soon(visit)
+            await handle.wait_paused()
+            handle.resume()
+
+
+async def test_a_pause_that_ends_before_the_wait_looks_is_not_seen() -> None:
+    """A pause that begins and is resumed before the waiting task runs does not end its wait; the next one does."""
+    with anyio.fail_after(5), configured("x", "pause") as handle:
+        over = anyio.Event()
+
+        async def wait() -> None:
+            await handle.wait_paused(1)
+            assert len(handle.waiting) == 1
+            over.set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+            thread = started(hit)
+            while not handle.waiting:  # blocks this loop on purpose: the other task cannot look
+                pass
+            assert handle.resume() == 1
+            finish(thread)
+            await anyio.wait_all_tasks_blocked()
+            assert not over.is_set()
+            group.start_soon(visit)
+            await over.wait()
+            handle.resume()
+
+
+@pytest.mark.parametrize("waits", ["wait_hit", "wait_paused"])
+async def test_a_wait_goes_on_through_a_reconfiguration_counting_anew(waits: str) -> None:
+    """Configured again, a failpoint has to be hit or paused at as often as asked since then."""
+    order: list[str] = []
+    with anyio.fail_after(5), configured("x", "pause") as handle:
+
+        async def wait() -> None:
+            await getattr(handle, waits)(2)
+            order.append("done")
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)
+            group.start_soon(visit)
+            await handle.wait_paused()
+            configure("x", "pause")
+            group.start_soon(visit)
+            await handle.wait_paused()
+            await anyio.wait_all_tasks_blocked()
+            assert order == []
+            group.start_soon(visit)
+            await handle.wait_paused(2)
+            await anyio.wait_all_tasks_blocked()
+            assert order == ["done"]
+            reset()
+
+
+async def test_a_hit_that_is_followed_by_a_removal_counts() -> None:
+    """A hit that came while the wait was on ends it well, though the failpoint is gone before the task looks."""
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            with configured("x", "off") as handle:
+                group.start_soon(handle.wait_hit)
+                await anyio.wait_all_tasks_blocked()
+                hit()
+
+
+ENDINGS = {
+    "remove": lambda: remove("x"),
+    "reset": reset,
+    "remove and configure": lambda: (remove("x"), configure("x", "off")),
+}
+
+
+@pytest.mark.parametrize("end", ENDINGS)
+@pytest.mark.parametrize("waits", ["wait_hit", "wait_paused"])
+async def test_a_wait_ends_when_the_failpoint_is_removed(waits: str, end: str) -> None:
+    """Removed meanwhile, a failpoint that somebody waits for is a usage error for them, in tasks and threads."""
+    errors: list[str] = []
+    threads: list[threading.Thread] = []
+    with anyio.fail_after(10), configured("x", "off") as handle:
+
+        async def wait() -> None:
+            with pytest.raises(FailpointUsageError) as caught:
+                await getattr(handle, waits)()
+            errors.append(str(caught.value))
+
+        def wait_sync() -> None:
+            with pytest.raises(FailpointUsageError) as caught:
+                getattr(handle, f"{waits}_sync")()
+            errors.append(str(caught.value))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)
+            threads.append(started(wait_sync))
+            await anyio.wait_all_tasks_blocked()
+            while threads[0].is_alive() and _watches() < 2:
+                await anyio.lowlevel.checkpoint()
+            ENDINGS[end]()
+    finish(*threads)
+    what = {"wait_hit": "hit", "wait_paused": "paused"}[waits]
+    assert errors == [f"failpoint 'x' was removed while somebody waited until it is {what}"] * 2
+    assert _watches() == 0
+
+
+def _watches() -> int:
+    owner: Any = configure.__self__  # type: ignore[attr-defined]
+    return len(owner._watches._watches.under("x"))
+
+
+@pytest.mark.parametrize("what", ["hit", "paused"])
+async def test_a_wait_for_what_is_not_configured_is_refused(what: str) -> None:
+    """Waiting for what is not configured is a usage error at once, which names the nearest that is."""
+    configure("cache.fill", "off")
+    message = f"failpoint 'cache.fil' is not configured, so it will never be {what};.*did you mean 'cache.fill'"
+    wait = {"hit": wait_until_hit, "paused": wait_until_paused}[what]
+    with pytest.raises(FailpointUsageError, match=message):
+        await wait("cache.fil")
+    owner: Registry = configure.__self__  # type: ignore[attr-defined]
+    sync = {"hit": owner.wait_until_hit_sync, "paused": owner.wait_until_paused_sync}[what]
+    with pytest.raises(FailpointUsageError, match=message):
+        await to_thread.run_sync(sync, "cache.fil")
+
+
+async def test_the_waits_of_a_handle_that_was_left_are_refused() -> None:
+    """After the block a handle's waits are usage errors, and do not hang."""
+    with configured("x", "off") as handle:
+        pass
+    with pytest.raises(FailpointUsageError, match="not configured"):
+        await handle.wait_hit()
+    with pytest.raises(FailpointUsageError, match="not configured"):
+        await handle.wait_paused()
+
+
+async def test_off_only_counts() -> None:
+    """`off` serves to wait for a hit without disturbing it."""
+    with anyio.fail_after(5), configured("x", "off") as handle:
+        async with anyio.create_task_group() as group:
+            group.start_soon(visit)
+            await handle.wait_hit()
+
+
+# timeouts
+
+TIMEOUTS = [
+    ("wait_hit", "failpoint 'handle.told' was not hit 3 times within 0 s"),
+    ("wait_paused", "failpoint 'handle.told' did not have 3 waiting at it within 0 s"),
+]
+
+
+@pytest.mark.parametrize("sync", [False, True], ids=["async", "sync"])
+@pytest.mark.parametrize(("waits", "beginning"), TIMEOUTS)
+async def test_a_timeout_tells_what_is_known(waits: str, beginning: str, sync: bool) -> None:
+    """`FailpointTimeout`, also a `TimeoutError`, has the counts, the last miss and its reason, and who waits."""
+    with anyio.fail_after(5), configured("handle.told", "pause", context={"tenant_id": "test_.*"}) as handle:
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: visit("handle.told", tenant_id="test_1"), name="the visitor")
+            await handle.wait_paused()
+            await visit("handle.told", tenant_id="t2")
+            with pytest.raises(FailpointTimeout) as caught:
+                if sync:
+                    await to_thread.run_sync(lambda: getattr(handle, f"{waits}_sync")(3, timeout=0))
+                else:
+                    await getattr(handle, waits)(3, timeout=0)
+            handle.resume()
+    assert isinstance(caught.value, TimeoutError)
+    known = caught.value.status
+    assert known is not None
+    assert (known.name, known.misses, [each.name for each in known.waiting]) == ("handle.told", 1, ["the visitor"])
+    place = f"tests/core/test_handle.py:{visit.__code__.co_firstlineno + 2} (visit)"
+    assert re.sub(r"\d\.\d s", "N s", str(caught.value)) == (
+        f"{beginning}\n"
+        "  configured: pause where tenant_id='test_.*'\n"
+        "  counts:     hits 1, misses 1, triggers 1\n"
+        "  last miss:  tenant_id='t2' does not match 'test_.*'\n"
+        "  waiting:    'the visitor' has waited N s, {'tenant_id': 'test_1'}\n"
+        f"  declared:   {place}"
+    )
+
+
+def test_a_timeout_names_the_nearest_site() -> None:
+    """Where no site bears the name, `FailpointTimeout` says so, and names the nearest one that exists."""
+    failpoint("handle.nearest")
+    with configured("handle.nearesd", "off") as handle, pytest.raises(FailpointTimeout) as caught:
+        handle.wait_hit_sync(timeout=0)
+    line = test_a_timeout_names_the_nearest_site.__code__.co_firstlineno + 2
+    assert str(caught.value).endswith(
+        "\n  declared:   nowhere in the modules imported; did you mean 'handle.nearest', declared at"
+        f" tests/core/test_handle.py:{line} (test_a_timeout_names_the_nearest_site)?"
+    )
+
+
+async def test_a_timeout_tells_who_waits_elsewhere() -> None:
+    """The message of a `FailpointTimeout` names who waits at another failpoint, at which, and with what context."""
+    with anyio.fail_after(5), configured("elsewhere", "pause") as there, configured("here", "pause") as here:
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: visit("elsewhere", shard=3), name="the lost one")
+            await there.wait_paused()
+            with pytest.raises(FailpointTimeout) as caught:
+                await here.wait_paused(timeout=0)
+            there.resume()
+    assert re.search(
+        r"\n  elsewhere:  at 'elsewhere' 'the lost one' has waited \d\.\d s, {'shard': 3}$", str(caught.value)
+    )
+
+
+@pytest.mark.parametrize("waits", ["wait_hit", "wait_paused"])
+@pytest.mark.parametrize("seconds", [0, 0.01])
+async def test_a_timeout_leaves_no_watch_behind(waits: str, seconds: float) -> None:
+    """A wait that timed out, or was cancelled, is forgotten."""
+    with configured("x", "off") as handle:
+        with pytest.raises(FailpointTimeout):
+            await getattr(handle, waits)(timeout=seconds)
+        with pytest.raises(FailpointTimeout):
+            await to_thread.run_sync(lambda: getattr(handle, f"{waits}_sync")(timeout=seconds))
+        with anyio.move_on_after(0.01) as scope:
+            await getattr(handle, waits)()
+        assert (scope.cancelled_caught, _watches()) == (True, 0)
+
+
+@pytest.mark.parametrize("waits", ["wait_hit_sync", "wait_paused_sync"])
+async def test_the_sync_waits_are_refused_on_an_event_loop(waits: str) -> None:
+    """On a thread that runs an event loop the `_sync` waits are usage errors that name the way out."""
+    with configured("x", "off") as handle:
+        await visit()
+        with pytest.raises(FailpointUsageError, match="would block the event loop.*without _sync"):
+            getattr(handle, waits)(timeout=5)
+
+
+@pytest.mark.parametrize("number", [0, -1, 1.0, True, "1", None], ids=repr)
+@pytest.mark.parametrize("waits", ["wait_hit", "wait_paused"])
+async def test_a_number_to_wait_for_is_one_or_more(waits: str, number: Any) -> None:
+    """The number of hits or tasks is a whole number of 1 or more, in both kinds of wait."""
+    with configured("x", "off") as handle:
+        with pytest.raises(FailpointUsageError, match="is a whole number of 1 or more"):
+            await getattr(handle, waits)(number)
+        with pytest.raises(FailpointUsageError, match="is a whole number of 1 or more"):
+            await to_thread.run_sync(lambda: getattr(handle, f"{waits}_sync")(number))
+
+
+@pytest.mark.parametrize("timeout", [-1, math.nan, "1", True, []], ids=repr)
+@pytest.mark.parametrize("waits", ["wait_hit", "wait_paused"])
+async def test_a_timeout_is_a_number_of_seconds(waits: str, timeout: Any) -> None:
+    """A timeout is a number of seconds, not negative, in both kinds of wait."""
+    with configured("x", "off") as handle:
+        with pytest.raises(FailpointUsageError, match="timeout is a number of seconds"):
+            await getattr(handle, waits)(timeout=timeout)
+        with pytest.raises(FailpointUsageError, match="timeout is a number of seconds"):
+            await to_thread.run_sync(lambda: getattr(handle, f"{waits}_sync")(timeout=timeout))
+
+
+@pytest.mark.parametrize("timeout", [math.inf, 1e300, 10**400], ids=["inf", "1e300", "10**400"])
+@pytest.mark.parametrize("waits", ["wait_hit", "wait_paused"])
+async def test_a_timeout_may_be_as_long_as_one_likes(waits: str, timeout: float) -> None:
+    """A timeout that never comes is no limit, in both kinds of wait."""
+    with anyio.fail_after(5), configured("x", "pause") as handle:
+        async with anyio.create_task_group() as visitors:
+            async with anyio.create_task_group() as group:
+                group.start_soon(lambda: getattr(handle, waits)(timeout=timeout))
+                group.start_soon(to_thread.run_sync, lambda: getattr(handle, f"{waits}_sync")(timeout=timeout))
+                await anyio.wait_all_tasks_blocked()
+                visitors.start_soon(visit)
+            handle.resume()

@@ -1,0 +1,214 @@
+"""Off costs nothing: while nothing is configured a site does one test, and goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import failpoints
+from failpoints import (
+    Continue,
+    Registry,
+    configure,
+    failpoint,
+    failpoint_context,
+    failpoint_scope,
+    remove,
+    reset,
+    status,
+)
+from failpoints._core import registry as registry_module
+
+
+def forbidden(*arguments: object, **named: object) -> Any:
+    """Must not be called."""
+    raise AssertionError("something was done at a site that is off")
+
+
+class Forbidden:
+    """An object that must not be used: not called, not entered, not asked for an attribute, an item or its text."""
+
+    __call__ = __enter__ = __exit__ = __getattr__ = __getitem__ = __contains__ = __iter__ = __str__ = forbidden
+    __len__ = __bool__ = forbidden
+
+
+class Sites:
+    """A site of every kind, whose context, cancel event and conversion must not be asked for."""
+
+    declared: dict[str, Any] = {"context": forbidden, "cancel": forbidden}
+
+    @failpoint("off.async", convert=forbidden, **declared)
+    async def decorated(self) -> str:
+        """Decorated async method."""
+        return "body"
+
+    @failpoint("off.sync", convert=forbidden, **declared)
+    def decorated_sync(self) -> str:
+        """Decorated sync method."""
+        return "body"
+
+    @failpoint("off.plain", cancel=forbidden)
+    def plain(self) -> str:
+        """Decorated method that asks nothing of a call."""
+        return "body"
+
+    @failpoint("off.plain.async", context=lambda self: forbidden(), cancel=forbidden)
+    async def plain_async(self) -> str:
+        """Decorated async method whose context takes what the method takes."""
+        return "body"
+
+    @failpoint("off.generator", **declared)
+    def generator(self) -> Iterator[str]:
+        """Decorated generator."""
+        yield "body"
+
+    @failpoint("off.async.generator", **declared)
+    async def async_generator(self) -> Any:
+        """Decorated async generator."""
+        yield "body"
+
+    async def generated(self) -> Any:
+        """All of the async generator."""
+        return [item async for item in self.async_generator()][0]
+
+    async def inline(self) -> object:
+        """An awaited inline call."""
+        return await failpoint("off.inline", **self.declared)
+
+    async def inline_many(self) -> object:
+        """One object awaited again and again."""
+        site = failpoint("off.inline", **self.declared)
+        return [await site for _ in range(100)][0]
+
+    async def scope(self) -> str:
+        """An async scope."""
+        async with failpoint_scope("off.scope", **self.declared):
+            return "body"
+
+    def scope_sync(self) -> str:
+        """A sync scope."""
+        with failpoint_scope("off.scope", **self.declared):
+            return "body"
+
+    async def ambient(self) -> object:
+        """An inline call inside a context."""
+        with failpoint_context(tenant_id=Forbidden()):
+            return await failpoint("off.ambient", **self.declared)
+
+
+ASYNC = ["decorated", "plain_async", "inline", "inline_many", "scope", "generated", "ambient"]
+
+
+def visit(kind: str) -> object:
+    """What the site gives: an async one is driven by hand, and has no chance to await anything."""
+    sites = Sites()
+    if kind == "inline sync":
+        return failpoint("off.inline.sync", **sites.declared).hit()
+    if kind == "generator":
+        return next(sites.generator())
+    result: Any = getattr(sites, kind)()
+    if kind not in ASYNC:
+        return result
+    with pytest.raises(StopIteration) as stopped:
+        result.send(None)
+    return stopped.value.value
+
+
+SYNC = ["decorated_sync", "plain", "generator", "inline sync", "scope_sync"]
+
+
+def never_configured() -> None:
+    """As the process begins."""
+
+
+def configured_and_removed() -> None:
+    """Something was configured, hit and removed."""
+    for name in ("off.async", "off.inline", "other"):
+        configure(name, "off")
+        failpoint("other").hit()
+        remove(name)
+
+
+def reconfigured_and_reset() -> None:
+    """Something was configured twice, and everything reset."""
+    for _ in range(2):
+        configure("off.async", "pause")
+        configure("other", "off")
+    reset()
+
+
+def left_a_registry() -> None:
+    """A registry was entered and left with something configured."""
+    with Registry() as outer, Registry() as inner:
+        for registry in (outer, inner, outer):
+            registry.configure("off.async", "off")
+
+
+def configured_a_registry_that_is_not_entered() -> None:
+    """A registry that nobody has entered has something configured."""
+    Registry().configure("off.async", "return")
+
+
+BEFORE: list[Callable[[], None]] = [
+    never_configured,
+    configured_and_removed,
+    reconfigured_and_reset,
+    left_a_registry,
+    configured_a_registry_that_is_not_entered,
+]
+
+
+@pytest.fixture(params=BEFORE, ids=lambda function: function.__name__)
+def off(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is configured, and whatever a visit looks up, locks or calls must not be used."""
+    request.param()
+    monkeypatch.setattr(registry_module, "_lock", Forbidden())
+    monkeypatch.setattr(registry_module, "_scope", Forbidden())
+    for module in vars(failpoints).values():
+        if isinstance(module, ModuleType):
+            for name in ("visit", "visit_sync", "find", "check_new_place", "caller_frame", "ambient_context"):
+                if hasattr(module, name):
+                    monkeypatch.setattr(module, name, forbidden)
+
+
+@pytest.mark.usefixtures("off")
+@pytest.mark.parametrize("kind", [*ASYNC, *SYNC])
+def test_off(kind: str) -> None:
+    """A site that is off does not await, lock, look anything up, or evaluate its context or cancel event."""
+    assert visit(kind) in ("body", Continue())
+
+
+@pytest.mark.parametrize("kind", [*ASYNC, *SYNC])
+def test_the_traps_are_on_the_way(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test above is no empty one: with anything configured, the same sites look themselves up."""
+    configure("something.else", "off")
+    monkeypatch.setattr(registry_module, "_scope", Forbidden())
+    with pytest.raises(AssertionError, match="something was done at a site that is off"):
+        visit(kind)
+    monkeypatch.undo()
+
+
+def test_sites_are_not_noted_while_nothing_is_configured() -> None:
+    """A scope or inline call that was visited while off is not known as a site."""
+    visit("scope_sync")
+    assert failpoint("off.never.on").hit() == Continue()
+    assert status("off.never.on").sites == ()
+
+
+def test_generators_are_the_functions_own_while_off() -> None:
+    """While nothing is configured a decorated generator function gives its own generator."""
+    sites = Sites()
+    plain = Sites.generator.__wrapped__(sites)  # type: ignore[attr-defined]
+    assert sites.generator().gi_code is plain.gi_code  # type: ignore[attr-defined]
+    agen = sites.async_generator()
+    assert agen.ag_code is Sites.async_generator.__wrapped__.__code__  # type: ignore[attr-defined]
+
+
+def test_one_name_configured_leaves_the_others_unevaluated() -> None:
+    """While something else is configured, a site whose own name is not evaluates no context and no cancel event."""
+    configure("something.else", "return")
+    for kind in (*ASYNC, *SYNC):
+        assert visit(kind) in ("body", Continue())
