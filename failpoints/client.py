@@ -15,7 +15,7 @@ from ._core.actions import Actions, Exit
 from ._core.context import GivenMatchers
 from ._core.diagnosis import configured_and_counts, labelled
 from ._core.grammar import check_name, parse_actions
-from ._core.messages import missing_extra, shown
+from ._core.messages import missing_extra, safe_repr
 from ._core.status import FailpointStatus
 from ._core.validation import entry_parts, positive, seconds
 from ._http.wire import NOT_CONFIGURED, check_token, entry_document, read_status, written
@@ -304,7 +304,7 @@ class FailpointsClient:
     def _foreign(self, response: httpx.Response) -> FailpointUsageError:
         return FailpointUsageError(
             f"{self._url}{_PATH} is no control plane of failpoints: {response.request.method} was answered"
-            f" {response.status_code}, with {shown(response.text)}"
+            f" {response.status_code}, with {safe_repr(response.text)}"
         )
 
 
@@ -357,25 +357,27 @@ class RemoteHandle:
 def _checked_url(given: object) -> str:
     if not isinstance(given, str):
         raise FailpointUsageError(
-            f"a control plane's URL is a text, such as 'http://127.0.0.1:22381'; got {shown(given)}"
+            f"a control plane's URL is a text, such as 'http://127.0.0.1:22381'; got {safe_repr(given)}"
         )
     try:
         url = httpx.URL(given)
     except httpx.InvalidURL as error:
-        raise FailpointUsageError(f"this is no URL: {shown(given)}: {error}") from None
+        raise FailpointUsageError(f"this is no URL: {safe_repr(given)}: {error}") from None
     if url.userinfo:
         raise FailpointUsageError("a control plane's URL has no user and no password; a token is given as token=")
     if url.scheme not in {"http", "https"} or not url.host:
         rest = re.sub(r"\A(?:\w+:)?//*", "", given)
         hint = f"; did you mean {f'http://{rest}'!r}?" if rest else ""
-        raise FailpointUsageError(f"a control plane's URL begins with http:// or https://; got {shown(given)}{hint}")
+        raise FailpointUsageError(
+            f"a control plane's URL begins with http:// or https://; got {safe_repr(given)}{hint}"
+        )
     if not (url.port is None or 0 < url.port < 2**16):
-        raise FailpointUsageError(f"a port is a number from 1 to 65535; got {shown(given)}")
+        raise FailpointUsageError(f"a port is a number from 1 to 65535; got {safe_repr(given)}")
     base = given.rstrip("/")
     shortened = re.split("[?#]", base)[0].rstrip("/").removesuffix(_PATH)
     if shortened != base:
         raise FailpointUsageError(
-            f"a control plane's URL ends before {_PATH}, and has no query; got {shown(given)};"
+            f"a control plane's URL ends before {_PATH}, and has no query; got {safe_repr(given)};"
             f" did you mean {shortened!r}?"
         )
     return base
@@ -432,6 +434,6 @@ def _known(status: FailpointStatus) -> str:
     if status.last_mismatch is not None:
         facts.append(("last miss", status.last_mismatch))
     for waiting in status.waiting:
-        at = f", {shown(dict(waiting.context))}" if waiting.context else ""
+        at = f", {safe_repr(dict(waiting.context))}" if waiting.context else ""
         facts.append(("waiting", f"{waiting.name!r} since {waiting.since:%H:%M:%S} UTC{at}"))
     return labelled([*facts, ("sites", ", ".join(status.sites) or "none of that name is known in that process")])

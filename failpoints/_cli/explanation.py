@@ -26,7 +26,7 @@ from .._core.actions import (
     named_exception,
 )
 from .._core.grammar import format_actions, parse_actions, parse_entries
-from .._core.messages import did_you_mean, shown
+from .._core.messages import did_you_mean, safe_repr
 from ..errors import ActionSyntaxError, FailpointNameError
 from .terminal import printable
 
@@ -225,7 +225,7 @@ def _what(action: Action) -> str:
         case Sleep():
             return f"waits {_milliseconds(cast(float, action.duration))}"
         case Return(value=value):
-            return f"returns {shown(value)}"
+            return f"returns {safe_repr(value)}"
         case Raise(spelling=(name, message)):
             return f"raises {name or 'InjectedFault'}{_with(message)}"
         case Panic(message=message):
@@ -235,7 +235,7 @@ def _what(action: Action) -> str:
         case Print(message=None):
             return "logs at INFO that it was reached"
         case Print(message=message):
-            return f"logs {shown(message)} at INFO"
+            return f"logs {safe_repr(message)} at INFO"
         case Yield():
             return "lets other tasks (or threads) run once"
         case Delay():
@@ -243,11 +243,11 @@ def _what(action: Action) -> str:
         case Break():
             return "calls breakpoint()"
         case _:
-            return shown(action)
+            return safe_repr(action)
 
 
 def _with(message: str | None) -> str:
-    return "" if message is None else f" with the message {shown(message)}"
+    return "" if message is None else f" with the message {safe_repr(message)}"
 
 
 def _milliseconds(duration: float) -> str:
@@ -270,7 +270,7 @@ def _notes(piece: str, term: Term) -> Iterator[str]:
             yield f"a bare number is a sleep in milliseconds: {format_actions(term.action)}"
         case Return(value=str(text)):
             yield (
-                f"a decorated function converts {shown(text)} by its convert= or its return annotation;"
+                f"a decorated function converts {safe_repr(text)} by its convert= or its return annotation;"
                 " inline it stays a text"
             )
         case Raise(error=str(name), message=message):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
-from .._core.messages import did_you_mean, shown
+from .._core.messages import did_you_mean, safe_repr
 from ..errors import FailpointUsageError
 from ..explore import Exploration, Progress
 
@@ -23,7 +23,7 @@ def scenario_at(path: str) -> Any:
     """
     module_name, _, function_name = path.partition(":")
     if not module_name or not function_name or module_name.endswith(".py") or "/" in module_name:
-        raise FailpointUsageError(f"expected MODULE:FUNCTION, such as tests.scenarios:transfer; got {shown(path)}")
+        raise FailpointUsageError(f"expected MODULE:FUNCTION, such as tests.scenarios:transfer; got {safe_repr(path)}")
     here = os.getcwd()
     if here not in sys.path:
         sys.path.insert(0, here)  # as `python -m` has it, and a console script has not

@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from .._core.grammar import spelled
+from .._core.grammar import describe_actions
 from .._core.status import FailpointStatus, Waiting
 from .terminal import lasting, printable
 
@@ -115,7 +115,7 @@ def _styled(heading: str, cell: str) -> Text:
 def _row(status: FailpointStatus, now: datetime) -> _Row:
     return _Row(
         printable(status.name),
-        printable(spelled(status.actions)) if status.actions else "",
+        printable(describe_actions(status.actions)) if status.actions else "",
         ", ".join(printable(f"{key}={value}") for key, value in (status.matchers or {}).items()),
         str(status.hits),
         str(status.misses),

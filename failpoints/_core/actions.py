@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any, TypeAlias
 
 from ..errors import FailpointUsageError, InjectedFault
-from .messages import shown
+from .messages import safe_repr
 
 MOST_TIMES = 10**18
 """The highest count: far beyond use, and far below what `int()` refuses to read."""
@@ -103,10 +103,13 @@ class Raise:
             if not is_exception_name(error):
                 raise FailpointUsageError(f"Raise: {error!r} is not the name of an exception")
         elif not (error is None or isinstance(error, BaseException) or _is_exception_type(error)):
-            raise FailpointUsageError(f"Raise takes an exception, its class, or the name of one; got {shown(error)}")
+            raise FailpointUsageError(
+                f"Raise takes an exception, its class, or the name of one; got {safe_repr(error)}"
+            )
         if message is not None and (not isinstance(message, str) or not isinstance(error, (str, type))):
             raise FailpointUsageError(
-                f"Raise takes a message, a str, only beside a class or a name; got {shown(error)}, {shown(message)}"
+                "Raise takes a message, a str, only beside a class or a name;"
+                f" got {safe_repr(error)}, {safe_repr(message)}"
             )
 
     @property
@@ -155,7 +158,7 @@ class Exit:
 
     def __post_init__(self) -> None:
         if not isinstance(self.status, int) or isinstance(self.status, bool) or not 0 <= self.status <= 255:
-            raise FailpointUsageError(f"Exit takes a status from 0 to 255; got {shown(self.status)}")
+            raise FailpointUsageError(f"Exit takes a status from 0 to 255; got {safe_repr(self.status)}")
         object.__setattr__(self, "status", int(self.status))
 
 
@@ -214,7 +217,7 @@ class Call:
 
     def __post_init__(self) -> None:
         if not callable(self.function):
-            raise FailpointUsageError(f"Call takes a function of the Hit; got {shown(self.function)}")
+            raise FailpointUsageError(f"Call takes a function of the Hit; got {safe_repr(self.function)}")
 
 
 Action: TypeAlias = Off | Pause | Sleep | Return | Raise | Panic | Exit | Print | Yield | Delay | Break | Call
@@ -235,15 +238,15 @@ class Term:
 
     def __post_init__(self) -> None:
         if not isinstance(self.action, Action):
-            raise FailpointUsageError(f"Term takes an action, such as Return(1); got {shown(self.action)}")
+            raise FailpointUsageError(f"Term takes an action, such as Return(1); got {safe_repr(self.action)}")
         chance, times = self.probability, self.times
         if isinstance(chance, bool) or not isinstance(chance, (int, float)) or not 0 <= chance <= 1:
-            raise FailpointUsageError(f"Term takes a probability from 0 to 1; got {shown(chance)}")
+            raise FailpointUsageError(f"Term takes a probability from 0 to 1; got {safe_repr(chance)}")
         # Plain numbers from here on: a NumPy float, an enum or -0.0 has no text that reads back.
         object.__setattr__(self, "probability", abs(float(chance)))
         if times is not None:
             if isinstance(times, bool) or not isinstance(times, int) or not 1 <= times <= MOST_TIMES:
-                raise FailpointUsageError(f"Term takes a count of 1 or more as times; got {shown(times)}")
+                raise FailpointUsageError(f"Term takes a count of 1 or more as times; got {safe_repr(times)}")
             object.__setattr__(self, "times", int(times))
 
 
@@ -268,7 +271,7 @@ def _is_exception_type(thing: object) -> bool:
 
 def _check_text(owner: str, message: object) -> None:
     if message is not None and not isinstance(message, str):
-        raise FailpointUsageError(f"{owner} takes a message, a str; got {shown(message)}")
+        raise FailpointUsageError(f"{owner} takes a message, a str; got {safe_repr(message)}")
 
 
 def _milliseconds(owner: str, given: object) -> float:
@@ -281,7 +284,9 @@ def _milliseconds(owner: str, given: object) -> float:
             fits = False
         if fits:
             return abs(int(given) if isinstance(given, int) else float(given))
-    raise FailpointUsageError(f"{owner} takes milliseconds or a timedelta, finite and not negative; got {shown(given)}")
+    raise FailpointUsageError(
+        f"{owner} takes milliseconds or a timedelta, finite and not negative; got {safe_repr(given)}"
+    )
 
 
 def _seconds(duration: float | timedelta) -> float:

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from ..errors import FailpointNameError, FailpointUsageError
-from .messages import did_you_mean, shown
+from .messages import did_you_mean, safe_repr
 
 Context: TypeAlias = Mapping[str, Any]
 """What a site says about itself."""
@@ -28,7 +28,7 @@ class Matchers:
         if given is not None and not isinstance(given, Mapping):
             raise FailpointUsageError(
                 "matchers are a mapping of context keys to patterns, values or predicates,"
-                f' such as {{"tenant_id": "test_.*"}}; got {shown(given)}'
+                f' such as {{"tenant_id": "test_.*"}}; got {safe_repr(given)}'
             )
         self.given: GivenMatchers = dict(given or {})
         self._checks = {key: _check(key, matcher) for key, matcher in self.given.items()}
@@ -45,7 +45,7 @@ class Matchers:
                 asked = False
                 said.append(mismatch if key in context else self._compared(key, context))
             elif key in context and callable(matcher):
-                said.append(f"{key}={shown(context[key])} {'matches' if asked else 'was not asked'}")
+                said.append(f"{key}={safe_repr(context[key])} {'matches' if asked else 'was not asked'}")
             else:
                 said.append(self._compared(key, context))
         return said
@@ -54,9 +54,9 @@ class Matchers:
         try:
             said = self._said(key, context)
         except Exception as error:  # what the values of a user's own classes can do
-            said = f"{key}={shown(context[key])} cannot be compared: {shown(error)}"
+            said = f"{key}={safe_repr(context[key])} cannot be compared: {safe_repr(error)}"
         if said is None:
-            return f"{key}={shown(context[key])} matches"
+            return f"{key}={safe_repr(context[key])} matches"
         known = (name for name in context if isinstance(name, str))
         return said if key in context else f"{said}{did_you_mean(key, known)}"
 
@@ -66,20 +66,22 @@ class Matchers:
 
     def _said(self, key: str, context: Context) -> str | None:
         if key not in context:
-            gives = f"only {', '.join(map(shown, context))}" if context else "no context at all"
+            gives = f"only {', '.join(map(safe_repr, context))}" if context else "no context at all"
             return f"{key!r} is missing: the site gives {gives}"
         value = context[key]
-        return None if self._checks[key](value) else f"{key}={shown(value)} {_asked(self.given[key])}"
+        return None if self._checks[key](value) else f"{key}={safe_repr(value)} {_asked(self.given[key])}"
 
 
 def _check(key: object, matcher: Any) -> Callable[[Any], bool]:
     if not isinstance(key, str):
-        raise FailpointUsageError(f"a matcher's key is a str, the context's key; got {shown(key)}")
+        raise FailpointUsageError(f"a matcher's key is a str, the context's key; got {safe_repr(key)}")
     if isinstance(matcher, (str, re.Pattern)):
         whole = _compiled(key, matcher).fullmatch
         return lambda value: whole(str(value)) is not None
     if inspect.iscoroutinefunction(matcher):
-        raise FailpointUsageError(f"the predicate for {key!r} must be a sync function; got the async {shown(matcher)}")
+        raise FailpointUsageError(
+            f"the predicate for {key!r} must be a sync function; got the async {safe_repr(matcher)}"
+        )
     if callable(matcher):
         return lambda value: bool(matcher(value))
     return lambda value: bool(value == matcher)
@@ -88,7 +90,7 @@ def _check(key: object, matcher: Any) -> Callable[[Any], bool]:
 def _compiled(key: str, pattern: Any) -> re.Pattern[str]:
     text: Any = getattr(pattern, "pattern", pattern)
     if not isinstance(text, str):
-        raise FailpointNameError(f"the pattern for {key!r} must be text, not bytes; got {shown(text)}")
+        raise FailpointNameError(f"the pattern for {key!r} must be text, not bytes; got {safe_repr(text)}")
     try:
         return re.compile(pattern)
     except (re.error, ValueError, OverflowError, RecursionError) as error:
@@ -101,8 +103,8 @@ def _asked(matcher: Any) -> str:
     if isinstance(matcher, re.Pattern):
         return f"does not match {cast(re.Pattern[str], matcher).pattern!r}"
     if callable(matcher):
-        return f"is refused by {getattr(matcher, '__qualname__', None) or shown(matcher)}"
-    return f"is not {shown(matcher)}"
+        return f"is refused by {getattr(matcher, '__qualname__', None) or safe_repr(matcher)}"
+    return f"is not {safe_repr(matcher)}"
 
 
 class _Bound(NamedTuple):

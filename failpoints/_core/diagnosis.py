@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from .context import Matchers
 from .declared import where_declared
-from .grammar import spelled
-from .messages import shown
+from .grammar import describe_actions
+from .messages import safe_repr
 from .status import FailpointStatus, Waiting
 
 
@@ -34,7 +34,7 @@ def labelled(facts: Iterable[tuple[str, str]]) -> str:
 def configured_and_counts(status: FailpointStatus, where: str = "") -> Iterator[tuple[str, str]]:
     """What is known of any failpoint, whatever process it is in."""
     asked = ", ".join(f"{key}={_matcher(value)}" for key, value in (status.matchers or {}).items())
-    actions = spelled(status.actions) if status.actions else "not any more"
+    actions = describe_actions(status.actions) if status.actions else "not any more"
     yield "configured", f"{actions}{f' where {asked}' if asked else ''}{f', at {where}' if where else ''}"
     yield "counts", f"hits {status.hits}, misses {status.misses}, triggers {status.triggers}"
 
@@ -55,9 +55,9 @@ def _facts(status: FailpointStatus, where: str) -> Iterator[tuple[str, str]]:
 
 def _matcher(value: object) -> str:
     try:
-        return getattr(value, "__qualname__", None) or shown(value)
+        return getattr(value, "__qualname__", None) or safe_repr(value)
     except Exception:  # whatever a proxy of a user's raises
-        return shown(value)
+        return safe_repr(value)
 
 
 def _waiting_elsewhere(name: str, statuses: Iterable[FailpointStatus]) -> Iterator[tuple[str, str]]:
@@ -69,5 +69,5 @@ def _waiting_elsewhere(name: str, statuses: Iterable[FailpointStatus]) -> Iterat
 
 def _who(waiting: Waiting) -> str:
     seconds = (datetime.now(UTC) - waiting.since).total_seconds()
-    at = f", {shown(dict(waiting.context))}" if waiting.context else ""
+    at = f", {safe_repr(dict(waiting.context))}" if waiting.context else ""
     return f"{waiting.name!r} has waited {seconds:.1f} s{at}"

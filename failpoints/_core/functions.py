@@ -41,7 +41,7 @@ def underlying_function(function: Callable[..., Any]) -> FunctionType | None:
     return target if isinstance(target, FunctionType) else None
 
 
-def described(thing: Any) -> str:
+def callable_name(thing: Any) -> str:
     """A callable's name for a message."""
     return getattr(thing, "__qualname__", None) or repr(thing)
 

@@ -33,8 +33,8 @@ from .actions import (
     Yield,
     is_exception_name,
 )
-from .functions import described
-from .messages import did_you_mean, shown
+from .functions import callable_name
+from .messages import did_you_mean, safe_repr
 
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _WORD = re.compile(r"[^\W\d]\w*")
@@ -55,7 +55,7 @@ def parse_actions(text: str) -> tuple[Term, ...]:
     (Term(action=Off(), probability=1.0, times=2), Term(action=Return(value='42'), probability=1.0, times=None))
     """
     if not isinstance(text, str):
-        raise FailpointUsageError(f"parse_actions takes a text, such as 'return(42)'; got {shown(text)}")
+        raise FailpointUsageError(f"parse_actions takes a text, such as 'return(42)'; got {safe_repr(text)}")
     return _Reader(text).actions()
 
 
@@ -71,7 +71,7 @@ def format_actions(actions: Actions) -> str:
     return "->".join(_format_term(term) for term in as_terms(actions))
 
 
-def spelled(actions: Actions) -> str:
+def describe_actions(actions: Actions) -> str:
     """Actions as a person reads them in a log or a message: their text, or the Python where there is none."""
     return "->".join(_spelled_term(term) for term in as_terms(actions))
 
@@ -105,9 +105,9 @@ def _as_term(item: Any) -> Term:
     if isinstance(item, type) and issubclass(item, BaseException):
         hint = f"; did you mean Raise({item.__name__})?"
     elif isinstance(item, BaseException):
-        hint = f"; did you mean Raise({shown(item)})?"
+        hint = f"; did you mean Raise({safe_repr(item)})?"
     elif isinstance(item, type) and issubclass(item, get_args(Action)):
-        hint = f"; did you mean {described(item)}(…)?"
+        hint = f"; did you mean {callable_name(item)}(…)?"
     elif isinstance(item, (int, float)) and not isinstance(item, bool) and 0 <= item <= MOST_TIMES:
         hint = f"; did you mean Sleep({item})?"
     elif isinstance(item, str):
@@ -115,16 +115,16 @@ def _as_term(item: Any) -> Term:
     elif isinstance(item, timedelta):
         hint = "; did you mean Sleep(…)?"
     elif inspect.isroutine(cast(object, item)):
-        hint = f"; did you mean Call({described(item)})?"
+        hint = f"; did you mean Call({callable_name(item)})?"
     raise FailpointUsageError(
-        f"actions are a text, an action, a Term, or a sequence of the last two; got {shown(item)}{hint}"
+        f"actions are a text, an action, a Term, or a sequence of the last two; got {safe_repr(item)}{hint}"
     )
 
 
 def check_name(name: object) -> str:
     """The name, if it can be a failpoint's; raises `FailpointNameError`."""
     if not isinstance(name, str):
-        raise FailpointNameError(f"a failpoint's name is a str; got {shown(name)}")
+        raise FailpointNameError(f"a failpoint's name is a str; got {safe_repr(name)}")
     if not name:
         raise FailpointNameError("a failpoint's name cannot be empty")
     if name.isprintable() and not (" " in name or "=" in name or ";" in name):  # the one printable white space
@@ -132,7 +132,7 @@ def check_name(name: object) -> str:
     for position, character in enumerate(name):
         if character in " =;" or not character.isprintable():
             raise FailpointNameError(
-                f"a failpoint's name is printable, without white space, '=' or ';'; got {shown(name)}\n"
+                f"a failpoint's name is printable, without white space, '=' or ';'; got {safe_repr(name)}\n"
                 f"{pointed_at(name, position)}"
             )
     return name
@@ -463,7 +463,7 @@ def _spelled_term(term: Term) -> str:
     try:
         return _format_term(term)
     except FailpointUsageError:
-        return shown(term.action if term == Term(term.action) else term)
+        return safe_repr(term.action if term == Term(term.action) else term)
 
 
 def _format_action(action: Action) -> str:
@@ -486,7 +486,7 @@ def _format_action(action: Action) -> str:
             whole = f"{name}: {message}"
             return f"raise({_format_text(whole) if message == message.strip() and message else _quote(whole)})"
         case _:
-            raise FailpointUsageError(f"{shown(action)} has no text: it can be configured from Python only")
+            raise FailpointUsageError(f"{safe_repr(action)} has no text: it can be configured from Python only")
 
 
 def _percentage(probability: float) -> str:

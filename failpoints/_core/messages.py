@@ -24,7 +24,7 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     return f"; did you mean {found!r}?" if found else ""
 
 
-def shown(value: object) -> str:
+def safe_repr(value: object) -> str:
     """The value in a message: one short line, and never what makes a program fail."""
     try:
         text = repr(value)

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class ByName(Generic[T]):
+class Multimap(Generic[T]):
     """Several things under each name, in the order they came; a name without things is not kept.
 
     A signal handler or a finalizer that adds or discards in the middle of a call, on the very thread that holds the

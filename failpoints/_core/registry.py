@@ -25,11 +25,11 @@ from .actions import Actions, Hit
 from .arming import ARMED, arm_or_disarm
 from .configuration import NOTHING, Configuration, Decision, Waiter, site_places
 from .context import GivenMatchers, Matchers
-from .grammar import as_terms, check_name, spelled
+from .grammar import as_terms, check_name, describe_actions
 from .handle import Configured, Handle
 from .log import logger
-from .messages import shown
-from .multimap import ByName
+from .messages import safe_repr
+from .multimap import Multimap
 from .status import FailpointStatus
 from .validation import entry_parts, positive, seconds
 from .wakeups import Ended, TaskWakeup, ThreadWakeup, Wakeup, on_event_loop, wake
@@ -54,7 +54,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._configurations: dict[str, Configuration] = {}
-        self._not_ended = ByName[Configuration]()
+        self._not_ended = Multimap[Configuration]()
         self._watches = Watches()
         # The seed of the process, for a test's registries too; that one itself is made first, and has none.
         self._seed: int | str | None = PROCESS_WIDE._seed if _registries else None
@@ -174,7 +174,7 @@ class Registry:
         Raises `FailpointUsageError` for what is no `int`.
         """
         if n is not None and (not isinstance(n, int) or isinstance(n, bool)):
-            raise FailpointUsageError(f"a seed is an int, or None for any; got {shown(n)}")
+            raise FailpointUsageError(f"a seed is an int, or None for any; got {safe_repr(n)}")
         self.draw_from(n)
 
     def draw_from(self, seed: int | str | None) -> None:
@@ -366,8 +366,8 @@ class Registry:
             logger.info(
                 "configured %s: %s%s",
                 configuration.name,
-                spelled(configuration.terms),
-                f" where {shown(asked)}" if asked else "",
+                describe_actions(configuration.terms),
+                f" where {safe_repr(asked)}" if asked else "",
             )
 
     def _take_away(self, names: Iterable[str]) -> None:

@@ -7,17 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from ..errors import FailpointUsageError
-from .messages import shown
+from .messages import safe_repr
 
 
 def entry_parts(entries: Iterable[Any]) -> Iterator[Sequence[Any]]:
     """The `(name, actions)` and `(name, actions, context)` that `configure_all` was given, to be checked further."""
     if isinstance(entries, Mapping) or not isinstance(entries, Iterable):
-        got = shown(cast(Any, entries))
+        got = safe_repr(cast(Any, entries))
         raise FailpointUsageError(f"configure_all takes a sequence of (name, actions) entries; got {got}")
     for entry in entries:
         if not isinstance(entry, (tuple, list)) or not 2 <= len(cast(Sequence[Any], entry)) <= 3:
-            got = shown(cast(Any, entry))
+            got = safe_repr(cast(Any, entry))
             raise FailpointUsageError(
                 f"an entry of configure_all is (name, actions) or (name, actions, context); got {got}"
             )
@@ -27,7 +27,7 @@ def entry_parts(entries: Iterable[Any]) -> Iterator[Sequence[Any]]:
 def positive(what: str, count: int) -> int:
     """The count, if it is one that can be waited for; raises `FailpointUsageError`."""
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise FailpointUsageError(f"{what} is a whole number of 1 or more; got {shown(count)}")
+        raise FailpointUsageError(f"{what} is a whole number of 1 or more; got {safe_repr(count)}")
     return count
 
 
@@ -36,5 +36,5 @@ def seconds(timeout: object) -> float | None:
     if timeout is None:
         return None
     if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout >= 0:
-        raise FailpointUsageError(f"timeout is a number of seconds, or None for no limit; got {shown(timeout)}")
+        raise FailpointUsageError(f"timeout is a number of seconds, or None for no limit; got {safe_repr(timeout)}")
     return min(timeout, threading.TIMEOUT_MAX)

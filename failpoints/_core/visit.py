@@ -44,10 +44,10 @@ from .actions import (
 )
 from .configuration import Configuration, Waiter
 from .context import Context, ambient_context
-from .functions import described
-from .grammar import check_name, spelled
+from .functions import callable_name
+from .grammar import check_name, describe_actions
 from .log import logger
-from .messages import did_you_mean, shown
+from .messages import did_you_mean, safe_repr
 from .own_calls import hands_over
 from .registry import Registry, find
 from .wakeups import CancelEvent, Ended, TaskWakeup, ThreadWakeup, on_event_loop
@@ -105,11 +105,11 @@ class Declaration:
         if not isinstance(self.raises, tuple) or not all(
             isinstance(kind, type) and issubclass(kind, BaseException) for kind in self.raises
         ):
-            raise self.refusal(f"raises= is a tuple of exception types; got {shown(self.raises)}")
+            raise self.refusal(f"raises= is a tuple of exception types; got {safe_repr(self.raises)}")
         if isinstance(self.cancel, type):
             raise self.refusal(f"cancel= is an event, not the class of one; did you mean {self.cancel.__name__}()?")
         if self.cancel is not None and not (callable(self.cancel) or hasattr(self.cancel, "is_set")):
-            raise self.refusal(f"cancel= is an event, or a callable that returns one; got {shown(self.cancel)}")
+            raise self.refusal(f"cancel= is an event, or a callable that returns one; got {safe_repr(self.cancel)}")
 
     def refusal(self, problem: str) -> FailpointUsageError:
         """What to raise when this cannot do what is asked of it."""
@@ -128,7 +128,7 @@ class Declaration:
             context = self._called("context=", context, arguments, *args, **kwargs)
         if not isinstance(context, Mapping):
             raise self.refusal(
-                f"context= is a mapping of keys to values, or a callable that returns one; got {shown(context)}"
+                f"context= is a mapping of keys to values, or a callable that returns one; got {safe_repr(context)}"
             )
         return cast(Context, context)
 
@@ -151,11 +151,11 @@ class Declaration:
         if cancel is not None and not hasattr(cancel, "is_set"):
             event = self._called("cancel=", cancel, "no arguments")
         if event is not None and not (hasattr(event, "is_set") and hasattr(event, "wait")):
-            raise self.refusal(f"cancel= is to return an event or None; it returned {shown(event)}")
+            raise self.refusal(f"cancel= is to return an event or None; it returned {safe_repr(event)}")
         if event is not None and inspect.iscoroutinefunction(event.wait) is not in_async:
             wanted = "one of anyio, asyncio or trio" if in_async else "a threading.Event"
             raise self.refusal(
-                f"the cancel event of {'async' if in_async else 'sync'} code is {wanted}; got {shown(event)}"
+                f"the cancel event of {'async' if in_async else 'sync'} code is {wanted}; got {safe_repr(event)}"
             )
         return event
 
@@ -314,8 +314,8 @@ def _act_sync(arrival: _Arrival, declaration: Declaration, function: str, event:
                     if inspect.iscoroutine(result):
                         result.close()
                     raise FailpointUsageError(
-                        f"failpoint {arrival.hit.name!r} calls the async {described(called)} in the sync {function}:"
-                        " give Call a sync function, or make the site async"
+                        f"failpoint {arrival.hit.name!r} calls the async {callable_name(called)} in the sync"
+                        f" {function}: give Call a sync function, or make the site async"
                     )
                 returned = _returned_action(arrival, called, result, _thread_wakeup)
                 return CONTINUE if returned is None else _act_sync(returned, declaration, function, "called")
@@ -355,8 +355,8 @@ def refusals(name: str) -> Generator[None]:
 
 def _log(event: str, hit: Hit, action: Action | None) -> None:
     if logger.isEnabledFor(logging.INFO):
-        what = "no term is due" if action is None else spelled(action)
-        logger.info("%s %s: %s%s", event, hit.name, what, f" at {shown(hit.context)}" if hit.context else "")
+        what = "no term is due" if action is None else describe_actions(action)
+        logger.info("%s %s: %s%s", event, hit.name, what, f" at {safe_repr(hit.context)}" if hit.context else "")
 
 
 def _leave(arrival: _Arrival) -> bool:
@@ -372,8 +372,8 @@ def _returned_action(
         return None
     if not isinstance(result, Action):
         raise FailpointUsageError(
-            f"failpoint {arrival.hit.name!r} called {described(function)}, which may return an action or None;"
-            f" it returned {shown(result)}"
+            f"failpoint {arrival.hit.name!r} called {callable_name(function)}, which may return an action or None;"
+            f" it returned {safe_repr(result)}"
         )
     waiter = None
     if isinstance(result, (Pause, Sleep)):
@@ -400,9 +400,9 @@ async def _wait(arrival: _Arrival, action: Pause | Sleep, declaration: Declarati
 def _wait_sync(arrival: _Arrival, action: Pause | Sleep, declaration: Declaration, function: str) -> Outcome:
     if arrival.waiter is None:
         raise FailpointUsageError(
-            f"failpoint {arrival.hit.name!r} was told to {spelled(action)} in the sync {function}, on a thread that"
-            " runs an event loop, and would block the whole loop: make the site async, call the function in a"
-            " worker thread (anyio.to_thread.run_sync), or configure 'delay', whose purpose that is"
+            f"failpoint {arrival.hit.name!r} was told to {describe_actions(action)} in the sync {function}, on a"
+            " thread that runs an event loop, and would block the whole loop: make the site async, call the function in"
+            " a worker thread (anyio.to_thread.run_sync), or configure 'delay', whose purpose that is"
         )
     assert isinstance(arrival.waiter.wakeup, ThreadWakeup)
     cancel = declaration.cancel_event(in_async=False)
@@ -433,9 +433,9 @@ def _after_wait(arrival: _Arrival, action: Pause | Sleep, ended: Ended) -> Outco
     if ended is Ended.EXPIRED and isinstance(action, Pause):
         who = arrival.waiter.parked[0] if arrival.waiter is not None and arrival.waiter.parked else "the site"
         limit = " (failpoints_pause_limit in pytest's ini file)" if action.seconds is None else ""
-        context = f", context {shown(dict(arrival.hit.context))}" if arrival.hit.context else ""
+        context = f", context {safe_repr(dict(arrival.hit.context))}" if arrival.hit.context else ""
         raise FailpointTimeout(
-            f"failpoint {name!r} was told to {spelled(action)}, and nobody resumed {who}{context}, within"
+            f"failpoint {name!r} was told to {describe_actions(action)}, and nobody resumed {who}{context}, within"
             f" {_seconds(arrival, action):g} s{limit}"
         )
     return CONTINUE

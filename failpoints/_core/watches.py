@@ -12,7 +12,7 @@ from typing import Literal
 from ..errors import FailpointTimeout, FailpointUsageError
 from .configuration import Configuration
 from .messages import did_you_mean
-from .multimap import ByName
+from .multimap import Multimap
 from .status import FailpointStatus
 from .wakeups import Wakeup
 
@@ -84,7 +84,7 @@ class Watches:
     """The watches of one registry."""
 
     def __init__(self) -> None:
-        self._watches = ByName[Watch]()
+        self._watches = Multimap[Watch]()
 
     def add(self, watch: Watch) -> None:
         """It wants to be told of changes."""

@@ -12,7 +12,7 @@ from typing import Any, Literal, NoReturn
 
 from .._core import environment
 from .._core.actions import Off
-from .._core.messages import did_you_mean, shown
+from .._core.messages import did_you_mean, safe_repr
 from .._core.registry import arm, in_force
 from .._core.wakeups import on_event_loop
 from ..errors import FailpointUsageError
@@ -24,7 +24,7 @@ from .plan.replay import Script, Scripted, checksum
 from .plan.search import Search
 from .result import Exploration, Progress
 from .runner import Runner, Scenario
-from .threads import harmless
+from .threads import ignored_threads
 from .watchdog import watching
 
 _BACKENDS = ("asyncio", "trio")
@@ -97,7 +97,7 @@ def explore(
         raise FailpointUsageError("faults= says what to inject, and max_faults is 0: give max_faults=1 with it")
     most_runs = _count("max_runs", max_runs, least=1)
     if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout > 0:
-        raise FailpointUsageError(f"timeout= is a number of real seconds above 0; got {shown(timeout)}")
+        raise FailpointUsageError(f"timeout= is a number of real seconds above 0; got {safe_repr(timeout)}")
     _check_here()
     runner = Runner(scenario, backend, Alternatives(faults), timeout, is_virtual=clock == "virtual")
     script = None if replay is None else Script.parse(replay)
@@ -212,7 +212,7 @@ def _arguments(backend: str, clock: str, timeout: float, faults: GivenFaults | N
     text = "".join(f"{name}={value}, " for name, value, default in given if value != default)
     if faults is None:
         return text
-    written = shown(dict(faults))
+    written = safe_repr(dict(faults))
     return f"{text}faults={'...' if '<' in written or written.endswith('…') else written}, "
 
 
@@ -226,13 +226,13 @@ def _armed() -> Generator[None]:
             _random_state = random.getstate()
         _armed_by += 1
         arm(_NO_NAME, armed=True)
-        harmless[ident] = None
+        ignored_threads[ident] = None
     try:
         yield
     finally:
         with _armed_lock:
             _armed_by -= 1
-            harmless.pop(ident, None)
+            ignored_threads.pop(ident, None)
             if not _armed_by:
                 arm(_NO_NAME, armed=False)
                 random.setstate(_random_state)
@@ -252,14 +252,14 @@ def _check_here() -> None:
                 f"explore() says itself what visits do: remove what is configured for {configuration.name!r}, give its"
                 " actions as faults=, or configure it inside the scenario ('off', which only counts, may stay)"
             )
-    if threading.get_ident() in harmless:
+    if threading.get_ident() in ignored_threads:
         raise FailpointUsageError("explore() cannot be called inside a run of another exploration")
 
 
 def _check_choice(what: str, given: object, choices: tuple[str, ...]) -> None:
     if given not in choices:
         near = did_you_mean(given, choices) if isinstance(given, str) else ""
-        raise FailpointUsageError(f"{what}= is {' or '.join(map(repr, choices))}; got {shown(given)}{near}")
+        raise FailpointUsageError(f"{what}= is {' or '.join(map(repr, choices))}; got {safe_repr(given)}{near}")
 
 
 def _check_scenario(scenario: Any) -> None:
@@ -269,7 +269,7 @@ def _check_scenario(scenario: Any) -> None:
             "explore() takes the async function itself, to call it once for each run: leave out the ()"
         )
     if not callable(scenario):
-        raise FailpointUsageError(f"explore() takes an async function of a run; got {shown(scenario)}")
+        raise FailpointUsageError(f"explore() takes an async function of a run; got {safe_repr(scenario)}")
     try:
         inspect.signature(scenario).bind(object())
     except TypeError:
@@ -284,5 +284,5 @@ def _count(what: str, given: Any, *, least: int) -> int | None:
     if given is None:
         return None
     if not isinstance(given, int) or isinstance(given, bool) or given < least:
-        raise FailpointUsageError(f"{what}= is a whole number of {least} or more; got {shown(given)}")
+        raise FailpointUsageError(f"{what}= is a whole number of {least} or more; got {safe_repr(given)}")
     return given

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import cast
 
-from .._core.messages import shown
+from .._core.messages import safe_repr
 from .execution import Execution
 from .plan.faults import fault_text
 from .plan.guide import Planned, Stray
@@ -166,4 +166,4 @@ def _visits(runner: Runner, label: int | None) -> str:
         f"{text} (task {'.'.join(map(str, visit.path)) or 'of the scenario'}, visit {visit.occurrence})"
         for text, visit in zip(shown_visits, visits, strict=True)
     ]
-    return " or ".join(each) if each else shown(label)
+    return " or ".join(each) if each else safe_repr(label)

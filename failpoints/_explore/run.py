@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
-from .._core.messages import shown
+from .._core.messages import safe_repr
 from ..errors import FailpointUsageError
 from .execution import Execution, Injected
 
@@ -35,7 +35,7 @@ class Run:
         """
         given: Any = expect if isinstance(expect, tuple) else (expect,)
         if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in given):
-            raise FailpointUsageError(f"expect= is an exception type, or a tuple of such; got {shown(expect)}")
+            raise FailpointUsageError(f"expect= is an exception type, or a tuple of such; got {safe_repr(expect)}")
         return Injecting(self, self._execution, given)
 
 

@@ -14,8 +14,8 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any, Protocol, TypeAlias
 
-from .._core.functions import described
-from .._core.messages import shown
+from .._core.functions import callable_name
+from .._core.messages import safe_repr
 from .._core.own_calls import hands_over
 from .._core.registry import Registry
 from .._core.visit import exploring
@@ -91,7 +91,7 @@ class Runner:
         self, scenario: Scenario, backend: str, alternatives: Alternatives, timeout: float, *, is_virtual: bool
     ) -> None:
         self.scenario = scenario
-        self.name = described(scenario)
+        self.name = callable_name(scenario)
         self.alternatives = alternatives
         self.labels = Labels()
         self.timeout = timeout
@@ -139,7 +139,7 @@ class Runner:
         coroutine: Any = _called(self.scenario, run)
         if not inspect.iscoroutine(coroutine):
             raise FailpointUsageError(
-                f"a scenario is an async function of one run; {self.name} returned {shown(coroutine)}"
+                f"a scenario is an async function of one run; {self.name} returned {safe_repr(coroutine)}"
             )
         return coroutine
 

@@ -12,7 +12,7 @@ import threading
 from types import FrameType
 from typing import Final
 
-harmless: Final[dict[int, None]] = {}
+ignored_threads: Final[dict[int, None]] = {}
 """Threads of our own, which answer to no run: the watchdog, and whoever explores, this one included."""
 
 # Where a worker thread that has nothing to do stands, and who else never talks to an event loop.
@@ -38,7 +38,7 @@ def busy_threads() -> list[str]:
     return [
         names[ident]
         for ident, frame in sys._current_frames().items()  # pyright: ignore[reportPrivateUsage] # noqa: SLF001 - there is no public way
-        if ident != own and ident in names and ident not in harmless and not _is_idle(frame)
+        if ident != own and ident in names and ident not in ignored_threads and not _is_idle(frame)
     ]
 
 
@@ -46,7 +46,7 @@ def other_threads() -> dict[int, FrameType]:
     """Where each of the other threads stands that may have to do with a run."""
     own = threading.get_ident()
     frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage] # noqa: SLF001 - there is no public way
-    return {ident: frame for ident, frame in frames.items() if ident != own and ident not in harmless}
+    return {ident: frame for ident, frame in frames.items() if ident != own and ident not in ignored_threads}
 
 
 def working_threads() -> list[tuple[int, str]]:
@@ -88,7 +88,7 @@ def hang_notes(real: str = "", *, signals: bool = False) -> tuple[str, ...]:
 def is_alone() -> bool:
     """Whether there is no other thread at all, but for our own."""
     # threading's own count takes a lock, which costs more
-    return _thread._count() < len(harmless)  # pyright: ignore[reportPrivateUsage] # noqa: SLF001
+    return _thread._count() < len(ignored_threads)  # pyright: ignore[reportPrivateUsage] # noqa: SLF001
 
 
 def _is_idle(frame: FrameType) -> bool:

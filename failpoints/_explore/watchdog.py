@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from .program_frames import is_programs, shown_place
-from .threads import harmless
+from .threads import ignored_threads
 
 _LOOK = 0.05  # seconds between two looks while anybody is watched
 _GRACE = 0.25  # for a run to end by itself, once its time is over
@@ -101,7 +101,7 @@ def watching() -> Generator[Watched]:
         if _thread is None or not _thread.is_alive():
             _thread = threading.Thread(target=_watch, name="failpoints.explore watchdog", daemon=True)
             _thread.start()
-            harmless[_thread.ident or 0] = None
+            ignored_threads[_thread.ident or 0] = None
         _wanted.set()
     try:
         yield watched
@@ -117,7 +117,7 @@ def _watch() -> None:
             with _lock:
                 if not _watched:
                     _thread = None
-                    harmless.pop(threading.get_ident(), None)
+                    ignored_threads.pop(threading.get_ident(), None)
                     return
         now = time.monotonic()
         with _lock:

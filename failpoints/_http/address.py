@@ -7,7 +7,7 @@ import re
 import socket
 from typing import NamedTuple
 
-from .._core.messages import shown
+from .._core.messages import safe_repr
 from ..errors import FailpointUsageError
 from .guard import is_loopback
 
@@ -26,13 +26,13 @@ def read_address(text: str, source: str = "FAILPOINTS_HTTP") -> Address:
     """What `source` says, which a message names; raises `FailpointUsageError`."""
     found = _ADDRESS.fullmatch(text)
     if not found or int(found["port"]) > 65535:
-        raise FailpointUsageError(f"{source} is {shown(text)}: {_EXPECTED}")
+        raise FailpointUsageError(f"{source} is {safe_repr(text)}: {_EXPECTED}")
     host = found["six"] or found["host"]
     try:
         host.encode("idna")  # as it is when it is looked up
     except UnicodeError:
         raise FailpointUsageError(
-            f"{source} is {shown(text)}, where the host can be neither an address nor a name: {_EXPECTED}"
+            f"{source} is {safe_repr(text)}, where the host can be neither an address nor a name: {_EXPECTED}"
         ) from None
     return Address(host, int(found["port"]))
 
@@ -42,7 +42,9 @@ def bind(address: Address, *, anywhere: bool) -> socket.socket:
     try:
         family, name = _resolved(address)
     except OSError as error:
-        raise FailpointUsageError(f"FAILPOINTS_HTTP names the host {shown(address.host)}: {error.strerror}") from None
+        raise FailpointUsageError(
+            f"FAILPOINTS_HTTP names the host {safe_repr(address.host)}: {error.strerror}"
+        ) from None
     if not anywhere and not is_loopback(name[0]):
         raise FailpointUsageError(
             f"FAILPOINTS_HTTP would let other machines reach {name[0]}: listen on 127.0.0.1, or set FAILPOINTS_TOKEN"

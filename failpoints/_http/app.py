@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
-from .._core.messages import did_you_mean, missing_extra, shown
+from .._core.messages import did_you_mean, missing_extra, safe_repr
 
 try:
     from anyio import CancelScope, create_task_group, move_on_after
@@ -71,7 +71,7 @@ def admin_app(registry: Registry | None = None, *, token: str | None = None) -> 
     >>> app = Starlette(routes=[Mount("/debug", app=admin_app())])
     """
     if registry is not None and not isinstance(registry, Registry):
-        raise FailpointUsageError(f"registry is a Registry, or None for that of the process; got {shown(registry)}")
+        raise FailpointUsageError(f"registry is a Registry, or None for that of the process; got {safe_repr(registry)}")
     if token is not None:
         check_token(token)
     routes = _Routes(PROCESS_WIDE if registry is None else registry, openapi_document(secured=token is not None))
@@ -268,11 +268,11 @@ def _check_type(request: Request, *, required: bool) -> None:
     if not given and not required:
         return
     if len(given) != 1 or not _is_json(given[0]):
-        got = f"got {shown(', '.join(given))}" if given else "it has none"
+        got = f"got {safe_repr(', '.join(given))}" if given else "it has none"
         raise HTTPException(415, f"the Content-Type of this request has to be application/json; {got}")
     encoded = request.headers.get("content-encoding", "identity")
     if encoded.strip().lower() != "identity":
-        raise HTTPException(415, f"a body is taken as it is, without Content-Encoding; got {shown(encoded)}")
+        raise HTTPException(415, f"a body is taken as it is, without Content-Encoding; got {safe_repr(encoded)}")
 
 
 def _is_json(content_type: str) -> bool:
@@ -345,7 +345,7 @@ def _asked(request: Request) -> _Asked:
     for key in given:
         if key not in known:
             raise HTTPException(
-                400, f"unknown parameter {shown(key)}: expected {', '.join(known)}{did_you_mean(key, known)}"
+                400, f"unknown parameter {safe_repr(key)}: expected {', '.join(known)}{did_you_mean(key, known)}"
             )
     if len(given) < len(pairs):
         raise HTTPException(400, "a parameter is given twice")
@@ -358,12 +358,12 @@ def _asked(request: Request) -> _Asked:
 def _count(what: str, text: str) -> int:
     found = _COUNT.fullmatch(text)
     if not found or int(found[1]) > MOST:
-        raise HTTPException(400, f"{what} is a whole number from 1 to {MOST}; got {shown(text)}")
+        raise HTTPException(400, f"{what} is a whole number from 1 to {MOST}; got {safe_repr(text)}")
     return int(found[1])
 
 
 def _timeout(text: str) -> float:
     seconds = float(text) if _NUMBER.fullmatch(text) else math.nan
     if not seconds <= LONGEST_WAIT:
-        raise HTTPException(400, f"timeout is in seconds, from 0 to {LONGEST_WAIT}; got {shown(text)}")
+        raise HTTPException(400, f"timeout is in seconds, from 0 to {LONGEST_WAIT}; got {safe_repr(text)}")
     return seconds

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeGuard, cast
 from .._core.actions import Actions, Call, Hit, Off, Term
 from .._core.context import GivenMatchers, Matchers
 from .._core.grammar import as_terms, check_name, format_actions, kind_of_action, parse_actions
-from .._core.messages import did_you_mean, shown
+from .._core.messages import did_you_mean, safe_repr
 from .._core.status import FailpointStatus, Waiting
 from ..errors import FailpointError, FailpointUsageError
 
@@ -70,7 +70,7 @@ def _sent_matcher(key: str, matcher: object) -> str | int | float | bool | None:
         return matcher
     raise FailpointUsageError(
         f"the matcher for {key!r} cannot be sent to another process: give a pattern, a number, a bool or None;"
-        f" got {shown(matcher)}"
+        f" got {safe_repr(matcher)}"
     )
 
 
@@ -110,7 +110,7 @@ def _entry(entry: Any, at: str) -> tuple[str, str, dict[str, Any]]:
     for key in entry:
         if key not in _KEYS:
             raise FailpointUsageError(
-                f"{at}unknown key {shown(key)}; an entry has {', '.join(_KEYS)}{did_you_mean(key, _KEYS)}"
+                f"{at}unknown key {safe_repr(key)}; an entry has {', '.join(_KEYS)}{did_you_mean(key, _KEYS)}"
             )
     for key in _KEYS[:2]:
         if key not in entry:
@@ -127,7 +127,7 @@ def _entry(entry: Any, at: str) -> tuple[str, str, dict[str, Any]]:
     for key, matcher in matchers.items():
         if not _is_plain(matcher):
             raise FailpointUsageError(
-                f"{at}the matcher for {shown(key)} is a pattern, a number, true, false or null;"
+                f"{at}the matcher for {safe_repr(key)} is a pattern, a number, true, false or null;"
                 f" got {_json_kind(matcher)}"
             )
     return cast(str, entry["name"]), cast(str, entry["actions"]), matchers
@@ -138,7 +138,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(document) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise FailpointUsageError(f"the key {shown(twice)} is given twice")
+        raise FailpointUsageError(f"the key {safe_repr(twice)} is given twice")
     return document
 
 
@@ -212,7 +212,7 @@ def _term_text(term: Term) -> str:
         return format_actions(term)
     except FailpointUsageError:
         modifiers = format_actions(Term(Off(), term.probability, term.times)).removesuffix("off")
-        return modifiers + (kind_of_action(term.action) if type(term.action) is Call else shown(term.action))
+        return modifiers + (kind_of_action(term.action) if type(term.action) is Call else safe_repr(term.action))
 
 
 def _told_matcher(matcher: object) -> str | int | float | bool | None:
@@ -224,15 +224,15 @@ def _told_matcher(matcher: object) -> str | int | float | bool | None:
 
 
 def _told_context(context: Mapping[str, Any]) -> dict[str, Any]:
-    return {key if isinstance(key, str) else shown(key): _told(value) for key, value in dict(context).items()}
+    return {key if isinstance(key, str) else safe_repr(key): _told(value) for key, value in dict(context).items()}
 
 
 def _told(value: object) -> str | int | float | bool | None:
     if type(value) is int and abs(value) >= 2**63:  # beyond what other languages read
-        return shown(value)
+        return safe_repr(value)
     if type(value) is str and len(value) > _MOST_TEXT:
         return f"{value[:_MOST_TEXT]}…"
-    return value if _is_plain(value) else shown(value)
+    return value if _is_plain(value) else safe_repr(value)
 
 
 def _told_place(site: str) -> str:
@@ -261,7 +261,7 @@ def read_status(document: object) -> FailpointStatus:
     try:
         return _status(cast(Any, document))
     except (KeyError, TypeError, ValueError, AttributeError, FailpointError) as error:
-        raise FailpointUsageError(f"this is no answer of failpoints: {shown(document)}") from error
+        raise FailpointUsageError(f"this is no answer of failpoints: {safe_repr(document)}") from error
 
 
 def _status(document: Any) -> FailpointStatus:

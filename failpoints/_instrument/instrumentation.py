@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from .._core import environment, known_sites
 from .._core.context import Context
-from .._core.messages import shown
+from .._core.messages import safe_repr
 from .._core.visit import Cancel
 from .._sites.convert import Converter
 from .._sites.failpoint import failpoint
@@ -130,7 +130,7 @@ def instrument(
     ('2', 'nothing')
     """
     if not isinstance(path, str):
-        raise FailpointUsageError(f"instrument takes a path, such as 'httpx:AsyncClient.send'; got {shown(path)}")
+        raise FailpointUsageError(f"instrument takes a path, such as 'httpx:AsyncClient.send'; got {safe_repr(path)}")
     declaration = failpoint(name, context=context, raises=raises, convert=convert, cancel=cancel)
     declaration.check_around_function()
     try:

@@ -13,7 +13,7 @@ import wrapt
 
 from .._core import known_sites
 from .._core.arming import ARMED
-from .._core.functions import annotated_as_wrapped, described
+from .._core.functions import annotated_as_wrapped, callable_name
 from .._core.log import logger
 from .._core.own_calls import is_own_call, passes_on
 from .._sites.decorated import Decorated
@@ -104,7 +104,7 @@ class Place:
 
     def declare(self) -> None:
         """Have its sites known."""
-        function, code = described(self._stand_in), self._decorated.written
+        function, code = callable_name(self._stand_in), self._decorated.written
         for name in self._names:
             if code is None:
                 known_sites.declare_path(name, str(self.path), function, self)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple, cast
 
-from .._core.messages import nearest, shown
+from .._core.messages import nearest, safe_repr
 from ..errors import FailpointUsageError
 
 ABSENT: Any = object()
@@ -168,7 +168,7 @@ def _check(path: Path, target: Target) -> None:
     if isinstance(function, (property, functools.cached_property)):
         raise FailpointUsageError(f"{what} a property: instrument a function that it calls")
     if not callable(function):
-        raise FailpointUsageError(f"{what} {shown(function)}, which cannot be called")
+        raise FailpointUsageError(f"{what} {safe_repr(function)}, which cannot be called")
     if not (inspect.isroutine(function) or isinstance(function, functools.partial)):
         hint = _did_you_mean_in(cls, "__call__")
         raise FailpointUsageError(f"{what} an instance of {cls.__qualname__} that can be called{hint}")

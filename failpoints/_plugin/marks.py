@@ -10,7 +10,7 @@ import pytest
 from .._core.actions import Actions
 from .._core.context import GivenMatchers, Matchers
 from .._core.grammar import as_terms, check_name
-from .._core.messages import did_you_mean, shown
+from .._core.messages import did_you_mean, safe_repr
 from ..errors import FailpointUsageError
 from .strictness import check_expect_hit
 
@@ -43,7 +43,7 @@ def _read_mark(
         )
     mapping: Any = args[0] if len(args) == 1 else None
     if not isinstance(mapping, Mapping):
-        got = ", ".join(map(shown, args)) or "nothing"
+        got = ", ".join(map(safe_repr, args)) or "nothing"
         raise FailpointUsageError(f'it takes one mapping, such as {{"gateway.charge": "pause"}}; got {got}')
     check_expect_hit(expect_hit)
     Matchers(context)

@@ -12,7 +12,7 @@ from .._core.context import GivenMatchers
 from .._core.grammar import check_name
 from .._core.handle import Handle
 from .._core.known_sites import Site
-from .._core.messages import shown
+from .._core.messages import safe_repr
 from .._core.registry import PROCESS_WIDE
 from .._core.status import FailpointStatus
 from ..errors import FailpointError, FailpointUsageError
@@ -130,7 +130,7 @@ def _told(setting: _Setting, elsewhere: Iterable[FailpointStatus] = ()) -> str:
     if isinstance(configuration.refusal, FailpointError):
         facts.append(("refused", str(configuration.refusal)))
     elif configuration.refusal is not None:
-        facts.append(("raised", f"{shown(configuration.refusal)}, by a matcher or the site's context="))
+        facts.append(("raised", f"{safe_repr(configuration.refusal)}, by a matcher or the site's context="))
     if configuration.ended_by is not None:
         again = PROCESS_WIDE.current(configuration.name) is not None
         facts.append(("ended", "configured anew since" if again else "not configured any more"))
@@ -140,13 +140,13 @@ def _told(setting: _Setting, elsewhere: Iterable[FailpointStatus] = ()) -> str:
     try:
         return diagnosis(status, where=where, elsewhere=elsewhere, facts=facts)
     except Exception as error:  # what a user's own objects can do must not end the run
-        return f"  it cannot be told: {shown(error)}"
+        return f"  it cannot be told: {safe_repr(error)}"
 
 
 def check_expect_hit(expect_hit: object) -> None:
     """Raise `FailpointUsageError` for what is neither true nor false."""
     if not isinstance(expect_hit, bool):
-        raise FailpointUsageError(f"expect_hit= is True or False; got {shown(expect_hit)}")
+        raise FailpointUsageError(f"expect_hit= is True or False; got {safe_repr(expect_hit)}")
 
 
 def called_at(frame: FrameType | None) -> Site | str:

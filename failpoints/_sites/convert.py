@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 from typing import Any, TypeAlias
 
 from .._core.actions import Return
-from .._core.functions import Kind, described, kind_of, underlying_function
+from .._core.functions import Kind, callable_name, kind_of, underlying_function
 from ..errors import FailpointUsageError
 
 Converter: TypeAlias = Callable[[str], Any]
@@ -31,13 +31,13 @@ def returned_value(name: str, outcome: Return, function: Callable[..., Any], con
     text = outcome.value
     if type(text) is not str:  # a member of a str enum is a value, no text
         return text
-    told = f"failpoint {name!r} was told to return the text {text!r} from {described(function)}, but"
+    told = f"failpoint {name!r} was told to return the text {text!r} from {callable_name(function)}, but"
     remedy = f"give @failpoint {'another' if convert else 'a'} convert=, or configure Return(value) in Python"
     if convert is not None:
         try:
             return convert(text)
         except Exception as error:
-            refusal = f"convert={described(convert)} raised {type(error).__name__}: {error}"
+            refusal = f"convert={callable_name(convert)} raised {type(error).__name__}: {error}"
             raise FailpointUsageError(f"{told} {refusal}; {remedy}") from error
     try:
         return _converted(text, _return_annotation(function))

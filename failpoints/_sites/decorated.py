@@ -15,8 +15,8 @@ from .._core import environment, known_sites
 from .._core.actions import Cancelled, Outcome, Return
 from .._core.arming import ARMED, armed_copy, can_arm, copied, own_code
 from .._core.context import Context
-from .._core.functions import Kind, annotated_as_wrapped, described, kind_of, underlying_function
-from .._core.messages import did_you_mean, shown
+from .._core.functions import Kind, annotated_as_wrapped, callable_name, kind_of, underlying_function
+from .._core.messages import did_you_mean, safe_repr
 from .._core.own_calls import passes_on
 from .._core.visit import Declaration, refusals, visit, visit_sync
 from ..errors import FailpointCancelled, FailpointUsageError
@@ -90,7 +90,7 @@ class Decorated:
         self.name = declaration.name
         self.after = f"{declaration.name}:after"
         self.function = function
-        self.qualname = described(function)
+        self.qualname = callable_name(function)
         self.function_name: str = getattr(function, "__name__", self.qualname)
         underlying = underlying_function(function)
         self.code: CodeType | None = own_code(underlying) if underlying is not None else None
@@ -365,14 +365,14 @@ def _check_function(name: str, function: object) -> None:
         raise FailpointUsageError(f"{what}, not the class {function.__qualname__}: decorate its methods")
     if inspect.ismethod(function):
         raise FailpointUsageError(
-            f"{what}, not the bound method {described(function)}: decorate it where the class defines it"
+            f"{what}, not the bound method {callable_name(function)}: decorate it where the class defines it"
         )
     if inspect.iscoroutine(function):
-        raise FailpointUsageError(f"{what}, not a coroutine: leave out the call of {described(function)}")
+        raise FailpointUsageError(f"{what}, not a coroutine: leave out the call of {callable_name(function)}")
     if isinstance(function, (property, functools.cached_property)):
         raise FailpointUsageError(f"{what}, not a property: put it under the property's decorator")
     if not callable(function):
-        raise FailpointUsageError(f"{what}; got {shown(function)}")
+        raise FailpointUsageError(f"{what}; got {safe_repr(function)}")
 
 
 def _goes_by_name(context: Callable[..., Any], code: CodeType) -> bool:
@@ -408,7 +408,7 @@ def _context_parameters(name: str, context: Any, function: Any) -> inspect.Signa
         hint = f"; did you mean [{context!r}]?" if isinstance(context, str) else ""
         raise FailpointUsageError(
             f"{what} is a mapping, a callable that returns one, or a list of parameter names;"
-            f" got {shown(context)}{hint}"
+            f" got {safe_repr(context)}{hint}"
         )
     try:
         signature = inspect.signature(function)
@@ -420,7 +420,7 @@ def _context_parameters(name: str, context: Any, function: Any) -> inspect.Signa
         if parameter not in signature.parameters:
             known = ", ".join(signature.parameters) or "none"
             raise FailpointUsageError(
-                f"{what} names {parameter!r}, which is no parameter of {described(function)} (it has: {known})"
+                f"{what} names {parameter!r}, which is no parameter of {callable_name(function)} (it has: {known})"
                 f"{did_you_mean(str(parameter), signature.parameters)}"
             )
     return signature

@@ -9,9 +9,9 @@ from typing import Any, TypeVar, cast
 from .._core.actions import Outcome
 from .._core.arming import ARMED
 from .._core.context import Context
-from .._core.functions import described
+from .._core.functions import callable_name
 from .._core.grammar import check_name
-from .._core.messages import shown
+from .._core.messages import safe_repr
 from .._core.visit import CONTINUE, Cancel, Declaration, caller_frame, check_new_place, visit, visit_sync
 from ..errors import FailpointUsageError
 from .convert import Converter
@@ -117,13 +117,13 @@ class failpoint(Declaration):
         """Raise `FailpointNameError` or `FailpointUsageError` if this cannot stand around a function."""
         self.check()
         if self.convert is not None and (not callable(self.convert) or inspect.iscoroutinefunction(self.convert)):
-            raise self.refusal(f"convert= is a sync function of the text to return; got {shown(self.convert)}")
+            raise self.refusal(f"convert= is a sync function of the text to return; got {safe_repr(self.convert)}")
 
 
 def refuse_name(kind: str, name: Any) -> None:
     """Say what was forgotten where a name was to be; a `str` of another class passes."""
     functions = (classmethod, staticmethod, property)
     if name is MISSING or isinstance(name, functions) or (callable(name) and not isinstance(name, str)):
-        above = "" if name is MISSING else f", above {described(cast(Any, name))}"
+        above = "" if name is MISSING else f", above {callable_name(cast(Any, name))}"
         raise FailpointUsageError(f'{kind} needs a name first: write {kind}("some.name"){above}')
     check_name(name)

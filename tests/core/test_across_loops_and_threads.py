@@ -39,7 +39,7 @@ from failpoints import (
 from failpoints._core.arming import ARMED
 from failpoints._core.wakeups import TaskWakeup, wake
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LIMIT = 20  # seconds, far more than anything here takes
 
 LOOPS: dict[str, tuple[str, dict[str, Any]]] = {

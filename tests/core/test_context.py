@@ -497,7 +497,8 @@ class Unshowable:
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(Unshowable(), "<tests.test_context.Unshowable object at"), ("x" * 10_000, f"'{'x' * 199}…")]
+    ("value", "shown"),
+    [(Unshowable(), "<tests.core.test_context.Unshowable object at"), ("x" * 10_000, f"'{'x' * 199}…")],
 )
 def test_a_miss_survives_every_value(value: Any, shown: str) -> None:
     """What a miss remembers of a value is short, and never what makes the program fail."""

@@ -38,7 +38,7 @@ from failpoints import (
     format_actions,
     parse_actions,
 )
-from failpoints._core.grammar import as_terms, parse_entries, spelled
+from failpoints._core.grammar import as_terms, describe_actions, parse_entries
 
 
 def parse_one(text: str) -> Action:
@@ -368,7 +368,7 @@ def test_no_text(action: Action) -> None:
 def test_spelled_falls_back_on_python() -> None:
     """In a message, a term without a text is shown as the Python that makes it."""
     terms = [Off(), Return(42), Term(Return(42), times=2)]
-    assert spelled(terms) == "off->Return(value=42)->Term(action=Return(value=42), probability=1.0, times=2)"
+    assert describe_actions(terms) == "off->Return(value=42)->Term(action=Return(value=42), probability=1.0, times=2)"
 
 
 class Number(float):

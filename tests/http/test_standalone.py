@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from failpoints import FailpointUsageError
-from failpoints._core.messages import shown
+from failpoints._core.messages import safe_repr
 from failpoints._http.address import Address, bind, read_address, url_of
 
 AT = "/v1/failpoints"
@@ -125,7 +125,7 @@ def test_what_is_no_address(text: str) -> None:
     """What is none is shown, with what was expected."""
     with pytest.raises(FailpointUsageError) as raised:
         read_address(text)
-    assert str(raised.value).startswith(f"FAILPOINTS_HTTP is {shown(text)}")
+    assert str(raised.value).startswith(f"FAILPOINTS_HTTP is {safe_repr(text)}")
     assert ": expected HOST:PORT, such as 127.0.0.1:22381" in str(raised.value)
     with pytest.raises(FailpointUsageError, match="^--http is "):
         read_address(text, "--http")

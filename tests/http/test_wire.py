@@ -31,7 +31,7 @@ from failpoints import (
     Waiting,
     failpoint,
 )
-from failpoints._core.grammar import spelled
+from failpoints._core.grammar import describe_actions
 from failpoints._http.wire import check_token, entry_document, read_entries, read_status, status_document, written
 
 
@@ -178,7 +178,7 @@ def test_an_action_without_a_text_can_be_looked_at(actions: Actions, text: str) 
         document = through_json(status_document(registry.status("x")))
         assert document["actions"] == text
         status = read_status(document)
-        assert (spelled(status.actions), status_document(status)) == (text, document)
+        assert (describe_actions(status.actions), status_document(status)) == (text, document)
         registry.configure("x", status.actions)
         with pytest.raises(FailpointUsageError, match="only that process can do it"):
             failpoint("x").hit()

@@ -8,8 +8,8 @@ from fnmatch import fnmatchcase
 from typing import Any, TypeAlias, cast
 
 from ..._core.actions import Action, Actions, Call, Exit, Raise
-from ..._core.grammar import as_terms, spelled
-from ..._core.messages import did_you_mean, shown
+from ..._core.grammar import as_terms, describe_actions
+from ..._core.messages import did_you_mean, safe_repr
 from ...errors import FailpointUsageError
 
 GivenFaults: TypeAlias = Mapping[str, Sequence[Actions]]
@@ -24,7 +24,7 @@ class Alternatives:
         if given is not None and not isinstance(given, Mapping):
             raise FailpointUsageError(
                 'faults= is a mapping of names or patterns to lists of actions, such as {"a.*": ["raise"]};'
-                f" got {shown(given)}"
+                f" got {safe_repr(given)}"
             )
         entries = (given or {}).items()
         self._given = {_pattern(pattern): _alternatives(pattern, actions) for pattern, actions in entries}
@@ -60,12 +60,12 @@ def fault_text(action: Action) -> str:
     """A fault as a person reads it, and as `FAILPOINTS` takes it where it can."""
     if isinstance(action, Raise) and isinstance(action.error, type) and action.message is None:
         return f"raise({action.error.__name__})"
-    return spelled(action)
+    return describe_actions(action)
 
 
 def _pattern(pattern: Any) -> str:
     if not isinstance(pattern, str):
-        raise FailpointUsageError(f"faults= is a mapping of names or patterns, each a str; got {shown(pattern)}")
+        raise FailpointUsageError(f"faults= is a mapping of names or patterns, each a str; got {safe_repr(pattern)}")
     return pattern
 
 
@@ -73,7 +73,7 @@ def _alternatives(pattern: str, actions: Any) -> tuple[Action, ...]:
     if isinstance(actions, str) or not isinstance(actions, Sequence):
         raise FailpointUsageError(
             f"faults={{{pattern!r}: …}} is a list of actions, each tried in a run of its own;"
-            f" did you mean [{shown(actions)}]?"
+            f" did you mean [{safe_repr(actions)}]?"
         )
     return tuple(_alternative(pattern, action) for action in cast(Any, actions))
 
@@ -84,7 +84,7 @@ def _alternative(pattern: str, given: Any) -> Action:
     if len(terms) > 1 or term.probability < 1 or term.times is not None:
         raise FailpointUsageError(
             f"faults={{{pattern!r}: …}} takes plain actions, since exploring itself says when each is due;"
-            f" got {spelled(terms)}"
+            f" got {describe_actions(terms)}"
         )
     if isinstance(term.action, Exit):
         raise FailpointUsageError(
@@ -96,7 +96,7 @@ def _alternative(pattern: str, given: Any) -> Action:
             inspect.signature(term.action.function).bind(object())
         except TypeError as error:
             raise FailpointUsageError(
-                f"faults={{{pattern!r}: …}}: {spelled(term.action)} is called with the hit: {error}"
+                f"faults={{{pattern!r}: …}}: {describe_actions(term.action)} is called with the hit: {error}"
             ) from None
         except ValueError:  # a function in C that tells no signature
             pass

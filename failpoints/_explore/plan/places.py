@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import Final, NamedTuple, cast
 
 from ..._core.context import Context
-from ..._core.messages import shown
+from ..._core.messages import safe_repr
 
 IN_THREAD: Final = -1
 """The end of the place of what runs in a worker thread: these have no order, and no number among them."""
@@ -89,7 +89,7 @@ class Labels:
 
 def context_text(context: Context) -> str:
     """The context of a visit, the same in every run: without the addresses of objects."""
-    text = shown(dict(context)) if context else ""
+    text = safe_repr(dict(context)) if context else ""
     return _ADDRESS.sub("", text) if " at 0x" in text else text
 
 

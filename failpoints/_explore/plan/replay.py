@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ..._core.messages import shown
+from ..._core.messages import safe_repr
 from ...errors import FailpointUsageError
 from .guide import by_continuing
 from .places import Place, Visit
@@ -44,7 +44,7 @@ class Script:
         found = _SCRIPT.fullmatch(text) if isinstance(text, str) else None
         if found is None:
             raise FailpointUsageError(
-                f"replay= is the text that a failure of explore() gave, such as 'o0.1 f5.1'; got {shown(text)}"
+                f"replay= is the text that a failure of explore() gave, such as 'o0.1 f5.1'; got {safe_repr(text)}"
             )
         orders = found["orders"]
         faults = [fault.removeprefix("f").split(".") for fault in found["faults"].split()]
