@@ -1,22 +1,55 @@
-"""What the tests of the plugin have: a pytest of their own, in a process of its own, to run tests in."""
+"""The fixture `run_tests`: runs inner tests in a pytest process of their own."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from importlib.metadata import entry_points
 from textwrap import dedent
 
 import pytest
 
+INSTALLED = frozenset(entry_point.name for entry_point in entry_points(group="pytest11"))
+
+# Beside the test file of every run.
+BACKGROUND = '''
+    """Threads for the tests."""
+
+    import threading
+
+
+    class Background(threading.Thread):
+        """A thread that runs a function and keeps its result or its exception."""
+
+        started = []
+
+        def __init__(self, function):
+            super().__init__(daemon=True, name="in the background")
+            self.started.append(self)
+            self.function = function
+            self.start()
+
+        def run(self):
+            try:
+                self.result = self.function()
+            except Exception as error:
+                self.result = error
+
+        def finish(self):
+            self.join(20)
+            assert not self.is_alive(), "the thread is still waiting"
+            return self.result
+'''
+
 
 @pytest.fixture
 def run_tests(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pytest.RunResult]:
-    """To run tests in a pytest that knows nothing of this one, and loads the plugin as it does for a user."""
+    """Run inner tests in a new pytest process, which loads the plugin by its entry point, as it does for users."""
     for name in list(os.environ):
-        # CI and BUILD_NUMBER: with them pytest shortens nothing.
+        # CI and BUILD_NUMBER: pytest shortens nothing if they are set.
         if name.startswith(("FAILPOINTS", "PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_XDIST", "CI", "BUILD_NUMBER")):
             monkeypatch.delenv(name)
-    # Else each run compiles all plugins anew, which takes longer than the tests.
+    # Otherwise each run compiles all its imports again, which takes longer than the tests.
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
 
     def run(
@@ -25,14 +58,34 @@ def run_tests(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Cal
         ini: str = "",
         files: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
+        plugins: Collection[str] | None = ("anyio",),
     ) -> pytest.RunResult:
-        """Run `source`, as test_inner.py, with lines of the [pytest] section, more files, and variables."""
-        written = {"test_inner.py": source, "pytest.ini": f"[pytest]\n{dedent(ini)}", **(files or {})}
+        """Run *source* as test_inner.py and return the result.
+
+        Args:
+            source: The text of the test file.
+            arguments: Arguments of pytest; `-n` also loads pytest-xdist.
+            ini: Lines of the section [pytest] of pytest.ini.
+            files: More files, by name.
+            environment: Environment variables of the run.
+            plugins: The other installed plugins to load, or None for all of them. Importing those that a run does not
+                use takes longer than the run.
+        """
+        written = {
+            "background.py": BACKGROUND,
+            "pytest.ini": f"[pytest]\n{dedent(ini)}",
+            "test_inner.py": source,
+            **(files or {}),
+        }
         for name, text in written.items():
             (pytester.path / name).write_text(dedent(text), encoding="utf-8")
+        loaded = INSTALLED if plugins is None else {"failpoints", *plugins}
+        if "-n" in arguments:
+            loaded |= {"xdist", "xdist.looponfail"}
+        blocked = [f"-pno:{name}" for name in sorted(INSTALLED - loaded)]
         with monkeypatch.context() as patch:
             for name, value in (environment or {}).items():
                 patch.setenv(name, value)
-            return pytester.runpytest_subprocess("-p", "no:cacheprovider", *arguments, timeout=60)
+            return pytester.runpytest_subprocess("-pno:cacheprovider", *blocked, *arguments, timeout=60)
 
     return run

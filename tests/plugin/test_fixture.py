@@ -13,8 +13,6 @@ RunTests: TypeAlias = Callable[..., pytest.RunResult]
 SHOP = dedent('''
     """What the tests below drive into its failures."""
 
-    import threading
-
     import anyio
     from failpoints import failpoint
 
@@ -72,44 +70,25 @@ SHOP = dedent('''
             with anyio.fail_after(20):
                 await self.answered.wait()
             return self.answer
-
-
-    class Background(threading.Thread):
-        """A thread that runs a function, for its result."""
-
-        def __init__(self, function):
-            super().__init__(daemon=True, name="in the background")
-            self.function = function
-            self.start()
-
-        def run(self):
-            try:
-                self.result = self.function()
-            except Exception as error:
-                self.result = error
-
-        def finish(self):
-            self.join(20)
-            assert not self.is_alive(), "the thread still waits"
-            return self.result
 ''')
 
 
 class Framework(NamedTuple):
-    """What runs the async tests of a file: what stands at its top, what in the ini file, and how often it runs each."""
+    """A plugin that runs async tests, what the test file and the ini file have for it, and its runs of each test."""
 
+    plugin: str
     head: str
     ini: str = ""
     runs: int = 1
 
 
 FRAMEWORKS = {
-    "anyio": Framework("from pytest import fixture\npytestmark = pytest.mark.anyio", runs=2),
-    "anyio, auto": Framework("from pytest import fixture", "anyio_mode = auto", runs=2),
-    "pytest-asyncio": Framework("from pytest_asyncio import fixture\npytestmark = pytest.mark.asyncio"),
-    "pytest-asyncio, auto": Framework("from pytest import fixture", "asyncio_mode = auto"),
-    "pytest-trio": Framework("from pytest import fixture\npytestmark = pytest.mark.trio"),
-    "pytest-trio, trio_mode": Framework("from pytest import fixture", "trio_mode = true"),
+    "anyio": Framework("anyio", "from pytest import fixture\npytestmark = pytest.mark.anyio", runs=2),
+    "anyio, auto": Framework("anyio", "from pytest import fixture", "anyio_mode = auto", runs=2),
+    "pytest-asyncio": Framework("asyncio", "from pytest_asyncio import fixture\npytestmark = pytest.mark.asyncio"),
+    "pytest-asyncio, auto": Framework("asyncio", "from pytest import fixture", "asyncio_mode = auto"),
+    "pytest-trio": Framework("trio", "from pytest import fixture\npytestmark = pytest.mark.trio"),
+    "pytest-trio, trio_mode": Framework("trio", "from pytest import fixture", "trio_mode = true"),
 }
 
 EXAMPLES = """
@@ -240,13 +219,17 @@ async def test_sync_wait_in_a_worker_thread(failpoints):
         held.resume()
 """
 
-IMPORTS = "import anyio, asyncio, math, pytest, threading, unittest\nfrom failpoints import *\nfrom shop import *\n"
+IMPORTS = (
+    "import anyio, asyncio, math, pytest, threading, unittest\nfrom failpoints import *\n"
+    "from background import Background\nfrom shop import *\n"
+)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS.values(), ids=FRAMEWORKS)
 def test_async_tests(run_tests: RunTests, framework: Framework) -> None:
     """Async functions, methods and fixtures, other loops, threads, and the contract's two examples as they stand."""
-    result = run_tests(IMPORTS + framework.head + EXAMPLES + ASYNC, ini=framework.ini, files={"shop.py": SHOP})
+    tests = IMPORTS + framework.head + EXAMPLES + ASYNC
+    result = run_tests(tests, ini=framework.ini, files={"shop.py": SHOP}, plugins=[framework.plugin])
     result.assert_outcomes(passed=17 * framework.runs)
 
 
@@ -333,6 +316,7 @@ async def test_the_server_goes_on_in_the_next_test(server):
 SERVERS = {
     # One after the other: a loop of anyio that lives as long as the session suffers no other framework's beside it.
     "anyio": (
+        ["anyio"],
         {
             "test_module.py": ANYIO_SERVER.replace("SCOPE", "module") + SERVED + WOKEN,
             "test_session.py": ANYIO_SERVER.replace("SCOPE", "session") + SERVED + WOKEN,
@@ -340,6 +324,7 @@ SERVERS = {
         2 * (6 + 6),
     ),
     "pytest-asyncio and pytest-trio": (
+        ["asyncio", "trio"],
         {
             "test_module.py": ASYNCIO_SERVER.replace("SCOPE", "module") + SERVED + WOKEN,
             "test_session.py": ASYNCIO_SERVER.replace("SCOPE", "session") + SERVED + WOKEN,
@@ -353,8 +338,9 @@ SERVERS = {
 @pytest.mark.parametrize("frameworks", SERVERS)
 def test_servers_that_outlive_tests(run_tests: RunTests, frameworks: str) -> None:
     """A server's task, begun by a wider fixture, meets what each test sets, is held, and is woken when a test ends."""
-    files, passed = SERVERS[frameworks]
-    result = run_tests("", files={"shop.py": SHOP} | {name: IMPORTS + text for name, text in files.items()})
+    plugins, files, passed = SERVERS[frameworks]
+    written = {"shop.py": SHOP} | {name: IMPORTS + text for name, text in files.items()}
+    result = run_tests("", files=written, plugins=plugins)
     result.assert_outcomes(passed=passed)
 
 
@@ -841,4 +827,4 @@ def test_how_long_waits_last(run_tests: RunTests) -> None:
 
 def test_how_long_waits_last_by_default(run_tests: RunTests) -> None:
     """Where the ini file says nothing, a wait lasts 10 seconds and a pause 30."""
-    run_tests(IMPORTS + BY_DEFAULT, files={"shop.py": SHOP}).assert_outcomes(passed=1)
+    run_tests(IMPORTS + BY_DEFAULT, files={"shop.py": SHOP}, plugins=["trio"]).assert_outcomes(passed=1)

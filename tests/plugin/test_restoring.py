@@ -15,15 +15,13 @@ IMPORTS = dedent("""
     import math, threading, unittest
     import anyio, pytest
     from failpoints import *
+    from background import Background
     from visits import *
 """)
 
 VISITS = dedent('''
-    """Visits of the failpoints below, in threads and on loops."""
+    """Visits of the failpoints below."""
 
-    import threading
-
-    import anyio
     from failpoints import failpoint
 
 
@@ -33,29 +31,6 @@ VISITS = dedent('''
 
     def visit_sync(name="x", **context):
         return failpoint(name, context=context).hit()
-
-
-    class Background(threading.Thread):
-        """A thread that runs a function, for its result."""
-
-        started = []
-
-        def __init__(self, function):
-            super().__init__(daemon=True, name="in the background")
-            self.started.append(self)
-            self.function = function
-            self.start()
-
-        def run(self):
-            try:
-                self.result = self.function()
-            except Exception as error:
-                self.result = error
-
-        def finish(self):
-            self.join(20)
-            assert not self.is_alive(), "the thread still waits"
-            return self.result
 ''')
 
 # Tells of each test whether it left configurations and chances as it found them, and how all is in the end.
@@ -65,7 +40,7 @@ import pathlib
 
 import pytest
 from failpoints import configured, failpoint, format_actions, statuses
-from visits import Background
+from background import Background
 
 AS_BEFORE = {}
 
@@ -710,6 +685,7 @@ def test_the_limit_of_a_pause(run_tests: RunTests) -> None:
         "--failpoints=by.option=pause",
         ini="failpoints_pause_limit = 0.1",
         files={"visits.py": VISITS},
+        plugins=["anyio", "trio"],
         environment={"FAILPOINTS": "by.environment=pause"},
     )
     result.assert_outcomes(passed=6 + 4 + 1 + 4 + 2 + 1 + 4 + 1 + 1 + 1)

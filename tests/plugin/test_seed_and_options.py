@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -299,7 +300,7 @@ def run(folder, arguments):
     os.chdir(folder)
     output = io.StringIO()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(output):
-        status = pytest.main(["-s", "--import-mode=importlib", "-p", "no:cacheprovider", *arguments])
+        status = pytest.main(["-s", "--import-mode=importlib", "-pfailpoints", "-pno:cacheprovider", *arguments])
     return status, output.getvalue()
 
 json.dump([run(*each) for each in json.load(sys.stdin)], sys.stdout)
@@ -316,6 +317,7 @@ def test_refusals(run_tests: RunTests, tmp_path: Path) -> None:
     # One process for them all, since a pytest that refuses is quick once it is imported.
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", MANY_RUNS],
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         input=json.dumps([(str(folder), arguments) for folder, _, arguments, _ in tried]),
         capture_output=True,
         text=True,

@@ -1609,7 +1609,7 @@ shop.slow
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "two workers"])
 def test_section_in_each_phase(run_tests: RunTests, workers: tuple[str, ...]) -> None:
     """Errors in setup and teardown have the section as well, and no test that did not fail; also under pytest-xdist."""
-    result = run_tests(PHASES, *workers, "-rA", files={"shop.py": SHOP + SLOW})
+    result = run_tests(PHASES, *workers, "-rA", files={"shop.py": SHOP + SLOW}, plugins=["asyncio"])
     sections = {name: failure.section for name, failure in failures(result).items()}
     assert {name: sections.get(name) for name in PHASE_SECTIONS} == PHASE_SECTIONS
     assert [line for line in result.outlines if re.match("-+ failpoints -+", line)] == [f"{' failpoints ':-^80}"] * 4
@@ -1619,9 +1619,8 @@ def test_section_in_each_phase(run_tests: RunTests, workers: tuple[str, ...]) ->
 def test_other_ways_to_report(run_tests: RunTests, pytester: pytest.Pytester) -> None:
     """With `--tb=no`, and for the JUnit XML, a failure is what it is without failpoints; no section gets in its way."""
     arguments = ("--tb=no", "-o", "junit_logging=all", "--junit-xml=junit.xml")
-    result = run_tests(
-        source_of({"typo": 'failpoints.set("shop.chagre", "off")'}) + PHASES, *arguments, files={"shop.py": SHOP + SLOW}
-    )
+    source = source_of({"typo": 'failpoints.set("shop.chagre", "off")'}) + PHASES
+    result = run_tests(source, *arguments, files={"shop.py": SHOP + SLOW}, plugins=["asyncio"])
     result.assert_outcomes(failed=4, errors=2, passed=2, xfailed=1, skipped=1)
     assert "declared:" not in result.stdout.str()
     cases = ElementTree.parse(pytester.path / "junit.xml").getroot().iter("testcase")
