@@ -27,6 +27,7 @@ from ._core.handle import Configured, Handle
 from ._core.known_sites import Site
 from ._core.registry import PROCESS_WIDE
 from ._core.status import FailpointStatus
+from ._core.store import PROCESS_STORE
 from ._core.visit import observers
 from ._plugin.marks import marked, use_fixture
 from ._plugin.strictness import Settings, called_at
@@ -147,7 +148,7 @@ def failpoints(request: pytest.FixtureRequest) -> Iterator[Failpoints]:
     item: pytest.Item = request.node
     run = request.config.stash[_RUN]
     settings = item.stash[_SETTINGS] = Settings(run.timeout, run.pause_limit)
-    put_back = PROCESS_WIDE.save()
+    put_back = PROCESS_STORE.save()
     try:
         file, line, function = item.location
         for name, mark in marked(item).items():
@@ -220,7 +221,7 @@ class _Run:
         self.timeout = _seconds(config, "failpoints_timeout")
         self.pause_limit = _seconds(config, "failpoints_pause_limit")
         self.seed = _seed(config)
-        self._put_back = PROCESS_WIDE.save()
+        self._put_back = PROCESS_STORE.save()
         self._for_all = _configured_for_all(config)
         self._armed: dict[str, Configuration] = {}
         self._arm()
@@ -237,9 +238,9 @@ class _Run:
     def _arm(self) -> None:
         """Configure anew what holds for the whole run, except where somebody configured something else since."""
         for name, actions in self._for_all.items():
-            current = PROCESS_WIDE.current(name)
+            current = PROCESS_STORE.current(name)
             if name not in self._armed or current is None or current is self._armed[name]:
-                self._armed[name] = PROCESS_WIDE.install(name, actions, pause_limit=self.pause_limit)
+                self._armed[name] = PROCESS_STORE.install(name, actions, pause_limit=self.pause_limit)
 
     def pytest_report_header(self) -> str:
         """Print the seed."""
@@ -278,7 +279,7 @@ class _Run:
         item.stash[_UNTESTED] = ""
         if _SETTINGS in item.stash:  # of an earlier try, when somebody runs a test again
             del item.stash[_SETTINGS]
-        PROCESS_WIDE.draw_from(f"{self.seed}:{item.stash.get(_SEED_NAME, item.nodeid)}")
+        PROCESS_STORE.seed(f"{self.seed}:{item.stash.get(_SEED_NAME, item.nodeid)}")
         self._arm()
         if item.get_closest_marker("failpoints") is not None:
             use_fixture(item)

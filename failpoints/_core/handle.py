@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from .configuration import Configuration
 from .status import FailpointStatus, Waiting
-
-if TYPE_CHECKING:
-    from .registry import Registry  # the registry hands the handles out
+from .store import Store
+from .waits import wait, wait_sync
+from .watches import Watch
 
 
 class Handle:
@@ -25,11 +24,9 @@ class Handle:
     (1, 1)
     """
 
-    def __init__(
-        self, registry: Registry, name: str, configuration: Configuration, timeout: float | None = None
-    ) -> None:
+    def __init__(self, store: Store, name: str, configuration: Configuration, timeout: float | None = None) -> None:
         self.name = name
-        self._registry = registry
+        self._store = store
         self._last = configuration
         self._timeout = timeout
 
@@ -39,8 +36,8 @@ class Handle:
     @property
     def status(self) -> FailpointStatus:
         """Everything that is known, as `failpoints.status(name)` gives it."""
-        self._last = self._registry.current(self.name) or self._last
-        return self._registry.status_of(self._last)
+        self._last = self._store.current(self.name) or self._last
+        return self._store.status_of(self._last)
 
     @property
     def hits(self) -> int:
@@ -65,34 +62,34 @@ class Handle:
     async def wait_hit(self, hits: int = 1, *, timeout: float | None = None) -> None:
         """To go on once it has been hit so often."""
         __tracebackhide__ = True  # a test that waited in vain is shown at its own line
-        await self._registry.wait_until_hit(self.name, hits, timeout=self._limit(timeout))
+        await wait(self._store, Watch(self.name, "hit", hits), self._limit(timeout))
 
     async def wait_paused(self, tasks: int = 1, *, timeout: float | None = None) -> None:
         """To go on once so many tasks or threads wait at it now."""
         __tracebackhide__ = True
-        await self._registry.wait_until_paused(self.name, tasks, timeout=self._limit(timeout))
+        await wait(self._store, Watch(self.name, "paused", tasks), self._limit(timeout))
 
     def wait_hit_sync(self, hits: int = 1, *, timeout: float | None = None) -> None:
         """`wait_hit` for tests with threads and no event loop."""
         __tracebackhide__ = True
-        self._registry.wait_until_hit_sync(self.name, hits, timeout=self._limit(timeout))
+        wait_sync(self._store, Watch(self.name, "hit", hits), self._limit(timeout))
 
     def wait_paused_sync(self, tasks: int = 1, *, timeout: float | None = None) -> None:
         """`wait_paused` for tests with threads and no event loop."""
         __tracebackhide__ = True
-        self._registry.wait_until_paused_sync(self.name, tasks, timeout=self._limit(timeout))
+        wait_sync(self._store, Watch(self.name, "paused", tasks), self._limit(timeout))
 
     def _limit(self, timeout: float | None) -> float | None:
         return self._timeout if timeout is None else timeout
 
     def resume(self) -> int:
         """To let those go on who wait now, and hold the next ones; how many were woken."""
-        return self._registry.resume(self.name)
+        return self._store.resume(self.name)
 
     def remove(self) -> None:
         """To end the configuration, waking who waits."""
-        self._last = self._registry.current(self.name) or self._last
-        self._registry.remove(self.name)
+        self._last = self._store.current(self.name) or self._last
+        self._store.remove(self.name)
 
 
 class Configured:

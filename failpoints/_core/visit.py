@@ -49,7 +49,7 @@ from .grammar import check_name, describe_actions
 from .log import logger
 from .messages import did_you_mean, safe_repr
 from .own_calls import hands_over
-from .registry import Registry, find
+from .store import Store, find
 from .wakeups import CancelEvent, Ended, TaskWakeup, ThreadWakeup, on_event_loop
 
 CONTINUE = Continue()
@@ -179,7 +179,7 @@ def check_new_place(declaration: Declaration, frame: FrameType, *names: str) -> 
 class _Arrival(NamedTuple):
     """A visit whose action is chosen."""
 
-    registry: Registry
+    store: Store
     configuration: Configuration
     hit: Hit
     action: Action
@@ -224,10 +224,10 @@ def visit_sync(name: str, declaration: Declaration, context: Callable[[], Contex
 
 def _injected(hit: Hit, action: Action, new_wakeup: _NewWakeup) -> _Arrival:
     """The visit with an action that an exploration chose, which no registry in force knows of."""
-    registry = Registry()
-    configuration = registry.install(hit.name, action)
-    decision = registry.decide(configuration, hit, None, new_wakeup() if configuration.may_wait else None)
-    return _Arrival(registry, configuration, hit, action, None if decision is None else decision.waiter)
+    store = Store()
+    configuration = store.install(hit.name, action)
+    decision = store.decide(configuration, hit, None, new_wakeup() if configuration.may_wait else None)
+    return _Arrival(store, configuration, hit, action, None if decision is None else decision.waiter)
 
 
 @contextmanager
@@ -250,7 +250,7 @@ def _arrive(name: str, context: Callable[[], Context], new_wakeup: _NewWakeup) -
         found = find(name)
         if found is None:
             return None
-        registry, configuration = found
+        store, configuration = found
         try:
             if hit is None:
                 hit = Hit(name, {**ambient_context(), **context()})
@@ -259,7 +259,7 @@ def _arrive(name: str, context: Callable[[], Context], new_wakeup: _NewWakeup) -
             configuration.refusal = error  # for the messages: the program may swallow it
             raise
         wakeup = new_wakeup() if configuration.may_wait else None
-        decision = registry.decide(configuration, hit, mismatch, wakeup)
+        decision = store.decide(configuration, hit, mismatch, wakeup)
         if decision is not None:
             break
         if configuration.ended_by == threading.get_ident():
@@ -273,7 +273,7 @@ def _arrive(name: str, context: Callable[[], Context], new_wakeup: _NewWakeup) -
     if decision.action is None or isinstance(decision.action, Off):
         _log("hit", hit, decision.action)
         return None
-    return _Arrival(registry, configuration, hit, decision.action, decision.waiter)
+    return _Arrival(store, configuration, hit, decision.action, decision.waiter)
 
 
 async def _act(arrival: _Arrival, declaration: Declaration, event: str) -> Outcome:
@@ -361,7 +361,7 @@ def _log(event: str, hit: Hit, action: Action | None) -> None:
 
 def _leave(arrival: _Arrival) -> bool:
     """Whether the visit waited, and nobody had woken it before."""
-    return arrival.waiter is not None and arrival.registry.leave(arrival.waiter)
+    return arrival.waiter is not None and arrival.store.leave(arrival.waiter)
 
 
 def _returned_action(
@@ -379,7 +379,7 @@ def _returned_action(
     if isinstance(result, (Pause, Sleep)):
         wakeup = new_wakeup()
         if wakeup is not None:
-            waiter = arrival.registry.enroll(arrival.configuration, arrival.hit, wakeup)
+            waiter = arrival.store.enroll(arrival.configuration, arrival.hit, wakeup)
             if waiter is None:
                 return None
     return arrival._replace(action=result, waiter=waiter)
@@ -391,7 +391,7 @@ async def _wait(arrival: _Arrival, action: Pause | Sleep, declaration: Declarati
     cancel = declaration.cancel_event(in_async=True)
     if cancel is not None and cancel.is_set():
         return _CANCELLED
-    if not arrival.registry.park(arrival.waiter):
+    if not arrival.store.park(arrival.waiter):
         return CONTINUE
     _log_paused(arrival)
     return _after_wait(arrival, action, await arrival.waiter.wakeup.wait(_seconds(arrival, action), cancel))
@@ -408,7 +408,7 @@ def _wait_sync(arrival: _Arrival, action: Pause | Sleep, declaration: Declaratio
     cancel = declaration.cancel_event(in_async=False)
     if cancel is not None and cancel.is_set():
         return _CANCELLED
-    if not arrival.registry.park(arrival.waiter):
+    if not arrival.store.park(arrival.waiter):
         return CONTINUE
     _log_paused(arrival)
     return _after_wait(arrival, action, arrival.waiter.wakeup.wait(_seconds(arrival, action), cancel))

@@ -11,9 +11,11 @@ from typing import Literal
 
 from ..errors import FailpointTimeout, FailpointUsageError
 from .configuration import Configuration
+from .grammar import check_name
 from .messages import did_you_mean
 from .multimap import Multimap
 from .status import FailpointStatus
+from .validation import positive
 from .wakeups import Wakeup
 
 
@@ -23,9 +25,9 @@ class Watch:
     __slots__ = ("_reached", "_removed", "_target", "_wakeup", "_what", "name", "thread")
 
     def __init__(self, name: str, what: Literal["hit", "paused"], target: int) -> None:
-        self.name = name
+        self.name = check_name(name)
         self._what = what
-        self._target = target
+        self._target = positive("hits" if what == "hit" else "tasks", target)
         self._reached = False
         self._removed = False
         self._wakeup: Wakeup | None = None

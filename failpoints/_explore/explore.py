@@ -13,7 +13,7 @@ from typing import Any, Literal, NoReturn
 from .._core import environment
 from .._core.actions import Off
 from .._core.messages import did_you_mean, safe_repr
-from .._core.registry import arm, in_force
+from .._core.store import arm, in_force
 from .._core.wakeups import on_event_loop
 from ..errors import FailpointUsageError
 from .execution import Execution

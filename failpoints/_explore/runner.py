@@ -114,7 +114,7 @@ class Runner:
         random.seed(0)
         run = Run(execution)
         with Registry() as registry:
-            registry.draw_from(0)
+            registry.seed(0)
             main = self._coroutine(run)
             deadline = time.monotonic() + self.timeout
             problem: Problem | None = None

@@ -26,7 +26,8 @@ from .._core.actions import Exit
 from .._core.configuration import Configuration
 from .._core.grammar import check_name
 from .._core.log import logger
-from .._core.registry import PROCESS_WIDE, Registry
+from .._core.registry import PROCESS_WIDE, Registry, store_of
+from .._core.store import Store
 from ..errors import FailpointError, FailpointTimeout, FailpointUsageError
 from .guard import refusal
 from .openapi import openapi_document
@@ -132,6 +133,7 @@ class _Routes:
 
     def __init__(self, registry: Registry, document: dict[str, Any]) -> None:
         self._registry = registry
+        self._store = store_of(registry)
         self._document = document
 
     async def openapi(self, request: Request) -> Response:
@@ -141,8 +143,8 @@ class _Routes:
         _check_type(request, required=True)
         configurations = self._prepared(read_entries(await _body(request)))
         if any(isinstance(term.action, Exit) for each in configurations for term in each.terms):
-            return _AnswerFirst(self._registry, configurations)
-        self._registry.install_all(configurations)
+            return _AnswerFirst(self._store, configurations)
+        self._store.install_all(configurations)
         return _json(None)
 
     async def statuses(self, request: Request) -> Response:
@@ -181,7 +183,7 @@ class _Routes:
         configurations: list[Configuration] = []
         for number, entry in enumerate(entries, start=1):
             try:
-                configurations += self._registry.prepared([entry])
+                configurations.append(self._store.prepare(*entry))
             except FailpointError as error:
                 raise HTTPException(400, f"{at_entry(number, entries)}{error}") from None
         return configurations
@@ -189,7 +191,7 @@ class _Routes:
     def _configured(self, request: Request) -> str:
         """The name in the path, if it is configured."""
         name = name_in(request.path_params["name"])
-        if self._registry.current(check_name(name)) is None:
+        if self._store.current(check_name(name)) is None:
             names = [status.name for status in self._registry.statuses()]
             raise HTTPException(404, f"failpoint {name!r} {NOT_CONFIGURED}{did_you_mean(name, names)}")
         return name
@@ -245,9 +247,9 @@ async def _nobody_there(request: Request, error: Exception) -> Response:
 class _AnswerFirst(Response):
     """Answers `null`, and configures once that has been sent: an `exit` may end the program at the next visit."""
 
-    def __init__(self, registry: Registry, configurations: Sequence[Configuration]) -> None:
+    def __init__(self, store: Store, configurations: Sequence[Configuration]) -> None:
         super().__init__(written(None), media_type="application/json")
-        self._registry = registry
+        self._store = store
         self._configurations = configurations
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -257,7 +259,7 @@ class _AnswerFirst(Response):
                 while (await receive())["type"] != "http.disconnect":
                     pass
         finally:
-            self._registry.install_all(self._configurations)
+            self._store.install_all(self._configurations)
 
 
 # requests

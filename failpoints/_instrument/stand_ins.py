@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import threading
 from collections.abc import Callable
 from types import MethodType
 from typing import Any, Protocol, Self, cast
@@ -14,6 +12,7 @@ import wrapt
 from .._core import known_sites
 from .._core.arming import ARMED
 from .._core.functions import annotated_as_wrapped, callable_name
+from .._core.locks import ForkSafeLock
 from .._core.log import logger
 from .._core.own_calls import is_own_call, passes_on
 from .._sites.decorated import Decorated
@@ -133,13 +132,13 @@ class Holder(Protocol):
 
 
 _places: dict[tuple[int, str], Place] = {}  # by owner and attribute
-_lock = threading.RLock()
+_guard = ForkSafeLock()
 
 
 def hold(path: Path, module: Any, declaration: failpoint, holder: Holder) -> Target:
     """Have what the path leads to be a failpoint, for this holder; raises `FailpointUsageError`."""
     found = find_target(path, module)  # not under the lock: it may import what a module loads when it is asked for
-    with _lock:
+    with _guard.lock:
         _put_back_what_has_ended(found)
         target = find_target(path, module)
         key = _key(target)
@@ -165,7 +164,7 @@ def let_go(target: Target, holder: Holder) -> None:
 
     What somebody else has put over it meanwhile stays, and so does what is beneath: it only passes calls on.
     """
-    with _lock:
+    with _guard.lock:
         place = _places.get(_key(target))
         if place is None or place.holders.pop(holder, place) is place or place.holders:
             return
@@ -216,12 +215,3 @@ def _check_same(path: Path, place: Place, declaration: failpoint) -> None:
     for option in _OPTIONS:
         if getattr(declaration, option) != getattr(first, option):
             raise FailpointUsageError(f"{said}, with another {option}=: give the same, or undo it first")
-
-
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_renew_lock)

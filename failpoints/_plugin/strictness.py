@@ -15,6 +15,7 @@ from .._core.known_sites import Site
 from .._core.messages import safe_repr
 from .._core.registry import PROCESS_WIDE
 from .._core.status import FailpointStatus
+from .._core.store import PROCESS_STORE
 from ..errors import FailpointError, FailpointUsageError
 
 _ADVICE = """\
@@ -47,11 +48,11 @@ class Settings:
             check_expect_hit(expect_hit)
             if self._closed:
                 raise FailpointUsageError(f"failpoint {name!r} was set after the test whose fixture this is")
-            configuration = PROCESS_WIDE.install(name, actions, context, pause_limit=self._pause_limit)
+            configuration = PROCESS_STORE.install(name, actions, context, pause_limit=self._pause_limit)
         except FailpointError as error:
             raise error.with_traceback(None) from None  # whoever reads the test has no use for it
         self._settings.append(_Setting(configuration, expect_hit, where))
-        return Handle(PROCESS_WIDE, name, configuration, self._timeout)
+        return Handle(PROCESS_STORE, name, configuration, self._timeout)
 
     def seed(self, seed: int | None) -> None:
         """Draw the chances from a seed of the test's own."""
@@ -65,10 +66,10 @@ class Settings:
     def handle(self, name: str) -> Handle:
         """The handle of what is configured, by whomever."""
         __tracebackhide__ = True
-        configuration = PROCESS_WIDE.current(check_name(name))
+        configuration = PROCESS_STORE.current(check_name(name))
         if configuration is None:
             raise FailpointUsageError(f"failpoint {name!r} is not configured, so there is nothing to watch: set it")
-        return Handle(PROCESS_WIDE, name, configuration, self._timeout)
+        return Handle(PROCESS_STORE, name, configuration, self._timeout)
 
     def untested(self, others: Iterable[Configuration]) -> str:
         """Why a test that passed did not test what it says; empty if it did.
@@ -95,8 +96,8 @@ class Settings:
         """What a failing test's failpoints did, and whatever else is configured; empty if that is nothing."""
         settings = list(self._settings)
         ours = {setting.configuration for setting in settings}
-        for status in PROCESS_WIDE.statuses():
-            configuration = PROCESS_WIDE.current(status.name)
+        for status in PROCESS_STORE.statuses():
+            configuration = PROCESS_STORE.current(status.name)
             if configuration is not None and configuration not in ours:
                 settings.append(_Setting(configuration, None, ""))
         said = [f"{setting.configuration.name}\n{_told(setting)}" for setting in settings]
@@ -115,7 +116,7 @@ def _complaint(setting: _Setting) -> str:
         problem = "was set and never hit"
     else:
         return ""
-    told = _told(setting, elsewhere=PROCESS_WIDE.statuses())
+    told = _told(setting, elsewhere=PROCESS_STORE.statuses())
     advice = "It is configured for the whole run." if setting.expect_hit is None else _ADVICE
     return f"failpoint {name!r} {problem}: the test passed, but it did not test what it says.\n{told}\n{advice}"
 
@@ -132,11 +133,11 @@ def _told(setting: _Setting, elsewhere: Iterable[FailpointStatus] = ()) -> str:
     elif configuration.refusal is not None:
         facts.append(("raised", f"{safe_repr(configuration.refusal)}, by a matcher or the site's context="))
     if configuration.ended_by is not None:
-        again = PROCESS_WIDE.current(configuration.name) is not None
+        again = PROCESS_STORE.current(configuration.name) is not None
         facts.append(("ended", "configured anew since" if again else "not configured any more"))
         facts += [("", f"{waiting.name!r} waited there until then") for waiting in configuration.waited]
     where = place(setting.where) if isinstance(setting.where, Site) else setting.where
-    status = PROCESS_WIDE.status_of(configuration)
+    status = PROCESS_STORE.status_of(configuration)
     try:
         return diagnosis(status, where=where, elsewhere=elsewhere, facts=facts)
     except Exception as error:  # what a user's own objects can do must not end the run

@@ -37,6 +37,7 @@ from failpoints import (
     wait_until_paused,
 )
 from failpoints._core.arming import ARMED
+from failpoints._core.store import PROCESS_STORE
 from failpoints._core.wakeups import TaskWakeup, wake
 
 ROOT = Path(__file__).parents[2]
@@ -306,7 +307,7 @@ def test_a_call_that_is_interrupted_anywhere_does_what_it_does(call: str, move: 
 def put_back() -> Callable[[], object]:
     """The call that puts a pause at `x` back, which something else stands in for."""
     configure("x", "pause")
-    saved = registry().save()
+    saved = PROCESS_STORE.save()
     configure("x", "off")
     return saved
 

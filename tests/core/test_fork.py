@@ -19,7 +19,7 @@ import os, signal, sys, threading
 import anyio
 import failpoints
 from failpoints import *
-from failpoints._core import registry as _registry
+from failpoints._core import store as _store
 
 registry = failpoints.configure.__self__
 
@@ -106,17 +106,17 @@ def test_a_child_can_do_everything() -> None:
 def test_the_lock_is_made_anew() -> None:
     """The child's lock is another one than the parent's, and free."""
     run("""
-        lock = _registry._lock
+        lock = _store._guard.lock
 
         def child():
-            assert _registry._lock is not lock
+            assert _store._guard.lock is not lock
             acquired = []
-            thread = started(lambda: acquired.append(_registry._lock.acquire(timeout=5)))
+            thread = started(lambda: acquired.append(_store._guard.lock.acquire(timeout=5)))
             thread.join(5)
             assert acquired == [True]
 
         assert in_child(child) == 0
-        assert _registry._lock is lock
+        assert _store._guard.lock is lock
     """)
 
 
@@ -125,7 +125,7 @@ def test_the_lock_is_made_anew() -> None:
     [
         'configure("busy", "pause")',
         '(configure("busy", "off"), failpoint("busy").hit(), remove("busy"))',
-        "_registry._lock.acquire(), os.getpid(), _registry._lock.release()",
+        "_store._guard.lock.acquire(), os.getpid(), _store._guard.lock.release()",
         "statuses()",
     ],
     ids=["configure", "visit", "hold the lock", "statuses"],
@@ -218,7 +218,7 @@ def test_the_child_wakes_nobody_who_watches_in_another_thread(end: str) -> None:
             started(lambda: registry.wait_until_hit_sync("x")),
             started(lambda: anyio.run(wait_until_hit, "x", backend="trio")),
         ]
-        while len(registry._watches._watches.under("x")) < 2:
+        while len(_store.PROCESS_STORE._watches._watches.under("x")) < 2:
             watchers[0].join(0.001)
         woken = []
         _waiting.ThreadWakeup.set = lambda wakeup: woken.append(wakeup)

@@ -33,6 +33,7 @@ from failpoints import (
     wait_until_hit,
     wait_until_paused,
 )
+from failpoints._core.store import PROCESS_STORE
 
 pytestmark = pytest.mark.anyio
 
@@ -353,8 +354,7 @@ async def test_a_wait_ends_when_the_failpoint_is_removed(waits: str, end: str) -
 
 
 def _watches() -> int:
-    owner: Any = configure.__self__  # type: ignore[attr-defined]
-    return len(owner._watches._watches.under("x"))
+    return len(PROCESS_STORE._watches._watches.under("x"))
 
 
 @pytest.mark.parametrize("what", ["hit", "paused"])

@@ -24,7 +24,7 @@ from anyio._backends._asyncio import CancelScope
 
 import failpoints
 from failpoints import failpoint, failpoint_scope
-from failpoints._core import registry as _registry
+from failpoints._core import store as _store
 from failpoints.explore import Exploration, ExplorationFailed, Run, explore
 
 
@@ -38,8 +38,8 @@ def nothing_left_behind() -> Iterator[None]:
         trio_run._r, trio_run._ALLOW_DETERMINISTIC_SCHEDULING, CancelScope.__init__, asyncio.Lock.acquire,
     )  # fmt: skip
     assert random.getstate() == state
-    assert not _registry.ARMED
-    assert list(_registry._in_force) == [_registry.PROCESS_WIDE]
+    assert not _store.ARMED
+    assert list(_store._in_force) == [_store.PROCESS_STORE]
 
 
 def test_seeds(backend: Any) -> None:
@@ -47,8 +47,8 @@ def test_seeds(backend: Any) -> None:
     drawn: list[tuple[float, tuple[bool, ...]]] = []
 
     async def scenario(run: Run) -> None:
-        registry = failpoints._core.registry._scope.get()[0]
-        registry.configure("chance", "50%return")
+        store = _store.entered.get()[0]
+        store.install("chance", "50%return")
         chances = tuple([bool(await failpoint("chance")) for _ in range(20)])
         drawn.append((random.random(), chances))
         async with run.injecting():
@@ -370,10 +370,10 @@ def test_contexts_that_know_of_no_exploration() -> None:
             await asyncio.get_running_loop().run_in_executor(None, work)
 
     async def in_a_context(run: Run) -> None:
-        registry = failpoints._core.registry._scope.get()[0]
+        store = _store.entered.get()[0]
         async with run.injecting():
             await asyncio.create_task(visit(), context=contextvars.Context())
-        registry.configure("task", "return")
+        store.install("task", "return")
         seen.append(await asyncio.create_task(counted(), context=contextvars.Context()))
 
     async def counted() -> bool:

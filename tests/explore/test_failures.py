@@ -381,7 +381,7 @@ async def test_not_inside_an_event_loop() -> None:
     """Inside a loop it is refused, and nothing is left armed."""
     with pytest.raises(FailpointUsageError, match="cannot do so inside one"):
         explore(transfer)
-    assert not failpoints._core.registry.ARMED
+    assert not failpoints._core.store.ARMED
 
 
 def test_not_inside_another_exploration() -> None:

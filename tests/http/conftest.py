@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import pytest
 import uvicorn
 
-from failpoints._core.registry import PROCESS_WIDE
+from failpoints._core.store import PROCESS_STORE
 from failpoints._core.watches import Watches
 
 ROOT = Path(__file__).parents[2]
@@ -149,8 +149,8 @@ class Watchers:
     def until(self, number: int) -> None:
         """Go on once there are so many."""
         with self.changed:
-            there = self.changed.wait_for(lambda: len(PROCESS_WIDE._watches._watches.all()) == number, LIMIT)
-        assert there, PROCESS_WIDE._watches._watches.all()
+            there = self.changed.wait_for(lambda: len(PROCESS_STORE._watches._watches.all()) == number, LIMIT)
+        assert there, PROCESS_STORE._watches._watches.all()
 
 
 @pytest.fixture

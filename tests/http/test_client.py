@@ -40,7 +40,7 @@ from failpoints import (
     failpoint_scope,
     format_actions,
 )
-from failpoints._core.registry import PROCESS_WIDE
+from failpoints._core.store import PROCESS_STORE, Store
 from failpoints._core.watches import Watch, Watches
 from failpoints.admin import admin_app
 from failpoints.client import FailpointsClient, RemoteHandle
@@ -73,7 +73,7 @@ class Waits:
 
     @property
     def number(self) -> int:
-        return len(PROCESS_WIDE._watches._watches.all())
+        return len(PROCESS_STORE._watches._watches.all())
 
     async def come_to(self, number: int) -> None:
         """Go on once so many do."""
@@ -572,13 +572,13 @@ async def test_an_exit_is_in_force_when_configure_returns(
     client: FailpointsClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though the answer is sent before an exit is configured, `configure` comes back after."""
-    install_all = Registry.install_all
+    install_all = Store.install_all
 
-    def late(registry: Registry, configurations: Any) -> None:
+    def late(store: Store, configurations: Any) -> None:
         time.sleep(0.05)  # the answer is there by now
-        install_all(registry, configurations)
+        install_all(store, configurations)
 
-    monkeypatch.setattr(Registry, "install_all", late)
+    monkeypatch.setattr(Store, "install_all", late)
     await client.configure_all([("a", "off"), ("b", "1*off->exit")])
     assert [each.name for each in failpoints.statuses()] == ["a", "b"]
 

@@ -17,7 +17,7 @@ import pytest
 
 import failpoints
 from failpoints import configure
-from failpoints._core.registry import PROCESS_WIDE
+from failpoints._core.store import PROCESS_STORE
 from failpoints._http import app as admin
 from failpoints._http import server as _server
 from failpoints._http.address import Address, url_of
@@ -51,7 +51,7 @@ def goes_on(url: str, raw: Any) -> Iterator[None]:
     yield
     assert raw.ask(url, "PUT", AT, json=[{"name": "after", "actions": "off"}]).body == b"null"
     assert "after" in [each["name"] for each in raw.ask(url, "GET", AT).json]
-    assert PROCESS_WIDE._watches._watches.all() == []
+    assert PROCESS_STORE._watches._watches.all() == []
 
 
 def reset(connection: socket.socket) -> None:

@@ -909,7 +909,7 @@ stay()
 
 
 @forks
-@pytest.mark.parametrize("lock", ["failpoints._core.registry._lock", "handler.lock", "own"])
+@pytest.mark.parametrize("lock", ["failpoints._core.store._guard.lock", "handler.lock", "own"])
 def test_a_fork_while_the_server_wants_a_lock_of_the_forking_thread(run: Run, raw: Any, lock: str) -> None:
     """Where the server's thread cannot come to rest, the fork goes on without it, and parent and child are served."""
     program = run(

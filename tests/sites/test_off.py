@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-import failpoints
 from failpoints import (
     Continue,
     Registry,
@@ -20,7 +19,7 @@ from failpoints import (
     reset,
     status,
 )
-from failpoints._core import registry as registry_module
+from failpoints._core import store as store_module
 
 
 def forbidden(*arguments: object, **named: object) -> Any:
@@ -165,10 +164,10 @@ BEFORE: list[Callable[[], None]] = [
 def off(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is configured, and whatever a visit looks up, locks or calls must not be used."""
     request.param()
-    monkeypatch.setattr(registry_module, "_lock", Forbidden())
-    monkeypatch.setattr(registry_module, "_scope", Forbidden())
-    for module in vars(failpoints).values():
-        if isinstance(module, ModuleType):
+    monkeypatch.setattr(store_module, "_guard", Forbidden())
+    monkeypatch.setattr(store_module, "entered", Forbidden())
+    for path, module in list(sys.modules.items()):
+        if path.startswith("failpoints."):
             for name in ("visit", "visit_sync", "find", "check_new_place", "caller_frame", "ambient_context"):
                 if hasattr(module, name):
                     monkeypatch.setattr(module, name, forbidden)
@@ -185,7 +184,7 @@ def test_off(kind: str) -> None:
 def test_the_traps_are_on_the_way(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above is no empty one: with anything configured, the same sites look themselves up."""
     configure("something.else", "off")
-    monkeypatch.setattr(registry_module, "_scope", Forbidden())
+    monkeypatch.setattr(store_module, "entered", Forbidden())
     with pytest.raises(AssertionError, match="something was done at a site that is off"):
         visit(kind)
     monkeypatch.undo()

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from ..._core.own_calls import hands_over, passes_on
-from ..._core.registry import _scope as registries  # pyright: ignore[reportPrivateUsage]
+from ..._core.store import entered
 from ..._core.visit import exploring
 from ..execution import Execution
 from ..plan.places import Place, current_place, task_name
@@ -60,7 +60,7 @@ class _Belonging:
 
     def __init__(self, execution: Execution, in_force: Any, place: Place) -> None:
         self._values: list[tuple[contextvars.ContextVar[Any], Any]] = [
-            (exploring, execution), (registries, in_force), (current_place, place),
+            (exploring, execution), (entered, in_force), (current_place, place),
         ]  # fmt: skip
 
     def set(self) -> list[contextvars.Token[Any]]:
@@ -154,7 +154,7 @@ class _Loop(asyncio.SelectorEventLoop):
         self._is_settling = False
         self._is_closing = False
         self._numbered = 0
-        self._registries = registries.get()
+        self._registries = entered.get()
         self._rounds = 0
         self._patience = Patience()
         self._has_looked = False  # whether anybody has come in, since it is at rest

@@ -1,0 +1,48 @@
+"""Waiting, in a task or a thread, until a failpoint is hit or paused."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from anyio import move_on_after
+
+from ..errors import FailpointUsageError
+from .store import Store
+from .validation import seconds
+from .wakeups import Ended, TaskWakeup, ThreadWakeup, on_event_loop
+from .watches import Watch
+
+
+async def wait(store: Store, watch: Watch, timeout: float | None) -> None:
+    """Wait in a task until the watch has ended, for *timeout* seconds at most."""
+    __tracebackhide__ = True  # so that pytest shows a timeout at the test's own line
+    timeout = seconds(timeout)
+    try:
+        with move_on_after(timeout):
+            while not store.has_ended(watch, wakeup := TaskWakeup()):
+                await wakeup.wait()
+            return
+        if not store.has_ended(watch):
+            raise watch.timed_out(timeout, store.status(watch.name), store.statuses())
+    finally:
+        store.unwatch(watch)
+
+
+def wait_sync(store: Store, watch: Watch, timeout: float | None) -> None:
+    """Wait in a thread without an event loop until the watch has ended, for *timeout* seconds at most."""
+    __tracebackhide__ = True
+    timeout = seconds(timeout)
+    if on_event_loop():
+        raise FailpointUsageError(
+            f"waiting for {watch.name!r} here would block the event loop of this thread: use the wait without"
+            " _sync, with await"
+        )
+    deadline = time.monotonic() + (math.inf if timeout is None else timeout)
+    try:
+        while not store.has_ended(watch, wakeup := ThreadWakeup()):
+            ended = wakeup.wait(max(deadline - time.monotonic(), 0))
+            if ended is Ended.EXPIRED and not store.has_ended(watch):
+                raise watch.timed_out(timeout, store.status(watch.name), store.statuses())
+    finally:
+        store.unwatch(watch)
