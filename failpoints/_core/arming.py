@@ -180,7 +180,7 @@ def _trampoline(gate: _Gate) -> CodeType:
     code = gate.code
     parameters = code.co_argcount, code.co_kwonlyargcount
     rest, more = bool(code.co_flags & CO_VARARGS), bool(code.co_flags & CO_VARKEYWORDS)
-    template = _template(*parameters, rest, more)
+    template = _template(*parameters, rest, more, len(code.co_freevars))
     return template.replace(
         co_name=code.co_name,
         co_qualname=code.co_qualname,
@@ -197,16 +197,31 @@ def _trampoline(gate: _Gate) -> CodeType:
 
 
 @functools.cache
-def _template(positional: int, keyword_only: int, rest: bool, more: bool) -> CodeType:
-    """The trampoline of all functions with so many parameters, whatever their names."""
+def _template(positional: int, keyword_only: int, rest: bool, more: bool, free: int) -> CodeType:
+    """Compile the trampoline of all functions with these numbers of parameters and free variables.
+
+    The free variables are mentioned, in a branch that never runs, so that the code sets them up as any closure does.
+    A frame whose code only declares them crashes the process when its `f_locals` is read (CPython 3.11 and 3.12).
+    """
     given = [f"p{number}" for number in range(positional)]
     named = [f"k{number}" for number in range(keyword_only)]
     parameters = [*given, *(["*rest"] if rest else ["*"] if named else []), *named, *(["**more"] if more else [])]
     args = "".join(f"{name}, " for name in ([*given, "*rest"] if rest else given))
     keyword_only_values = "".join(f"{name}, " for name in named)
-    body = f"{_GATE!r}.visits().ready(({args}), ({keyword_only_values}), {'more' if more else '{}'})()"
-    code = cast(CodeType, compile(f"lambda {', '.join(parameters)}: {body}", "trampoline", "eval").co_consts[0])
+    free_variables = [f"f{number}" for number in range(free)]
+    source = [
+        f"def enclosing({', '.join(free_variables)}):",
+        f"    def trampoline({', '.join(parameters)}):",
+        *(f"        if 0: {name}" for name in free_variables),
+        f"        return {_GATE!r}.visits().ready(({args}), ({keyword_only_values}), {'more' if more else '{}'})()",
+    ]
+    enclosing = _inner_code(compile("\n".join(source), "trampoline", "exec"))
+    code = _inner_code(enclosing)
     return code.replace(co_linetable=_one_line(len(code.co_code) // 2))
+
+
+def _inner_code(code: CodeType) -> CodeType:
+    return next(constant for constant in code.co_consts if isinstance(constant, CodeType))
 
 
 def _one_line(instructions: int) -> bytes:
