@@ -381,7 +381,7 @@ def test_set_need_not_be_hit(failpoints):
 def test_set_refuses_what_is_neither_true_nor_false(failpoints, expect_hit):
     with pytest.raises(FailpointUsageError) as caught:
         failpoints.set("x", "return", expect_hit=expect_hit)
-    assert str(caught.value) == f"expect_hit= is True or False; got {expect_hit!r}"
+    assert str(caught.value) == f"expect_hit= must be True or False; got {expect_hit!r}"
     assert failpoints.statuses() == []
 
 
@@ -399,7 +399,7 @@ def test_that_keeps_the_fixture(failpoints):
 def test_a_kept_fixture_sets_nothing(failpoints, set_late):
     with pytest.raises(FailpointUsageError) as caught:
         set_late(*KEPT)
-    assert str(caught.value) == "failpoint 'x' was set after the test whose fixture this is"
+    assert str(caught.value) == "cannot set failpoint 'x': the test that has this fixture has ended"
     assert failpoints.statuses() == []
 
 
@@ -472,7 +472,7 @@ def test_handle(failpoints):
     failpoints.set("x", "off")
     failpoint("x").hit()
     assert failpoints.handle("x").hits == 1
-    with pytest.raises(FailpointUsageError, match="'y' is not configured, so there is nothing to watch: set it"):
+    with pytest.raises(FailpointUsageError, match="'y' is not configured, so it has no handle: set it first"):
         failpoints.handle("y")
     with pytest.raises(FailpointNameError):
         failpoints.handle("a b")

@@ -159,7 +159,7 @@ def test_seed_of_a_failure(run_tests: RunTests) -> None:
     """
     result = run_tests(source)
     (header,) = re.findall(r"^failpoints: seed (\d+)$", result.stdout.str(), re.MULTILINE)
-    assert f"The chances come from the run's seed: --failpoints-seed={header} draws them again." in result.outlines
+    assert f"The random draws depend on the run's seed: --failpoints-seed={header} repeats them." in result.outlines
 
 
 @pytest.mark.parametrize(("given", "problem"), [("=many", "invalid int value: 'many'"), ("", "expected one argument")])
@@ -176,23 +176,23 @@ def test_seed_that_is_no_number(run_tests: RunTests, given: str, problem: str) -
 INI = {
     "failpoints_strict = maybe": "invalid truth value 'maybe'",
     "failpoints_timeout = soon": "could not convert string to float: 'soon'",
-    "failpoints_timeout = 0": "expected seconds, more than 0 (or inf), got 0.0",
-    "failpoints_timeout = nan": "expected seconds, more than 0 (or inf), got nan",
-    "failpoints_pause_limit = -1": "expected seconds, more than 0 (or inf), got -1.0",
+    "failpoints_timeout = 0": "expected a number of seconds greater than 0, or inf; got 0.0",
+    "failpoints_timeout = nan": "expected a number of seconds greater than 0, or inf; got nan",
+    "failpoints_pause_limit = -1": "expected a number of seconds greater than 0, or inf; got -1.0",
     "failpoints_pause_limit = 1 minute": "could not convert string to float: '1 minute'",
 }
 
 TOML = {
     'failpoints_strict = "maybe"': "invalid truth value 'maybe'",
     'failpoints_timeout = "soon"': "could not convert string to float: 'soon'",
-    "failpoints_pause_limit = 0": "expected seconds, more than 0 (or inf), got 0.0",
+    "failpoints_pause_limit = 0": "expected a number of seconds greater than 0, or inf; got 0.0",
 }
 
 NATIVE_TOML = {
     'failpoints_strict = "maybe"': "{file}: config option 'failpoints_strict' expects a bool, got str: 'maybe'",
     'failpoints_timeout = "10"': "{file}: config option 'failpoints_timeout' expects a float, got str: '10'",
     "failpoints_pause_limit = true": "{file}: config option 'failpoints_pause_limit' expects a float, got bool: True",
-    "failpoints_pause_limit = -0.5": "expected seconds, more than 0 (or inf), got -0.5",
+    "failpoints_pause_limit = -0.5": "expected a number of seconds greater than 0, or inf; got -0.5",
 }
 
 OPTIONS = {
@@ -217,7 +217,7 @@ OPTIONS = {
     ),
 }
 
-ONE_MAPPING = 'it takes one mapping, such as {"gateway.charge": "pause"}; got '
+ONE_MAPPING = 'expected one mapping, such as {"gateway.charge": "pause"}; got '
 
 MARKERS = {
     "": f"{ONE_MAPPING}nothing",
@@ -242,10 +242,10 @@ expected an action, found 'of'; did you mean 'off'?
         " got 3"
     ),
     '{"a": "off"}, expected_hit=False': (
-        "it takes context= and expect_hit=, not expected_hit=; did you mean 'expect_hit'?"
+        "expected context= or expect_hit=, got expected_hit=; did you mean 'expect_hit'?"
     ),
-    '{"a": "off"}, mode=1': "it takes context= and expect_hit=, not mode=",
-    '{"a": "off"}, expect_hit=0': "expect_hit= is True or False; got 0",
+    '{"a": "off"}, mode=1': "expected context= or expect_hit=, got mode=",
+    '{"a": "off"}, expect_hit=0': "expect_hit= must be True or False; got 0",
 }
 
 RAN = """\
@@ -378,7 +378,7 @@ def test_seconds_in_old_pytest(run_tests: RunTests) -> None:
     run_tests(TIMES_OUT, "-p", "old_pytest", ini=ini, **old).assert_outcomes(passed=1)
     refused = run_tests(TIMES_OUT, "-p", "old_pytest", ini="failpoints_timeout = soon", **old)
     assert refused.ret == pytest.ExitCode.USAGE_ERROR
-    problem = "failpoints_timeout in the ini file: expected seconds, more than 0 (or inf), got soon"
+    problem = "failpoints_timeout in the ini file: expected a number of seconds greater than 0, or inf; got soon"
     assert f"ERROR: {problem}" in refused.errlines
 
 
@@ -392,14 +392,19 @@ def test_option_while_failpoints_are_off(run_tests: RunTests) -> None:
 
 
 BAD_FOR_WORKERS = {
-    "setting": (RAN, "failpoints_timeout = 0", (), "failpoints_timeout in the ini file: expected seconds, *, got 0.0"),
+    "setting": (
+        RAN,
+        "failpoints_timeout = 0",
+        (),
+        "failpoints_timeout in the ini file: expected a number of seconds *; got 0.0",
+    ),
     "option": (RAN, "", ("--failpoints=a=of",), "--failpoints: expected an action, found 'of'; did you mean 'off'?"),
     "file": (RAN, "", ("--failpoints-report-json=.",), "--failpoints-report-json: cannot write *: Is a directory"),
     "marker": (
         marked("3"),
         "",
         (),
-        "test_inner.py::test_marked: @pytest.mark.failpoints: it takes one mapping, *; got 3",
+        "test_inner.py::test_marked: @pytest.mark.failpoints: expected one mapping, *; got 3",
     ),
 }
 

@@ -124,13 +124,13 @@ def anyio_backend(request):
 """
 
 NEVER_HIT = """\
-failpoint {name!r} was set and never hit: the test passed, but it did not test what it says.
+failpoint {name!r} was set and never hit: the test passed without exercising it.
 {told}
-Mend the name, the actions, the matchers or the test. Where this is meant, say expect_hit=False;
-failpoints_strict = false in the ini file says it for all tests."""
+Check the name, the actions and the matchers. If this is intentional, pass expect_hit=False, or set
+failpoints_strict = false in the ini file for all tests."""
 
-REFUSED = NEVER_HIT.replace("was set and never hit", "could not do what it was set to")
-REFUSED_IN_RUN = f"{REFUSED.partition('Mend')[0]}It is configured for the whole run."
+REFUSED = NEVER_HIT.replace("was set and never hit", "could not do what it was configured to do")
+REFUSED_IN_RUN = f"{REFUSED.partition('Check')[0]}It is configured for the whole run."
 
 
 class Failure(NamedTuple):
@@ -309,7 +309,7 @@ UNTESTED = {
         shop.charge("o1")
         """,
         """
-        it cannot be told: RuntimeError('closed')
+        the details cannot be shown: RuntimeError('closed')
         """,
     ),
     "others_wait": (
@@ -424,7 +424,7 @@ UNTESTED = {
         configured: pause, at <here> (test_paused)
         counts:     hits 0, misses 0, triggers 0
         declared:   shop.py:10 (parse)
-        ended:      not configured any more
+        ended:      no longer configured
         """,
     ),
     **{
@@ -444,10 +444,10 @@ UNTESTED = {
         )
         for number, (ending, ended) in enumerate(
             [
-                ("parse.remove()", "not configured any more"),
-                ("failpoints.remove('shop.parse')", "not configured any more"),
-                ("failpoints.reset()", "not configured any more"),
-                ("package.configure('shop.parse', 'return(1)')", "configured anew since"),
+                ("parse.remove()", "no longer configured"),
+                ("failpoints.remove('shop.parse')", "no longer configured"),
+                ("failpoints.reset()", "no longer configured"),
+                ("package.configure('shop.parse', 'return(1)')", "configured again since"),
             ]
         )
     },
@@ -696,7 +696,7 @@ REFUSALS = {
         configured: raise(TimeotError), at <here> (test_raise)
         counts:     hits 1, misses 0, triggers 1
         declared:   shop.py:4 (charge)
-        refused:    {refused} (raises=nothing); did you mean 'TimeoutError'?
+        error:      {refused} (raises=nothing); did you mean 'TimeoutError'?
         """,
         "failpoint 'shop.charge' was told to raise TimeotError, which is no builtin exception and is not declared at"
         " the site",
@@ -715,7 +715,7 @@ REFUSALS = {
         configured: 1*return(many)->return(7), at <here> (test_return)
         counts:     hits 2, misses 0, triggers 2
         declared:   shop.py:4 (charge)
-        refused:    {refused}
+        error:      {refused}
         """,
         "failpoint 'shop.charge' was told to return the text 'many' from charge, but 'many' is no int; give @failpoint"
         " a convert=, or configure Return(value) in Python",
@@ -733,7 +733,7 @@ REFUSALS = {
         configured: pause, at <here> (test_async_pause)
         counts:     hits 1, misses 0, triggers 0
         declared:   shop.py:10 (parse)
-        refused:    {refused}
+        error:      {refused}
         """,
         "failpoint 'shop.parse' was told to pause in the sync parse, on a thread that runs an event loop, and would"
         " block the whole loop: make the site async, call the function in a worker thread (anyio.to_thread.run_sync),"
@@ -753,8 +753,8 @@ REFUSALS = {
         configured: Call(function=<function test_call.<locals>.<lambda> at 0x0>), at <here> (test_call)
         counts:     hits 1, misses 0, triggers 1
         declared:   shop.py:10 (parse)
-        refused:    {refused}
-        ended:      not configured any more
+        error:      {refused}
+        ended:      no longer configured
         """,
         "failpoint 'shop.parse' called test_call.<locals>.<lambda>, which may return an action or None; it returned 3",
     ),
@@ -769,7 +769,7 @@ REFUSALS = {
         configured: off where order=broken, at <here> (test_predicate)
         counts:     hits 0, misses 0, triggers 0
         declared:   shop.py:10 (parse)
-        raised:     ValueError('no 1'), by a matcher or the site's context=
+        error:      ValueError('no 1'), raised by a matcher or the site's context=
         """,
         "",
     ),
@@ -786,7 +786,7 @@ REFUSALS = {
         configured: off, at <here> (test_context)
         counts:     hits 0, misses 0, triggers 0
         declared:   shop.py:34 (visit)
-        raised:     KeyError('order'), by a matcher or the site's context=
+        error:      KeyError('order'), raised by a matcher or the site's context=
         """,
         "",
     ),
@@ -807,7 +807,7 @@ REFUSALS = {
         counts:     hits 1, misses 0, triggers 1
         declared:   shop.py:4 (charge)
         elsewhere:  at 'shop.stock' 'worker-7' has waited N s
-        refused:    {refused}
+        error:      {refused}
         """,
         "failpoint 'shop.charge' was told to return the text 'many' from charge, but 'many' is no int; give @failpoint"
         " a convert=, or configure Return(value) in Python",
@@ -824,7 +824,7 @@ EXCUSED = {
 
 
 def test_refused(run_tests: RunTests) -> None:
-    """A test whose program swallowed that a failpoint could not do what it was set to fails, unless that is meant."""
+    """A test fails if a failpoint could not do what it was configured to do, unless expect_hit=False is given."""
     source = source_of({case: body for case, (_, body, _, _) in REFUSALS.items()} | EXCUSED)
     result = run_tests(source, "--tb=short", files={"shop.py": SHOP + SHARDS})
     expected: dict[str, str] = {}
@@ -887,7 +887,7 @@ def test_refused_of_what_is_configured_for_the_run(run_tests: RunTests) -> None:
         environment={"FAILPOINTS": "shop.lock=raise(TimeotError)"},
     )
     counts = "counts:     hits 1, misses 0, triggers 1"
-    told = f"  configured: {{}}\n  {counts}\n  declared:   shop.py:{{}}\n  refused:    {{}}".format
+    told = f"  configured: {{}}\n  {counts}\n  declared:   shop.py:{{}}\n  error:      {{}}".format
     charge = told(
         "return(many)",
         "4 (charge)",
@@ -1340,7 +1340,7 @@ UNSETTABLE = {
         """
         <here>: in test_expect_hit
             failpoints.set("shop.charge", "off", expect_hit="no")  # here
-        E   failpoints.errors.FailpointUsageError: expect_hit= is True or False; got 'no'
+        E   failpoints.errors.FailpointUsageError: expect_hit= must be True or False; got 'no'
         """,
     ),
     "matchers": (
@@ -1432,8 +1432,8 @@ SECTIONS: dict[str, tuple[str, str | None]] = {
           configured: pause, at <here> (test_waited)
           counts:     hits 1, misses 0, triggers 1
           declared:   shop.py:10 (parse)
-          ended:      not configured any more
-                      'worker-7' waited there until then
+          ended:      no longer configured
+                      'worker-7' was waiting there until then
         """,
     ),
     "async_waited": (
@@ -1448,8 +1448,8 @@ SECTIONS: dict[str, tuple[str, str | None]] = {
           configured: pause, at <here> (test_async_waited)
           counts:     hits 1, misses 0, triggers 1
           declared:   shop.py:30 (slow)
-          ended:      not configured any more
-                      'task-7' waited there until then
+          ended:      no longer configured
+                      'task-7' was waiting there until then
         """,
     ),
     "refused": (
@@ -1464,7 +1464,7 @@ SECTIONS: dict[str, tuple[str, str | None]] = {
           configured: return(many), at <here> (test_refused)
           counts:     hits 1, misses 0, triggers 1
           declared:   shop.py:4 (charge)
-          refused:    {refused}
+          error:      {refused}
         """.replace(
             "{refused}",
             "failpoint 'shop.charge' was told to return the text 'many' from charge, but 'many' is no int; give"
@@ -1481,7 +1481,7 @@ SECTIONS: dict[str, tuple[str, str | None]] = {
           configured: 25%off, at <here> (test_chances)
           counts:     hits 0, misses 0, triggers 0
           declared:   shop.py:4 (charge)
-        The chances come from the run's seed: --failpoints-seed=N draws them again.
+        The random draws depend on the run's seed: --failpoints-seed=N repeats them.
         """,
     ),
     "no_chances": (
@@ -1580,7 +1580,7 @@ shop.charge
   configured: off, at test_inner.py:18 (test_setup, marked)
   counts:     hits 0, misses 0, triggers 0
   declared:   shop.py:4 (charge)
-  ended:      configured anew since
+  ended:      configured again since
 shop.charge
   configured: off, at test_inner.py:8 (broken_before)
   counts:     hits 0, misses 0, triggers 0
@@ -1590,7 +1590,7 @@ shop.parse
   configured: off, at test_inner.py:13 (broken_after)
   counts:     hits 2, misses 0, triggers 2
   declared:   shop.py:10 (parse)
-  ended:      not configured any more""",
+  ended:      no longer configured""",
     "test_call": """\
 shop.charge
   configured: return(1), at test_inner.py:25 (test_call, marked)
@@ -1654,7 +1654,7 @@ def test_section_tells_what_is_configured_for_the_run(run_tests: RunTests) -> No
         files={"shop.py": SHOP},
         environment={"FAILPOINTS": "shop.charge=50%off"},
     )
-    seed = "The chances come from the run's seed: --failpoints-seed=N draws them again."
+    seed = "The random draws depend on the run's seed: --failpoints-seed=N repeats them."
     told = "{0}\n  configured: {1}\n  counts:     hits {2}, misses 0, triggers {3}\n  declared:   shop.py:{4}".format
     parse = told("shop.parse", "off", 1, 1, "10 (parse)")
     lock = told("shop.lock", "off, at test_inner.py:4 (test_fails)", 0, 0, "18 (locked)")

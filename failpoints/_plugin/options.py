@@ -1,0 +1,119 @@
+"""The plugin's command line options and ini settings."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pytest
+
+from .._core import environment
+from .._core.actions import Actions
+from .._core.grammar import parse_entries
+from ..errors import FailpointError
+from .workers import is_worker
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of one run.
+
+    *configured* maps the names in `FAILPOINTS` and `--failpoints` to their actions. The times are in seconds.
+    """
+
+    strict: bool
+    timeout: float
+    pause_limit: float
+    seed: int
+    configured: dict[str, Actions]
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare the options and settings."""
+    group = parser.getgroup("failpoints")
+    group.addoption(
+        "--failpoints-seed",
+        type=int,
+        metavar="N",
+        help="seed the random draws (25%%…) to repeat an earlier run, which printed its seed; chosen at random if not"
+        " given",
+    )
+    group.addoption(
+        "--failpoints",
+        dest="failpoints_configured",
+        metavar="TEXT",
+        help="configure failpoints for the whole run: 'name=actions;name=actions'; each test starts with counts of 0",
+    )
+    group.addoption(
+        "--failpoints-report",
+        action="store_true",
+        help="at the end, list every failpoint that the imported modules declare; those never hit come first",
+    )
+    group.addoption("--failpoints-report-json", metavar="FILE", help="write that report to FILE, as JSON")
+    parser.addini(
+        "failpoints_strict",
+        "fail a test that passes without hitting the failpoints it sets (default: true)",
+        type="bool",
+        default=True,
+    )
+    _add_seconds(parser, "failpoints_timeout", "seconds until a wait for a hit or a pause times out (default: 10)", 10)
+    _add_seconds(parser, "failpoints_pause_limit", "seconds until a pause raises FailpointTimeout (default: 30)", 30)
+
+
+def _add_seconds(parser: pytest.Parser, name: str, description: str, default: float) -> None:
+    try:
+        parser.addini(name, description, type="float", default=float(default))
+    except (AssertionError, ValueError):  # pytest before 8.4 has no type "float"
+        parser.addini(name, description, default=float(default))
+
+
+def read_options(config: pytest.Config) -> Options:
+    """Read and check the options of this run. Raise `pytest.UsageError` for an invalid one."""
+    return Options(
+        strict=_setting(config, "failpoints_strict"),
+        timeout=_seconds(config, "failpoints_timeout"),
+        pause_limit=_seconds(config, "failpoints_pause_limit"),
+        seed=_seed(config),
+        configured=_configured(config),
+    )
+
+
+def _setting(config: pytest.Config, name: str) -> Any:
+    try:
+        return config.getini(name)
+    except (ValueError, TypeError, pytest.UsageError) as error:
+        raise pytest.UsageError(f"{name} in the ini file: {error}") from None
+
+
+def _seconds(config: pytest.Config, name: str) -> float:
+    given = _setting(config, name)
+    try:
+        seconds = float(given)
+    except (TypeError, ValueError):  # pytest before 8.4 returns the text
+        seconds = math.nan
+    if not seconds > 0:
+        raise pytest.UsageError(
+            f"{name} in the ini file: expected a number of seconds greater than 0, or inf; got {given}"
+        )
+    return seconds
+
+
+def _seed(config: pytest.Config) -> int:
+    given: int | None = config.getoption("failpoints_seed")
+    if is_worker(config):
+        given = cast(Any, config).workerinput.get("failpoints_seed")
+    return random.SystemRandom().randrange(2**32) if given is None else given
+
+
+def _configured(config: pytest.Config) -> dict[str, Actions]:
+    """Return what `FAILPOINTS` and `--failpoints` configure. The option takes precedence."""
+    from_environment = environment.CONFIGURATION if environment.ENABLED else ""
+    given: str = config.getoption("failpoints_configured") or ""
+    if given and not environment.ENABLED:
+        raise pytest.UsageError("--failpoints: this process was started with FAILPOINTS_ENABLED=0; unset it")
+    try:
+        return dict((*parse_entries(from_environment, "FAILPOINTS"), *parse_entries(given, "--failpoints")))
+    except FailpointError as error:
+        raise pytest.UsageError(str(error)) from None

@@ -1,0 +1,159 @@
+"""The hooks of one run of pytest: its seed, what is configured for all tests, and the verdict on each test."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from .._core.actions import Action
+from .._core.configuration import Configuration
+from .._core.store import PROCESS_STORE
+from .._core.visit import observers
+from ..errors import FailpointError
+from .expectations import Expectations
+from .markers import read_markers, use_fixture
+from .options import Options
+from .workers import Workers, is_worker, send_output
+
+EXPECTATIONS = pytest.StashKey[Expectations]()
+"""Of a test that uses the fixture."""
+
+_VERDICT = pytest.StashKey[str]()
+_SEED_NAME = pytest.StashKey[str]()
+
+
+class Run:
+    """The plugin's hooks, except those of the report."""
+
+    def __init__(self, options: Options, workers: Workers) -> None:
+        self.options = options
+        self._workers = workers
+        self._restore = PROCESS_STORE.save()
+        self._configured: dict[str, Configuration] = {}
+        self._configure()
+        self._hit = set[str]()
+        self._never_hit: dict[str, str] = {}
+        if options.configured:
+            observers.append(self._observe)
+
+    def _observe(self, configuration: Configuration, action: Action | None, matched: bool) -> None:
+        if matched and configuration is self._configured.get(configuration.name):
+            self._hit.add(configuration.name)
+
+    def _configure(self) -> None:
+        """Configure what holds for the whole run again, except a name that has since been configured differently."""
+        for name, actions in self.options.configured.items():
+            current = PROCESS_STORE.current(name)
+            if name not in self._configured or current is None or current is self._configured[name]:
+                self._configured[name] = PROCESS_STORE.install(name, actions, pause_limit=self.options.pause_limit)
+
+    def pytest_report_header(self) -> str:
+        """Print the seed."""
+        return f"failpoints: seed {self.options.seed}"
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Give the seed to a worker of pytest-xdist."""
+        node.workerinput["failpoints_seed"] = self.options.seed
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> Generator[None, None, None]:
+        """Check the markers."""
+        for item in items:
+            item.stash[_SEED_NAME] = item.nodeid  # before pytest-xdist adds the test's group to it
+        yield  # other plugins add markers here
+        for item in items:
+            if item.get_closest_marker("failpoints") is None:
+                continue
+            try:
+                read_markers(item)
+            except FailpointError as error:
+                problem = f"{item.nodeid}: @pytest.mark.failpoints: {error}"
+                if not is_worker(config):
+                    raise pytest.UsageError(problem) from None
+                # A worker cannot end the run. It runs no test, and the process that started it ends the run.
+                send_output(config, usage_error=problem)
+                items.clear()
+                return
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Start each test with its own random draws, and with unused configuration of the run."""
+        item.stash[_VERDICT] = ""
+        if EXPECTATIONS in item.stash:  # left by an earlier attempt, if a plugin reruns tests
+            del item.stash[EXPECTATIONS]
+        PROCESS_STORE.seed(f"{self.options.seed}:{item.stash.get(_SEED_NAME, item.nodeid)}")
+        self._configure()
+        if item.get_closest_marker("failpoints") is not None:
+            use_fixture(item)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """Fail a test that passed without exercising the failpoints that it set."""
+        result = yield
+        expectations = item.stash.get(EXPECTATIONS, None)
+        if expectations is None and not self._configured:
+            return result
+        failed = getattr(item, "_excinfo", None)  # where a unittest test case keeps its exceptions
+        if self.options.strict and not failed:
+            expectations = expectations or Expectations()
+            item.stash[_VERDICT] = expectations.unmet(self._configured.values())
+            if item.stash[_VERDICT]:
+                pytest.fail(item.stash[_VERDICT], pytrace=False)
+        return result
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Add the section on failpoints to the report of a failing test."""
+        report = yield
+        if report.passed:
+            return report
+        verdict = item.stash.get(_VERDICT, "")
+        if verdict and report.when == "call" and hasattr(report, "wasxfail"):
+            # The test was expected to fail, but not for this: a typo in a name is not the known bug.
+            del report.wasxfail
+            report.outcome, report.longrepr = "failed", verdict
+        if report.failed:
+            expectations = item.stash.get(EXPECTATIONS, None) or Expectations()
+            section = expectations.section(self.options.seed)
+            if section:
+                report.sections.append(("failpoints", section))
+        return report
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Find what was configured for the whole run and never hit. A worker sends it."""
+        never_hit = {name: _where_declared(name) for name in self.options.configured if name not in self._hit}
+        if is_worker(session.config):
+            send_output(session.config, never_hit=never_hit)
+        elif session.testscollected and not session.config.getoption("collectonly"):
+            self._never_hit = never_hit
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
+        """List what was configured for the whole run and hit in no process."""
+        if self._workers.missing or exitstatus == pytest.ExitCode.USAGE_ERROR:
+            return  # not known
+        parts = [output["never_hit"] for output in self._workers.outputs] or [self._never_hit]
+        for name, where in parts[0].items():
+            if all(name in never_hit for never_hit in parts):
+                terminalreporter.write_line(
+                    f"failpoint {name!r}, configured for the whole run, was never hit; declared: {where}", yellow=True
+                )
+
+    def pytest_unconfigure(self) -> None:
+        """Restore what was configured before the run."""
+        if self.options.configured:
+            observers.remove(self._observe)
+        self._restore()
+
+
+def _where_declared(name: str) -> str:
+    from .._core.declared import where_declared  # imported here because only messages need it
+
+    return where_declared(name)

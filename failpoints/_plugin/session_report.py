@@ -1,0 +1,90 @@
+"""The hooks of `--failpoints-report` and `--failpoints-report-json`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from .._core.declared import declared_sites
+from .._core.visit import observers
+from .report import Row, Tally, merge, rows_of_process, table_lines, to_document
+from .workers import Workers, is_worker, send_output
+
+
+class SessionReport:
+    """Counts the visits of a run, and reports them at its end. A worker of pytest-xdist sends its counts.
+
+    Raises `pytest.UsageError` if *file* cannot be written.
+    """
+
+    def __init__(self, config: pytest.Config, seed: int, file: str | None, workers: Workers) -> None:
+        self._config = config
+        self._seed = seed
+        self._workers = workers
+        self._tally = Tally()
+        self._own_rows: list[Row] = []
+        self._failure: str | None = None
+        self._show_table = bool(config.getoption("failpoints_report"))
+        self._file = None if file is None or is_worker(config) else Path(file).absolute()
+        if self._file is not None:
+            _check_writable(self._file)
+
+    def pytest_sessionstart(self) -> None:
+        """Start counting."""
+        observers.append(self._tally)
+
+    def pytest_unconfigure(self) -> None:
+        """Stop counting."""
+        if self._tally in observers:
+            observers.remove(self._tally)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Write the file, or send the rows of a worker."""
+        self._own_rows = rows_of_process(self._tally, declared_sites(), self._config.rootpath)
+        if is_worker(self._config):
+            send_output(self._config, rows=self._own_rows)
+            return
+        if self._file is None or exitstatus == pytest.ExitCode.USAGE_ERROR:
+            return
+        document = to_document(self._rows(), self._seed, self._incomplete())
+        try:
+            # Encoded before the file is opened. In ASCII, because a path need not be valid UTF-8.
+            self._file.write_bytes(json.dumps(document, indent=2).encode("ascii") + b"\n")
+        except OSError as error:
+            self._failure = f"--failpoints-report-json: cannot write {self._file}: {error.strerror}"
+            if session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Show the table."""
+        if self._failure is not None:
+            terminalreporter.write_line(self._failure, red=True)
+        if not self._show_table:
+            return
+        terminalreporter.section("failpoints")
+        for line, never_hit in table_lines(self._rows()):
+            terminalreporter.write_line(line, yellow=never_hit)
+        incomplete = self._incomplete()
+        if incomplete is not None:
+            terminalreporter.write_line(f"incomplete: {incomplete}", red=True)
+
+    def _rows(self) -> list[Row]:
+        return merge([*(output["rows"] for output in self._workers.outputs), self._own_rows])
+
+    def _incomplete(self) -> str | None:
+        missing = self._workers.missing
+        return f"{missing} {'worker' if missing == 1 else 'workers'} ended without a report" if missing else None
+
+
+def _check_writable(file: Path) -> None:
+    existed = file.exists()
+    try:
+        with file.open("a"):
+            pass
+        if not existed:
+            file.unlink()
+    except OSError as error:
+        raise pytest.UsageError(f"--failpoints-report-json: cannot write {file}: {error.strerror}") from None
