@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ._core.known_sites import Site
+from ._core.known_sites import Location
 from ._core.store import PROCESS_STORE
 from ._plugin.expectations import Expectations
 from ._plugin.fixture import Failpoints
@@ -37,7 +37,7 @@ def failpoints(request: pytest.FixtureRequest) -> Iterator[Failpoints]:
     try:
         file, line, function = item.location
         for name, entry in read_markers(item).items():
-            expectations.set(name, *entry, Site(file, (line or 0) + 1, f"{function}, marked"))
+            expectations.set(name, *entry, Location(file, (line or 0) + 1, f"{function}, marked"))
         yield Failpoints(expectations)
     finally:
         expectations.close()

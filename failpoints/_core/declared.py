@@ -10,24 +10,24 @@ from pathlib import Path
 from types import ModuleType
 
 from .._scan.scan import Remark, Scan, scan_source
-from .known_sites import Site, known_names, known_sites
+from .known_sites import Location, known_names, known_sites
 from .messages import nearest
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _MOST_PLACES = 3  # in a sentence
 
 
-def declared_sites() -> dict[str, tuple[Site, ...]]:
+def declared_sites() -> dict[str, tuple[Location, ...]]:
     """The sites of each name, in the order of names.
 
     Where the source of a module tells the sites of a name, these are taken, and those met at run time only where it
     does not.
     """
-    sites: dict[str, list[Site]] = {}
+    sites: dict[str, list[Location]] = {}
     for scan in _scans():
         for site in scan.declared:
             for name in site.names:
-                sites.setdefault(name, []).append(Site(site.file, site.line, site.function))
+                sites.setdefault(name, []).append(Location(site.file, site.line, site.function))
     for name in known_names():
         scanned = {site.file for site in sites.get(name, ())}
         sites.setdefault(name, []).extend(site for site in known_sites(name) if site.file not in scanned)
@@ -49,13 +49,13 @@ def where_declared(name: str) -> str:
     return said
 
 
-def place(site: Site | Remark) -> str:
+def place(site: Location | Remark) -> str:
     """`file:line (function)`, the file as seen from the current folder."""
     line = f":{site.line}" if site.line else ""
     return f"{seen_from_here(site.file)}{line} ({site.function})"
 
 
-def _places(sites: tuple[Site, ...] | list[Remark]) -> str:
+def _places(sites: tuple[Location, ...] | list[Remark]) -> str:
     more = len(sites) - _MOST_PLACES
     return ", ".join(map(place, sites[:_MOST_PLACES])) + (f" and {more} more" if more > 0 else "")
 

@@ -13,7 +13,7 @@ _MOST_NAMES = 10_000  # names made at run time, one a shard or a user, must not 
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class Location:
     """One place: `file`, `line` and the name of the `function` it is in.
 
     What has no source that is known has the line 0, and its path, such as `sqlite3:connect`, for the file.
@@ -27,7 +27,7 @@ class Site:
         return f"{self.file}:{self.line}" if self.line else self.file
 
 
-_sites: dict[str, dict[tuple[object, int], Site]] = {}
+_sites: dict[str, dict[tuple[object, int], Location]] = {}
 
 
 def declare(name: str, function: str, code: CodeType) -> None:
@@ -38,7 +38,7 @@ def declare(name: str, function: str, code: CodeType) -> None:
 def declare_path(name: str, path: str, function: str, by: object) -> None:
     """What this path leads to bears this name, `by` somebody's doing; `function` says what it is."""
     if name in _sites or len(_sites) < _MOST_NAMES:
-        _sites.setdefault(name, {})[by, 0] = Site(path, 0, function)
+        _sites.setdefault(name, {})[by, 0] = Location(path, 0, function)
 
 
 def withdraw(name: str, by: object) -> None:
@@ -62,10 +62,10 @@ def is_known(name: str, frame: FrameType) -> bool:
 
 def _add(name: str, code: CodeType, line: int, function: str) -> None:
     if name in _sites or len(_sites) < _MOST_NAMES:
-        _sites.setdefault(name, {})[code, line] = Site(code.co_filename, line, function)
+        _sites.setdefault(name, {})[code, line] = Location(code.co_filename, line, function)
 
 
-def known_sites(name: str) -> tuple[Site, ...]:
+def known_sites(name: str) -> tuple[Location, ...]:
     """The sites that bear this name, in the order in which they were met."""
     return tuple(dict.fromkeys(list(_sites.get(name, {}).values())))
 

@@ -15,10 +15,10 @@ from importlib.util import find_spec
 from typing import Any, Protocol, TypeAlias
 
 from .._core.functions import callable_name
+from .._core.hooks import exploring
 from .._core.messages import safe_repr
 from .._core.own_calls import hands_over
 from .._core.registry import Registry
-from .._core.visit import exploring
 from ..errors import FailpointUsageError
 from .execution import Execution
 from .loops.blocked import remembering_owners

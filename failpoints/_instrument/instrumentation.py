@@ -12,7 +12,7 @@ from typing import Any, Self
 from .._core import environment, known_sites
 from .._core.context import Context
 from .._core.messages import safe_repr
-from .._core.visit import Cancel
+from .._core.site import Cancel
 from .._sites.convert import Converter
 from .._sites.failpoint import failpoint
 from ..errors import FailpointUsageError
@@ -37,11 +37,11 @@ class Instrumentation:
     >>> undo()
     """
 
-    def __init__(self, path: Path, declaration: failpoint, source: str) -> None:
+    def __init__(self, path: Path, site: failpoint, source: str) -> None:
         self._path = path
-        self._declaration = declaration
+        self._site = site
         self._source = source
-        self._names = declaration.name, f"{declaration.name}:after"
+        self._names = site.name, f"{site.name}:after"
         self._target: Target | None = None
         self._undone = not environment.ENABLED
         if self._undone:
@@ -64,7 +64,7 @@ class Instrumentation:
         if self._undone:
             return
         try:
-            target = hold(self._path, module, self._declaration, self)
+            target = hold(self._path, module, self._site, self)
         except FailpointUsageError as error:
             error.add_note(f"This is asked for by {self}.")
             raise
@@ -131,8 +131,8 @@ def instrument(
     """
     if not isinstance(path, str):
         raise FailpointUsageError(f"instrument takes a path, such as 'httpx:AsyncClient.send'; got {safe_repr(path)}")
-    declaration = failpoint(name, context=context, raises=raises, convert=convert, cancel=cancel)
-    declaration.check_around_function()
+    site = failpoint(name, context=context, raises=raises, convert=convert, cancel=cancel)
+    site.check_around_function()
     try:
         read = read_path(path)
     except PathProblem as problem:
@@ -140,4 +140,4 @@ def instrument(
     missing = missing_module(read.module)
     if missing is not None:
         raise FailpointUsageError(f"{path!r}: {missing}")
-    return Instrumentation(read, declaration, f"instrument({path!r}, {name!r})")
+    return Instrumentation(read, site, f"instrument({path!r}, {name!r})")

@@ -67,17 +67,17 @@ def _itself(function: Any) -> Any:
 class Place:
     """A function that is a failpoint for as long as anybody holds it so."""
 
-    def __init__(self, path: Path, target: Target, declaration: failpoint) -> None:
+    def __init__(self, path: Path, target: Target, site: failpoint) -> None:
         self.path = path
         self.target = target
-        self.declaration = declaration
+        self.site = site
         self.holders: dict[Holder, None] = {}
         self.is_active = False
         function = _without_stand_in(target.function)
-        self._decorated = Decorated(function, declaration, declaration.convert)
+        self._decorated = Decorated(function, site, site.convert)
         self._stand_in = _StandIn(function, self)
         self._put = _like(target.found, self._stand_in)
-        self._names = declaration.name, f"{declaration.name}:after"
+        self._names = site.name, f"{site.name}:after"
 
     def begin(self) -> None:
         """Have it stand there; raises `FailpointUsageError` where nothing else can."""
@@ -135,7 +135,7 @@ _places: dict[tuple[int, str], Place] = {}  # by owner and attribute
 _guard = ForkSafeLock()
 
 
-def hold(path: Path, module: Any, declaration: failpoint, holder: Holder) -> Target:
+def hold(path: Path, module: Any, site: failpoint, holder: Holder) -> Target:
     """Have what the path leads to be a failpoint, for this holder; raises `FailpointUsageError`."""
     found = find_target(path, module)  # not under the lock: it may import what a module loads when it is asked for
     with _guard.lock:
@@ -144,9 +144,9 @@ def hold(path: Path, module: Any, declaration: failpoint, holder: Holder) -> Tar
         key = _key(target)
         place = before = _places.get(key)
         if before is not None:
-            _check_same(path, before, declaration)
+            _check_same(path, before, site)
         if before is None or not before.is_under(target.found):  # a module that is reloaded has new functions
-            place = Place(path, target, declaration)
+            place = Place(path, target, site)
             place.begin()
             if before is not None:
                 before.end()
@@ -155,7 +155,7 @@ def hold(path: Path, module: Any, declaration: failpoint, holder: Holder) -> Tar
         assert place is not None
         place.holders[holder] = None
         place.declare()
-    logger.info("instrumented %s, as %s", path, declaration.name)
+    logger.info("instrumented %s, as %s", path, site.name)
     return target
 
 
@@ -172,9 +172,9 @@ def let_go(target: Target, holder: Holder) -> None:
         place.end()
         _put_back_what_has_ended(target)
         for other in _places.values():
-            if other.declaration.name == place.declaration.name:
+            if other.site.name == place.site.name:
                 other.declare()  # the same function may stand elsewhere, too
-    logger.info("instrumented no longer: %s, as %s", place.path, place.declaration.name)
+    logger.info("instrumented no longer: %s, as %s", place.path, place.site.name)
 
 
 def _put_back_what_has_ended(target: Target) -> None:
@@ -207,11 +207,11 @@ def _without_stand_in(function: Any) -> Any:
     return function
 
 
-def _check_same(path: Path, place: Place, declaration: failpoint) -> None:
-    first = place.declaration
+def _check_same(path: Path, place: Place, site: failpoint) -> None:
+    first = place.site
     said = f"{str(path)!r} is the failpoint {first.name!r} already, by {next(iter(place.holders))}"
-    if declaration.name != first.name:
-        raise FailpointUsageError(f"{said}, and cannot be {declaration.name!r} too: use that name, or undo it first")
+    if site.name != first.name:
+        raise FailpointUsageError(f"{said}, and cannot be {site.name!r} too: use that name, or undo it first")
     for option in _OPTIONS:
-        if getattr(declaration, option) != getattr(first, option):
+        if getattr(site, option) != getattr(first, option):
             raise FailpointUsageError(f"{said}, with another {option}=: give the same, or undo it first")

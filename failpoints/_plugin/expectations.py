@@ -10,7 +10,7 @@ from .._core.configuration import Configuration
 from .._core.context import GivenMatchers
 from .._core.grammar import check_name
 from .._core.handle import Handle
-from .._core.known_sites import Site
+from .._core.known_sites import Location
 from .._core.messages import safe_repr
 from .._core.registry import PROCESS_WIDE
 from .._core.status import FailpointStatus
@@ -25,7 +25,7 @@ failpoints_strict = false in the ini file for all tests."""
 class _Expectation(NamedTuple):
     configuration: Configuration
     expect_hit: bool | None  # None: configured outside the test, which need not hit it
-    where: Site | str
+    where: Location | str
 
 
 class Expectations:
@@ -44,7 +44,7 @@ class Expectations:
         self._closed = False
 
     def set(
-        self, name: str, actions: Actions, context: GivenMatchers | None, expect_hit: bool, where: Site | str
+        self, name: str, actions: Actions, context: GivenMatchers | None, expect_hit: bool, where: Location | str
     ) -> Handle:
         """Configure a failpoint, and expect a hit unless *expect_hit* is false. *where* is shown in messages."""
         __tracebackhide__ = True
@@ -139,7 +139,7 @@ def _details(expected: _Expectation, elsewhere: Iterable[FailpointStatus] = ()) 
         replaced = PROCESS_STORE.current(configuration.name) is not None
         facts.append(("ended", "configured again since" if replaced else "no longer configured"))
         facts += [("", f"{waiting.name!r} was waiting there until then") for waiting in configuration.waited]
-    where = place(expected.where) if isinstance(expected.where, Site) else expected.where
+    where = place(expected.where) if isinstance(expected.where, Location) else expected.where
     status = PROCESS_STORE.status_of(configuration)
     try:
         return diagnosis(status, where=where, elsewhere=elsewhere, facts=facts)

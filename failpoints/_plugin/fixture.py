@@ -9,7 +9,7 @@ from types import FrameType
 from .._core.actions import Actions
 from .._core.context import GivenMatchers
 from .._core.handle import Configured, Handle
-from .._core.known_sites import Site
+from .._core.known_sites import Location
 from .._core.registry import PROCESS_WIDE
 from .._core.status import FailpointStatus
 from .expectations import Expectations
@@ -126,9 +126,9 @@ class Failpoints:
         return PROCESS_WIDE.statuses()
 
 
-def _caller(frame: FrameType | None) -> Site | str:
+def _caller(frame: FrameType | None) -> Location | str:
     """Return the place that called the function of *frame*."""
     caller = frame.f_back if frame is not None else None
     if caller is None:
         return "an unknown place"
-    return Site(caller.f_code.co_filename, caller.f_lineno, caller.f_code.co_qualname)
+    return Location(caller.f_code.co_filename, caller.f_lineno, caller.f_code.co_qualname)

@@ -12,7 +12,7 @@ from typing import NotRequired, TypedDict
 from .._core.actions import Action
 from .._core.configuration import Configuration
 from .._core.grammar import kind_of_action
-from .._core.known_sites import Site
+from .._core.known_sites import Location
 
 _MAX_WIDTH = 60  # of the column of actions, in characters
 
@@ -86,7 +86,7 @@ class Tally:
             )
 
 
-def rows_of_process(tally: Tally, declared: Mapping[str, Sequence[Site]], root: Path) -> list[Row]:
+def rows_of_process(tally: Tally, declared: Mapping[str, Sequence[Location]], root: Path) -> list[Row]:
     """Return a row for each failpoint that is declared or was visited."""
     return [
         tally.row(name, sorted((_place(site, root) for site in declared.get(name, ())), key=_by_place))
@@ -94,7 +94,7 @@ def rows_of_process(tally: Tally, declared: Mapping[str, Sequence[Site]], root: 
     ]
 
 
-def _place(site: Site, root: Path) -> SitePlace:
+def _place(site: Location, root: Path) -> SitePlace:
     file = Path(site.file)
     inside = file.is_relative_to(root)
     return SitePlace(

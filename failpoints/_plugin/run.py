@@ -9,8 +9,8 @@ import pytest
 
 from .._core.actions import Action
 from .._core.configuration import Configuration
+from .._core.hooks import observers
 from .._core.store import PROCESS_STORE
-from .._core.visit import observers
 from ..errors import FailpointError
 from .expectations import Expectations
 from .markers import read_markers, use_fixture

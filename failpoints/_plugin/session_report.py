@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from .._core.declared import declared_sites
-from .._core.visit import observers
+from .._core.hooks import observers
 from .report import Row, Tally, merge, rows_of_process, table_lines, to_document
 from .workers import Workers, is_worker, send_output
 

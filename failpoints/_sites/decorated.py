@@ -18,7 +18,8 @@ from .._core.context import Context
 from .._core.functions import Kind, annotated_as_wrapped, callable_name, kind_of, underlying_function
 from .._core.messages import did_you_mean, safe_repr
 from .._core.own_calls import passes_on
-from .._core.visit import Declaration, refusals, visit, visit_sync
+from .._core.site import Site
+from .._core.visit import recording_usage_errors, visit, visit_sync
 from ..errors import FailpointCancelled, FailpointUsageError
 from .convert import Converter, returned_value
 from .early_return import DecoratedCall, decorated_code, sync_call
@@ -31,17 +32,17 @@ _GetContext: TypeAlias = Callable[[], Context]
 _OWN_ARGUMENTS = "the call's own arguments, self included"
 
 
-def decorated(function: Any, declaration: Declaration, convert: Converter | None) -> Any:
+def decorated(function: Any, site: Site, convert: Converter | None) -> Any:
     """The function with its two failpoints; itself while failpoints are not enabled.
 
     Raises `FailpointUsageError` for what is no function.
     """
     if isinstance(function, (classmethod, staticmethod)):
         method: Any = cast(Any, function)
-        inner = decorated(method.__func__, declaration, convert)
+        inner = decorated(method.__func__, site, convert)
         return method if inner is method.__func__ else type(method)(inner)
-    _check_function(declaration.name, function)
-    visits = Decorated(function, declaration, convert)
+    _check_function(site.name, function)
+    visits = Decorated(function, site, convert)
     if not environment.ENABLED:
         return function
     return armed_copy(function, visits) if can_arm(function) and visits.knows_calls() else _Wrapper(function, visits)
@@ -53,7 +54,7 @@ class _Wrapper(wrapt.FunctionWrapper[..., Any]):
 
     def __init__(self, function: Any, visits: Decorated) -> None:
         super().__init__(function, visits.called_as_written, enabled=_armed)
-        self._self_given = function, visits.declaration, visits.convert
+        self._self_given = function, visits.site, visits.convert
         self._self_binds: bool = hasattr(function, "__get__")
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
@@ -84,18 +85,18 @@ class _Wrapper(wrapt.FunctionWrapper[..., Any]):
 class Decorated:
     """A decorated function: the visits around its calls."""
 
-    def __init__(self, function: Any, declaration: Declaration, convert: Converter | None) -> None:
-        self.declaration = declaration
+    def __init__(self, function: Any, site: Site, convert: Converter | None) -> None:
+        self.site = site
         self.convert = convert
-        self.name = declaration.name
-        self.after = f"{declaration.name}:after"
+        self.name = site.name
+        self.after = f"{site.name}:after"
         self.function = function
         self.qualname = callable_name(function)
         self.function_name: str = getattr(function, "__name__", self.qualname)
         underlying = underlying_function(function)
         self.code: CodeType | None = own_code(underlying) if underlying is not None else None
         self.kind = kind_of(function)
-        self.context_parameters = _context_parameters(self.name, declaration.context, function)
+        self.context_parameters = _context_parameters(self.name, site.context, function)
         if self.code is not None:
             decorated_code.add(self.code)
         written = underlying or underlying_function(inspect.unwrap(function))  # lru_cache, say, is not where it is
@@ -133,7 +134,7 @@ class Decorated:
         assert self.code is not None
         names = self.code.co_varnames[self.code.co_argcount :]
         kwargs = {**dict(zip(names, keyword_only, strict=False)), **more}
-        return self.prepared(args, kwargs, self.context_by_name if callable(self.declaration.context) else self.context)
+        return self.prepared(args, kwargs, self.context_by_name if callable(self.site.context) else self.context)
 
     def prepared(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], context: Callable[..., Context]
@@ -154,7 +155,7 @@ class Decorated:
 
     @passes_on
     def run_sync(self, args: tuple[Any, ...], kwargs: dict[str, Any], context: _GetContext) -> Any:
-        outcome = visit_sync(self.name, self.declaration, context, self.qualname)
+        outcome = visit_sync(self.name, self.site, context, self.qualname)
         if outcome:
             return self.value(self.name, outcome)
         call = sync_call(self.code)
@@ -167,12 +168,12 @@ class Decorated:
             result = self.value(*left)
         finally:
             call.end()
-        outcome = visit_sync(self.after, self.declaration, context, self.qualname)
+        outcome = visit_sync(self.after, self.site, context, self.qualname)
         return self.value(self.after, outcome) if outcome else result
 
     @passes_on
     async def run_async(self, args: tuple[Any, ...], kwargs: dict[str, Any], context: _GetContext) -> Any:
-        outcome = await visit(self.name, self.declaration, context)
+        outcome = await visit(self.name, self.site, context)
         if outcome:
             return self.value(self.name, outcome)
         body = self.function(*args, **kwargs)
@@ -186,14 +187,14 @@ class Decorated:
             result = self.value(*left)
         finally:
             call.end()
-        outcome = await visit(self.after, self.declaration, context)
+        outcome = await visit(self.after, self.site, context)
         return self.value(self.after, outcome) if outcome else result
 
     @passes_on
     def run_generator(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], context: _GetContext
     ) -> Generator[Any, Any, Any]:
-        outcome = visit_sync(self.name, self.declaration, context, self.qualname)
+        outcome = visit_sync(self.name, self.site, context, self.qualname)
         if outcome:
             return self.value(self.name, outcome)
         body: Generator[Any, Any, Any] = self.function(*args, **kwargs)
@@ -226,14 +227,14 @@ class Decorated:
             del step  # it may hold an exception, whose traceback holds this frame
         if closed:
             return result
-        outcome = visit_sync(self.after, self.declaration, context, self.qualname)
+        outcome = visit_sync(self.after, self.site, context, self.qualname)
         return self.value(self.after, outcome) if outcome else result
 
     @passes_on
     async def run_async_generator(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], context: _GetContext
     ) -> AsyncGenerator[Any, Any]:
-        outcome = await visit(self.name, self.declaration, context)
+        outcome = await visit(self.name, self.site, context)
         if outcome:
             self.end_iteration(self.name, outcome)
             return
@@ -265,7 +266,7 @@ class Decorated:
             del step
         if closed:
             return
-        outcome = await visit(self.after, self.declaration, context)
+        outcome = await visit(self.after, self.site, context)
         if outcome:
             self.end_iteration(self.after, outcome)
 
@@ -274,7 +275,7 @@ class Decorated:
         if isinstance(outcome, Cancelled):
             raise FailpointCancelled(name)
         assert isinstance(outcome, Return)
-        with refusals(name):
+        with recording_usage_errors(name):
             return returned_value(name, outcome, self.function, self.convert)
 
     def end_iteration(self, name: str, outcome: Outcome) -> None:
@@ -282,7 +283,7 @@ class Decorated:
         if isinstance(outcome, Cancelled):
             raise FailpointCancelled(name)
         if isinstance(outcome, Return) and outcome.value is not None:
-            with refusals(name):
+            with recording_usage_errors(name):
                 raise FailpointUsageError(
                     f"failpoint {name!r} was told to return {outcome.value!r} from the async generator"
                     f" {self.qualname}, which can only end: configure 'return' without a value"
@@ -297,18 +298,18 @@ class Decorated:
                 return {}
             bound.apply_defaults()
             values = {**kwargs, **bound.arguments}
-            return {name: values[name] for name in self.declaration.context if name in values}
-        return self.declaration.context_of(_OWN_ARGUMENTS, *args, **kwargs)
+            return {name: values[name] for name in self.site.context if name in values}
+        return self.site.context_of(_OWN_ARGUMENTS, *args, **kwargs)
 
     def context_by_name(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Context:
         """What a callable says of a call that is known only by its values: some may be defaults that nobody wrote."""
-        told = inspect.signature(self.declaration.context)
+        told = inspect.signature(self.site.context)
         for written in self.spellings(args, kwargs):
             try:
                 told.bind(**written)
             except TypeError:
                 continue
-            return self.declaration.context_of(_OWN_ARGUMENTS, **written)
+            return self.site.context_of(_OWN_ARGUMENTS, **written)
         return self.context(args, kwargs)
 
     def spellings(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -326,7 +327,7 @@ class Decorated:
 
     def knows_calls(self) -> bool:
         """Whether the values of the parameters say all of a call that `context=` may ask for."""
-        context = self.declaration.context
+        context = self.site.context
         if context is None or isinstance(context, Mapping):
             return True
         if any(hasattr(self.function, name) for name in ("__wrapped__", "__signature__")):

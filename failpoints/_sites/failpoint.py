@@ -12,7 +12,9 @@ from .._core.context import Context
 from .._core.functions import callable_name
 from .._core.grammar import check_name
 from .._core.messages import safe_repr
-from .._core.visit import CONTINUE, Cancel, Declaration, caller_frame, check_new_place, visit, visit_sync
+from .._core.perform import CONTINUE
+from .._core.site import Cancel, Site, caller_frame, check_new_place
+from .._core.visit import visit, visit_sync
 from ..errors import FailpointUsageError
 from .convert import Converter
 from .decorated import decorated
@@ -22,7 +24,7 @@ F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, Any, Any] | static
 MISSING: Any = object()
 
 
-class failpoint(Declaration):
+class failpoint(Site):
     """To name a place where a test can step in: do nothing there until it is configured.
 
     One object, three uses; kept in a variable it serves again and again:
@@ -117,7 +119,7 @@ class failpoint(Declaration):
         """Raise `FailpointNameError` or `FailpointUsageError` if this cannot stand around a function."""
         self.check()
         if self.convert is not None and (not callable(self.convert) or inspect.iscoroutinefunction(self.convert)):
-            raise self.refusal(f"convert= is a sync function of the text to return; got {safe_repr(self.convert)}")
+            raise self.usage_error(f"convert= is a sync function of the text to return; got {safe_repr(self.convert)}")
 
 
 def refuse_name(kind: str, name: Any) -> None:

@@ -8,13 +8,14 @@ from types import FrameType
 from .._core.actions import Cancelled, Outcome, Return
 from .._core.arming import ARMED
 from .._core.context import Context
-from .._core.visit import Cancel, Declaration, caller_frame, check_new_place, refusals, visit, visit_sync
+from .._core.site import Cancel, Site, caller_frame, check_new_place
+from .._core.visit import recording_usage_errors, visit, visit_sync
 from ..errors import FailpointCancelled
 from .early_return import leave_function
 from .failpoint import MISSING, refuse_name
 
 
-class failpoint_scope(Declaration):
+class failpoint_scope(Site):
     """To name a critical section: visits `name` before the block and `name:after` once it has completed.
 
     `async with failpoint_scope("backup.commit"):` in async code, `with` in sync code; kept in a variable it serves
@@ -93,7 +94,7 @@ class failpoint_scope(Declaration):
 
 def _leave(name: str, frame: FrameType, outcome: Outcome) -> None:
     if isinstance(outcome, Return):
-        with refusals(name):
+        with recording_usage_errors(name):
             leave_function(name, frame, outcome)
     if isinstance(outcome, Cancelled):
         raise FailpointCancelled(name)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
+from ..._core.hooks import exploring
 from ..._core.own_calls import hands_over, passes_on
 from ..._core.store import entered
-from ..._core.visit import exploring
 from ..execution import Execution
 from ..plan.places import Place, current_place, task_name
 from ..problem import Problem

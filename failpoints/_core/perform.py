@@ -1,0 +1,232 @@
+"""Carrying out an action at a site, in async and in sync code. Knows no registry."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from inspect import isawaitable
+from typing import Any
+
+from anyio.lowlevel import checkpoint
+
+from ..errors import FailpointPanic, FailpointTimeout, FailpointUsageError
+from .actions import (
+    Action,
+    Break,
+    Call,
+    Cancelled,
+    Continue,
+    Delay,
+    Exit,
+    Hit,
+    Outcome,
+    Panic,
+    Pause,
+    Print,
+    Raise,
+    Return,
+    Sleep,
+    Yield,
+)
+from .functions import callable_name
+from .grammar import describe_actions
+from .log import logger
+from .messages import safe_repr
+from .own_calls import hands_over
+from .raising import default_message, make_exception
+from .site import Site
+from .wakeups import Ended, TaskWakeup, ThreadWakeup, Wakeup, on_event_loop
+
+CONTINUE = Continue()
+_CANCELLED = Cancelled()
+
+
+class Visit:
+    """A visit whose action is chosen. This one waits unseen: no registry lists it, and none can wake it."""
+
+    __slots__ = ("hit", "pause_limit", "sleeper", "wakeup")
+
+    def __init__(self, hit: Hit, wakeup: Wakeup | None, pause_limit: float | None = None) -> None:
+        self.hit = hit
+        self.pause_limit = pause_limit  # seconds until a pause without a limit of its own times out
+        self.wakeup = wakeup  # None if the action does not wait, or if it would block an event loop
+        self.sleeper = "the site"
+
+    def enroll(self, wakeup: Wakeup) -> bool:
+        """Prepare to wait. Return false if there is nothing to wait for any more."""
+        self.wakeup = wakeup
+        return True
+
+    def park(self) -> bool:
+        """Begin to wait. Return false if the visit was woken already."""
+        if self.wakeup is not None:
+            self.sleeper = self.wakeup.sleeper()
+        return True
+
+    def leave(self) -> bool:
+        """Stop waiting. Return true if nothing had woken the visit."""
+        return True
+
+
+def thread_wakeup() -> ThreadWakeup | None:
+    """Make the wakeup of a visit in sync code; `None` if its wait would block an event loop."""
+    return None if on_event_loop() else ThreadWakeup()
+
+
+async def perform(action: Action, site: Site, visit: Visit, event: str) -> Outcome:
+    """Carry out an action in async code.
+
+    Args:
+        action: What to do.
+        site: What the visited site declares: the exceptions that it can raise, and what cancels a wait.
+        visit: The visit, with a wakeup if the action waits.
+        event: How the action came to be, for the log: `"hit"`, `"injected"` or `"called"`.
+    """
+    log_action(event, visit.hit, action)
+    match action:
+        case Pause() | Sleep():
+            return await _wait(action, site, visit)
+        case Yield():
+            await checkpoint()
+            await checkpoint()  # trio runs a batch in any order: after the second, each of the others has run
+            return CONTINUE
+        case Call(function=function):
+            returned = _returned_action(function, await _run(function, visit.hit), visit, TaskWakeup)
+            return CONTINUE if returned is None else await perform(returned, site, visit, "called")
+        case _:
+            return _perform_now(action, visit.hit.name, site)
+
+
+def perform_sync(action: Action, site: Site, visit: Visit, event: str, function: str) -> Outcome:
+    """Carry out an action in sync code, like `perform`. Messages name *function*, which contains the site."""
+    log_action(event, visit.hit, action)
+    match action:
+        case Pause() | Sleep():
+            return _wait_sync(action, site, visit, function)
+        case Yield():
+            time.sleep(0)
+            return CONTINUE
+        case Call(function=called):
+            result = _run_sync(called, visit.hit)
+            if isawaitable(result):
+                if inspect.iscoroutine(result):
+                    result.close()
+                raise FailpointUsageError(
+                    f"failpoint {visit.hit.name!r} calls the async {callable_name(called)} in the sync"
+                    f" {function}: give Call a sync function, or make the site async"
+                )
+            returned = _returned_action(called, result, visit, thread_wakeup)
+            return CONTINUE if returned is None else perform_sync(returned, site, visit, "called", function)
+        case _:
+            return _perform_now(action, visit.hit.name, site)
+
+
+@hands_over
+async def _run(function: Callable[[Hit], Any], hit: Hit) -> Any:
+    result = function(hit)
+    return await result if isawaitable(result) else result
+
+
+@hands_over
+def _run_sync(function: Callable[[Hit], Any], hit: Hit) -> Any:
+    return function(hit)
+
+
+def log_action(event: str, hit: Hit, action: Action | None) -> None:
+    """Log what a visit does."""
+    if logger.isEnabledFor(logging.INFO):
+        what = "no term is due" if action is None else describe_actions(action)
+        logger.info("%s %s: %s%s", event, hit.name, what, f" at {safe_repr(hit.context)}" if hit.context else "")
+
+
+def _returned_action(
+    function: Callable[[Hit], Any], result: object, visit: Visit, new_wakeup: Callable[[], Wakeup | None]
+) -> Action | None:
+    """Return the action that the function of a `Call` returned, if there is one to carry out."""
+    if result is None:
+        return None
+    if not isinstance(result, Action):
+        raise FailpointUsageError(
+            f"failpoint {visit.hit.name!r} called {callable_name(function)}, which may return an action or None;"
+            f" it returned {safe_repr(result)}"
+        )
+    if isinstance(result, (Pause, Sleep)):
+        wakeup = new_wakeup()
+        if wakeup is not None and not visit.enroll(wakeup):
+            return None
+    return result
+
+
+async def _wait(action: Pause | Sleep, site: Site, visit: Visit) -> Outcome:
+    assert isinstance(visit.wakeup, TaskWakeup)
+    cancel = site.cancel_event(in_async=True)
+    if cancel is not None and cancel.is_set():
+        return _CANCELLED
+    if not visit.park():
+        return CONTINUE
+    logger.info("paused %s: %s waits", visit.hit.name, visit.sleeper)
+    return _after_wait(action, visit, await visit.wakeup.wait(_seconds(action, visit), cancel))
+
+
+def _wait_sync(action: Pause | Sleep, site: Site, visit: Visit, function: str) -> Outcome:
+    if visit.wakeup is None:
+        raise FailpointUsageError(
+            f"failpoint {visit.hit.name!r} was told to {describe_actions(action)} in the sync {function}, on a"
+            " thread that runs an event loop, and would block the whole loop: make the site async, call the function in"
+            " a worker thread (anyio.to_thread.run_sync), or configure 'delay', whose purpose that is"
+        )
+    assert isinstance(visit.wakeup, ThreadWakeup)
+    cancel = site.cancel_event(in_async=False)
+    if cancel is not None and cancel.is_set():
+        return _CANCELLED
+    if not visit.park():
+        return CONTINUE
+    logger.info("paused %s: %s waits", visit.hit.name, visit.sleeper)
+    return _after_wait(action, visit, visit.wakeup.wait(_seconds(action, visit), cancel))
+
+
+def _seconds(action: Pause | Sleep, visit: Visit) -> float | None:
+    return visit.pause_limit if action.seconds is None else action.seconds
+
+
+def _after_wait(action: Pause | Sleep, visit: Visit, ended: Ended) -> Outcome:
+    hit = visit.hit
+    logger.info("resumed %s", hit.name)
+    if ended is not Ended.WOKEN and not visit.leave():
+        ended = Ended.WOKEN  # woken in time, but it ran only after the timeout
+    if ended is Ended.CANCELLED:
+        return _CANCELLED
+    if ended is Ended.EXPIRED and isinstance(action, Pause):
+        limit = " (failpoints_pause_limit in pytest's ini file)" if action.seconds is None else ""
+        context = f", context {safe_repr(dict(hit.context))}" if hit.context else ""
+        raise FailpointTimeout(
+            f"failpoint {hit.name!r} was told to {describe_actions(action)}, and nobody resumed"
+            f" {visit.sleeper}{context}, within {_seconds(action, visit):g} s{limit}"
+        )
+    return CONTINUE
+
+
+def _perform_now(action: Action, name: str, site: Site) -> Outcome:
+    """Carry out an action that is the same in async and in sync code."""
+    match action:
+        case Return():
+            return action
+        case Raise():
+            raise make_exception(action, name, site.raises)
+        case Panic(message=message):
+            raise FailpointPanic(default_message(name) if message is None else message)
+        case Exit(status=status):
+            os._exit(status)
+        case Print(message=message):
+            logger.info("%s", f"failpoint {name} was reached" if message is None else message)
+        case Delay():
+            time.sleep(min(action.seconds, threading.TIMEOUT_MAX))
+        case Break():
+            breakpoint()  # noqa: T100 - its purpose
+        case _:  # an Off that a Call returned
+            pass
+    return CONTINUE

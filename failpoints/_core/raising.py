@@ -1,0 +1,85 @@
+"""Making the exception that the action `raise` raises."""
+
+from __future__ import annotations
+
+import builtins
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from ..errors import FailpointUsageError, InjectedFault
+from .actions import Raise, named_exception
+from .messages import did_you_mean
+
+
+def default_message(name: str) -> str:
+    """Return the message of an exception for which none is configured."""
+    return f"injected by failpoint {name!r}"
+
+
+def make_exception(action: Raise, name: str, raises: tuple[type[BaseException], ...]) -> BaseException:
+    """Make a new exception for a visit of the failpoint *name*.
+
+    Args:
+        action: What to raise. An exception type in it may be a name from text.
+        name: The failpoint, for messages.
+        raises: The exception types that the site declares. A name is looked up among them, then among the builtins.
+
+    Raises:
+        FailpointUsageError: The name is unknown, or the type cannot be made from a message alone.
+    """
+    error = InjectedFault if action.error is None else action.error
+    if isinstance(error, BaseException):
+        return _copy(error)
+    kind = _named(error, name, raises) if isinstance(error, str) else error
+    message = default_message(name) if action.message is None else action.message
+    try:
+        return kind(message)
+    except Exception as problem:
+        raise FailpointUsageError(
+            f"failpoint {name!r} cannot raise {kind.__name__} with nothing but a message ({problem});"
+            f" configure Raise({kind.__name__}(…)) in Python"
+        ) from problem
+
+
+def _named(text: str, name: str, raises: tuple[type[BaseException], ...]) -> type[BaseException]:
+    for kind in raises:
+        if text in (kind.__name__, kind.__qualname__, f"{kind.__module__}.{kind.__qualname__}"):
+            return kind
+    builtin = named_exception(text)
+    if builtin is not None:
+        return builtin
+    declared = [kind.__name__ for kind in raises]
+    known = [word for word in dir(builtins) if named_exception(word)]
+    raise FailpointUsageError(
+        f"failpoint {name!r} was told to raise {text}, which is no builtin exception and is not declared at the site"
+        f" (raises={', '.join(declared) or 'nothing'}){did_you_mean(text, [*declared, *known])}"
+    )
+
+
+def _copy(error: BaseException) -> BaseException:
+    """Copy an exception, without calling its `__init__` and without the traceback of an earlier raise."""
+    kind: Any = type(error)
+    builtin = next(base for base in kind.__mro__ if base.__module__ == "builtins")
+    copy: BaseException = builtin.__new__(kind, *error.args)
+    for name in _fields(kind):
+        value = getattr(error, name, None)
+        if value is not None:  # one that is not set reads as None, too
+            try:
+                setattr(copy, name, value)
+            except (AttributeError, TypeError):
+                pass  # read-only, such as a group's exceptions: __new__ has set it
+    vars(copy).update(vars(error))
+    if "__notes__" in vars(error):
+        copy.__notes__ = list(error.__notes__)
+    copy.__cause__ = error.__cause__
+    copy.__suppress_context__ = error.__suppress_context__
+    return copy
+
+
+def _fields(kind: type) -> Iterator[str]:
+    """Yield the attributes that an exception keeps outside its `__dict__`: slots, and C fields like `filename`."""
+    for base in kind.__mro__:
+        for name, thing in vars(base).items():
+            if not name.startswith("__") and (inspect.ismemberdescriptor(thing) or inspect.isgetsetdescriptor(thing)):
+                yield name

@@ -1,0 +1,110 @@
+"""What a site declares: its name, its context, and what it can raise and be cancelled by."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import Any, TypeAlias, cast
+
+from ..errors import FailpointUsageError
+from . import known_sites
+from .context import Context
+from .grammar import check_name
+from .messages import safe_repr
+from .wakeups import CancelEvent
+
+Cancel: TypeAlias = CancelEvent | Callable[[], CancelEvent | None]
+"""What a site takes as `cancel`."""
+
+
+class Site:
+    """What one site declares: the arguments that `failpoint` and `failpoint_scope` share."""
+
+    __slots__ = ("cancel", "context", "name", "raises")
+
+    name: str
+    context: Any
+    raises: tuple[type[BaseException], ...]
+    cancel: Cancel | None
+
+    def check(self) -> None:
+        """Raise `FailpointNameError` or `FailpointUsageError` if a site cannot have these arguments."""
+        check_name(self.name)
+        if self.name.endswith(":after"):
+            raise self.usage_error(
+                "no site's name may end in ':after', which every decorated function and scope has of itself;"
+                f" declare {self.name.removesuffix(':after')!r}"
+            )
+        if not isinstance(self.raises, tuple) or not all(
+            isinstance(kind, type) and issubclass(kind, BaseException) for kind in self.raises
+        ):
+            raise self.usage_error(f"raises= is a tuple of exception types; got {safe_repr(self.raises)}")
+        if isinstance(self.cancel, type):
+            raise self.usage_error(f"cancel= is an event, not the class of one; did you mean {self.cancel.__name__}()?")
+        if self.cancel is not None and not (callable(self.cancel) or hasattr(self.cancel, "is_set")):
+            raise self.usage_error(f"cancel= is an event, or a callable that returns one; got {safe_repr(self.cancel)}")
+
+    def usage_error(self, problem: str) -> FailpointUsageError:
+        """Make the error to raise if the site cannot do what it is asked to."""
+        return FailpointUsageError(f"failpoint {self.name!r}: {problem}")
+
+    def own_context(self) -> Context:
+        """Evaluate `context=` of a scope or an inline call."""
+        return self.context_of("no arguments")
+
+    def context_of(self, arguments: str, /, *args: Any, **kwargs: Any) -> Context:
+        """Evaluate `context=` for a call with the given arguments, which messages describe as *arguments*."""
+        if self.context is None:
+            return {}
+        context: Any = self.context
+        if callable(context):
+            context = self._call("context=", context, arguments, *args, **kwargs)
+        if not isinstance(context, Mapping):
+            raise self.usage_error(
+                f"context= is a mapping of keys to values, or a callable that returns one; got {safe_repr(context)}"
+            )
+        return cast(Context, context)
+
+    def _call(self, option: str, function: Callable[..., Any], arguments: str, /, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except TypeError as error:
+            try:
+                inspect.signature(function).bind(*args, **kwargs)
+            except TypeError:
+                raise self.usage_error(f"{option} is given {arguments}: {error}") from error
+            except ValueError:  # a C function without a signature
+                pass
+            raise
+
+    def cancel_event(self, *, in_async: bool) -> CancelEvent | None:
+        """Return the event that would end a wait now; raise `FailpointUsageError` if it cannot."""
+        cancel: Any = self.cancel
+        event: CancelEvent | None = cancel
+        if cancel is not None and not hasattr(cancel, "is_set"):
+            event = self._call("cancel=", cancel, "no arguments")
+        if event is not None and not (hasattr(event, "is_set") and hasattr(event, "wait")):
+            raise self.usage_error(f"cancel= is to return an event or None; it returned {safe_repr(event)}")
+        if event is not None and inspect.iscoroutinefunction(event.wait) is not in_async:
+            wanted = "one of anyio, asyncio or trio" if in_async else "a threading.Event"
+            raise self.usage_error(
+                f"the cancel event of {'async' if in_async else 'sync'} code is {wanted}; got {safe_repr(event)}"
+            )
+        return event
+
+
+def caller_frame() -> FrameType:
+    """Return the frame that called the function that calls this."""
+    asking = cast(FrameType, inspect.currentframe()).f_back
+    assert asking is not None
+    return asking.f_back or asking  # there is none before it if the function is all that a thread runs
+
+
+def check_new_place(site: Site, frame: FrameType, *names: str) -> None:
+    """Check a scope or an inline call at its first visit from this line, and register the line."""
+    site.check()
+    if known_sites.is_known(site.name, frame):
+        return
+    for name in (site.name, *names):
+        known_sites.note(name, frame)
