@@ -1,4 +1,4 @@
-"""README code runs as a test: each block in order, and the tests that it defines on both backends."""
+"""Run the code blocks of README.md and docs/ as tests, in order, and the tests that they define on both backends."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from functools import partial
 from typing import Any
 
 import anyio
+import pytest
 from sybil import Example, Sybil
 from sybil.evaluators.python import PythonEvaluator
+from sybil.integration.pytest import SybilItem
 from sybil.parsers.markdown import CodeBlockParser
 
 
@@ -31,5 +33,16 @@ class _Block(PythonEvaluator):
 
 
 pytest_collect_file = Sybil(
-    parsers=[CodeBlockParser(language="python", evaluator=_Block())], patterns=["README.md"], fixtures=["failpoints"]
+    parsers=[CodeBlockParser(language="python", evaluator=_Block())],
+    patterns=["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/*.md"],
+    fixtures=["failpoints"],
 ).pytest()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the blocks of a document in their order, although pytest-randomly shuffles the tests."""
+    indices = [index for index, item in enumerate(items) if isinstance(item, SybilItem)]
+    blocks = sorted((items[index] for index in indices), key=lambda item: (item.path, item.example.line))
+    for index, block in zip(indices, blocks, strict=True):
+        items[index] = block

@@ -1,0 +1,155 @@
+"""What an exploration takes for granted about anyio."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from types import FrameType
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+from anyio._backends._asyncio import CancelScope
+
+pytestmark = pytest.mark.internals
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """These are about anyio's own code for asyncio."""
+    return "asyncio"
+
+
+class Ordered(dict[Any, None]):
+    """As much of a set as a scope uses."""
+
+    def add(self, scope: Any) -> None:
+        self[scope] = None
+
+    def remove(self, scope: Any) -> None:
+        del self[scope]
+
+    def discard(self, scope: Any) -> None:
+        self.pop(scope, None)
+
+
+@pytest.mark.anyio
+async def test_a_scope_keeps_the_scopes_inside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scope on asyncio keeps its `_child_scopes` in a set, which may be replaced by a dict with three methods."""
+    assert isinstance(CancelScope()._child_scopes, set)
+    with CancelScope() as outer:
+        children: Any = Ordered()
+        outer._child_scopes = children
+        with CancelScope() as inner:
+            assert list(children) == [inner]
+        assert list(children) == []
+
+    cancelled: list[int] = []
+
+    async def wait(number: int) -> None:
+        with CancelScope():
+            try:
+                await anyio.sleep_forever()
+            finally:
+                cancelled.append(number)
+
+    async with anyio.create_task_group() as tasks:
+        scopes: Any = Ordered()
+        scope: Any = tasks.cancel_scope
+        scope._child_scopes = scopes
+        for number in range(10):
+            tasks.start_soon(wait, number)
+        await anyio.wait_all_tasks_blocked()
+        assert len(scopes) == 10
+        scope.cancel()
+    assert cancelled == list(range(10))
+
+
+def places(coroutine: Any) -> list[tuple[str, str]]:
+    """The module and the name of each function in which a task waits, from the outermost."""
+    found = []
+    awaited = coroutine
+    while (frame := getattr(awaited, "cr_frame", None)) is not None:
+        found.append((frame.f_globals["__name__"], frame.f_code.co_name))
+        awaited = awaited.cr_await
+    return found
+
+
+@pytest.mark.anyio
+async def test_waiting_tasks_are_recognized_by_their_frames() -> None:
+    """The waits of anyio stand in functions of these modules, with these names."""
+    release = anyio.Event()
+    lock, semaphore = anyio.Lock(), anyio.Semaphore(0)
+    sender, receiver = anyio.create_memory_object_stream[None]()
+    await lock.acquire()
+
+    async def wait_for_a_group() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.sleep_forever)
+
+    waits = {
+        "sleep": lambda: anyio.sleep(60),
+        "lock": lock.acquire,
+        "semaphore": semaphore.acquire,
+        "event": release.wait,
+        "stream": receiver.receive,
+        "group": wait_for_a_group,
+    }
+    async with anyio.create_task_group() as tasks:
+        for name, wait in waits.items():
+            tasks.start_soon(wait, name=name)
+        await anyio.wait_all_tasks_blocked()
+        found = {task.get_name(): places(task.get_coro()) for task in asyncio.all_tasks()}
+        tasks.cancel_scope.cancel()
+    sender.close()
+    receiver.close()
+    backend = "anyio._backends._asyncio"
+    assert "sleep" in {name for _, name in found["sleep"]}
+    assert "acquire" in {name for _, name in found["lock"]}
+    assert "acquire" in {name for _, name in found["semaphore"]}
+    assert (backend, "wait") in found["event"]
+    assert "anyio.streams.memory" in {module for module, _ in found["stream"]}
+    assert (backend, "__aexit__") in found["group"]
+    assert release.wait.__qualname__ == "Event.wait"
+    assert type(tasks).__aexit__.__qualname__ == "TaskGroup.__aexit__"
+
+
+@pytest.mark.anyio
+async def test_threads_are_recognized_by_their_frames() -> None:
+    """A task that waits for a thread stands in `run_sync_in_worker_thread`; in `run` an idle thread has no `func`."""
+    worker: list[Any] = []
+
+    def look() -> list[tuple[str, str]]:
+        found = []
+        frame: FrameType | None = sys._getframe()
+        while frame is not None:
+            found.append((frame.f_globals["__name__"], frame.f_code.co_name))
+            if frame.f_globals["__name__"] == "anyio._backends._asyncio" and frame.f_code.co_name == "run":
+                worker.append(frame)
+                assert "func" in frame.f_locals
+            frame = frame.f_back
+        return found
+
+    async def use_a_thread() -> list[tuple[str, str]]:
+        return await anyio.to_thread.run_sync(look)
+
+    task = asyncio.create_task(use_a_thread())
+    while not worker:
+        seen = places(task.get_coro())
+        await asyncio.sleep(0)
+    assert ("anyio._backends._asyncio", "run_sync_in_worker_thread") in seen
+    assert ("anyio._backends._asyncio", "run") in await task
+    while "func" in worker[0].f_locals:  # noqa: ASYNC110 - the thread does not signal that it has become idle
+        await asyncio.sleep(0)
+
+
+@pytest.mark.anyio
+async def test_a_lock_knows_its_owner_by_the_id_of_the_task() -> None:
+    """A lock's statistics name the task that holds it by its `id()`."""
+    lock = anyio.Lock()
+    await lock.acquire()
+    owner = lock.statistics().owner
+    assert owner is not None
+    assert owner.id == id(asyncio.current_task())

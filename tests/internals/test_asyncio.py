@@ -1,0 +1,230 @@
+"""What the event loop of an exploration, and the control plane's, take for granted about asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import socket
+import sys
+from collections import deque
+from types import FrameType
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.internals
+
+
+class Watching(asyncio.SelectorEventLoop):
+    """A loop that records what each of its rounds begins with."""
+
+    _ready: Any
+    _scheduled: Any
+    _stopping: Any
+
+    def __init__(self) -> None:
+        self.rounds: list[tuple[list[Any], list[Any], bool]] = []
+        super().__init__()
+
+    def _run_once(self) -> None:
+        assert isinstance(self._ready, deque)
+        self.rounds.append((list(self._ready), list(self._scheduled), self._stopping))
+        super()._run_once()  # type: ignore[misc]
+
+
+def test_a_loop_runs_in_rounds() -> None:
+    """`run_forever` calls `_run_once`, which takes handles from `_ready` and timers from `_scheduled`."""
+    loop = Watching()
+    ran: list[str] = []
+    try:
+        soon = loop.call_soon(ran.append, "soon")
+        later = loop.call_later(0.001, loop.stop)
+        cancelled = loop.call_soon(ran.append, "never")
+        cancelled.cancel()
+        loop.run_forever()
+    finally:
+        loop.close()
+    handles, timers, stopping = loop.rounds[0]
+    assert handles == [soon, cancelled]
+    assert timers == [later]
+    assert not stopping
+    assert later._when == later.when()
+    assert [handle._cancelled for handle in handles] == [False, True]
+    assert ran == ["soon"]
+    soon._run()
+    assert ran == ["soon", "soon"]
+
+
+def test_a_loop_keeps_its_state_under_these_names() -> None:
+    """The attributes of a loop that an exploration reads exist, and mean what they seem to."""
+    loop: Any = asyncio.SelectorEventLoop()
+    assert loop._task_factory is None
+    assert loop._default_executor is None
+    assert not loop._closed
+    assert loop._debug is loop.get_debug()
+    assert len(loop._asyncgens) == 0
+    assert loop._process_events([]) is None
+    if sys.platform != "win32":
+        assert not loop._signal_handlers
+    loop._check_closed()
+    loop.close()
+    assert loop._closed
+    with pytest.raises(RuntimeError):
+        loop._check_closed()
+
+
+def test_the_pipe_of_a_loop_can_be_made_later() -> None:
+    """A loop makes its pipe in `_make_self_pipe`, writes to it from threads, and closes it at the end."""
+    called: list[str] = []
+
+    class Loop(asyncio.SelectorEventLoop):
+        _add_reader: Any
+        _csock: Any
+        _internal_fds: int
+        _read_from_self: Any
+        _ssock: Any
+
+        def _make_self_pipe(self) -> None:
+            called.append("make")
+            super()._make_self_pipe()  # type: ignore[misc]
+
+        def _write_to_self(self) -> None:
+            called.append("write")
+            super()._write_to_self()  # type: ignore[misc]
+
+        def _close_self_pipe(self) -> None:
+            called.append("close")
+            super()._close_self_pipe()  # type: ignore[misc]
+
+    loop = Loop()
+    assert called == ["make"]
+    assert loop._internal_fds == 1
+    assert isinstance(loop._ssock, socket.socket)
+    assert isinstance(loop._csock, socket.socket)
+    readers = [key.data[0] for key in loop._selector.get_map().values()]  # type: ignore[attr-defined]
+    assert [(reader._callback, reader._callback.__name__) for reader in readers] == [
+        (loop._read_from_self, "_read_from_self")
+    ]
+    assert callable(loop._add_reader)
+    loop.call_soon_threadsafe(loop.stop)
+    loop.run_forever()
+    assert called == ["make", "write"]
+    loop.close()
+    assert called == ["make", "write", "close"]
+
+
+def test_a_loop_names_what_it_listens_with() -> None:
+    """A server and `sock_accept` wait for a connection in callbacks with these names."""
+
+    async def main() -> list[str]:
+        loop: Any = asyncio.get_running_loop()
+        server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            accepting = asyncio.create_task(loop.sock_accept(listener))
+            await asyncio.sleep(0)
+            names = [key.data[0]._callback.__name__ for key in loop._selector.get_map().values()]
+            accepting.cancel()
+            await asyncio.gather(accepting, return_exceptions=True)
+        server.close()
+        return sorted(names)
+
+    loop = asyncio.SelectorEventLoop()
+    try:
+        assert loop.run_until_complete(main()) == ["_accept_connection", "_read_from_self", "_sock_accept"]
+    finally:
+        loop.close()
+
+
+def test_a_task_knows_its_future_and_its_error() -> None:
+    """A task keeps what it awaits in `_fut_waiter`, and whether its error was seen in `_log_traceback`."""
+
+    async def fail() -> None:
+        raise ValueError
+
+    async def main() -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def wait() -> None:
+            await future
+
+        waiting: Any = asyncio.create_task(wait())
+        failing: Any = asyncio.create_task(fail())
+        assert not failing._log_traceback
+        await asyncio.sleep(0)
+        assert waiting._fut_waiter is future
+        assert failing._log_traceback
+        failing._log_traceback = False
+        assert waiting._log_destroy_pending
+        future.set_result(None)
+        await waiting
+
+    asyncio.run(main())
+
+
+def test_a_gathering_future_knows_its_children() -> None:
+    """`gather` keeps its tasks in `_children`."""
+
+    async def main() -> None:
+        tasks = [asyncio.create_task(asyncio.sleep(0)) for _ in range(2)]
+        gathering: Any = asyncio.gather(*tasks)
+        assert list(gathering._children) == tasks
+        await gathering
+
+    asyncio.run(main())
+
+
+def test_the_future_of_a_thread_is_chained() -> None:
+    """The callbacks of a future that wraps one of `concurrent.futures` come from `_chain_future`."""
+
+    async def main() -> None:
+        theirs: concurrent.futures.Future[None] = concurrent.futures.Future()
+        future: Any = asyncio.wrap_future(theirs)
+        names = [callback.__qualname__ for callback, _ in future._callbacks]
+        assert any(name.startswith("_chain_future.") for name in names), names
+        theirs.set_result(None)
+        await future
+
+    asyncio.run(main())
+
+
+async def innermost_frame(coroutine: Any) -> FrameType:
+    """The frame in which a task stands that runs this coroutine, once it waits."""
+    task = asyncio.create_task(coroutine)
+    await asyncio.sleep(0)
+    awaited: Any = coroutine
+    while getattr(awaited, "cr_await", None) is not None and hasattr(awaited.cr_await, "cr_frame"):
+        awaited = awaited.cr_await
+    frame: FrameType = awaited.cr_frame
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return frame
+
+
+def test_waiting_tasks_are_recognized_by_their_frames() -> None:
+    """The waits of asyncio stand in functions of these modules, with these names and variables."""
+
+    async def main() -> None:
+        lock = asyncio.Lock()
+        await lock.acquire()
+        future = asyncio.get_running_loop().create_future()
+        frames = {
+            "sleep": await innermost_frame(asyncio.sleep(60)),
+            "acquire": await innermost_frame(lock.acquire()),
+            "event": await innermost_frame(asyncio.Event().wait()),
+            "get": await innermost_frame(asyncio.Queue[None]().get()),
+            "wait": await innermost_frame(asyncio.wait([future])),
+        }
+        places = {name: (frame.f_globals["__name__"], frame.f_code.co_name) for name, frame in frames.items()}
+        assert places == {
+            "sleep": ("asyncio.tasks", "sleep"),
+            "acquire": ("asyncio.locks", "acquire"),
+            "event": ("asyncio.locks", "wait"),
+            "get": ("asyncio.queues", "get"),
+            "wait": ("asyncio.tasks", "_wait"),
+        }
+        assert "fs" in frames["wait"].f_code.co_varnames
+        assert asyncio.TaskGroup.__aexit__.__qualname__ == "TaskGroup.__aexit__"
+        assert "fut" in asyncio.wait_for.__code__.co_varnames
+
+    asyncio.run(main())

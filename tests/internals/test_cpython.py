@@ -1,0 +1,203 @@
+"""What this package takes for granted about CPython, beyond the documented language."""
+
+from __future__ import annotations
+
+import _thread
+import concurrent.futures
+import ctypes
+import gc
+import importlib
+import inspect
+import sys
+import threading
+import time
+import traceback
+from collections.abc import AsyncGenerator
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.internals
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="code is not exchanged on this version")
+def test_the_code_of_a_function_can_be_exchanged() -> None:
+    """A function can be given another code object, with a constant that is any object, and the flags of the first."""
+    answer = object()
+
+    async def function(first: int, *, second: int) -> int:
+        return first + second
+
+    template = compile("lambda p0, *, k0: 'constant'", "template", "eval").co_consts[0]
+    own = function.__code__
+    function.__code__ = template.replace(
+        co_name=own.co_name,
+        co_varnames=own.co_varnames,
+        co_flags=own.co_flags,
+        co_consts=tuple(answer if constant == "constant" else constant for constant in template.co_consts),
+    )
+    assert function(1, second=2) is answer  # type: ignore[comparison-overlap]
+    assert inspect.iscoroutinefunction(function)
+    assert list(inspect.signature(function).parameters) == ["first", "second"]
+    function.__code__ = own
+    function(1, second=2).close()
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="code is not exchanged on this version")
+def test_a_line_table_can_have_no_columns() -> None:
+    """In `co_linetable`, the entry 13 says that up to eight instructions are on the same line, in no column."""
+
+    def fail() -> None:
+        raise ValueError("here")
+
+    code = fail.__code__
+    instructions = len(code.co_code) // 2
+    lengths = [min(8, instructions - start) for start in range(0, instructions, 8)]
+    table = b"".join(bytes([0x80 | 13 << 3 | length - 1, 0]) for length in lengths)
+    replaced = code.replace(co_linetable=table)
+    line = code.co_firstlineno
+    assert set(replaced.co_positions()) == {(line, line, None, None)}
+    fail.__code__ = replaced
+    with pytest.raises(ValueError, match="here") as caught:
+        fail()
+    assert traceback.extract_tb(caught.value.__traceback__)[-1].lineno == line
+
+
+def test_the_frames_of_callers_and_of_threads_can_be_read() -> None:
+    """`sys._getframe` returns the caller's frame, `sys._current_frames` that of each thread."""
+    assert sys._getframe(0).f_code.co_name == "test_the_frames_of_callers_and_of_threads_can_be_read"
+    event = threading.Event()
+    thread = threading.Thread(target=event.wait)
+    thread.start()
+    try:
+        frame: FrameType | None = sys._current_frames()[thread.ident or 0]
+        modules = set()
+        while frame is not None:
+            modules.add(frame.f_globals["__name__"])
+            frame = frame.f_back
+        assert modules == {"threading"}
+    finally:
+        event.set()
+        thread.join()
+
+
+def test_the_threads_can_be_counted() -> None:
+    """`_thread._count` counts the threads that `threading` has started and that have not ended."""
+    before = _thread._count()
+    event = threading.Event()
+    thread = threading.Thread(target=event.wait)
+    thread.start()
+    assert _thread._count() == before + 1
+    event.set()
+    thread.join()
+
+
+@pytest.mark.parametrize("wait", ["join", "result", "idle"])
+def test_waiting_threads_are_recognized_by_their_frames(wait: str) -> None:
+    """A thread that waits for another one, or for work, stands in one of these functions."""
+    release = threading.Event()
+    helper = threading.Thread(target=release.wait)
+    helper.start()
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        future = executor.submit(release.wait if wait == "result" else int)
+        if wait == "idle":
+            future.result()
+            (thread,) = executor._threads
+        else:
+            thread = threading.Thread(target=helper.join if wait == "join" else future.result)
+            thread.start()
+        expected = {
+            "join": {("threading", "join"), ("threading", "_wait_for_tstate_lock")},
+            "result": {("concurrent.futures._base", "result")},
+            "idle": {("concurrent.futures.thread", "_worker")},
+        }[wait]
+        try:
+            while True:
+                frame: FrameType | None = sys._current_frames()[thread.ident or 0]
+                places = set()
+                while frame is not None:
+                    places.add((frame.f_globals["__name__"], frame.f_code.co_name))
+                    frame = frame.f_back
+                if places & expected:
+                    break
+                time.sleep(0.001)
+        finally:
+            release.set()
+    thread.join()
+    helper.join()
+
+
+def test_an_exception_can_be_thrown_into_a_thread() -> None:
+    """`PyThreadState_SetAsyncExc` raises in another thread, at its next instruction."""
+
+    class Thrown(BaseException):
+        pass
+
+    caught: list[str] = []
+    begun = threading.Event()
+
+    def run() -> None:
+        try:
+            begun.set()
+            while True:
+                pass
+        except Thrown:
+            caught.append("thrown")
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    begun.wait()
+    assert ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Thrown)) == 1
+    thread.join()
+    assert caught == ["thrown"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="there is always a lock")
+def test_the_interpreter_knows_whether_it_has_a_lock() -> None:
+    """`sys._is_gil_enabled` is a bool."""
+    assert sys._is_gil_enabled() in (True, False)  # type: ignore[attr-defined]
+
+
+def test_a_spec_knows_that_its_module_is_being_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A spec is `_initializing` during the import, and a subclass sees that it is reset at the end."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "being_imported.py").write_text("import sys\nsys.stdout.seen(__spec__)\n")
+    seen: list[Any] = []
+
+    class Spec(ModuleSpec):
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name == "_initializing":
+                seen.append(value)
+            super().__setattr__(name, value)
+
+    class Stdout:
+        def seen(self, spec: Any) -> None:
+            seen.append(spec._initializing)
+            spec.__class__ = Spec
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", Stdout())
+        importlib.import_module("being_imported")
+    monkeypatch.delitem(sys.modules, "being_imported")
+    assert seen == [True, False]
+
+
+def test_the_collector_knows_what_an_awaitable_awaits() -> None:
+    """The garbage collector finds the generator of `asend()`, and the coroutine of `__await__()`."""
+
+    async def generate() -> AsyncGenerator[int]:
+        yield 1
+
+    async def run() -> None:
+        pass
+
+    generator, coroutine = generate(), run()
+    step, wrapper = generator.asend(None), coroutine.__await__()
+    assert generator in gc.get_referents(step)
+    assert coroutine in gc.get_referents(wrapper)
+    step.close()
+    wrapper.close()  # type: ignore[attr-defined]
+    coroutine.close()

@@ -1,0 +1,62 @@
+"""What the pytest plugin takes for granted about pytest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.internals
+
+
+@pytest.fixture(scope="module")
+def wide() -> str:
+    """A fixture of a wider scope."""
+    return "wide"
+
+
+def test_an_item_knows_its_fixtures(request: pytest.FixtureRequest, wide: str) -> None:
+    """An item's `_fixtureinfo` has the scope of each of its fixtures, and its `fixturenames` can be replaced."""
+    item: Any = request.node
+    definitions = item._fixtureinfo.name2fixturedefs
+    assert definitions["wide"][-1].scope == "module"
+    assert definitions["nothing_configured"][-1].scope == "function"
+    assert {"request", "wide", "nothing_configured"} <= set(item.fixturenames)
+    item.fixturenames = [*item.fixturenames]
+
+
+@pytest.mark.usefixtures("wide")
+@pytest.mark.parametrize("number", [pytest.param(1, marks=pytest.mark.filterwarnings("default"))])
+def test_a_parametrized_item_knows_the_marks_of_its_parameters(request: pytest.FixtureRequest, number: int) -> None:
+    """The `callspec` of an item has the marks of its `pytest.param`, apart from those of the function."""
+    callspec: Any = request.node.callspec
+    assert [mark.name for mark in callspec.marks] == ["filterwarnings"]
+
+
+def test_a_unittest_item_keeps_its_error(pytester: pytest.Pytester) -> None:
+    """The error of a `unittest` test case is in `_excinfo`, and is not raised."""
+    pytester.makepyfile(
+        """
+        import unittest
+
+        class Test(unittest.TestCase):
+            def test_failing(self):
+                self.fail("on purpose")
+
+            def test_passing(self):
+                pass
+        """
+    )
+    pytester.makeconftest(
+        """
+        import pytest
+
+        @pytest.hookimpl(wrapper=True)
+        def pytest_runtest_call(item):
+            yield
+            print(f"{item.name}: {bool(getattr(item, '_excinfo', None))}")
+        """
+    )
+    others = [f"-pno:{name}" for name in ("asyncio", "cacheprovider", "failpoints", "randomly", "trio")]
+    result = pytester.runpytest_inprocess("-s", *others)
+    result.stdout.fnmatch_lines(["*test_failing: True*", "*test_passing: False*"])

@@ -1,0 +1,214 @@
+"""What an exploration on trio takes for granted about trio."""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+import threading
+from functools import partial
+from types import FrameType
+from typing import Any
+
+import pytest
+import trio
+import trio._core._run as trio_run
+from trio.lowlevel import current_task
+
+pytestmark = pytest.mark.internals
+
+
+def places(task: Any) -> list[tuple[str, str]]:
+    """The module and the qualified name of each function in which a task waits, from the outermost."""
+    found = []
+    awaited = task.coro
+    while (frame := getattr(awaited, "cr_frame", None)) is not None:
+        found.append((frame.f_globals["__name__"], frame.f_code.co_qualname))
+        awaited = awaited.cr_await
+    return found
+
+
+def test_a_batch_is_sorted_and_shuffled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `_ALLOW_DETERMINISTIC_SCHEDULING` a batch is sorted by age, shuffled by `_r`, and run from its end."""
+
+    class Backwards:
+        def __init__(self, random: Any) -> None:
+            self._random = random
+
+        def shuffle(self, batch: list[Any]) -> None:
+            batch.reverse()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._random, name)
+
+    assert trio_run._ALLOW_DETERMINISTIC_SCHEDULING in (True, False)
+    monkeypatch.setattr(trio_run, "_r", Backwards(trio_run._r))
+    monkeypatch.setattr(trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
+    order: list[int] = []
+
+    async def note(number: int) -> None:
+        order.append(number)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                nursery.start_soon(note, number)
+
+    trio.run(main)
+    assert order == list(range(20))
+
+
+def test_the_runner_knows_its_tasks() -> None:
+    """`GLOBAL_RUN_CONTEXT.runner` has the tasks that live, and those that wait until all are blocked."""
+
+    async def main() -> None:
+        runner: Any = trio_run.GLOBAL_RUN_CONTEXT.runner
+        assert current_task() in runner.tasks
+        assert not runner.waiting_for_idle
+
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def look() -> None:
+                await trio.lowlevel.checkpoint()
+                assert runner.waiting_for_idle
+
+            await trio.testing.wait_all_tasks_blocked()
+
+    trio.run(main)
+
+
+def test_the_scopes_around_a_task_can_be_found() -> None:
+    """A task's `_cancel_status` has its `_scope`, and the `_parent` that it is inside."""
+
+    async def main() -> None:
+        task: Any = current_task()
+        with trio.CancelScope() as outer, trio.CancelScope(shield=True) as inner:  # noqa: ASYNC100
+            status = task._cancel_status
+            assert status._scope is inner
+            assert status._parent._scope is outer
+            while status is not None:
+                assert hasattr(status._scope, "shield")
+                status = status._parent
+
+    trio.run(main)
+
+
+def test_the_clock_is_asked_when_nothing_can_run() -> None:
+    """The clock is asked for the time to sleep only if no task can run. Instruments are called before each wait."""
+    asked: list[float] = []
+    seen: list[str] = []
+
+    class World(trio.abc.Clock, trio.abc.Instrument):
+        now = 0.0
+
+        def start_clock(self) -> None:
+            pass
+
+        def current_time(self) -> float:
+            return self.now
+
+        def deadline_to_sleep_time(self, deadline: float) -> float:
+            asked.append(deadline)
+            if deadline != math.inf:
+                self.now = deadline
+            return 0
+
+        def before_io_wait(self, timeout: float) -> None:
+            seen.append("wait")
+
+        def before_task_step(self, task: Any) -> None:
+            seen.append("step")
+
+    async def main() -> None:
+        asked.clear()
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()
+        assert asked == []
+        await trio.sleep(3600)
+        assert 3600 in asked
+        statistics: Any = trio.lowlevel.current_statistics().io_statistics
+        kinds = ("tasks_waiting_read", "tasks_waiting_write", "tasks_waiting", "monitors")
+        if sys.platform != "win32":
+            assert sum(getattr(statistics, kind, 0) for kind in kinds) == 1  # trio itself, to be woken by threads
+
+    world = World()
+    trio.run(main, clock=world, instruments=[world])
+    assert {"wait", "step"} == set(seen)
+
+
+def test_waiting_tasks_are_recognized_by_their_frames() -> None:
+    """The waits of trio stand in functions of these modules, with these names."""
+    release = threading.Event()
+
+    async def main() -> None:
+        lock, event = trio.Lock(), trio.Event()
+        _sender, receiver = trio.open_memory_channel[None](0)
+
+        async def wait_for_a_nursery() -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.sleep_forever)
+
+        async def wait_for_a_signal() -> None:
+            with trio.open_signal_receiver(signal.SIGINT) as signals:
+                async for _ in signals:
+                    pass
+
+        await lock.acquire()
+        waits = {
+            "lock": lock.acquire,
+            "event": event.wait,
+            "channel": receiver.receive,
+            "nursery": wait_for_a_nursery,
+            "sleep": partial(trio.sleep, 60),
+            "signal": wait_for_a_signal,
+            "thread": partial(trio.to_thread.run_sync, release.wait),
+        }
+        found: dict[str, list[tuple[str, str]]] = {}
+        async with trio.open_nursery() as nursery:
+            for name, wait in waits.items():
+                nursery.start_soon(wait, name=name)
+            await trio.testing.wait_all_tasks_blocked()
+            for task in nursery.child_tasks:
+                found[task.name] = places(task)
+            release.set()
+            nursery.cancel_scope.cancel()
+        assert ("trio._sync", "_LockImpl.acquire") in found["lock"]
+        assert ("trio._sync", "Event.wait") in found["event"]
+        assert ("trio._channel", "MemoryReceiveChannel.receive") in found["channel"]
+        assert any(name.endswith("NurseryManager.__aexit__") for _, name in found["nursery"])
+        assert ("trio._timeouts", "sleep_until") in found["sleep"]
+        assert "trio._signals" in {module for module, _ in found["signal"]}
+        assert ("trio._threads", "to_thread_run_sync") in found["thread"]
+
+    trio.run(main)
+
+
+def test_an_idle_worker_thread_is_recognized_by_its_frame() -> None:
+    """A thread of trio's cache that has nothing to do stands in `_work`."""
+
+    def place() -> list[tuple[str, str]]:
+        found = []
+        frame: FrameType | None = sys._getframe()
+        while frame is not None:
+            found.append((frame.f_globals["__name__"], frame.f_code.co_name))
+            frame = frame.f_back
+        return found
+
+    async def main() -> list[tuple[str, str]]:
+        return await trio.to_thread.run_sync(place)
+
+    assert ("trio._core._thread_cache", "_work") in trio.run(main)
+
+
+def test_a_lock_knows_its_owner() -> None:
+    """A lock of trio is of the module `trio`, has an `_owner`, and its statistics have the task itself."""
+
+    async def main() -> None:
+        lock = trio.Lock()
+        await lock.acquire()
+        assert type(lock).__module__ == "trio"
+        assert lock._owner is current_task()  # type: ignore[attr-defined]
+        assert lock.statistics().owner is current_task()
+
+    trio.run(main)
