@@ -1,4 +1,4 @@
-"""Driving the failpoints of another process: the registry's verbs over its control plane, for asyncio and trio."""
+"""A client for the failpoints of another process: the registry's verbs over HTTP, on asyncio and trio."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ._core.grammar import check_name, parse_actions
 from ._core.messages import missing_extra, safe_repr
 from ._core.status import FailpointStatus
 from ._core.validation import entry_parts, positive, seconds
-from ._http.wire import NOT_CONFIGURED, check_token, entry_document, read_status, written
+from ._http.wire import NOT_CONFIGURED, check_token, entry_document, parse_status, to_json
 from .errors import FailpointTimeout, FailpointUsageError
 
 try:
@@ -29,23 +29,30 @@ except ModuleNotFoundError as error:
 __all__ = ["FailpointsClient", "RemoteHandle"]
 
 _PATH: Final = "/v1/failpoints"
-_SECONDS: Final = 10.0  # for an answer that comes at once, or as soon as a wait is over
-_SLICE: Final = 30.0  # for one request of a wait: a server that ends, or is gone, has not to be waited for much longer
-_LAST_WORD: Final = 2.0  # to clear away after something has gone wrong
+_ANSWER_TIMEOUT: Final = 10.0  # seconds for an answer, beyond the time that a wait takes on purpose
+_MAX_WAIT_REQUEST: Final = 30.0  # seconds for one request of a longer wait, which bounds how long a lost server matters
+_CLEANUP_TIMEOUT: Final = 2.0  # seconds to remove a configuration after another error
 
 
 class FailpointsClient:
-    """To drive the failpoints of a program that runs in another process, from a test or a tool.
+    """A client for the control plane of another process, for tests and tools.
 
-    `base_url` is where its control plane listens, such as `"http://127.0.0.1:22381"`, with the path where it is
-    mounted, if it is; `token` the program's `FAILPOINTS_TOKEN`, where it has one. Serves `async with`, on asyncio and
-    trio, and in its block any number of tasks at once; entered again afterwards, it begins anew. The verbs are those
-    of `Registry`, and act on what the control plane drives: the registry of the whole process, if not told otherwise.
+    Use it when the program under test runs in a process of its own. It is an async context manager, on asyncio and
+    trio, and inside the block any number of tasks may use it at once. It can be entered again after the block. Its
+    verbs are those of `Registry`. They act on the registry of the control plane: the process-wide one, unless the
+    program mounted an `admin_app` of another.
 
-    What is given is checked here, before anything is sent, and raises what the registry raises. Besides, every verb
-    raises `FailpointUsageError`: outside the block; when nothing answers within 10 seconds, or something that is no
-    control plane does (then from the `httpx` error, where there is one); and, with the server's own words, when that
-    refuses. Making a client raises it for what is no URL or no token.
+    Arguments are checked before anything is sent, and raise what the registry raises for them.
+
+    Args:
+        base_url: where the control plane listens, such as `"http://127.0.0.1:22381"`. Includes the path if the control
+            plane is mounted at one.
+        token: the program's `FAILPOINTS_TOKEN`, if it has one.
+
+    Raises:
+        FailpointUsageError: on construction, if *base_url* is not a URL or *token* is not a token. From every verb:
+            outside the block; if nothing answers within 10 seconds; if the answer is not from a control plane; and if
+            the control plane refuses, with its own message. Errors of `httpx` are the `__cause__`.
 
     >>> from failpoints.client import FailpointsClient
     >>> async def lose_a_reply(url: str) -> int:
@@ -73,10 +80,10 @@ class FailpointsClient:
             raise FailpointUsageError("this FailpointsClient is already entered; make one for each block")
         self._http = httpx.AsyncClient(
             headers=self._headers,
-            # Whoever waits holds a connection; an idle one is given up before a server does so.
+            # Each wait holds a connection. Idle ones expire here first, before the server closes them.
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=2),
-            trust_env=False,  # a proxy that the environment names has no part in it
-            verify=self._url.lower().startswith("https:"),  # else all the certificates are read for nothing
+            trust_env=False,  # ignores proxies from the environment
+            verify=self._url.lower().startswith("https:"),  # plain http does not need the certificates loaded
         )
         return self
 
@@ -88,11 +95,15 @@ class FailpointsClient:
     # configuring
 
     async def configure(self, name: str, actions: Actions, *, context: GivenMatchers | None = None) -> None:
-        """To make a failpoint there do something, from the next visit on; takes what `Registry.configure` takes.
+        """Configure a failpoint in the other process. Takes effect at the next visit.
 
-        Only what has a text can be sent: no `Call`, no predicate, no `Return` of anything but a `str` or `None`.
-        Raises `ActionSyntaxError`, `FailpointNameError` (also for a pattern) or `FailpointUsageError`; then nothing
-        has changed.
+        Takes what `Registry.configure` takes, but only what has a text form can be sent: no `Call`, no predicate, and
+        no `Return` of anything but a `str` or `None`. If it raises, nothing has changed.
+
+        Raises:
+            ActionSyntaxError: *actions* cannot be parsed.
+            FailpointNameError: *name*, or a pattern in *context*, is invalid.
+            FailpointUsageError: an argument has the wrong type or no text form, or the request failed.
 
         >>> from failpoints.client import FailpointsClient
         >>> async def main() -> None:
@@ -110,7 +121,7 @@ class FailpointsClient:
         self,
         entries: Iterable[tuple[str, Actions] | tuple[str, Actions, GivenMatchers | None]],
     ) -> None:
-        """To configure several failpoints at one moment: all of them or, on any error, none.
+        """Configure several failpoints at the same moment: all of them or, on any error, none.
 
         Takes what `Registry.configure_all` takes, and raises what `configure` raises.
         """
@@ -120,49 +131,49 @@ class FailpointsClient:
     async def configured(
         self, name: str, actions: Actions, *, context: GivenMatchers | None = None
     ) -> AsyncGenerator[RemoteHandle, None]:
-        """To configure a failpoint there for a block of code, and to watch it: gives a `RemoteHandle`.
+        """Configure a failpoint for the duration of an `async with` block, which gets a `RemoteHandle`.
 
-        Serves `async with`. On leaving, however that comes, the failpoint is removed and everyone who waits at it goes
-        on; that the program has ended meanwhile is no error. Raises, on entering, what `configure` raises.
+        Leaving the block, normally or by an exception, removes the failpoint and wakes everything waiting there. It is
+        not an error if the program has ended by then. Entering the block raises what `configure` raises.
         """
         __tracebackhide__ = True
         try:
             await self.configure(name, actions, context=context)
         except BaseException as error:
-            # A pause that nobody owns would hold the program.
-            if isinstance(error, anyio.get_cancelled_exc_class()) or _may_have_arrived(error):
-                await self._clear_away(name)
+            # If the request arrived, a pause would hold the program, and there would be no block to end it.
+            if isinstance(error, anyio.get_cancelled_exc_class()) or _may_have_succeeded(error):
+                await self._remove_after_error(name)
             raise
         try:
             yield RemoteHandle(self, name)
         except BaseException:
-            await self._clear_away(name)
+            await self._remove_after_error(name)
             raise
         with anyio.CancelScope(shield=True):
             try:
                 await self.remove(name)
             except FailpointUsageError as error:
-                # It is gone with the program, as with one that was told to `exit`.
+                # The failpoint is gone if the program is, for example after an `exit`.
                 if not isinstance(error.__cause__, (httpx.NetworkError, httpx.RemoteProtocolError)):
                     raise
 
-    async def _clear_away(self, name: str) -> None:
-        """Remove it if that is soon done: something else went wrong, and that is what counts."""
-        with anyio.move_on_after(_LAST_WORD, shield=True), suppress(FailpointUsageError):
+    async def _remove_after_error(self, name: str) -> None:
+        """Try to remove the failpoint for a short time. Errors are ignored, in favor of the one being handled."""
+        with anyio.move_on_after(_CLEANUP_TIMEOUT, shield=True), suppress(FailpointUsageError):
             await self.remove(name)
 
     async def remove(self, name: str) -> None:
-        """To end what was configured under this name, waking who waits there; no error if there is nothing."""
+        """Remove the configuration of *name* and wake everything waiting there. Does nothing if there is none."""
         response = await self._send("DELETE", _path(name))
         if not _is_absent(response):
             self._check_null(response)
 
     async def reset(self) -> None:
-        """To end everything that is configured there, waking everyone who waits."""
+        """Remove all configurations of the other process and wake everything that waits."""
         self._check_null(await self._send("DELETE"))
 
     async def resume(self, name: str) -> int:
-        """To let those go on who wait at a failpoint now, and hold the next ones: returns how many were woken."""
+        """Wake everything waiting at the failpoint and return how many were woken. Later visits wait again."""
         response = await self._send("POST", f"{_path(name)}/resume")
         if _is_absent(response):
             return 0
@@ -170,42 +181,51 @@ class FailpointsClient:
             case {"resumed": int(woken)}:
                 return woken
             case _:
-                raise self._foreign(response)
+                raise self._not_ours(response)
 
     # looking
 
     async def status(self, name: str) -> FailpointStatus:
-        """To see what a failpoint did since it was configured; of one that is not: no actions, and zeros.
+        """Return the status of a failpoint since it was configured.
 
-        An action without a text is shown as the other process shows it, and can only be looked at.
+        If it is not configured, there are no actions and all counts are zero. An action without a text form is
+        displayed as in the other process, but cannot be configured here.
         """
         response = await self._send("GET", _path(name))
         return FailpointStatus(name) if _is_absent(response) else self._status(response)
 
     async def statuses(self) -> list[FailpointStatus]:
-        """To see everything that is configured there, in the order of its names."""
+        """Return the status of every configured failpoint, ordered by name."""
         response = await self._send("GET")
         documents = self._answer(response)
         if not isinstance(documents, list):
-            raise self._foreign(response)
-        return [self._read_status(document, response) for document in cast(list[object], documents)]
+            raise self._not_ours(response)
+        return [self._parse_status(document, response) for document in cast(list[object], documents)]
 
     # waiting for something to happen
 
     async def wait_until_hit(self, name: str, hits: int = 1, *, timeout: float | None = None) -> None:
-        """To go on once a failpoint has been hit so often since it was configured; counts what was before, too.
+        """Wait until the failpoint has been hit *hits* times since it was configured. Earlier hits count.
 
-        Goes on through a reconfiguration, counting anew. `timeout` is in seconds, `None` for no limit. Nothing polls:
-        the answer comes when it is so. Raises `FailpointUsageError` when the failpoint is not configured, or is
-        removed meanwhile, and after the timeout `FailpointTimeout`, which tells the state and has it as `status`.
+        The wait continues if the failpoint is reconfigured, and counts from zero again. It does not poll: the control
+        plane answers when the last hit happens.
+
+        Args:
+            name: the failpoint.
+            hits: how many hits to wait for.
+            timeout: the limit in seconds, `None` for no limit.
+
+        Raises:
+            FailpointUsageError: the failpoint is not configured, or is removed during the wait.
+            FailpointTimeout: the timeout has expired. The message describes the failpoint, and `status` has its status.
         """
-        __tracebackhide__ = True  # a test that waited in vain is shown at its own line
+        __tracebackhide__ = True  # pytest shows the line of the test instead
         await self._wait(name, "hits", positive("hits", hits), timeout)
 
     async def wait_until_paused(self, name: str, tasks: int = 1, *, timeout: float | None = None) -> None:
-        """To go on once so many tasks or threads wait at a failpoint *now*, in a pause or a sleep.
+        """Wait until *tasks* tasks or threads are paused or sleeping at the failpoint right now.
 
-        For the rest as `wait_until_hit`.
+        Otherwise like `wait_until_hit`.
         """
         __tracebackhide__ = True
         await self._wait(name, "paused", positive("tasks", tasks), timeout)
@@ -217,64 +237,67 @@ class FailpointsClient:
         deadline = anyio.current_time() + (math.inf if limit is None else limit)
         while True:
             left = max(deadline - anyio.current_time(), 0)
-            asked = min(left, _SLICE)
-            response = await self._send("GET", f"{path}/wait?{what}={count}&timeout={asked:.3f}", waiting=asked)
+            limited = min(left, _MAX_WAIT_REQUEST)
+            response = await self._send("GET", f"{path}/wait?{what}={count}&timeout={limited:.3f}", waiting=limited)
             if response.status_code != httpx.codes.REQUEST_TIMEOUT:
                 self._status(response)
                 return
             timed_out = self._timed_out(response)
-            if left <= _SLICE:
+            if left <= _MAX_WAIT_REQUEST:
                 raise timed_out
 
     # requests and answers
 
     async def _put(self, documents: Sequence[Mapping[str, Any]]) -> None:
-        self._check_null(await self._send("PUT", body=written(documents)))
+        self._check_null(await self._send("PUT", body=to_json(documents)))
         if any(_may_exit(document["actions"]) for document in documents):
-            # Put in force only after its answer: certainly so once the next one comes.
-            with suppress(FailpointUsageError):  # the program has ended, as it was told
+            # An `exit` is configured after the answer is sent, so only a second answer shows that it has happened.
+            with suppress(FailpointUsageError):  # the program may have ended already
                 await self._send("GET")
 
     async def _send(
         self, method: str, path: str = "", *, body: bytes | None = None, waiting: float = 0
     ) -> httpx.Response:
-        """The answer, whatever it is; `waiting` are the seconds that it may take on purpose."""
+        """Send a request and return its response, whatever the status.
+
+        *waiting* is how many seconds the server may wait before it answers.
+        """
         if self._http is None:
             raise FailpointUsageError(
-                f"this client is not entered: write async with FailpointsClient({self._url!r}) as …:"
+                f"this client has not been entered: write async with FailpointsClient({self._url!r}) as …:"
             )
         try:
-            timeout = httpx.Timeout(_SECONDS, read=_SECONDS + waiting)
+            timeout = httpx.Timeout(_ANSWER_TIMEOUT, read=_ANSWER_TIMEOUT + waiting)
             return await self._http.request(method, f"{self._url}{_PATH}{path}", content=body, timeout=timeout)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise FailpointUsageError(
-                f"nothing can be reached at {self._url} ({_reason(error)}): is that program running, and does it have"
-                " FAILPOINTS_HTTP set to this host and port?"
+                f"cannot connect to {self._url} ({_reason(error)}): is the program running, with FAILPOINTS_HTTP set to"
+                " this host and port?"
             ) from error
         except httpx.TimeoutException as error:
-            limit = f"{round(_SECONDS + waiting, 1):g} s"
+            limit = f"{round(_ANSWER_TIMEOUT + waiting, 1):g} s"
             raise FailpointUsageError(
                 f"{self._url} did not answer within {limit}: is this a control plane of failpoints?"
             ) from error
         except httpx.HTTPError as error:
             raise FailpointUsageError(
-                f"{self._url} did not answer ({_reason(error)}): either that program has ended, or"
-                " this is no control plane of failpoints"
+                f"{self._url} did not answer ({_reason(error)}): either the program has ended, or"
+                " this is not a control plane of failpoints"
             ) from error
         except httpx.InvalidURL as error:
-            raise FailpointUsageError(f"the failpoint's name cannot be asked for over HTTP: {error}") from error
+            raise FailpointUsageError(f"the failpoint's name does not fit in a URL: {error}") from error
 
     def _answer(self, response: httpx.Response) -> Any:
-        """What a request that was granted is answered; raises for any other."""
+        """Return the document of a successful response. Raises `FailpointUsageError` for any other response."""
         document = _document(response)
         if response.status_code == httpx.codes.OK:
             return document
         message = _message(document)
         if message is None:
-            raise self._foreign(response)
+            raise self._not_ours(response)
         if response.status_code == httpx.codes.UNAUTHORIZED:
             raise FailpointUsageError(
-                f"{message}; that of {self._url} is its FAILPOINTS_TOKEN, or the token= of its admin_app"
+                f"{message}; the token of {self._url} is its FAILPOINTS_TOKEN, or the token= of its admin_app"
             )
         if response.is_server_error:
             raise FailpointUsageError(f"{self._url} answered {response.status_code}: {message}")
@@ -282,42 +305,42 @@ class FailpointsClient:
 
     def _check_null(self, response: httpx.Response) -> None:
         if self._answer(response) is not None:
-            raise self._foreign(response)
+            raise self._not_ours(response)
 
     def _status(self, response: httpx.Response) -> FailpointStatus:
-        return self._read_status(self._answer(response), response)
+        return self._parse_status(self._answer(response), response)
 
-    def _read_status(self, document: object, response: httpx.Response) -> FailpointStatus:
+    def _parse_status(self, document: object, response: httpx.Response) -> FailpointStatus:
         try:
-            return read_status(document)
+            return parse_status(document)
         except FailpointUsageError:
-            raise self._foreign(response) from None
+            raise self._not_ours(response) from None
 
     def _timed_out(self, response: httpx.Response) -> FailpointTimeout:
         document = _document(response)
         message = _message(document)
-        if message is None or "status" not in document:  # a proxy has waited too long
-            raise self._foreign(response)
-        status = self._read_status(document["status"], response)
-        return FailpointTimeout(f"{message}\n{_known(status)}", status)
+        if message is None or "status" not in document:  # the timeout of a proxy, not ours
+            raise self._not_ours(response)
+        status = self._parse_status(document["status"], response)
+        return FailpointTimeout(f"{message}\n{_described(status)}", status)
 
-    def _foreign(self, response: httpx.Response) -> FailpointUsageError:
+    def _not_ours(self, response: httpx.Response) -> FailpointUsageError:
         return FailpointUsageError(
-            f"{self._url}{_PATH} is no control plane of failpoints: {response.request.method} was answered"
-            f" {response.status_code}, with {safe_repr(response.text)}"
+            f"{self._url}{_PATH} is not a control plane of failpoints: {response.request.method} was answered with"
+            f" {response.status_code} and {safe_repr(response.text)}"
         )
 
 
 class RemoteHandle:
-    """To watch and steer one failpoint of another process: what `async with client.configured(…) as handle:` gives.
+    """One failpoint of another process, as given by `async with client.configured(…) as handle:`.
 
-    It follows the failpoint by its `name`. Everything is asked of the control plane, and raises what the verbs of
-    `FailpointsClient` raise.
+    It refers to the failpoint by its `name`, and not to one configuration of it. Each method is a request to the
+    control plane and raises what the verb of `FailpointsClient` raises.
 
     >>> from failpoints.client import FailpointsClient
     >>> async def pause_it(client: FailpointsClient) -> None:
     ...     async with client.configured("bookings.confirm", "pause") as confirm:
-    ...         await confirm.wait_paused(timeout=10)  # it is there now: no sleep, no polling
+    ...         await confirm.wait_paused(timeout=10)  # no sleep, no polling
     ...         await confirm.resume()
     """
 
@@ -329,42 +352,42 @@ class RemoteHandle:
         return f"<RemoteHandle of failpoint {self.name!r}>"
 
     async def status(self) -> FailpointStatus:
-        """Everything that is known of it."""
+        """Return the failpoint's status since it was configured."""
         return await self._client.status(self.name)
 
     async def wait_hit(self, hits: int = 1, *, timeout: float | None = None) -> None:
-        """To go on once it has been hit so often."""
+        """Wait until the failpoint has been hit *hits* times since it was configured. Earlier hits count."""
         __tracebackhide__ = True
         await self._client.wait_until_hit(self.name, hits, timeout=timeout)
 
     async def wait_paused(self, tasks: int = 1, *, timeout: float | None = None) -> None:
-        """To go on once so many tasks or threads wait at it now."""
+        """Wait until *tasks* tasks or threads are paused or sleeping at the failpoint right now."""
         __tracebackhide__ = True
         await self._client.wait_until_paused(self.name, tasks, timeout=timeout)
 
     async def resume(self) -> int:
-        """To let those go on who wait now, and hold the next ones; how many were woken."""
+        """Wake everything waiting there and return how many were woken. Later visits wait again."""
         return await self._client.resume(self.name)
 
     async def remove(self) -> None:
-        """To end the configuration, waking who waits."""
+        """Remove the configuration and wake everything waiting there."""
         await self._client.remove(self.name)
 
 
-# what is given
+# arguments
 
 
 def _checked_url(given: object) -> str:
     if not isinstance(given, str):
         raise FailpointUsageError(
-            f"a control plane's URL is a text, such as 'http://127.0.0.1:22381'; got {safe_repr(given)}"
+            f"a control plane's URL is a str, such as 'http://127.0.0.1:22381'; got {safe_repr(given)}"
         )
     try:
         url = httpx.URL(given)
     except httpx.InvalidURL as error:
-        raise FailpointUsageError(f"this is no URL: {safe_repr(given)}: {error}") from None
+        raise FailpointUsageError(f"not a URL: {safe_repr(given)}: {error}") from None
     if url.userinfo:
-        raise FailpointUsageError("a control plane's URL has no user and no password; a token is given as token=")
+        raise FailpointUsageError("a control plane's URL cannot have a user or a password; pass a token as token=")
     if url.scheme not in {"http", "https"} or not url.host:
         rest = re.sub(r"\A(?:\w+:)?//*", "", given)
         hint = f"; did you mean {f'http://{rest}'!r}?" if rest else ""
@@ -377,7 +400,7 @@ def _checked_url(given: object) -> str:
     shortened = re.split("[?#]", base)[0].rstrip("/").removesuffix(_PATH)
     if shortened != base:
         raise FailpointUsageError(
-            f"a control plane's URL ends before {_PATH}, and has no query; got {safe_repr(given)};"
+            f"a control plane's URL ends before {_PATH} and has no query; got {safe_repr(given)};"
             f" did you mean {shortened!r}?"
         )
     return base
@@ -385,7 +408,7 @@ def _checked_url(given: object) -> str:
 
 def _path(name: str) -> str:
     segment = quote(check_name(name), safe="")
-    # A segment of dots is a way through the folders to whoever comes between, and one page has a name of its own.
+    # Clients and proxies resolve segments of dots as folders, and openapi.json is the path of the document.
     return "/" + (segment.replace(".", "%2E") if not segment.strip(".") or segment == "openapi.json" else segment)
 
 
@@ -393,7 +416,7 @@ def _may_exit(actions: str) -> bool:
     return any(isinstance(term.action, Exit) for term in parse_actions(actions))
 
 
-# what is answered
+# responses
 
 
 def _reason(error: Exception) -> str:
@@ -404,11 +427,11 @@ def _document(response: httpx.Response) -> Any:
     try:
         return response.json()
     except (ValueError, RecursionError):
-        return ...  # which no JSON is
+        return ...  # differs from every JSON value
 
 
 def _message(document: Any) -> str | None:
-    """The words of a refusal, if it is one of a control plane."""
+    """Return the message of an error response, or `None` if it is not one of a control plane."""
     match document:
         case {"msg": str(message)}:
             return message
@@ -417,23 +440,23 @@ def _message(document: Any) -> str | None:
 
 
 def _is_absent(response: httpx.Response) -> bool:
-    """Whether it is a control plane that says so, of a failpoint, and not somebody else of a page."""
+    """Return whether a control plane answered that the failpoint is not configured. Any server can answer 404."""
     message = _message(_document(response)) if response.status_code == httpx.codes.NOT_FOUND else None
     return message is not None and NOT_CONFIGURED in message
 
 
-def _may_have_arrived(error: BaseException) -> bool:
-    """Whether a request that failed for this may have been granted all the same."""
+def _may_have_succeeded(error: BaseException) -> bool:
+    """Return whether the server may have carried out the request in spite of this error."""
     cause = error.__cause__
     return isinstance(cause, httpx.HTTPError) and not isinstance(cause, (httpx.ConnectError, httpx.ConnectTimeout))
 
 
-def _known(status: FailpointStatus) -> str:
-    """What is known of a failpoint that was waited for in vain: as here, but for what only its process could tell."""
+def _described(status: FailpointStatus) -> str:
+    """Describe a failpoint after a timeout, as `diagnosis` does, but only from what its status contains."""
     facts = [*configured_and_counts(status)]
     if status.last_mismatch is not None:
         facts.append(("last miss", status.last_mismatch))
     for waiting in status.waiting:
         at = f", {safe_repr(dict(waiting.context))}" if waiting.context else ""
         facts.append(("waiting", f"{waiting.name!r} since {waiting.since:%H:%M:%S} UTC{at}"))
-    return labelled([*facts, ("sites", ", ".join(status.sites) or "none of that name is known in that process")])
+    return labelled([*facts, ("sites", ", ".join(status.sites) or "none seen so far in that process")])

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import typer
 
 from .._core.status import FailpointStatus
-from .._http.address import read_address
+from .._http.address import parse_address
 from .._scan.scan import scan_paths
 from ..errors import FailpointUsageError
 from .explanation import explain, explanation_document, explanation_lines
@@ -415,7 +415,7 @@ def run(
         raise FailpointUsageError("FAILPOINTS has no matchers: start it with --http, then failpoints set … --context …")
     environment = environment_with(settings or [])
     if address is not None:
-        read_address(address, "--http")
+        parse_address(address, "--http")
         environment["FAILPOINTS_HTTP"] = address
     raise typer.Exit(start(command, environment))
 

@@ -1,1 +1,1 @@
-"""The HTTP control plane, and what its client shares with it."""
+"""The HTTP control plane, and the formats that its client shares with it."""

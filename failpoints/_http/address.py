@@ -1,4 +1,4 @@
-"""Where the standalone control plane listens: `HOST:PORT`, and the socket that is bound there."""
+"""The address of the standalone control plane: parses `HOST:PORT` and binds a socket to it."""
 
 from __future__ import annotations
 
@@ -16,43 +16,49 @@ _EXPECTED = "expected HOST:PORT, such as 127.0.0.1:22381, localhost:22381 or [::
 
 
 class Address(NamedTuple):
-    """A host, by its address or its name, and a port; 0 for any that is free."""
+    """A host, as an address or a name, and a port (0 for any free one)."""
 
     host: str
     port: int
 
 
-def read_address(text: str, source: str = "FAILPOINTS_HTTP") -> Address:
-    """What `source` says, which a message names; raises `FailpointUsageError`."""
+def parse_address(text: str, source: str = "FAILPOINTS_HTTP") -> Address:
+    """Parse `HOST:PORT`. `source` is the variable or option that the error message names.
+
+    Raises `FailpointUsageError`.
+    """
     found = _ADDRESS.fullmatch(text)
     if not found or int(found["port"]) > 65535:
         raise FailpointUsageError(f"{source} is {safe_repr(text)}: {_EXPECTED}")
     host = found["six"] or found["host"]
     try:
-        host.encode("idna")  # as it is when it is looked up
+        host.encode("idna")  # as getaddrinfo encodes it
     except UnicodeError:
         raise FailpointUsageError(
-            f"{source} is {safe_repr(text)}, where the host can be neither an address nor a name: {_EXPECTED}"
+            f"{source} is {safe_repr(text)}, whose host is neither an address nor a host name: {_EXPECTED}"
         ) from None
     return Address(host, int(found["port"]))
 
 
-def bind(address: Address, *, anywhere: bool) -> socket.socket:
-    """A socket that listens there; raises `FailpointUsageError`, also for other than loopback unless `anywhere`."""
+def bind(address: Address, *, allow_remote: bool) -> socket.socket:
+    """Return a socket that listens at *address*.
+
+    Raises `FailpointUsageError` if that fails, or if the address is not loopback and *allow_remote* is false.
+    """
     try:
-        family, name = _resolved(address)
+        family, name = _resolve(address)
     except OSError as error:
         raise FailpointUsageError(
-            f"FAILPOINTS_HTTP names the host {safe_repr(address.host)}: {error.strerror}"
+            f"FAILPOINTS_HTTP: cannot resolve the host {safe_repr(address.host)}: {error.strerror}"
         ) from None
-    if not anywhere and not is_loopback(name[0]):
+    if not allow_remote and not is_loopback(name[0]):
         raise FailpointUsageError(
-            f"FAILPOINTS_HTTP would let other machines reach {name[0]}: listen on 127.0.0.1, or set FAILPOINTS_TOKEN"
+            f"FAILPOINTS_HTTP would let other machines connect to {name[0]}: use 127.0.0.1, or set FAILPOINTS_TOKEN"
         )
-    # The protocol by its name: only so asyncio sends small answers at once.
+    # Without an explicit protocol, asyncio does not set TCP_NODELAY, and small answers are delayed.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        if os.name == "posix":  # elsewhere it would share the port with whoever has it
+        if os.name == "posix":  # on Windows this would share the port with its present owner
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -62,20 +68,20 @@ def bind(address: Address, *, anywhere: bool) -> socket.socket:
         listener.close()
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise FailpointUsageError(
-            f"FAILPOINTS_HTTP: cannot listen on {_authority(name)}: {reason}; give another port, or 0 for a free one"
+            f"FAILPOINTS_HTTP: cannot listen on {_authority(name)}: {reason}; choose another port, or 0 for a free one"
         ) from None
     return listener
 
 
-def _resolved(address: Address) -> tuple[socket.AddressFamily, tuple[str, int]]:
+def _resolve(address: Address) -> tuple[socket.AddressFamily, tuple[str, int]]:
     found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    # Of two for one name the older: clients that are given a name try both.
+    # Prefer IPv4 if the name has both: clients that use the name try both.
     family, _, _, _, name = min(found, key=lambda each: each[0] != socket.AF_INET)
     return family, name  # type: ignore[return-value]  # the stubs know more kinds of names than getaddrinfo gives
 
 
 def url_of(listener: socket.socket) -> str:
-    """Where its clients find it."""
+    """Return the URL at which clients reach this socket."""
     return f"http://{_authority(listener.getsockname())}"
 
 

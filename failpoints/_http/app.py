@@ -1,11 +1,11 @@
-"""The control plane: failpoints configured, watched and resumed over HTTP, in JSON (extra `http`)."""
+"""The application of the control plane: configures, shows and resumes failpoints over HTTP, in JSON (extra `http`)."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qsl
 
 from .._core.messages import did_you_mean, missing_extra, safe_repr
@@ -29,42 +29,48 @@ from .._core.log import logger
 from .._core.registry import PROCESS_WIDE, Registry, store_of
 from .._core.store import Store
 from ..errors import FailpointError, FailpointTimeout, FailpointUsageError
-from .guard import refusal
+from .guard import check_request
 from .openapi import openapi_document
-from .paths import name_in, undecoded_path
+from .paths import decode_name, undecoded_path
 from .wire import (
-    LARGEST_BODY,
-    LONGEST_WAIT,
-    MOST,
+    MAX_BODY,
+    MAX_COUNT,
+    MAX_WAIT,
     NOT_CONFIGURED,
-    at_entry,
     check_token,
-    read_entries,
+    parse_entries,
     status_document,
-    written,
+    to_json,
 )
 
-_PATIENCE = 30  # seconds for a body to arrive
+_BODY_TIMEOUT = 30  # seconds for a body to arrive
 _COUNT = re.compile(r"0*([1-9][0-9]{0,15})", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 
 
 def admin_app(registry: Registry | None = None, *, token: str | None = None) -> Starlette:
-    """To steer the failpoints of a running program over HTTP, from a server that it has: mount this anywhere.
+    """Return an ASGI application with which a running program's failpoints are configured and watched over HTTP.
 
-    `registry` is the one to steer, `None` that of the whole process; `token` is what clients send as
-    `Authorization: Bearer TOKEN`. It answers below `/v1/failpoints`, with an OpenAPI document at
-    `/v1/failpoints/openapi.json`. `FAILPOINTS_HTTP=127.0.0.1:22381` starts it in a program that has no server.
+    Use it in a program that has a web server: mount it at any path. It answers below `/v1/failpoints`, and has an
+    OpenAPI document at `/v1/failpoints/openapi.json`. For a program without a web server, set
+    `FAILPOINTS_HTTP=127.0.0.1:22381` instead.
 
-    Who can speak to it can end the program. Without a token it answers only where both ends of the connection are
-    loopback, or a Unix socket that the server tells as one, and never to a web page. So without a token it must never
-    stand behind a proxy, which is a neighbour whoever speaks through it: requests with the headers that proxies add are
-    refused, but a proxy that adds none looks like a neighbour. `FAILPOINTS_TOKEN` is not for it.
+    **Security.** Anyone who can send it requests can end the program. Without a token it answers only if both ends of
+    the connection are loopback addresses, or a Unix socket that the server reports as one. It never answers web pages.
+    Never put it behind a proxy without a token: to the application, everything that comes through the proxy comes from
+    this machine. Requests with the headers that proxies add are refused, but a proxy that adds none goes unnoticed.
+    `FAILPOINTS_TOKEN` has no effect on this application.
 
-    A request that waits is one that a server waits for when it ends, for `timeout` seconds at most; uvicorn has
-    `--timeout-graceful-shutdown` for those.
+    **Shutdown.** A server that shuts down waits for its open requests, and a request that waits for a failpoint stays
+    open for its *timeout* at most. In uvicorn, `--timeout-graceful-shutdown` limits this.
 
-    Raises `FailpointUsageError` for a token that none can send, or that is empty.
+    Args:
+        registry: the registry that requests act on. `None` means the process-wide one.
+        token: the secret that clients send as `Authorization: Bearer TOKEN`. `None` means that none is required.
+
+    Raises:
+        FailpointUsageError: *registry* is not a `Registry`, or *token* is empty or has characters that a header cannot
+            contain.
 
     >>> from failpoints.admin import admin_app
     >>> from starlette.applications import Starlette
@@ -72,7 +78,9 @@ def admin_app(registry: Registry | None = None, *, token: str | None = None) -> 
     >>> app = Starlette(routes=[Mount("/debug", app=admin_app())])
     """
     if registry is not None and not isinstance(registry, Registry):
-        raise FailpointUsageError(f"registry is a Registry, or None for that of the process; got {safe_repr(registry)}")
+        raise FailpointUsageError(
+            f"registry must be a Registry, or None for the process-wide one; got {safe_repr(registry)}"
+        )
     if token is not None:
         check_token(token)
     routes = _Routes(PROCESS_WIDE if registry is None else registry, openapi_document(secured=token is not None))
@@ -80,26 +88,29 @@ def admin_app(registry: Registry | None = None, *, token: str | None = None) -> 
         routes=[
             Route(
                 "/v1/failpoints",
-                _Path(GET=routes.statuses, PUT=routes.configure, POST=routes.configure, DELETE=routes.reset),
+                _MethodRouter(GET=routes.statuses, PUT=routes.configure, POST=routes.configure, DELETE=routes.reset),
             ),
-            Route("/v1/failpoints/openapi.json", _Path(GET=routes.openapi)),
-            Route("/v1/failpoints/{name}", _Path(GET=routes.status, DELETE=routes.remove)),
-            Route("/v1/failpoints/{name}/resume", _Path(POST=routes.resume)),
-            Route("/v1/failpoints/{name}/wait", _Path(GET=routes.wait)),
+            Route("/v1/failpoints/openapi.json", _MethodRouter(GET=routes.openapi)),
+            Route("/v1/failpoints/{name}", _MethodRouter(GET=routes.status, DELETE=routes.remove)),
+            Route("/v1/failpoints/{name}/resume", _MethodRouter(POST=routes.resume)),
+            Route("/v1/failpoints/{name}/wait", _MethodRouter(GET=routes.wait)),
         ],
-        middleware=[Middleware(_Door, token=token)],
+        middleware=[Middleware(_Guard, token=token)],
         exception_handlers={
             HTTPException: _http_error,
             FailpointError: _bad_request,
-            ClientDisconnect: _nobody_there,
+            ClientDisconnect: _client_disconnected,
         },
     )
     app.router.redirect_slashes = False
     return app
 
 
-class _Door:
-    """What every request passes: who may not speak is refused, the path is taken undecoded, no error gets out."""
+class _Guard:
+    """The outermost middleware.
+
+    It refuses requests without access, routes by the path as it was sent, and answers any error with a 500.
+    """
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
         self._app = app
@@ -109,27 +120,27 @@ class _Door:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        refused = refusal(scope, self._token)
-        if refused is not None:
-            await _error(*refused)(scope, receive, send)
+        refusal = check_request(scope, self._token)
+        if refusal is not None:
+            await _error(*refusal)(scope, receive, send)
             return
         answered = False
 
-        async def watched(message: Message) -> None:
+        async def send_and_note(message: Message) -> None:
             nonlocal answered
             answered = True
             await send(message)
 
         try:
-            await self._app({**scope, "path": undecoded_path(scope), "root_path": ""}, receive, watched)
+            await self._app({**scope, "path": undecoded_path(scope), "root_path": ""}, receive, send_and_note)
         except Exception:
             logger.exception("the control plane failed at %s %s", scope["method"], scope["path"])
             if not answered:
-                await _error(500, "the control plane failed: the log of the program says why")(scope, receive, send)
+                await _error(500, "the control plane failed: see the log of the program")(scope, receive, send)
 
 
 class _Routes:
-    """The answers of the control plane of one registry."""
+    """The endpoints of a control plane, which act on one registry."""
 
     def __init__(self, registry: Registry, document: dict[str, Any]) -> None:
         self._registry = registry
@@ -140,10 +151,10 @@ class _Routes:
         return _json(self._document)
 
     async def configure(self, request: Request) -> Response:
-        _check_type(request, required=True)
-        configurations = self._prepared(read_entries(await _body(request)))
+        _check_content_type(request, required=True)
+        configurations = parse_entries(await _read_body(request), self._store.prepare)
         if any(isinstance(term.action, Exit) for each in configurations for term in each.terms):
-            return _AnswerFirst(self._store, configurations)
+            return _ConfigureAfterResponse(self._store, configurations)
         self._store.install_all(configurations)
         return _json(None)
 
@@ -151,57 +162,52 @@ class _Routes:
         return _json([status_document(status) for status in self._registry.statuses()])
 
     async def status(self, request: Request) -> Response:
-        return _json(status_document(self._registry.status(self._configured(request))))
+        return _json(status_document(self._registry.status(self._configured_name(request))))
 
     async def reset(self, request: Request) -> Response:
         self._registry.reset()
         return _json(None)
 
     async def remove(self, request: Request) -> Response:
-        self._registry.remove(self._configured(request))
+        self._registry.remove(self._configured_name(request))
         return _json(None)
 
     async def resume(self, request: Request) -> Response:
-        # Without a body, which no form of a page can do: it names a type of its own.
-        _check_type(request, required=False)
-        return _json({"resumed": self._registry.resume(self._configured(request))})
+        # There need not be a body, but a Content-Type must be JSON: an HTML form always sends another one.
+        _check_content_type(request, required=False)
+        return _json({"resumed": self._registry.resume(self._configured_name(request))})
 
     async def wait(self, request: Request) -> Response:
-        asked = _asked(request)
-        name = self._configured(request)
-        wait_until = self._registry.wait_until_hit if asked.what == "hits" else self._registry.wait_until_paused
+        query = _parse_query(request)
+        name = self._configured_name(request)
+        wait_until = self._registry.wait_until_hit if query.event == "hits" else self._registry.wait_until_paused
         try:
-            await _while_there(request, lambda: wait_until(name, asked.number, timeout=asked.timeout))
+            await _until_disconnect(request, lambda: wait_until(name, query.number, timeout=query.timeout))
         except FailpointTimeout as error:
             status = error.status or self._registry.status(name)
             return _json({"msg": str(error).partition("\n")[0], "status": status_document(status)}, 408)
-        except FailpointUsageError as error:  # it was removed meanwhile
+        except FailpointUsageError as error:  # the failpoint was removed during the wait
             raise HTTPException(404, str(error)) from None
         return _json(status_document(self._registry.status(name)))
 
-    def _prepared(self, entries: list[tuple[str, str, dict[str, Any]]]) -> list[Configuration]:
-        configurations: list[Configuration] = []
-        for number, entry in enumerate(entries, start=1):
-            try:
-                configurations.append(self._store.prepare(*entry))
-            except FailpointError as error:
-                raise HTTPException(400, f"{at_entry(number, entries)}{error}") from None
-        return configurations
-
-    def _configured(self, request: Request) -> str:
-        """The name in the path, if it is configured."""
-        name = name_in(request.path_params["name"])
+    def _configured_name(self, request: Request) -> str:
+        """Return the name in the path. Raises a 404 if it is not configured."""
+        name = decode_name(request.path_params["name"])
         if self._store.current(check_name(name)) is None:
             names = [status.name for status in self._registry.statuses()]
             raise HTTPException(404, f"failpoint {name!r} {NOT_CONFIGURED}{did_you_mean(name, names)}")
         return name
 
 
-# routes and answers
+# routing and responses
 
 
-class _Path:
-    """The methods of one path, as Starlette takes an endpoint that is for all: no other route gets what is left."""
+class _MethodRouter:
+    """The endpoint of one path, which dispatches on the method.
+
+    Starlette passes every method to such an endpoint. If a `Route` listed its methods instead, a request with another
+    one would fall through to the routes after it.
+    """
 
     def __init__(self, **by_method: Callable[[Request], Awaitable[Response]]) -> None:
         self._by_method = by_method
@@ -211,14 +217,14 @@ class _Path:
         request = Request(scope, receive, send)
         method = "GET" if request.method == "HEAD" else request.method
         if method not in self._by_method:
-            msg = f"{request.method} is not for this path: expected {self._allowed}"
+            msg = f"{request.method} is not allowed for this path: expected {self._allowed}"
             raise HTTPException(405, msg, {"Allow": self._allowed})
         response = await self._by_method[method](request)
         await response(scope, receive, send)
 
 
 def _json(document: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(written(document), status, headers, media_type="application/json")
+    return Response(to_json(document), status, headers, media_type="application/json")
 
 
 def _error(status: int, msg: str, headers: Any = None) -> Response:
@@ -230,8 +236,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
     msg = error.detail
     if error.status_code == 404 and msg == "Not Found":
         msg = (
-            "no such path: expected /v1/failpoints, or /v1/failpoints/NAME, with /resume or /wait after it;"
-            " percent-encode the name, a / in it as %2F"
+            "no such path: expected /v1/failpoints, or /v1/failpoints/NAME, optionally followed by /resume or /wait;"
+            " percent-encode the name, including any / as %2F"
         )
     return _error(error.status_code, msg, error.headers)
 
@@ -240,22 +246,23 @@ async def _bad_request(request: Request, error: Exception) -> Response:
     return _error(400, str(error))
 
 
-async def _nobody_there(request: Request, error: Exception) -> Response:
-    return _error(400, "the client went away before its request was whole")
+async def _client_disconnected(request: Request, error: Exception) -> Response:
+    return _error(400, "the client disconnected before its request was complete")
 
 
-class _AnswerFirst(Response):
-    """Answers `null`, and configures once that has been sent: an `exit` may end the program at the next visit."""
+class _ConfigureAfterResponse(Response):
+    """Answers `null`, and configures only after that has been sent: an `exit` may end the program at the next visit."""
 
     def __init__(self, store: Store, configurations: Sequence[Configuration]) -> None:
-        super().__init__(written(None), media_type="application/json")
+        super().__init__(to_json(None), media_type="application/json")
         self._store = store
         self._configurations = configurations
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
-            with move_on_after(1):  # middleware may hold the answer: after it there is nothing to receive but the end
+            # Middleware may hold the response back. Once it is out, the only message left to receive is a disconnect.
+            with move_on_after(1):
                 while (await receive())["type"] != "http.disconnect":
                     pass
         finally:
@@ -265,16 +272,16 @@ class _AnswerFirst(Response):
 # requests
 
 
-def _check_type(request: Request, *, required: bool) -> None:
+def _check_content_type(request: Request, *, required: bool) -> None:
     given = request.headers.getlist("content-type")
     if not given and not required:
         return
     if len(given) != 1 or not _is_json(given[0]):
-        got = f"got {safe_repr(', '.join(given))}" if given else "it has none"
-        raise HTTPException(415, f"the Content-Type of this request has to be application/json; {got}")
+        got = f"got {safe_repr(', '.join(given))}" if given else "it is missing"
+        raise HTTPException(415, f"the Content-Type of this request must be application/json; {got}")
     encoded = request.headers.get("content-encoding", "identity")
     if encoded.strip().lower() != "identity":
-        raise HTTPException(415, f"a body is taken as it is, without Content-Encoding; got {safe_repr(encoded)}")
+        raise HTTPException(415, f"the body must be sent without Content-Encoding; got {safe_repr(encoded)}")
 
 
 def _is_json(content_type: str) -> bool:
@@ -285,40 +292,43 @@ def _is_json(content_type: str) -> bool:
 
 
 def _too_large() -> HTTPException:
-    return HTTPException(413, f"a body holds {LARGEST_BODY} bytes at most: send the entries in several requests")
+    return HTTPException(413, f"a body may have at most {MAX_BODY} bytes: split the entries over several requests")
 
 
-async def _body(request: Request) -> bytes:
+async def _read_body(request: Request) -> bytes:
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and (len(declared) > 15 or int(declared) > LARGEST_BODY):
+    if declared.isdecimal() and (len(declared) > 15 or int(declared) > MAX_BODY):
         raise _too_large()
     body = bytearray()
-    with move_on_after(_PATIENCE):
+    with move_on_after(_BODY_TIMEOUT):
         async for chunk in request.stream():
             body += chunk
-            if len(body) > LARGEST_BODY:
+            if len(body) > MAX_BODY:
                 raise _too_large()
         return bytes(body)
-    raise HTTPException(400, f"the body did not arrive whole within {_PATIENCE} s")
+    raise HTTPException(400, f"the body did not arrive completely within {_BODY_TIMEOUT} s")
 
 
-async def _while_there(request: Request, wait: Callable[[], Awaitable[None]]) -> None:
-    """Wait as long as the client does; raises what the wait raises, and `ClientDisconnect` if it went away."""
+async def _until_disconnect(request: Request, wait: Callable[[], Awaitable[None]]) -> None:
+    """Run `wait()`, but give up when the client disconnects.
+
+    Raises what `wait()` raises, `ClientDisconnect`, or a 413 if a body larger than 1 MiB arrives during the wait.
+    """
     failure: Exception | None = None
 
-    async def end_when_gone(scope: CancelScope) -> None:
+    async def cancel_on_disconnect(scope: CancelScope) -> None:
         nonlocal failure
         body = 0
         while (message := await request.receive())["type"] != "http.disconnect":
             body += len(message.get("body", b""))
-            if body > LARGEST_BODY:
+            if body > MAX_BODY:
                 failure = _too_large()
                 break
         failure = failure or ClientDisconnect()
         scope.cancel()
 
     async with create_task_group() as group:
-        group.start_soon(end_when_gone, group.cancel_scope)
+        group.start_soon(cancel_on_disconnect, group.cancel_scope)
         try:
             await wait()
         except Exception as error:
@@ -328,20 +338,20 @@ async def _while_there(request: Request, wait: Callable[[], Awaitable[None]]) ->
         raise failure
 
 
-class _Asked(NamedTuple):
-    """What a wait is for, and how long it lasts."""
+class _WaitQuery(NamedTuple):
+    """The query of a wait: the event, how many of it, and the timeout in seconds."""
 
-    what: str
+    event: Literal["hits", "paused"]
     number: int
     timeout: float
 
 
-def _asked(request: Request) -> _Asked:
+def _parse_query(request: Request) -> _WaitQuery:
     query: bytes = request.scope["query_string"]
     try:
         pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict")
     except ValueError:
-        raise HTTPException(400, "the query is not UTF-8, percent-encoded") from None
+        raise HTTPException(400, "the query is not percent-encoded UTF-8") from None
     given = dict(pairs)
     known = ("hits", "paused", "timeout")
     for key in given:
@@ -350,22 +360,22 @@ def _asked(request: Request) -> _Asked:
                 400, f"unknown parameter {safe_repr(key)}: expected {', '.join(known)}{did_you_mean(key, known)}"
             )
     if len(given) < len(pairs):
-        raise HTTPException(400, "a parameter is given twice")
+        raise HTTPException(400, "a parameter appears twice")
     if "hits" in given and "paused" in given:
-        raise HTTPException(400, "a wait is for hits or for paused: give one of the two")
-    what = "paused" if "paused" in given else "hits"
-    return _Asked(what, _count(what, given.get(what, "1")), _timeout(given.get("timeout", "10")))
+        raise HTTPException(400, "hits and paused exclude each other: give only one of them")
+    event: Literal["hits", "paused"] = "paused" if "paused" in given else "hits"
+    return _WaitQuery(event, _parse_count(event, given.get(event, "1")), _parse_timeout(given.get("timeout", "10")))
 
 
-def _count(what: str, text: str) -> int:
+def _parse_count(event: str, text: str) -> int:
     found = _COUNT.fullmatch(text)
-    if not found or int(found[1]) > MOST:
-        raise HTTPException(400, f"{what} is a whole number from 1 to {MOST}; got {safe_repr(text)}")
+    if not found or int(found[1]) > MAX_COUNT:
+        raise HTTPException(400, f"{event} must be a whole number from 1 to {MAX_COUNT}; got {safe_repr(text)}")
     return int(found[1])
 
 
-def _timeout(text: str) -> float:
+def _parse_timeout(text: str) -> float:
     seconds = float(text) if _NUMBER.fullmatch(text) else math.nan
-    if not seconds <= LONGEST_WAIT:
-        raise HTTPException(400, f"timeout is in seconds, from 0 to {LONGEST_WAIT}; got {safe_repr(text)}")
+    if not seconds <= MAX_WAIT:
+        raise HTTPException(400, f"timeout must be a number of seconds from 0 to {MAX_WAIT}; got {safe_repr(text)}")
     return seconds

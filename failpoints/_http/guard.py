@@ -1,4 +1,4 @@
-"""Who may speak to the control plane: judged by the connection and the headers alone. Pure."""
+"""Decides from its connection and headers whether a request is answered. Pure."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 _HOST = re.compile(r"(?P<name>\[[^\[\]]+\]|[^\[\]:]+)(:[0-9]{0,5})?", re.ASCII)
 
-# What proxies add. The header is there whoever wrote it: a server that takes `client` from it can be told anything.
-_OF_PROXIES = frozenset(
+# Headers that proxies add. One of them is enough to refuse a request, whoever wrote it: a server that takes
+# `client` from such a header can be made to believe any address.
+_PROXY_HEADERS = frozenset(
     {
         b"cf-connecting-ip",
         b"client-ip",
@@ -29,44 +30,44 @@ _OF_PROXIES = frozenset(
 
 
 class Refusal(NamedTuple):
-    """Why a request is not answered: the status, the reason, and the headers that the status asks for."""
+    """The answer to a request that is refused: a status, a reason, and the headers that the status requires."""
 
     status: int
     msg: str
     headers: Mapping[str, str] = {}
 
 
-def refusal(scope: Mapping[str, Any], token: str | None) -> Refusal | None:
-    """Why this request is not to be answered; `None` if it is.
+def check_request(scope: Mapping[str, Any], token: str | None) -> Refusal | None:
+    """Return why the request must be refused, or `None` if it may be answered.
 
-    `scope` is ASGI's. Who has no right to speak learns nothing else, not even which paths there are.
+    `scope` is the ASGI scope. A client without access learns nothing else, not even which paths exist.
     """
     headers: list[tuple[bytes, bytes]] = [(name.lower(), value) for name, value in scope["headers"]]
-    if _is_of_a_page(headers):
-        return Refusal(403, "a web page asks: failpoints do not answer requests that carry Origin or Sec-Fetch-Site")
+    if _is_from_web_page(headers):
+        return Refusal(403, "requests from web pages are refused: this one has an Origin or Sec-Fetch-Site header")
     if token is not None:
         return None if _has_token(headers, token) else _NO_TOKEN
-    if not _is_local(scope) or _came_through_a_proxy(headers):
+    if not _is_local(scope) or _came_through_proxy(headers):
         return Refusal(
             403,
-            "without a token failpoints answer only where both ends of the connection are loopback, and no proxy is"
+            "without a token, failpoints answers only if both ends of the connection are loopback and no proxy is in"
             " between: give the control plane a token",
         )
     bound: str = scope["server"][0]
-    # No name that is looked up leads to a Unix socket: its clients write any Host.
+    # A Unix socket cannot be reached through a name that someone else controls, and its clients write any Host.
     if _is_address(bound) and not _names_this_host(_values(headers, b"host"), bound):
         return Refusal(
-            421, "the Host of this request is not this server: ask for it by its address, or as 127.0.0.1 or localhost"
+            421, "the Host header of this request is not this server: use its address, or 127.0.0.1 or localhost"
         )
     return None
 
 
-_NO_TOKEN = Refusal(401, "this control plane asks for Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
+_NO_TOKEN = Refusal(401, "this control plane requires Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
 
 
-def _is_of_a_page(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    # A page of the same origin, too: where the application is mounted, that is a page of the program under test,
-    # which may show what strangers wrote. What a person types into the address bar comes from no site: `none`.
+def _is_from_web_page(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    # Pages of the same origin are refused as well: where the application is mounted, such a page belongs to the
+    # program under test, and may show text that strangers wrote. An address typed into the browser has the site `none`.
     return any(
         name == b"origin" or (name == b"sec-fetch-site" and value.strip().lower() != b"none") for name, value in headers
     )
@@ -81,17 +82,17 @@ def _has_token(headers: Iterable[tuple[bytes, bytes]], token: str) -> bool:
 
 
 def _is_local(scope: Mapping[str, Any]) -> bool:
-    """Whether both ends are this machine: loopback, or a Unix socket."""
+    """Return whether both ends are on this machine: loopback addresses, or a Unix socket."""
     client, server = scope.get("client"), scope.get("server")
     if not server:
         return False
-    if not client or not client[0]:  # as it is at the other end of a Unix socket, which ASGI tells as (path, None)
+    if not client or not client[0]:  # the peer of a Unix socket; ASGI gives its server as (path, None)
         return server[1] is None and not _is_address(server[0])
     return is_loopback(client[0]) and is_loopback(server[0])
 
 
-def _came_through_a_proxy(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    return any(name in _OF_PROXIES or name.startswith(b"x-forwarded") for name, _ in headers)
+def _came_through_proxy(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return any(name in _PROXY_HEADERS or name.startswith(b"x-forwarded") for name, _ in headers)
 
 
 def _names_this_host(given: list[bytes], bound: str) -> bool:
@@ -116,7 +117,7 @@ def _is_address(text: str) -> bool:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an address in numbers is of this machine alone: 127.0.0.0/8 or ::1; a name is none."""
+    """Return whether a numeric address is loopback: 127.0.0.0/8 or ::1. A host name never is."""
     try:
         parsed = ip_address(address)
     except ValueError:

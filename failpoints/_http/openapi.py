@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from .wire import LONGEST_WAIT, MOST
+from .wire import MAX_COUNT, MAX_WAIT
 
 Json = dict[str, Any]
 
 _DESCRIPTION = """\
 Configures, watches and resumes the failpoints of one running process.
 
-A name in a path is percent-encoded, and is taken as it was sent: the failpoint `a/wait` is at
-`/v1/failpoints/a%2Fwait`. The path of this document hides one name: the failpoint `openapi.json` is at
-`/v1/failpoints/openapi%2Ejson`.
+Percent-encode the name in a path, including any `/`: the failpoint `a/wait` is at `/v1/failpoints/a%2Fwait`. One name
+collides with the path of this document: the failpoint `openapi.json` is at `/v1/failpoints/openapi%2Ejson`.
 
-Every error is `{"msg": "…"}`, for a person to read. Requests that a web page makes are refused, and none may be larger
-than 1 MiB.
+Every error is `{"msg": "…"}`, for a person to read. Requests from web pages are refused, and so are bodies larger than
+1 MiB.
 """
 
 
 def openapi_document(*, secured: bool) -> Json:
-    """What the control plane answers to, in OpenAPI 3.1; `secured` is whether it asks for a token."""
+    """Return the OpenAPI 3.1 document. `secured` is whether the control plane requires a token."""
     named = "/v1/failpoints/{name}"
     configure = {"requestBody": _BODY}
     document: Json = {
@@ -29,33 +28,40 @@ def openapi_document(*, secured: bool) -> Json:
         "info": {"title": "failpoints", "version": "1", "description": _DESCRIPTION},
         "paths": {
             "/v1/failpoints": {
-                "get": _operation("statuses", "To see everything that is configured", _STATUSES),
-                "put": _operation("configure", "To configure: all entries or, on any error, none", _NULL, **configure),
-                "post": _operation("configure_by_post", "Does what PUT does", _NULL, **configure),
-                "delete": _operation("reset", "To remove everything, waking everyone who waits", _NULL),
+                "get": _operation("statuses", "List everything that is configured", _STATUSES),
+                "put": _operation(
+                    "configure", "Configure failpoints: all entries or, on any error, none", _NULL, **configure
+                ),
+                "post": _operation("configure_by_post", "Same as PUT", _NULL, **configure),
+                "delete": _operation("reset", "Remove all configurations and wake all waiters", _NULL),
             },
             "/v1/failpoints/openapi.json": {
-                "get": _operation("openapi", "To read this document", _json("The document", {"type": "object"})),
+                "get": _operation("openapi", "Return this document", _json("The document", {"type": "object"})),
             },
             named: {
                 "parameters": [_NAME_IN_PATH],
-                "get": _operation("status", "To see one failpoint", _STATUS, errors=_OF_NAMES),
-                "delete": _operation("remove", "To remove one, waking who waits there", _NULL, errors=_OF_NAMES),
+                "get": _operation("status", "Return the status of one failpoint", _STATUS, errors=_NAME_ERRORS),
+                "delete": _operation(
+                    "remove", "Remove one configuration and wake its waiters", _NULL, errors=_NAME_ERRORS
+                ),
             },
             f"{named}/resume": {
                 "parameters": [_NAME_IN_PATH],
                 "post": _operation(
-                    "resume", "To wake who waits, and hold the next ones", _RESUMED, errors=_OF_NAMES | _OF_TYPE
+                    "resume",
+                    "Wake the present waiters; later visits wait again",
+                    _RESUMED,
+                    errors=_NAME_ERRORS | _MEDIA_TYPE_ERRORS,
                 ),
             },
             f"{named}/wait": {
                 "parameters": [_NAME_IN_PATH],
                 "get": _operation(
                     "wait",
-                    "To be answered once it has been hit so often, or so many wait at it now",
+                    "Wait until the failpoint has been hit, or has tasks paused at it",
                     _STATUS,
-                    errors=_OF_NAMES | {"408": _json("It did not come to it in time", _ref("TimedOut")), "413": _LARGE},
-                    parameters=[_ASKED],
+                    errors=_NAME_ERRORS | {"408": _json("The timeout expired first", _ref("TimedOut")), "413": _LARGE},
+                    parameters=[_WAIT_QUERY],
                 ),
             },
         },
@@ -63,7 +69,7 @@ def openapi_document(*, secured: bool) -> Json:
     }
     for path in document["paths"].values():
         for method in path.keys() - {"parameters"}:
-            path[method]["responses"] |= _REFUSED_WITH_A_TOKEN if secured else _REFUSED_WITHOUT
+            path[method]["responses"] |= _REFUSALS_WITH_TOKEN if secured else _REFUSALS_WITHOUT_TOKEN
     if secured:
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"token": []}]
@@ -71,7 +77,7 @@ def openapi_document(*, secured: bool) -> Json:
 
 
 def _operation(name: str, summary: str, answer: Json, *, errors: Json | None = None, **more: Any) -> Json:
-    errors = _OF_BODIES if "requestBody" in more else errors or {}
+    errors = _BODY_ERRORS if "requestBody" in more else errors or {}
     return {"operationId": name, "summary": summary, **more, "responses": {"200": answer, **errors}}
 
 
@@ -102,7 +108,7 @@ def _object(description: str, properties: Json, *optional: str) -> Json:
 
 _COUNT: Json = {"type": "integer", "minimum": 0}
 _TEXT: Json = {"type": "string"}
-_PLAIN: Json = {"type": ["string", "number", "boolean", "null"]}
+_SCALAR: Json = {"type": ["string", "number", "boolean", "null"]}
 _NAME: Json = {
     "type": "string",
     "format": "failpoint-name",
@@ -111,21 +117,21 @@ _NAME: Json = {
 }
 _CONTEXT: Json = {
     "type": "object",
-    "description": "What a site said about itself; what JSON has not is shown as text",
-    "additionalProperties": _PLAIN,
+    "description": "The context of a visit; values that JSON does not have are shown as text",
+    "additionalProperties": _SCALAR,
 }
-_AT_LEAST_ONE: Json = {"type": "integer", "minimum": 1, "maximum": MOST}
+_AT_LEAST_ONE: Json = {"type": "integer", "minimum": 1, "maximum": MAX_COUNT}
 _TIMEOUT: Json = {
     "type": "number",
     "minimum": 0,
-    "maximum": LONGEST_WAIT,
+    "maximum": MAX_WAIT,
     "default": 10,
-    "description": "In seconds; a decimal fraction, or an exponent, is fine",
+    "description": "In seconds; may have a decimal fraction or an exponent",
 }
 
 _SCHEMAS: Json = {
     "Entry": _object(
-        "What to configure",
+        "One failpoint to configure",
         {
             "name": _NAME,
             "actions": {
@@ -136,11 +142,11 @@ _SCHEMAS: Json = {
             },
             "context_matchers": {
                 "type": ["object", "null"],
-                "description": "What the context of a visit must hold, key by key",
+                "description": "Conditions on the context of a visit, by key",
                 "additionalProperties": {
                     "anyOf": [
-                        {"type": "string", "format": "regex", "description": "Matches the whole text of the value"},
-                        {"type": ["number", "boolean", "null"], "description": "Is equal to the value"},
+                        {"type": "string", "format": "regex", "description": "Must match the whole text of the value"},
+                        {"type": ["number", "boolean", "null"], "description": "Must equal the value"},
                     ]
                 },
             },
@@ -148,30 +154,33 @@ _SCHEMAS: Json = {
         "context_matchers",
     ),
     "Status": _object(
-        "One failpoint at one moment; counts are since it was configured",
+        "A snapshot of one failpoint; counts start when it is configured",
         {
             "name": _NAME,
-            "actions": _TEXT | {"description": "As they were configured"},
-            "matchers": _CONTEXT | {"description": "What the context of a visit must hold"},
-            "hits": _COUNT | {"description": "How often a site was reached with a context that matched"},
-            "misses": _COUNT | {"description": "How often with one that did not"},
+            "actions": _TEXT | {"description": "The actions as configured"},
+            "matchers": _CONTEXT | {"description": "Conditions on the context of a visit"},
+            "hits": _COUNT | {"description": "Number of visits whose context matched"},
+            "misses": _COUNT | {"description": "Number of visits whose context did not match"},
             "last_miss": {"anyOf": [_CONTEXT, {"type": "null"}]},
-            "last_mismatch": {"type": ["string", "null"], "description": "Why the last miss was one"},
-            "triggers": _COUNT | {"description": "How often an action ran"},
+            "last_mismatch": {
+                "type": ["string", "null"],
+                "description": "Why the context of the last miss did not match",
+            },
+            "triggers": _COUNT | {"description": "Number of actions that ran"},
             "waiting": {
                 "type": "array",
-                "description": "Who waits there now",
+                "description": "Tasks and threads that are paused or sleeping there now",
                 "items": _object(
                     "A task or a thread",
                     {"name": _TEXT, "context": _CONTEXT, "since": {"type": "string", "format": "date-time"}},
                 ),
             },
-            "sites": {"type": "array", "description": "The places in the code, each file:line", "items": _TEXT},
+            "sites": {"type": "array", "description": "Places in the code, each as file:line", "items": _TEXT},
         },
     ),
     "Error": _object("What is wrong, and what was expected", {"msg": _TEXT}),
-    "TimedOut": _object("What is known of it", {"msg": _TEXT, "status": _ref("Status")}),
-    "Resumed": _object("How many went on", {"resumed": _COUNT}),
+    "TimedOut": _object("The status when the timeout expired", {"msg": _TEXT, "status": _ref("Status")}),
+    "Resumed": _object("Number of tasks and threads that were woken", {"resumed": _COUNT}),
 }
 
 # requests
@@ -181,18 +190,20 @@ _BODY: Json = {
     "content": {"application/json": {"schema": {"type": "array", "items": _ref("Entry")}}},
 }
 _NAME_IN_PATH: Json = {"name": "name", "in": "path", "required": True, "schema": _NAME}
-# One parameter of several keys: that hits and paused exclude each other cannot be said of two.
-_ASKED: Json = {
-    "name": "asked",
+# A single object parameter, because separate parameters cannot express that hits and paused exclude each other.
+_WAIT_QUERY: Json = {
+    "name": "condition",
     "in": "query",
     "style": "form",
     "explode": True,
-    "description": "Written as ?hits=1&timeout=10, or ?paused=1; nothing is hits=1. Each is given once at most",
+    "description": "Written as ?hits=1&timeout=10 or ?paused=1; the default is hits=1. Give each key at most once",
     "schema": {
         "type": "object",
         "oneOf": [
-            _object("So many hits", {"hits": _AT_LEAST_ONE, "timeout": _TIMEOUT}, "hits", "timeout"),
-            _object("So many who wait now", {"paused": _AT_LEAST_ONE, "timeout": _TIMEOUT}, "timeout"),
+            _object("Wait for this number of hits", {"hits": _AT_LEAST_ONE, "timeout": _TIMEOUT}, "hits", "timeout"),
+            _object(
+                "Wait until this number of tasks is paused", {"paused": _AT_LEAST_ONE, "timeout": _TIMEOUT}, "timeout"
+            ),
         ],
     },
 }
@@ -200,25 +211,29 @@ _ASKED: Json = {
 # answers
 
 _NULL = _json("Done", {"type": "null"})
-_STATUS = _json("The failpoint at this moment", _ref("Status"))
-_STATUSES = _json("What is configured, by name", {"type": "array", "items": _ref("Status")})
-_RESUMED = _json("Who waited goes on", _ref("Resumed"))
+_STATUS = _json("A snapshot of the failpoint", _ref("Status"))
+_STATUSES = _json("All configured failpoints, ordered by name", {"type": "array", "items": _ref("Status")})
+_RESUMED = _json("The waiters were woken", _ref("Resumed"))
 _LARGE = _error("The body is larger than 1 MiB")
-_OF_TYPE: Json = {"415": _error("The body is not application/json, or is encoded")}
-_OF_BODIES: Json = {"400": _error("The body is no JSON, or no list of entries"), "413": _LARGE, **_OF_TYPE}
-_OF_NAMES: Json = {
-    "400": _error("The name, or the query, cannot be one"),
-    "404": _error("Nothing is configured under this name"),
+_MEDIA_TYPE_ERRORS: Json = {"415": _error("The body is not application/json, or has a Content-Encoding")}
+_BODY_ERRORS: Json = {
+    "400": _error("The body is not a JSON array of valid entries"),
+    "413": _LARGE,
+    **_MEDIA_TYPE_ERRORS,
 }
-_FAILED: Json = {"500": _error("The control plane failed; the log of the process says why")}
-_REFUSED_WITHOUT: Json = {
-    "403": _error("A web page asks, or an end of the connection is not loopback, or a proxy is between"),
-    "421": _error("The Host is not this server"),
+_NAME_ERRORS: Json = {
+    "400": _error("The name or the query is invalid"),
+    "404": _error("The failpoint is not configured"),
+}
+_FAILED: Json = {"500": _error("The control plane failed; the log of the process has the traceback")}
+_REFUSALS_WITHOUT_TOKEN: Json = {
+    "403": _error("The request comes from a web page, through a proxy, or over a connection that is not loopback"),
+    "421": _error("The Host header does not name this server"),
     **_FAILED,
 }
-_REFUSED_WITH_A_TOKEN: Json = {
-    "401": _error("The token is missing, or another")
+_REFUSALS_WITH_TOKEN: Json = {
+    "401": _error("The token is missing or wrong")
     | {"headers": {"WWW-Authenticate": {"required": True, "schema": {"const": "Bearer"}}}},
-    "403": _error("A web page asks"),
+    "403": _error("The request comes from a web page"),
     **_FAILED,
 }

@@ -1,4 +1,7 @@
-"""Paths as they were sent: a name in one may hold whatever a path means something by. Pure."""
+"""Request paths as they were sent, before percent-decoding. Pure.
+
+A failpoint's name may contain a `/` and other characters that have a meaning in paths.
+"""
 
 from __future__ import annotations
 
@@ -13,25 +16,26 @@ _ESCAPED = re.compile(r"[^%]*(%[0-9A-Fa-f]{2}[^%]*)*")
 
 
 def undecoded_path(scope: Mapping[str, Any]) -> str:
-    """The path below the place where the application is mounted, percent-encoded as the client sent it.
+    """Return the path below the mount point, percent-encoded as the client sent it.
 
-    `scope` is ASGI's. Its `raw_path` holds the prefixes of the mounts, too, and a server need not give it, or may
-    have rewritten `path` alone: then `path` itself counts, and a `/` in a name cannot be told from one between.
+    `scope` is the ASGI scope. Its `raw_path` includes the prefixes of the mounts. A server may leave `raw_path` out,
+    and middleware may have rewritten `path` alone. The decoded `path` is used then, in which a `/` inside a name looks
+    like a separator.
     """
-    path = _below_the_mount(scope)
+    path = _path_below_mount(scope)
     raw = quote(scope.get("raw_path") or b"", safe="%!\"#$&'()*+,/:;<=>?@[\\]^`{|}")
     if unquote(raw) == scope["path"]:
         for at, character in enumerate(raw):
             if character == "/" and unquote(raw[at:]) == path:
                 return raw[at:]
-        return raw if path == scope["path"] else ""  # the mount's own prefix was escaped: no path of ours is
+        return raw if path == scope["path"] else ""  # the prefix itself was escaped, so this is not one of our paths
     return quote(path)
 
 
-def _below_the_mount(scope: Mapping[str, Any]) -> str:
+def _path_below_mount(scope: Mapping[str, Any]) -> str:
     path: str = scope["path"]
     root: str = scope.get("root_path") or ""
-    # A server's own root path is not in `path` where a proxy has taken it away.
+    # A proxy may have removed the server's own root path from `path`, so try without it too.
     mounted = root.removeprefix(scope.get("app_root_path") or "")
     for prefix in (root, mounted):
         if prefix and path.startswith(prefix) and path[len(prefix) :][:1] in {"", "/"}:
@@ -39,10 +43,10 @@ def _below_the_mount(scope: Mapping[str, Any]) -> str:
     return path
 
 
-def name_in(segment: str) -> str:
-    """The name that a segment of a path encodes; raises `FailpointNameError`."""
+def decode_name(segment: str) -> str:
+    """Return the failpoint name that a path segment encodes. Raises `FailpointNameError`."""
     if not _ESCAPED.fullmatch(segment):
-        raise FailpointNameError("a % in a path begins an escape of two hexadecimal digits: write %25 for the % itself")
+        raise FailpointNameError("in a path, % is followed by two hexadecimal digits: write %25 for the % itself")
     try:
         return unquote_to_bytes(segment).decode()
     except UnicodeDecodeError:

@@ -1,8 +1,8 @@
 """The standalone control plane: `FAILPOINTS_HTTP` starts it, on a thread and an event loop of its own.
 
-Around a fork the loop is at rest: its thread ends before, and another one goes on with the same loop after. So no lock
-is held by a thread that the child does not have, and the child finds the loop whole: it closes its copy, and serves
-anew.
+Its thread ends before a fork, and another thread goes on with the same loop afterwards. So no lock is held by a thread
+that the child does not have, and the child finds the loop in a consistent state. It closes its copy and starts a new
+control plane.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from uvicorn.server import ServerState
 
 from .._core.log import logger
 from ..errors import FailpointUsageError
-from .address import Address, bind, read_address, url_of
+from .address import Address, bind, parse_address, url_of
 from .app import admin_app
 from .sockets import Listener, Loop, Selector, Sockets
-from .wire import check_token, written
+from .wire import check_token, to_json
 
-_PATIENCE = 1.0  # seconds for the thread to come to rest before a fork, and to close at the end of the program
-_MOST_AHEAD = 65536  # bytes that a client may send before it has its answer
+_STOP_TIMEOUT = 1.0  # seconds for the thread to stop before a fork, and to close at the end of the program
+_MAX_READ_AHEAD = 65536  # bytes that a client may send before it has its answer
 
 
-def _demoted(record: logging.LogRecord) -> bool:
+def _demote_warnings(record: logging.LogRecord) -> bool:
     if record.levelno == logging.WARNING:
         record.levelno, record.levelname = logging.DEBUG, "DEBUG"
     return _http_logger.isEnabledFor(record.levelno)
 
 
-# Uvicorn warns of what its clients do wrong: so anybody, and any web page, could fill the log of the program.
+# Uvicorn warns about malformed requests. As warnings, any client or web page could fill the log of the program.
 _http_logger = logger.getChild("http")
-_http_logger.addFilter(_demoted)
+_http_logger.addFilter(_demote_warnings)
 
 
 class _Protocol(H11Protocol):
-    """Uvicorn's, apart from the program's own uvicorn: logged elsewhere, and its error is JSON, too."""
+    """Uvicorn's protocol, with a logger apart from the program's own uvicorn, and an error in JSON."""
 
     def __init__(self, config: Config, server_state: ServerState) -> None:
         super().__init__(config, server_state, {})
@@ -54,12 +54,13 @@ class _Protocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        # Of a client that sends on while it waits for an answer it is seen, too, that it goes away.
-        if len(self.conn.trailing_data[0]) < _MOST_AHEAD:
+        # Uvicorn stops reading if a client sends more while it waits for an answer. Read on, or its disconnect would
+        # go unnoticed.
+        if len(self.conn.trailing_data[0]) < _MAX_READ_AHEAD:
             self.flow.resume_reading()
 
     def send_400_response(self, msg: str) -> None:
-        body = written({"msg": "this is no HTTP request"})
+        body = to_json({"msg": "this is not an HTTP request"})
         headers = [("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close")]
         try:
             for event in (
@@ -68,115 +69,118 @@ class _Protocol(H11Protocol):
                 h11.EndOfMessage(),
             ):
                 self.transport.write(self.conn.send(event) or b"")
-        except h11.LocalProtocolError:  # it came in the middle of an answer
+        except h11.LocalProtocolError:  # an answer has already begun
             pass
         self.transport.close()
 
 
 class Server:
-    """One control plane of this process; raises `FailpointUsageError` where it cannot listen.
+    """The control plane of this process. Raises `FailpointUsageError` if it cannot listen.
 
-    `inherited` is the one that a forked process has from its parent: it is closed on the new thread, and what goes
-    wrong is logged, since a fork hook can tell nobody.
+    In a forked child, *inherited* is the copy of the parent's server. The new thread closes it. There, a failure to
+    listen is logged instead of raised, because a fork hook cannot raise.
     """
 
     def __init__(self, address: Address, token: str | None, *, inherited: Server | None = None) -> None:
         self._address = address
         self._token = token
         self._inherited = inherited
-        self._mistake: FailpointUsageError | None = None
+        self._bind_error: FailpointUsageError | None = None
         self.config: Config = inherited.config if inherited else _config(token)
         self._state = ServerState()
         self._sockets = Sockets()
-        self._sees = True
-        self._loop = Loop(Selector(self._sees_on), self._sockets)
-        self._loop.set_debug(False)  # the program's debugging is not about this loop
+        self._sockets_intact = True
+        self._loop = Loop(Selector(self._check_sockets), self._sockets)
+        self._loop.set_debug(False)  # PYTHONASYNCIODEBUG is meant for the program's own loops
         self._loop.set_exception_handler(self._on_error)
-        self._socket = self._bound()
+        self._socket = self._bind()
         self._listener: asyncio.Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self._thread: threading.Thread | None = None
-        self._at_rest = False
+        self._suspended = False
         self._ending = False
         self._closing = False
 
-    def _bound(self) -> socket.socket | None:
+    def _bind(self) -> socket.socket | None:
         try:
-            bound = Listener(bind(self._address, anywhere=self._token is not None), self._sockets)
+            bound = Listener(bind(self._address, allow_remote=self._token is not None), self._sockets)
         except BaseException as error:
             if self._inherited is not None and isinstance(error, FailpointUsageError):
-                self._mistake = error
+                self._bind_error = error
                 return None
             self._loop.close()
             raise
-        self._url = url_of(bound)  # now: later it may be closed
-        self._address = Address(bound.getsockname()[0], self._address.port)  # a forked process asks for no name
+        self._url = url_of(bound)  # determined now, because the socket may be closed later
+        self._address = Address(bound.getsockname()[0], self._address.port)  # a child need not resolve the name again
         return bound
 
     def announce(self) -> None:
-        """Say where it listens; loudly, where nobody else can know."""
-        say = logger.info if self._address.port else logger.warning
-        say("failpoints can be steered at %s (process %d)", self._url, os.getpid())
+        """Log the URL: at WARNING if the port was chosen by the system, because nothing else reveals it."""
+        log = logger.info if self._address.port else logger.warning
+        log("failpoints control plane listening on %s (process %d)", self._url, os.getpid())
 
-    def again(self) -> Server:
-        """The one that takes its place in a forked process, which has its sockets before the program can close any."""
-        self._sees = False
+    def for_child(self) -> Server:
+        """Return the server that replaces this one in a forked child.
+
+        It has its sockets at once, before the program can close any.
+        """
+        self._sockets_intact = False
         self._sockets.close()
         return Server(self._address, self._token, inherited=self)
 
     # the thread
 
     def start(self) -> None:
-        """Serve, on another thread, until `rest` or `end`."""
+        """Serve on a new thread until `suspend` or `end` is called. Continues a suspended server."""
         if self._loop.is_closed():  # it has ended: its port was taken, or the program has closed its sockets
             return
-        self._at_rest = False
+        self._suspended = False
         self._thread = threading.Thread(
             target=self._run, args=[self._thread], name="failpoints control plane", daemon=True
         )
         self._thread.start()
 
-    def rest(self) -> None:
-        """End the thread; the loop, and what is going on in it, is as it was when `start` is called again."""
+    def suspend(self) -> None:
+        """End the thread, but keep the loop and its tasks, so that `start` can continue."""
         if self._thread is None or self._thread is threading.current_thread() or self._loop.is_closed():
             return
-        self._stop()
-        self._at_rest = not self._thread.is_alive()
+        self._stop_thread()
+        self._suspended = not self._thread.is_alive()
 
     def end(self) -> None:
-        """Close everything: what a program does when it ends."""
+        """Close everything, when the program ends."""
         self._ending = True
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._stop()
+            self._stop_thread()
 
-    def _stop(self) -> None:
+    def _stop_thread(self) -> None:
         assert self._thread is not None
         try:
-            self._loop.call_soon_threadsafe(self._stop_the_loop)
-        except RuntimeError:  # it is closed
+            self._loop.call_soon_threadsafe(self._stop_loop)
+        except RuntimeError:  # the loop is closed
             pass
-        self._thread.join(_PATIENCE)  # it may wait for a lock that this very thread holds
+        self._thread.join(_STOP_TIMEOUT)  # no longer than this: it may wait for a lock that the calling thread holds
 
-    def _stop_the_loop(self) -> None:
-        if not self._closing:  # else it comes to its end by itself
+    def _stop_loop(self) -> None:
+        if not self._closing:  # else it is about to stop anyway
             self._loop.stop()
 
-    def _run(self, before: threading.Thread | None) -> None:
-        if before is not None:
-            before.join()
-        if self._serving is None and not self._begin():
+    def _run(self, previous: threading.Thread | None) -> None:
+        if previous is not None:
+            previous.join()
+        if self._serving is None and not self._start_serving():
             self._ending = True
         else:
             self._loop.run_forever()
         if self._ending:
             self._close()
 
-    def _begin(self) -> bool:
+    def _start_serving(self) -> bool:
         if self._inherited is not None:
             self._inherited.abandon()
             self._inherited = None
-            if self._mistake is not None:
-                logger.error("process %d has no control plane: %s", os.getpid(), self._mistake)
+            if self._bind_error is not None:
+                logger.error("process %d has no control plane: %s", os.getpid(), self._bind_error)
                 return False
             self.announce()
         self._serving = self._loop.create_task(self._serve())
@@ -195,46 +199,46 @@ class Server:
 
     async def _close_connections(self) -> None:
         if self._serving is not None:
-            await asyncio.gather(self._serving, return_exceptions=True)  # it fails without its sockets
-        if self._listener is not None and self._sees:
+            await asyncio.gather(self._serving, return_exceptions=True)  # it fails if its sockets are gone
+        if self._listener is not None and self._sockets_intact:
             self._listener.close()
         for connection in list(self._state.connections):
             connection.transport.abort()
-        await asyncio.sleep(0)  # the connections are lost now: those who wait for them learn of it
+        await asyncio.sleep(0)  # the connections are lost now, and requests that wait learn of it
         if self._state.tasks:
-            await asyncio.wait(self._state.tasks, timeout=_PATIENCE / 2)
+            await asyncio.wait(self._state.tasks, timeout=_STOP_TIMEOUT / 2)
         left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
 
     def abandon(self) -> None:
-        """In a forked process: end what is a copy of the parent's."""
+        """Close the copy of the parent's server, in a forked child."""
         if self._loop.is_closed():
             return
-        if self._at_rest:
+        if self._suspended:
             self._close()
-        else:  # the fork came in the middle of something: nobody can go on with it, or take it apart
-            _left_alone.append(self)
+        else:  # the fork came while the loop was running: its state is undefined, so it can only be left alone
+            _abandoned.append(self)
 
-    def _sees_on(self) -> bool:
-        """Whether there is anything to see; where the program has closed the sockets, this ends the control plane."""
-        if self._sees and not self._sockets.intact():
-            self._sees = False
+    def _check_sockets(self) -> bool:
+        """Return whether all sockets are intact. If the program has closed one, end the control plane."""
+        if self._sockets_intact and not self._sockets.check_all():
+            self._sockets_intact = False
             self._sockets.close()
             if not self._ending:
-                logger.error("the control plane ends: the program has closed its sockets")
+                logger.error("control plane stopped: the program closed its sockets")
                 self._ending = True
-        if not self._sees:
-            self._stop_the_loop()
-        return self._sees
+        if not self._sockets_intact:
+            self._stop_loop()
+        return self._sockets_intact
 
     def _on_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if self._sees_on():  # else the error comes of that
+        if self._check_sockets():  # else the error is a consequence of the lost sockets
             loop.default_exception_handler(context)
 
 
-_left_alone: list[Server] = []
+_abandoned: list[Server] = []  # kept alive, because collecting a loop closes it
 
 
 def _config(token: str | None) -> Config:
@@ -244,37 +248,37 @@ def _config(token: str | None) -> Config:
         ws="none",
         lifespan="off",
         interface="asgi3",
-        log_config=None,  # the program's logging is its own
+        log_config=None,  # leaves the program's logging alone
         proxy_headers=False,
         server_header=False,
         date_header=False,
         workers=1,
     )
     config.load()
-    # Here, so that nothing is left to import on the thread, while the program imports, forks or ends.
+    # Import now what is otherwise imported later on the thread, perhaps while the program imports, forks or ends.
     for name in ("anyio._backends._asyncio", "difflib", "failpoints._core.diagnosis"):
         with suppress(ModuleNotFoundError):
             import_module(name)
     return config
 
 
-# the one of this process
+# the server of this process
 
 _current: Server | None = None
 _forking = threading.RLock()
 
 
 def start_from_environment(address: str, token: str | None) -> None:
-    """Start the control plane of this process; raises `FailpointUsageError` where it cannot.
+    """Start the control plane of this process. Raises `FailpointUsageError` if it cannot listen.
 
-    `address` is what `FAILPOINTS_HTTP` says, and `token` what `FAILPOINTS_TOKEN` does.
+    *address* is the value of `FAILPOINTS_HTTP`, *token* that of `FAILPOINTS_TOKEN`.
     """
-    where = read_address(address)
+    parsed = parse_address(address)
     try:
         checked = None if token is None else check_token(token)
     except FailpointUsageError as error:
         raise FailpointUsageError(f"FAILPOINTS_TOKEN: {error}") from None
-    _start(where, checked)
+    _start(parsed, checked)
 
 
 def _start(address: Address, token: str | None) -> None:
@@ -298,7 +302,7 @@ def _end() -> None:
 def _before_fork() -> None:
     _forking.acquire()
     if _current is not None:
-        _current.rest()
+        _current.suspend()
 
 
 def _after_in_parent() -> None:
@@ -306,7 +310,7 @@ def _after_in_parent() -> None:
         if _current is not None:
             _current.start()
     except RuntimeError as error:  # no more threads can be started
-        logger.error("the control plane ends: %s", error)
+        logger.error("control plane stopped: %s", error)
     finally:
         _forking.release()
 
@@ -315,5 +319,5 @@ def _after_in_child() -> None:
     global _current, _forking
     _forking = threading.RLock()
     if _current is not None:
-        _current = _current.again()
+        _current = _current.for_child()
         _current.start()

@@ -1,7 +1,8 @@
-"""The sockets of the standalone control plane, and the event loop that lives on them.
+"""The sockets of the standalone control plane, and the event loop that runs on them.
 
-A program may close what it does not know, as daemons do, and its own files then have the numbers of the sockets here.
-So it is known which file each socket is, and none that has become another one is used or closed.
+A program may close file descriptors that it does not know, as daemons do. Its own files then get the descriptor numbers
+of our sockets. So we remember which file each socket is, and never use or close a descriptor that has become another
+file.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ from contextlib import suppress
 from contextvars import Context
 from typing import Any, TypeVarTuple
 
-_LOOK = 0.5  # seconds after which it looks whether it still has its sockets: nothing tells it, and nothing wakes it up
+_CHECK_INTERVAL = 0.5  # seconds between checks of the sockets: losing one does not wake the selector
 _Arguments = TypeVarTuple("_Arguments")
 
-if sys.platform == "win32":  # which has no poll, and no fork
+if sys.platform == "win32":  # which has neither poll nor fork
     _PollSelector = selectors.SelectSelector
 else:
     _PollSelector = selectors.PollSelector
 
 
-def _file(of: socket.socket) -> tuple[int, int] | None:
-    """Which file has the number of this socket; None for none."""
-    if sys.platform == "win32":  # there the number is no file's, and nobody closes it unknowingly
+def _file_identity(of: socket.socket) -> tuple[int, int] | None:
+    """Return the device and inode behind the socket's descriptor, or `None` if it is closed."""
+    if sys.platform == "win32":  # where a socket's number is not a file descriptor, and is not closed by accident
         return None
     try:
         status = os.fstat(of.fileno())
@@ -37,38 +38,41 @@ def _file(of: socket.socket) -> tuple[int, int] | None:
 
 
 class Sockets:
-    """The sockets of one control plane, and which file each of them is."""
+    """The open sockets of one control plane, each with the identity of its file."""
 
     def __init__(self) -> None:
         self._files: dict[socket.socket, tuple[int, int] | None] = {}
         self._lost = False
 
     def add(self, new: socket.socket) -> None:
-        self._files[new] = _file(new)
+        self._files[new] = _file_identity(new)
 
-    def intact(self) -> bool:
-        """Whether the program has closed none of them."""
-        return all(self.has(each) for each in list(self._files)) and not self._lost
+    def check_all(self) -> bool:
+        """Return whether the program has closed none of the sockets so far."""
+        return all(self.check(each) for each in list(self._files)) and not self._lost
 
-    def has(self, one: socket.socket) -> bool:
-        """Whether this one is still there, too; one that is not is let go, and its number left alone."""
+    def check(self, one: socket.socket) -> bool:
+        """Check one socket, then return whether no socket has been lost so far.
+
+        A lost socket is detached, so that its descriptor, which may be the program's by now, is left alone.
+        """
         if one.fileno() == -1:
             self._files.pop(one, None)
-        elif _file(one) != self._files.get(one):
+        elif _file_identity(one) != self._files.get(one):
             self._lost = True
             one.detach()
         return not self._lost
 
     def close(self) -> None:
-        """Close them, and leave alone what has become the program's."""
+        """Close all sockets, except where the descriptor now belongs to the program."""
         for each in list(self._files):
-            self.has(each)
+            self.check(each)
             with suppress(OSError):
                 each.close()
 
 
 class Listener(socket.socket):
-    """A listening socket that notes what it accepts."""
+    """A listening socket that registers the connections that it accepts."""
 
     def __init__(self, bound: socket.socket, sockets: Sockets) -> None:
         super().__init__(bound.family, bound.type, bound.proto, bound.detach())
@@ -82,21 +86,24 @@ class Listener(socket.socket):
 
 
 class Selector(_PollSelector):
-    """A selector of which a fork shares nothing in the kernel, and that sees nothing once `sees` says so."""
+    """A selector that reports no events once `check_sockets` returns false.
 
-    def __init__(self, sees: Callable[[], bool]) -> None:
+    It has no kernel object that a fork would share between parent and child.
+    """
+
+    def __init__(self, check_sockets: Callable[[], bool]) -> None:
         super().__init__()
-        self._sees = sees
+        self._check_sockets = check_sockets
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if not self._sees():
+        if not self._check_sockets():
             return []
-        ready = super().select(_LOOK if timeout is None else min(timeout, _LOOK))
-        return ready if self._sees() else []
+        ready = super().select(_CHECK_INTERVAL if timeout is None else min(timeout, _CHECK_INTERVAL))
+        return ready if self._check_sockets() else []
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """Asyncio's, with its own pair of sockets among those that may be lost."""
+    """An asyncio event loop that also guards the socket pair with which asyncio wakes itself."""
 
     _ssock: socket.socket
     _csock: socket.socket
@@ -111,11 +118,11 @@ class Loop(asyncio.SelectorEventLoop):
     def call_soon_threadsafe(
         self, callback: Callable[[*_Arguments], object], *args: *_Arguments, context: Context | None = None
     ) -> asyncio.Handle:
-        self._sockets.has(self._waking)  # else the byte that wakes the loop up could go to a socket of the program's
+        self._sockets.check(self._waking)  # else the byte that wakes the loop could go to a socket of the program
         return super().call_soon_threadsafe(callback, *args, context=context)
 
     def close(self) -> None:
-        if self._waking.fileno() == -1:  # asyncio would miss it
+        if self._waking.fileno() == -1:  # detached, so asyncio's own close would fail on it
             asyncio.BaseEventLoop.close(self)
         else:
             super().close()

@@ -81,7 +81,7 @@ class Program:
             text=True,
         )
         assert self._process.stderr is not None
-        said = self._process.stderr.readline()  # "failpoints can be steered at http://… (process 1)"
+        said = self._process.stderr.readline()  # "failpoints control plane listening on http://… (process 1)"
         self.url = next((word for word in said.split() if word.startswith("http://")), "")
         if not self.url:
             sys.exit(f"the program did not start:\n{said}{self._process.communicate()[1]}")

@@ -214,7 +214,7 @@ class Program:
 
     def url(self) -> str:
         """Where the next control plane listens."""
-        return self.line(r"failpoints can be steered at (http://\S+)")[1]
+        return self.line(r"failpoints control plane listening on (http://\S+)")[1]
 
     def say(self, line: str = "") -> None:
         """Write a line to its standard input."""

@@ -120,31 +120,31 @@ async def test_no_matchers(client: httpx.AsyncClient, matchers: Any) -> None:
 
 
 BAD = [
-    (b"", "no JSON"),
-    (b"{", "no JSON"),
-    (b"[{]", "no JSON"),
+    (b"", "not JSON"),
+    (b"{", "not JSON"),
+    (b"[{]", "not JSON"),
     (b"\xff", "not UTF-8"),
-    (b"null", "an array of objects"),
-    (b'{"name": "a", "actions": "off"}', "an array of objects"),
-    (b'"a=off"', "an array of objects"),
-    (b"[1]", "an entry is an object"),
+    (b"null", "must be an array of objects"),
+    (b'{"name": "a", "actions": "off"}', "must be an array of objects"),
+    (b'"a=off"', "must be an array of objects"),
+    (b"[1]", "an entry must be an object"),
     (b'[{"name": "a"}]', "actions is missing"),
     (b'[{"actions": "off"}]', "name is missing"),
-    (b'[{"name": 1, "actions": "off"}]', "name is a text"),
-    (b'[{"name": "a", "actions": null}]', "actions is a text"),
+    (b'[{"name": 1, "actions": "off"}]', "name must be a string"),
+    (b'[{"name": "a", "actions": null}]', "actions must be a string"),
     (b'[{"name": "a", "actions": "off", "context": {}}]', "unknown key 'context'; an entry has name, actions,"),
     (b'[{"name": "a", "action": "off"}]', "did you mean 'actions'?"),
-    (b'[{"name": "a", "name": "b", "actions": "off"}]', "given twice"),
+    (b'[{"name": "a", "name": "b", "actions": "off"}]', "appears twice"),
     (b'[{"name": "a b", "actions": "off"}]', "got 'a b'\n    a b\n     ^"),
     (b'[{"name": "", "actions": "off"}]', "cannot be empty"),
     (b'[{"name": "a", "actions": "retrun(1)"}]', "\n    retrun(1)\n    ^"),
-    (b'[{"name": "a", "actions": "off", "context_matchers": []}]', "context_matchers is an object"),
+    (b'[{"name": "a", "actions": "off", "context_matchers": []}]', "context_matchers must be an object"),
     (b'[{"name": "a", "actions": "off", "context_matchers": {"k": []}}]', "'k'"),
     (b'[{"name": "a", "actions": "off", "context_matchers": {"k": "("}}]', "'k'"),
     (b'[{"name": "a", "actions": "off", "context_matchers": {"k": NaN}}]', "NaN"),
     (b'[{"name": "a", "actions": "off", "context_matchers": {"k": 1e999}}]', "too large"),
-    (b"[" * 100_000, "no JSON|nested too deeply"),
-    (b"[" + b"9" * 5000 + b"]", "too long|an entry is an object"),
+    (b"[" * 100_000, "not JSON|nested too deeply"),
+    (b"[" + b"9" * 5000 + b"]", "too many digits|an entry must be an object"),
 ]
 
 
@@ -417,26 +417,26 @@ async def test_waiting_in_vain(client: httpx.AsyncClient, query: str, said: str)
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("hits=0", "hits is a whole number from 1 to 9007199254740991; got '0'"),
-        ("hits=-1", "hits is a whole number"),
-        ("hits=1.0", "hits is a whole number"),
-        ("hits=+1", "hits is a whole number"),
-        ("hits=", "hits is a whole number from 1 to 9007199254740991; got ''"),
-        ("hits=%D9%A1", "hits is a whole number"),
-        ("hits=" + "9" * 5000, "hits is a whole number"),
-        ("paused=0", "paused is a whole number from 1 to 9007199254740991; got '0'"),
-        ("paused", "paused is a whole number"),
-        ("hits=1&paused=1", "for hits or for paused"),
-        ("hits=1&hits=1", "twice"),
-        ("timeout=1&timeout=2", "twice"),
-        ("timeout=-1", "timeout is in seconds, from 0 to 86400; got '-1'"),
-        ("timeout=86400.1", "timeout is in seconds"),
-        ("timeout=nan", "timeout is in seconds"),
-        ("timeout=inf", "timeout is in seconds"),
-        ("timeout=1e999", "timeout is in seconds"),
-        ("timeout=1_0", "timeout is in seconds"),
-        ("timeout=", "timeout is in seconds"),
-        ("timeout=10s", "timeout is in seconds"),
+        ("hits=0", "hits must be a whole number from 1 to 9007199254740991; got '0'"),
+        ("hits=-1", "hits must be a whole number"),
+        ("hits=1.0", "hits must be a whole number"),
+        ("hits=+1", "hits must be a whole number"),
+        ("hits=", "hits must be a whole number from 1 to 9007199254740991; got ''"),
+        ("hits=%D9%A1", "hits must be a whole number"),
+        ("hits=" + "9" * 5000, "hits must be a whole number"),
+        ("paused=0", "paused must be a whole number from 1 to 9007199254740991; got '0'"),
+        ("paused", "paused must be a whole number"),
+        ("hits=1&paused=1", "hits and paused exclude each other"),
+        ("hits=1&hits=1", "a parameter appears twice"),
+        ("timeout=1&timeout=2", "a parameter appears twice"),
+        ("timeout=-1", "timeout must be a number of seconds from 0 to 86400; got '-1'"),
+        ("timeout=86400.1", "timeout must be a number of seconds"),
+        ("timeout=nan", "timeout must be a number of seconds"),
+        ("timeout=inf", "timeout must be a number of seconds"),
+        ("timeout=1e999", "timeout must be a number of seconds"),
+        ("timeout=1_0", "timeout must be a number of seconds"),
+        ("timeout=", "timeout must be a number of seconds"),
+        ("timeout=10s", "timeout must be a number of seconds"),
         ("hit=1", "unknown parameter 'hit': expected hits, paused, timeout; did you mean 'hits'?"),
         ("hits=1&x", "unknown parameter 'x'"),
         ("hits=%FF", "UTF-8"),
@@ -774,13 +774,15 @@ async def test_a_registry_of_its_own() -> None:
 @pytest.mark.parametrize("token", ["", " ", "a b", "é", "a\n", b"x", 1])
 def test_what_is_no_token(token: Any) -> None:
     """A token that none can send is refused when the application is made, and not shown."""
-    with pytest.raises(FailpointUsageError, match="^a token is a text of printable ASCII"):
+    with pytest.raises(FailpointUsageError, match="^a token must be a non-empty str of printable ASCII"):
         admin_app(token=token)
 
 
 def test_what_is_no_registry() -> None:
     """What is no registry is refused, too: such as the token in its place."""
-    with pytest.raises(FailpointUsageError, match="registry is a Registry, or None .*; got 'secret'"):
+    with pytest.raises(
+        FailpointUsageError, match="registry must be a Registry, or None for the process-wide one; got 'secret'"
+    ):
         admin_app("secret")  # type: ignore[arg-type]
 
 
@@ -789,7 +791,7 @@ async def test_an_error_inside(monkeypatch: pytest.MonkeyPatch, caplog: pytest.L
     monkeypatch.setattr(Registry, "statuses", lambda self: 1 / 0)
     async with client_of(admin_app()) as client:
         answer = await client.get(AT)
-    assert refused(answer, 500) == "the control plane failed: the log of the program says why"
+    assert refused(answer, 500) == "the control plane failed: see the log of the program"
     [record] = [record for record in caplog.records if record.name == "failpoints"]
     assert record.levelno == logging.ERROR
     assert record.exc_info

@@ -410,7 +410,7 @@ async def test_a_timeout_of_nothing(client: FailpointsClient) -> None:
     await client.configure("nowhere", "off")
     with pytest.raises(FailpointTimeout) as error:
         await client.wait_until_hit("nowhere", timeout=0)
-    assert "none of that name is known" in str(error.value)
+    assert "none seen so far in that process" in str(error.value)
     failpoints.configure("a", "off")
     await visit("a")
     await client.wait_until_hit("a", timeout=0)
@@ -421,7 +421,7 @@ async def test_a_wait_longer_than_a_request_may_last(
     client: FailpointsClient, timeout: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What one request may not wait for is asked for again and again, until it is so or the timeout is over."""
-    monkeypatch.setattr("failpoints.client._SLICE", 0.1)
+    monkeypatch.setattr("failpoints.client._MAX_WAIT_REQUEST", 0.1)
     await client.configure("a", "off")
     asked = threading.Semaphore(0)
     add = Watches.add
@@ -543,7 +543,7 @@ async def test_a_cancelled_configured_stays_cancelled(
     fake: Callable[[bytes | None], FakeServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever gives up entering is not kept, and gets no other error, where the program answers nothing at all."""
-    monkeypatch.setattr("failpoints.client._LAST_WORD", 0.05)
+    monkeypatch.setattr("failpoints.client._CLEANUP_TIMEOUT", 0.05)
     with anyio.fail_after(LIMIT):
         async with FailpointsClient(fake(None).url) as client:
             with anyio.move_on_after(0.05) as scope:
@@ -592,7 +592,7 @@ async def test_configured_outlives_its_program(run: Callable[..., Any]) -> None:
             async with client.configured("a", "exit(7)"):
                 program.say()
                 assert (await anyio.to_thread.run_sync(program.ended))[0] == 7
-            with pytest.raises(FailpointUsageError, match=r"nothing can be reached at .*is that program running"):
+            with pytest.raises(FailpointUsageError, match=r"cannot connect to .*is the program running"):
                 await client.status("a")
 
 
@@ -649,7 +649,7 @@ async def test_a_name_that_no_url_can_hold(client: FailpointsClient, name: str) 
     await client.configure(name, "off")
     assert [each.name for each in await client.statuses()] == [name]
     for verb in (client.status, client.resume, client.remove, client.wait_until_hit):
-        with pytest.raises(FailpointUsageError, match="name cannot be asked for over HTTP: URL too long"):
+        with pytest.raises(FailpointUsageError, match="name does not fit in a URL: URL too long"):
             await verb(name)
 
 
@@ -683,7 +683,9 @@ async def test_a_mounted_control_plane(serve: Callable[..., Any]) -> None:
                 await visit("a/..")
                 await handle.wait_hit()
         async with FailpointsClient(url) as client:
-            with pytest.raises(FailpointUsageError, match="is no control plane of failpoints: GET was answered 404"):
+            with pytest.raises(
+                FailpointUsageError, match="is not a control plane of failpoints: GET was answered with 404"
+            ):
                 await client.status("a")
 
 
@@ -784,15 +786,15 @@ async def test_waits_that_are_none(
         ("http:/localhost", "did you mean 'http://localhost'"),
         ("http://", r"begins with http:// or https://; got 'http://'$"),
         ("", "begins with http:// or https://; got ''$"),
-        ("http://127.0.0.1:x", "this is no URL: 'http://127.0.0.1:x'"),
-        ("http://[::1", "this is no URL"),
+        ("http://127.0.0.1:x", "not a URL: 'http://127.0.0.1:x'"),
+        ("http://[::1", "not a URL: "),
         ("http://127.0.0.1:99999", "a port is a number from 1 to 65535"),
         ("http://127.0.0.1:0", "a port is a number from 1 to 65535"),
         ("http://127.0.0.1:1/v1/failpoints", "did you mean 'http://127.0.0.1:1'"),
         ("http://127.0.0.1:1/x/v1/failpoints/", "did you mean 'http://127.0.0.1:1/x'"),
         ("http://127.0.0.1:1/x?y=1", "has no query.*did you mean 'http://127.0.0.1:1/x'"),
         ("http://127.0.0.1:1/#y", "did you mean 'http://127.0.0.1:1'"),
-        (None, "a control plane's URL is a text, such as"),
+        (None, "a control plane's URL is a str, such as"),
         (22381, "got 22381"),
     ],
 )
@@ -820,14 +822,16 @@ def test_secrets_are_not_shown() -> None:
 async def test_outside_of_its_block(url: str) -> None:
     """Outside of its block a client is a usage error that shows how it is entered; so is entering it twice."""
     client = FailpointsClient(url)
-    with pytest.raises(FailpointUsageError, match=rf"not entered: write async with FailpointsClient\('{url}'\)"):
+    with pytest.raises(
+        FailpointUsageError, match=rf"has not been entered: write async with FailpointsClient\('{url}'\)"
+    ):
         await client.statuses()
     async with client:
         with pytest.raises(FailpointUsageError, match="already entered"):
             async with client:
                 raise AssertionError
         assert await client.statuses() == []
-    with pytest.raises(FailpointUsageError, match="not entered"):
+    with pytest.raises(FailpointUsageError, match="has not been entered"):
         await client.wait_until_hit("a")
     async with client:
         assert await client.statuses() == []
@@ -846,7 +850,7 @@ async def test_a_token(serve: Callable[..., Any]) -> None:
             async with FailpointsClient(url, token=token) as client:
                 for verb in (client.statuses(), client.reset(), client.remove("a"), client.wait_until_hit("a")):
                     with pytest.raises(
-                        FailpointUsageError, match=rf"that of {url} is its FAILPOINTS_TOKEN, or the token="
+                        FailpointUsageError, match=rf"the token of {url} is its FAILPOINTS_TOKEN, or the token="
                     ):
                         await verb
     assert [each.name for each in failpoints.statuses()] == ["a"]
@@ -854,7 +858,7 @@ async def test_a_token(serve: Callable[..., Any]) -> None:
 
 async def test_a_batch_that_is_too_large(client: FailpointsClient) -> None:
     """What the control plane refuses is raised in its own words, and nothing has changed."""
-    with pytest.raises(FailpointUsageError, match="1048576 bytes at most"):
+    with pytest.raises(FailpointUsageError, match="at most 1048576 bytes"):
         await client.configure_all([(f"a{number}", f"return({'x' * 1000})") for number in range(2_000)])
     assert failpoints.statuses() == []
 
@@ -872,24 +876,30 @@ CARET = "expected an action, found 'x'\n    x\n    ^"
         (answer("403 Forbidden", '{"msg": "no"}'), "^no$"),
         (answer("421 Misdirected Request", '{"msg": "the Host is"}'), "^the Host is$"),
         (answer("500 Internal Server Error", '{"msg": "it failed"}'), r"^http://\S+ answered 500: it failed$"),
-        (answer("503 Service Unavailable", "<html>"), "no control plane of failpoints: .* answered 503, with '<html>'"),
-        (answer("408 Request Timeout", '{"msg": "slow"}'), "no control plane of failpoints|^slow$"),
-        (answer("408 Request Timeout", "slow"), "no control plane of failpoints: .* answered 408"),
-        (answer("404 Not Found", "Not Found"), "no control plane of failpoints: .* answered 404"),
-        (answer("404 Not Found", '{"detail": "Not Found"}'), "no control plane of failpoints"),
+        (
+            answer("503 Service Unavailable", "<html>"),
+            "not a control plane of failpoints: .* answered with 503 and '<html>'",
+        ),
+        (answer("408 Request Timeout", '{"msg": "slow"}'), "not a control plane of failpoints|^slow$"),
+        (answer("408 Request Timeout", "slow"), "not a control plane of failpoints: .* answered with 408"),
+        (answer("404 Not Found", "Not Found"), "not a control plane of failpoints: .* answered with 404"),
+        (answer("404 Not Found", '{"detail": "Not Found"}'), "not a control plane of failpoints"),
         (answer("404 Not Found", '{"msg": "no such path"}'), "^no such path$"),
-        (answer("307 Temporary Redirect", "", "Location: http://127.0.0.1:1/"), "no control plane .* answered 307"),
-        (answer("200 OK", "OK"), "no control plane of failpoints: .* answered 200, with 'OK'"),
-        (answer("200 OK", ""), "no control plane of failpoints"),
-        (answer("200 OK", '{"hello": "world"}'), "no control plane of failpoints|no answer of failpoints"),
-        (answer("200 OK", "[1]"), "no control plane of failpoints|no answer of failpoints"),
-        (answer("200 OK", "[" * 100_000), "no control plane of failpoints"),
-        (answer("200 OK", "x" * 5_000), r"no control plane of failpoints: .*xxx…$"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n\xff\xfe\xfd\xfc", "no control plane of failpoints"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\nnull", "did not answer .*either that program has ended"),
-        (b"220 mail.example.org ESMTP\r\n", "did not answer .*no control plane of failpoints"),
+        (
+            answer("307 Temporary Redirect", "", "Location: http://127.0.0.1:1/"),
+            "not a control plane .* answered with 307",
+        ),
+        (answer("200 OK", "OK"), "not a control plane of failpoints: .* answered with 200 and 'OK'"),
+        (answer("200 OK", ""), "not a control plane of failpoints"),
+        (answer("200 OK", '{"hello": "world"}'), "not a control plane of failpoints"),
+        (answer("200 OK", "[1]"), "not a control plane of failpoints"),
+        (answer("200 OK", "[" * 100_000), "not a control plane of failpoints"),
+        (answer("200 OK", "x" * 5_000), r"not a control plane of failpoints: .*xxx…$"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n\xff\xfe\xfd\xfc", "not a control plane of failpoints"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\nnull", "did not answer .*either the program has ended"),
+        (b"220 mail.example.org ESMTP\r\n", "did not answer .*not a control plane of failpoints"),
         (b"\x00\x01\x02\x03" * 100, "did not answer"),
-        (b"", "did not answer .*either that program has ended"),
+        (b"", "did not answer .*either the program has ended"),
     ],
     ids=lambda value: value[:40].decode("latin-1") if isinstance(value, bytes) else "",
 )
@@ -916,7 +926,7 @@ async def test_answers_that_are_none(fake: Callable[[bytes | None], FakeServer],
 
 async def test_who_never_answers(fake: Callable[[bytes | None], FakeServer], monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that never answers is a usage error in time: a wait's own time is added to it."""
-    monkeypatch.setattr("failpoints.client._SECONDS", 0.1)
+    monkeypatch.setattr("failpoints.client._ANSWER_TIMEOUT", 0.1)
     server = fake(None)
     async with FailpointsClient(server.url) as client:
         with pytest.raises(FailpointUsageError, match=rf"^{server.url} did not answer within 0\.1 s") as error:
@@ -930,7 +940,7 @@ async def test_a_wait_has_its_own_time_and_that_of_an_answer(
     client: FailpointsClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A wait that lasts longer than an answer may take is no server that does not answer."""
-    monkeypatch.setattr("failpoints.client._SECONDS", 1)
+    monkeypatch.setattr("failpoints.client._ANSWER_TIMEOUT", 1)
     await client.configure("a", "off")
     with pytest.raises(FailpointTimeout):
         await client.wait_until_hit("a", timeout=1.1)
@@ -941,7 +951,7 @@ async def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     async with FailpointsClient(f"http://127.0.0.1:{port}") as client:
-        with pytest.raises(FailpointUsageError, match=rf"nothing can be reached at http://127.0.0.1:{port}") as error:
+        with pytest.raises(FailpointUsageError, match=rf"cannot connect to http://127.0.0.1:{port}") as error:
             await client.statuses()
     assert "FAILPOINTS_HTTP" in str(error.value)
     assert isinstance(error.value.__cause__, httpx.ConnectError)

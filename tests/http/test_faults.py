@@ -86,11 +86,11 @@ def test_half_a_request(url: str, raw: Any, half: bytes, close: Callable[[socket
 
 def test_half_a_request_and_no_more(url: str, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body that does not come whole is not waited for without end."""
-    monkeypatch.setattr(admin, "_PATIENCE", 0.05)
+    monkeypatch.setattr(admin, "_BODY_TIMEOUT", 0.05)
     with raw.connected(url) as connection:
         connection.sendall(HEAD + b"Content-Length: 100\r\n\r\n[{")
         answer = raw.answer_on(connection)
-    assert (answer.status, answer.msg) == (400, "the body did not arrive whole within 0.05 s")
+    assert (answer.status, answer.msg) == (400, "the body did not arrive completely within 0.05 s")
 
 
 @pytest.mark.parametrize("close", [socket.socket.close, reset])
@@ -188,7 +188,7 @@ def test_garbage_is_answered_in_json(url: str, raw: Any) -> None:
     with raw.connected(url) as connection:
         connection.sendall(b"hello\r\n\r\n")
         answer = raw.answer_on(connection)
-    assert (answer.status, answer.msg) == (400, "this is no HTTP request")
+    assert (answer.status, answer.msg) == (400, "this is not an HTTP request")
 
 
 # A uvicorn of the program's reads no further than the request that it answers: there the timeout ends the wait.

@@ -20,7 +20,7 @@ from starlette.routing import Mount
 
 import failpoints
 from failpoints import configure
-from failpoints._http.guard import is_loopback, refusal
+from failpoints._http.guard import check_request, is_loopback
 from failpoints.admin import admin_app
 
 AT = "/v1/failpoints"
@@ -82,7 +82,7 @@ def test_a_wrong_token(token_url: str, raw: Any, headers: list[str], method: str
     configure("a", "off")
     answer = raw.ask(token_url, method, f"/debug{path}", *headers, json=[{"name": "b", "actions": "off"}])
     assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
-    assert answer.msg == "this control plane asks for Authorization: Bearer TOKEN"
+    assert answer.msg == "this control plane requires Authorization: Bearer TOKEN"
     assert [status.name for status in failpoints.statuses()] == ["a"]
 
 
@@ -110,7 +110,7 @@ def test_the_token_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch)
     """By `hmac.compare_digest`, on bytes."""
     compared: list[tuple[bytes, bytes]] = []
     monkeypatch.setattr(hmac, "compare_digest", lambda one, other: bool(compared.append((one, other))))
-    refused = refusal({"headers": [(b"authorization", b"Bearer x\xff")]}, TOKEN)
+    refused = check_request({"headers": [(b"authorization", b"Bearer x\xff")]}, TOKEN)
     assert refused is not None
     assert (refused.status, compared) == (401, [(b"x\xff", TOKEN.encode())])
 
@@ -143,7 +143,7 @@ def test_a_page(open_url: str, token_url: str, raw: Any, header: str, method: st
     ]
     for answer in answers:
         assert answer.status == 403
-        assert answer.msg.startswith("a web page asks")
+        assert answer.msg.startswith("requests from web pages are refused")
         assert not [name for name in answer.headers if name.startswith("access-control")]
     assert failpoints.statuses() == []
 
@@ -267,7 +267,7 @@ def test_the_host_of_an_absolute_request(open_url: str, raw: Any) -> None:
 @pytest.mark.parametrize("header", [[], [(b"host", b"a"), (b"host", b"127.0.0.1")], [(b"host", b"10.0.0.1")]])
 def test_servers_that_let_any_host_through(header: list[tuple[bytes, bytes]]) -> None:
     """The application does not rely on the server to refuse such headers."""
-    refused = refusal({"headers": header, "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2)}, None)
+    refused = check_request({"headers": header, "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2)}, None)
     assert refused is not None
     assert refused.status == 421
 
@@ -309,23 +309,23 @@ FAR: list[tuple[Any, Any]] = [
 @pytest.mark.parametrize(("client", "server"), NEAR)
 def test_both_ends_near(client: Any, server: Any) -> None:
     """Both ends loopback, or a Unix socket as ASGI tells of one, need no token."""
-    assert refusal({"headers": [(b"host", b"localhost")], "client": client, "server": server}, None) is None
+    assert check_request({"headers": [(b"host", b"localhost")], "client": client, "server": server}, None) is None
 
 
 @pytest.mark.parametrize(("client", "server"), FAR)
 def test_one_end_far(client: Any, server: Any) -> None:
     """Any other end, and one that is not told, needs a token; with it there is nothing to refuse."""
     scope = {"headers": [(b"host", b"localhost")], "client": client, "server": server}
-    refused = refusal(scope, None)
+    refused = check_request(scope, None)
     assert refused is not None
     assert (refused.status, "without a token" in refused.msg) == (403, True)
     scope["headers"] = [(b"authorization", b"Bearer " + TOKEN.encode())]
-    assert refusal(scope, TOKEN) is None
+    assert check_request(scope, TOKEN) is None
 
 
 def test_a_server_that_tells_neither_end() -> None:
     """ASGI lets a server leave both out: then it is not known to be near."""
-    refused = refusal({"headers": []}, None)
+    refused = check_request({"headers": []}, None)
     assert refused is not None
     assert refused.status == 403
 
@@ -334,10 +334,10 @@ def test_a_server_that_tells_neither_end() -> None:
 def test_what_is_said_first(token: str | None) -> None:
     """Of a request that is wrong in all ways the page is told, then the missing right, and never more than that."""
     scope = {"headers": [(b"Origin", b"x"), (b"host", b"evil")], "client": ("8.8.8.8", 1), "server": ("8.8.4.4", 1)}
-    refused = refusal(scope, token)
+    refused = check_request(scope, token)
     assert refused is not None
-    assert refused.msg.startswith("a web page")
-    refused = refusal({**scope, "headers": [(b"host", b"evil")]}, token)
+    assert refused.msg.startswith("requests from web pages are refused")
+    refused = check_request({**scope, "headers": [(b"host", b"evil")]}, token)
     assert refused is not None
     assert refused.status == (403 if token is None else 401)
 
@@ -393,7 +393,7 @@ def test_a_proxy(serve: Serve, raw: Any, header: str, trusting: dict[str, Any]) 
     with serve(admin_app(), **trusting) as url:
         answer = raw.ask(url, "PUT", AT, header, json=[{"name": "a", "actions": "off"}])
     assert answer.status == 403
-    assert "no proxy is between" in answer.msg
+    assert "no proxy is in between" in answer.msg
     assert failpoints.statuses() == []
 
 
@@ -473,14 +473,14 @@ def test_another_type(open_url: str, raw: Any, content_type: str) -> None:
     body = b'[{"name": "a", "actions": "off"}]'
     answer = raw.ask(open_url, "PUT", AT, f"Content-Type: {content_type}", body=body)
     assert answer.status == 415
-    assert "has to be application/json; got" in answer.msg
+    assert "must be application/json; got" in answer.msg
     assert failpoints.statuses() == []
 
 
 def test_no_type_and_two(open_url: str, raw: Any) -> None:
     """A body without a type, and with two, is refused."""
-    assert "it has none" in raw.ask(open_url, "PUT", AT, body=b"[]").msg
-    assert "it has none" in raw.ask(open_url, "PUT", AT).msg
+    assert "it is missing" in raw.ask(open_url, "PUT", AT, body=b"[]").msg
+    assert "it is missing" in raw.ask(open_url, "PUT", AT).msg
     two = ["Content-Type: application/json", "Content-Type: text/plain"]
     assert raw.ask(open_url, "PUT", AT, *two, body=b"[]").status == 415
 

@@ -15,7 +15,7 @@ import pytest
 
 from failpoints import FailpointUsageError
 from failpoints._core.messages import safe_repr
-from failpoints._http.address import Address, bind, read_address, url_of
+from failpoints._http.address import Address, bind, parse_address, url_of
 
 AT = "/v1/failpoints"
 ANY = "127.0.0.1:0"
@@ -65,7 +65,7 @@ def test_a_program_that_knows_nothing_of_it(run: Run, raw: Any) -> None:
     assert raw.ask(url, "GET", f"{AT}/place/wait").json["sites"] == ["program.py:6"]
     status, printed = program.ended()
     assert (status, len(printed.splitlines())) == (0, 2), printed
-    assert printed.startswith(f"failpoints can be steered at {url} (process {program.pid})\n")
+    assert printed.startswith(f"failpoints control plane listening on {url} (process {program.pid})\n")
 
 
 def test_without_the_variable(run: Run) -> None:
@@ -98,7 +98,7 @@ def test_without_the_variable(run: Run) -> None:
 )
 def test_where_it_listens(host: str, url: str) -> None:
     """Any loopback address, and localhost."""
-    with bind(read_address(f"{host}:0"), anywhere=False) as listener:
+    with bind(parse_address(f"{host}:0"), allow_remote=False) as listener:
         assert re.fullmatch(url, url_of(listener))
 
 
@@ -112,7 +112,7 @@ def test_where_it_listens(host: str, url: str) -> None:
 )
 def test_an_address(text: str, address: Address) -> None:
     """A host and a port."""
-    assert read_address(text) == address
+    assert parse_address(text) == address
 
 
 @pytest.mark.parametrize(
@@ -124,11 +124,11 @@ def test_an_address(text: str, address: Address) -> None:
 def test_what_is_no_address(text: str) -> None:
     """What is none is shown, with what was expected."""
     with pytest.raises(FailpointUsageError) as raised:
-        read_address(text)
+        parse_address(text)
     assert str(raised.value).startswith(f"FAILPOINTS_HTTP is {safe_repr(text)}")
     assert ": expected HOST:PORT, such as 127.0.0.1:22381" in str(raised.value)
     with pytest.raises(FailpointUsageError, match="^--http is "):
-        read_address(text, "--http")
+        parse_address(text, "--http")
 
 
 def stopped(program: Any) -> str:
@@ -149,15 +149,24 @@ OURS = "failpoints.errors.FailpointUsageError: "
         ({"FAILPOINTS_HTTP": "22381"}, "FAILPOINTS_HTTP is '22381': expected HOST:PORT, such as"),
         (
             {"FAILPOINTS_HTTP": "127..0.0.1:22381"},
-            "FAILPOINTS_HTTP is '127..0.0.1:22381', where the host can be neither an address nor a name: expected HOST",
+            "FAILPOINTS_HTTP is '127..0.0.1:22381', whose host is neither an address nor a host name: expected HOST",
         ),
-        ({"FAILPOINTS_HTTP": "no.such.host.invalid:0"}, "FAILPOINTS_HTTP names the host 'no.such.host.invalid': "),
+        (
+            {"FAILPOINTS_HTTP": "no.such.host.invalid:0"},
+            "FAILPOINTS_HTTP: cannot resolve the host 'no.such.host.invalid': ",
+        ),
         (
             {"FAILPOINTS_HTTP": "0.0.0.0:0"},
-            "FAILPOINTS_HTTP would let other machines reach 0.0.0.0: listen on 127.0.0.1, or set FAILPOINTS_TOKEN",
+            "FAILPOINTS_HTTP would let other machines connect to 0.0.0.0: use 127.0.0.1, or set FAILPOINTS_TOKEN",
         ),
-        ({"FAILPOINTS_HTTP": ANY, "FAILPOINTS_TOKEN": ""}, "FAILPOINTS_TOKEN: a token is a text of printable ASCII"),
-        ({"FAILPOINTS_HTTP": "0.0.0.0:0", "FAILPOINTS_TOKEN": " "}, "FAILPOINTS_TOKEN: a token is a text"),
+        (
+            {"FAILPOINTS_HTTP": ANY, "FAILPOINTS_TOKEN": ""},
+            "FAILPOINTS_TOKEN: a token must be a non-empty str of printable ASCII",
+        ),
+        (
+            {"FAILPOINTS_HTTP": "0.0.0.0:0", "FAILPOINTS_TOKEN": " "},
+            "FAILPOINTS_TOKEN: a token must be a non-empty str",
+        ),
     ],
 )
 def test_what_stops_a_program_at_import(run: Run, variables: dict[str, str], said: str) -> None:
@@ -190,7 +199,9 @@ def test_a_fixed_port_is_told_quietly(run: Run, raw: Any) -> None:
     """Of a fixed port, which one knows, the log tells at INFO."""
     port = free_port()
     program = run(f"import logging; logging.basicConfig(level='INFO')\n{PROGRAM}", FAILPOINTS_HTTP=f"127.0.0.1:{port}")
-    assert program.line(r"INFO:failpoints:failpoints can be steered at (\S+) ")[1] == f"http://127.0.0.1:{port}"
+    assert (
+        program.line(r"INFO:failpoints:failpoints control plane listening on (\S+) ")[1] == f"http://127.0.0.1:{port}"
+    )
     assert raw.ask(f"http://127.0.0.1:{port}", "GET", AT).json == []
     quiet = run(PROGRAM, FAILPOINTS_HTTP=f"127.0.0.1:{free_port()}")
     assert quiet.ended() == (0, "")
@@ -275,7 +286,7 @@ def test_logging_is_left_alone(run: Run, raw: Any) -> None:
     url = program.url()
     assert raw.ask(url, "GET", AT).status == 200
     program.say()
-    assert program.ended() == (0, f"failpoints can be steered at {url} (process {program.pid})\n")
+    assert program.ended() == (0, f"failpoints control plane listening on {url} (process {program.pid})\n")
 
 
 REFUSED = [
@@ -492,7 +503,7 @@ FORK_DEV = ["-X", "dev", "-W", "error", "-W", "ignore:This process:DeprecationWa
 
 def urls_of(program: Any, number: int) -> dict[int, str]:
     """The URLs that so many processes tell next, by process."""
-    lines = [program.line(r"steered at (http://\S+) \(process (\d+)\)") for _ in range(number)]
+    lines = [program.line(r"control plane listening on (http://\S+) \(process (\d+)\)") for _ in range(number)]
     return {int(line[2]): line[1] for line in lines}
 
 
@@ -616,7 +627,7 @@ def wait_for_its_end():
     check()
 """
 )
-ENDS = "the control plane ends: the program has closed its sockets\n"
+ENDS = "control plane stopped: the program closed its sockets\n"
 TAKES = ["nothing", "files", "sockets", "listeners"]
 
 
@@ -683,7 +694,7 @@ print(waited(at_once), waited(later))
     for url in urls.values():
         assert raw.ask(url, "GET", AT).status == 200
     status, printed = program.ended()
-    others = [line for line in printed.splitlines(keepends=True) if "can be steered" not in line]
+    others = [line for line in printed.splitlines(keepends=True) if "control plane listening on" not in line]
     assert (status, others) == (0, [ENDS, "0 0\n"]), printed
 
 
@@ -707,7 +718,7 @@ wait_for_its_end()
     status, printed = program.ended()
     lines = printed.splitlines(keepends=True)
     assert (status, lines[2:]) == (0, [ENDS]), printed
-    assert all("can be steered" in line for line in lines[:2]), printed
+    assert all("control plane listening on" in line for line in lines[:2]), printed
 
 
 @forks
@@ -873,7 +884,7 @@ for _ in range(5):
     )
     status, printed = program.ended()
     assert status == 0, printed
-    assert all("can be steered at" in line for line in printed.splitlines()), printed
+    assert all("control plane listening on" in line for line in printed.splitlines()), printed
 
 
 @forks

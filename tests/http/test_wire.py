@@ -32,12 +32,17 @@ from failpoints import (
     failpoint,
 )
 from failpoints._core.grammar import describe_actions
-from failpoints._http.wire import check_token, entry_document, read_entries, read_status, status_document, written
+from failpoints._http.wire import check_token, entry_document, parse_entries, parse_status, status_document, to_json
 
 
 def through_json(document: object) -> Any:
     """What arrives at the other end."""
-    return json.loads(written(document))
+    return json.loads(to_json(document))
+
+
+def parsed(body: bytes) -> list[tuple[str, str, dict[str, Any]]]:
+    """The entries of a body, as they are passed to the registry."""
+    return parse_entries(body, lambda *entry: entry)
 
 
 def shout(value: object) -> None:
@@ -70,13 +75,13 @@ class OldShard(str, enum.Enum):  # noqa: UP042 - whose str() is not its text
 def test_matchers_arrive(given: Any, arrives: dict[str, Any]) -> None:
     """Patterns with their flags, numbers, bools and None arrive as what they ask for."""
     document = entry_document("x", "2*off->return(é)", given)
-    assert read_entries(written([document])) == [("x", "2*off->return(é)", arrives)]
+    assert parsed(to_json([document])) == [("x", "2*off->return(é)", arrives)]
 
 
 @pytest.mark.parametrize("actions", [Term(Return("42"), 0.25, 3), [Off(), Pause(500)], Raise(OSError("disk full"))])
 def test_actions_arrive(actions: Actions) -> None:
     """Actions given in Python arrive as their text."""
-    [(_, text, _)] = read_entries(written([entry_document("x", actions)]))
+    [(_, text, _)] = parsed(to_json([entry_document("x", actions)]))
     assert text == entry_document("x", text)["actions"]
 
 
@@ -104,24 +109,27 @@ def test_what_cannot_be_configured_is_not_sent(
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        (b"", "the body is no JSON: Expecting value at line 1, column 1"),
+        (b"", "the body is not JSON: Expecting value at line 1, column 1"),
         (b"\xff", "the body is not UTF-8: invalid start byte at byte 0"),
         (b"[" * 200_000, "the body is nested too deeply"),
-        (b"[1" + b"0" * 5000 + b"]", "the body holds a number that is too long"),
-        (b"[NaN]", "the body is no JSON: it has no NaN"),
-        (b"[-Infinity]", "the body is no JSON: it has no -Infinity"),
+        (b"[1" + b"0" * 5000 + b"]", "the body contains a number with too many digits"),
+        (b"[NaN]", "the body is not JSON: JSON has no NaN"),
+        (b"[-Infinity]", "the body is not JSON: JSON has no -Infinity"),
         (b'{"name": "x", "actions": "off"}', 'such as [{"name": "backup", "actions": "pause"}]; got an object'),
-        (b'"off"', "the body is an array of objects"),
-        (b"[null]", "an entry is an object with name and actions; got null"),
+        (b'"off"', "the body must be an array of objects"),
+        (b"[null]", "an entry must be an object with name and actions; got null"),
         (b'[{"actions": "off"}]', "name is missing"),
         (b'[{"name": "x"}]', "actions is missing"),
-        (b'[{"name": 1, "actions": "off"}]', "name is a text; got a number"),
-        (b'[{"name": "x", "actions": ["off"]}]', "actions is a text; got an array"),
+        (b'[{"name": 1, "actions": "off"}]', "name must be a string; got a number"),
+        (b'[{"name": "x", "actions": ["off"]}]', "actions must be a string; got an array"),
         (b'[{"name": "x", "action": "off"}]', "unknown key 'action'; an entry has"),
         (b'[{"name": "x", "action": "off"}]', "did you mean 'actions'?"),
-        (b'[{"name": "x", "name": "y", "actions": "off"}]', "the key 'name' is given twice"),
-        (b'[{"name": "x", "actions": "off", "context_matchers": false}]', "is an object, such as"),
-        (b'[{"name": "x", "actions": "off", "context_matchers": {"a": []}}]', "the matcher for 'a' is a pattern"),
+        (b'[{"name": "x", "name": "y", "actions": "off"}]', "the key 'name' appears twice"),
+        (
+            b'[{"name": "x", "actions": "off", "context_matchers": false}]',
+            "context_matchers must be an object, such as",
+        ),
+        (b'[{"name": "x", "actions": "off", "context_matchers": {"a": []}}]', "the matcher for 'a' must be a pattern"),
         (b'[{"name": "x", "actions": "off", "context_matchers": {"a": 1e999}}]', "a number that is too large"),
         (b'[{"name": "x", "actions": "off"}, {"name": "y"}]', "entry 2: actions is missing"),
     ],
@@ -130,13 +138,13 @@ def test_what_cannot_be_configured_is_not_sent(
 def test_a_body_that_is_none_says_why(body: bytes, says: str) -> None:
     """Whatever is wrong with a body is one usage error, which names the entry where there are several."""
     with pytest.raises(FailpointUsageError, match=re.escape(says)):
-        read_entries(body)
+        parsed(body)
 
 
 def test_no_matchers_may_be_null() -> None:
     """`context_matchers` is optional, and `null` is none."""
-    assert read_entries(b'[{"name": "x", "actions": "off", "context_matchers": null}]') == [("x", "off", {})]
-    assert read_entries(b" [ ] ") == []
+    assert parsed(b'[{"name": "x", "actions": "off", "context_matchers": null}]') == [("x", "off", {})]
+    assert parsed(b" [ ] ") == []
 
 
 # statuses
@@ -159,8 +167,8 @@ def test_a_status_arrives() -> None:
         waiting=(Waiting("Task-1", {"shard": 3}, SINCE),),
         sites=("shop/client.py:26",),
     )
-    assert read_status(through_json(status_document(status))) == status
-    assert read_status(through_json(status_document(FailpointStatus("x")))) == FailpointStatus("x", matchers={})
+    assert parse_status(through_json(status_document(status))) == status
+    assert parse_status(through_json(status_document(FailpointStatus("x")))) == FailpointStatus("x", matchers={})
 
 
 @pytest.mark.parametrize(
@@ -177,10 +185,10 @@ def test_an_action_without_a_text_can_be_looked_at(actions: Actions, text: str) 
         registry.configure("x", actions)
         document = through_json(status_document(registry.status("x")))
         assert document["actions"] == text
-        status = read_status(document)
+        status = parse_status(document)
         assert (describe_actions(status.actions), status_document(status)) == (text, document)
         registry.configure("x", status.actions)
-        with pytest.raises(FailpointUsageError, match="only that process can do it"):
+        with pytest.raises(FailpointUsageError, match="only that process can run it"):
             failpoint("x").hit()
 
 
@@ -233,8 +241,8 @@ print(told())
 )
 def test_a_foreign_answer_is_refused(document: object) -> None:
     """What is no status is a usage error that shows it."""
-    with pytest.raises(FailpointUsageError, match="this is no answer of failpoints: "):
-        read_status(document)
+    with pytest.raises(FailpointUsageError, match="this is not a status of a failpoint: "):
+        parse_status(document)
 
 
 # tokens
@@ -243,7 +251,7 @@ def test_a_foreign_answer_is_refused(document: object) -> None:
 @pytest.mark.parametrize("token", ["", " ", "a b", "a\n", "é", None, b"x", 3])
 def test_what_can_be_no_token_is_refused(token: object) -> None:
     """A token that a header cannot carry, or an empty one, is a usage error that does not repeat it."""
-    with pytest.raises(FailpointUsageError, match="a token is a text of printable ASCII characters"):
+    with pytest.raises(FailpointUsageError, match="a token must be a non-empty str of printable ASCII characters"):
         check_token(token)
 
 
