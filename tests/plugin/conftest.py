@@ -9,37 +9,9 @@ from textwrap import dedent
 
 import pytest
 
+from tests.plugin.inner_files import BACKGROUND
+
 INSTALLED = frozenset(entry_point.name for entry_point in entry_points(group="pytest11"))
-
-# Beside the test file of every run.
-BACKGROUND = '''
-    """Threads for the tests."""
-
-    import threading
-
-
-    class Background(threading.Thread):
-        """A thread that runs a function and keeps its result or its exception."""
-
-        started = []
-
-        def __init__(self, function):
-            super().__init__(daemon=True, name="in the background")
-            self.started.append(self)
-            self.function = function
-            self.start()
-
-        def run(self):
-            try:
-                self.result = self.function()
-            except Exception as error:
-                self.result = error
-
-        def finish(self):
-            self.join(20)
-            assert not self.is_alive(), "the thread is still waiting"
-            return self.result
-'''
 
 
 @pytest.fixture

@@ -1,76 +1,12 @@
-"""The fixture `failpoints` and its marker, in plain tests and in every framework that runs async ones."""
+"""The fixture `failpoints` in plain tests and in every framework that runs async ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from textwrap import dedent
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import pytest
 
-RunTests: TypeAlias = Callable[..., pytest.RunResult]
-
-SHOP = dedent('''
-    """What the tests below drive into its failures."""
-
-    import anyio
-    from failpoints import failpoint
-
-    PRICE = 1250
-
-
-    @failpoint("gateway.charge", context=["order"])
-    async def charge(order: str) -> int:
-        return PRICE
-
-
-    @failpoint("gateway.refund")
-    def refund() -> int:
-        return PRICE
-
-
-    async def pay(order: str) -> int | None:
-        try:
-            return await charge(order)
-        except TimeoutError:
-            return None
-
-
-    class Server:
-        """Charges for all who ask, in a task of its own."""
-
-        def __init__(self):
-            self.inbox = []
-            self.arrived = anyio.Event()
-
-        async def serve(self):
-            while True:
-                await self.arrived.wait()
-                self.arrived = anyio.Event()
-                while self.inbox:
-                    question = self.inbox.pop(0)
-                    question.answer = await charge("served")
-                    question.answered.set()
-
-        async def ask(self):
-            return await self.put().get()
-
-        def put(self):
-            question = Question()
-            self.inbox.append(question)
-            self.arrived.set()
-            return question
-
-
-    class Question:
-        def __init__(self):
-            self.answered = anyio.Event()
-
-        async def get(self):
-            with anyio.fail_after(20):
-                await self.answered.wait()
-            return self.answer
-''')
+from tests.plugin.inner_files import GATEWAY, GATEWAY_IMPORTS, RunTests
 
 
 class Framework(NamedTuple):
@@ -219,17 +155,12 @@ async def test_sync_wait_in_a_worker_thread(failpoints):
         held.resume()
 """
 
-IMPORTS = (
-    "import anyio, asyncio, math, pytest, threading, unittest\nfrom failpoints import *\n"
-    "from background import Background\nfrom shop import *\n"
-)
-
 
 @pytest.mark.parametrize("framework", FRAMEWORKS.values(), ids=FRAMEWORKS)
 def test_async_tests(run_tests: RunTests, framework: Framework) -> None:
     """Async functions, methods and fixtures, other loops, threads, and the contract's two examples as they stand."""
-    tests = IMPORTS + framework.head + EXAMPLES + ASYNC
-    result = run_tests(tests, ini=framework.ini, files={"shop.py": SHOP}, plugins=[framework.plugin])
+    tests = GATEWAY_IMPORTS + framework.head + EXAMPLES + ASYNC
+    result = run_tests(tests, ini=framework.ini, files={"shop.py": GATEWAY}, plugins=[framework.plugin])
     result.assert_outcomes(passed=17 * framework.runs)
 
 
@@ -339,7 +270,7 @@ SERVERS = {
 def test_servers_that_outlive_tests(run_tests: RunTests, frameworks: str) -> None:
     """A server's task, begun by a wider fixture, meets what each test sets, is held, and is woken when a test ends."""
     plugins, files, passed = SERVERS[frameworks]
-    written = {"shop.py": SHOP} | {name: IMPORTS + text for name, text in files.items()}
+    written = {"shop.py": GATEWAY} | {name: GATEWAY_IMPORTS + text for name, text in files.items()}
     result = run_tests("", files=written, plugins=plugins)
     result.assert_outcomes(passed=passed)
 
@@ -553,278 +484,5 @@ class Isolated(unittest.IsolatedAsyncioTestCase):
 
 def test_plain_tests(run_tests: RunTests) -> None:
     """Everything that the fixture has, in functions, classes and unittest's cases, sync and async."""
-    files = {"shop.py": SHOP, "test_unittest.py": IMPORTS + UNITTEST}
-    run_tests(IMPORTS + PLAIN, files=files).assert_outcomes(passed=26 + 8)
-
-
-# the marker
-
-MARKED = """
-pytestmark = pytest.mark.failpoints({name: "return(module)" for name in "abcde"}, expect_hit=False)
-
-
-def seen():
-    return [outcome.value if outcome else None for outcome in (failpoint(name).hit() for name in "abcde")]
-
-
-def test_of_the_module():
-    assert seen() == ["module"] * 5
-
-
-@pytest.mark.failpoints({"b": "return(class)", "c": "return(class)", "d": "return(class)"})
-class TestLevels:
-    def test_of_the_class(self):
-        assert seen() == ["module", "class", "class", "class", "module"]
-
-    @pytest.mark.failpoints({"c": "return(function)", "d": "return(function)"})
-    @pytest.mark.parametrize("parameter", [
-        pytest.param("its own", marks=pytest.mark.failpoints({"d": "return(parameter)", "e": "return(parameter)"})),
-        "none",
-    ])
-    def test_of_the_function_and_the_parameter(self, parameter):
-        closest = ["parameter", "parameter"] if parameter == "its own" else ["function", "module"]
-        assert seen() == ["module", "class", "function", *closest]
-
-
-@pytest.mark.failpoints({"a": "return(upper)", "b": "return(upper)"})
-@pytest.mark.failpoints({"a": "return(lower)"})
-def test_two_on_one_function():
-    assert seen()[:2] == ["lower", "upper"]
-
-
-@pytest.mark.failpoints({"a": "return(matched)"}, context={"k": "v"})
-def test_with_matchers(failpoints):
-    assert failpoint("a", context={"k": "v"}).hit() == Return("matched")
-    assert failpoint("a").hit() == Continue()
-    assert (failpoints.handle("a").hits, failpoints.handle("a").misses) == (1, 1)
-
-
-@pytest.mark.failpoints({"a": Return([1]), "b": [Term(Off(), times=1), Return(2)]})
-def test_with_actions_in_python():
-    assert [failpoint(name).hit() for name in "abb"] == [Return([1]), Continue(), Return(2)]
-
-
-@pytest.mark.failpoints({"a": "return(marker)"})
-def test_that_sets_over_it(failpoints):
-    assert failpoint("a").hit() == Return("marker")
-    failpoints.set("a", "return(set)")
-    assert failpoint("a").hit() == Return("set")
-"""
-
-MARKED_FIXTURES = """
-pytestmark = pytest.mark.parametrize("asked_for", [1, 2])
-
-
-@pytest.fixture(scope="session", autouse=True)
-def in_session():
-    return refund()
-
-
-@pytest.fixture(scope="module")
-def in_module():
-    return refund()
-
-
-@pytest.fixture(scope="class")
-def in_class():
-    return refund()
-
-
-@pytest.fixture(autouse=True)
-def by_itself():
-    return refund()
-
-
-@pytest.fixture
-def in_function():
-    return refund()
-
-
-@pytest.mark.failpoints({"gateway.refund": "return(7)"})
-def test_without_the_fixture(in_function, by_itself, in_class, in_module, in_session, asked_for):
-    assert (in_session, in_module, in_class) == (PRICE, PRICE, PRICE)
-    assert (by_itself, in_function, refund()) == (7, 7, 7)
-
-
-@pytest.mark.failpoints({"gateway.refund": "return(7)"})
-def test_with_the_fixture(in_function, by_itself, in_class, in_module, in_session, asked_for, failpoints):
-    assert (in_session, in_module, in_class) == (PRICE, PRICE, PRICE)
-    assert (by_itself, in_function, refund()) == (7, 7, 7)
-
-
-@pytest.mark.failpoints({"gateway.refund": "return(7)"})
-@pytest.mark.usefixtures("in_function", "failpoints")
-def test_with_usefixtures(by_itself, in_module, asked_for):
-    assert (in_module, by_itself, refund()) == (PRICE, 7, 7)
-
-
-def test_without_a_marker(by_itself, in_function, asked_for):
-    assert (by_itself, in_function, refund()) == (PRICE, PRICE, PRICE)
-"""
-
-
-def test_markers(run_tests: RunTests) -> None:
-    """Of the markers on module, class, function and parameter the closest wins, name by name."""
-    run_tests(IMPORTS + MARKED, files={"shop.py": SHOP}).assert_outcomes(passed=8)
-
-
-def test_markers_act_in_fixtures(run_tests: RunTests) -> None:
-    """A marker acts in all fixtures of its test's own scope, requested with it or not, and in no wider ones."""
-    run_tests(IMPORTS + MARKED_FIXTURES, files={"shop.py": SHOP}).assert_outcomes(passed=8)
-
-
-def test_markers_that_a_conftest_adds(run_tests: RunTests) -> None:
-    """A marker that a conftest.py adds while collecting does what one in the source does; so does one beside it."""
-    conftest = """
-        import inspect
-        import pytest
-
-        def pytest_collection_modifyitems(items):
-            items[0].add_marker(pytest.mark.failpoints({"gateway.refund": "return(7)"}))
-            for item in items:
-                if inspect.iscoroutinefunction(item.function):
-                    item.add_marker("anyio")
-    """
-    tests = """
-        def test_marked():
-            assert refund() == 7
-
-        def test_not_marked():
-            assert refund() == PRICE
-
-        @pytest.mark.failpoints({"gateway.charge": "return(7)"})
-        async def test_made_async():
-            assert await charge("1") == 7
-    """
-    result = run_tests(IMPORTS + dedent(tests), files={"shop.py": SHOP, "conftest.py": conftest})
-    result.assert_outcomes(passed=4)
-
-
-DOCTESTS = {
-    "conftest.py": """
-        import pytest
-
-        def pytest_collection_modifyitems(items):
-            for item in items:
-                item.add_marker(pytest.mark.failpoints({"gateway.refund": "return(7)"}))
-    """,
-    "test_text.txt": """
-        >>> from shop import refund
-        >>> refund()
-        7
-    """,
-    "test_in_vain.txt": """
-        >>> 1 + 1
-        2
-    """,
-}
-
-
-def test_markers_on_doctests(run_tests: RunTests) -> None:
-    """A marker acts in doctests, in modules and texts, and fails the one that does not come by."""
-    source = """
-    from shop import refund
-
-    def seven():
-        '''
-        >>> refund()
-        7
-        '''
-    """
-    arguments = ("--doctest-modules", "--doctest-glob=*.txt")
-    result = run_tests(source, *arguments, files={"shop.py": SHOP, **DOCTESTS})
-    result.assert_outcomes(passed=2, failed=1)
-    assert "failpoint 'gateway.refund' was set and never hit: the test passed" in result.stdout.str()
-    assert "  configured: return(7), at test_in_vain.txt:1 ([doctest] test_in_vain.txt, marked)" in result.outlines
-
-
-# how long a wait lasts
-
-WAITS = """
-def timed_out(function, *arguments, **options):
-    with pytest.raises(FailpointTimeout) as caught:
-        function(*arguments, **options)
-    return str(caught.value).splitlines()[0]
-
-
-async def async_timed_out(function, *arguments, **options):
-    with pytest.raises(FailpointTimeout) as caught:
-        await function(*arguments, **options)
-    return str(caught.value).splitlines()[0]
-
-
-def test_in_a_thread(failpoints):
-    x = failpoints.set("x", "off", expect_hit=False)
-    assert timed_out(x.wait_hit_sync) == "failpoint 'x' was not hit once within 0.05 s"
-    assert timed_out(x.wait_paused_sync, 2) == "failpoint 'x' did not have 2 waiting at it within 0.05 s"
-    assert timed_out(x.wait_hit_sync, timeout=0.01) == "failpoint 'x' was not hit once within 0.01 s"
-
-
-@pytest.mark.anyio
-async def test_in_a_task(failpoints):
-    x = failpoints.set("x", "off", expect_hit=False)
-    assert await async_timed_out(x.wait_hit) == "failpoint 'x' was not hit once within 0.05 s"
-    assert await async_timed_out(x.wait_paused, 2) == "failpoint 'x' did not have 2 waiting at it within 0.05 s"
-    assert await async_timed_out(x.wait_hit, timeout=0.01) == "failpoint 'x' was not hit once within 0.01 s"
-
-
-@pytest.mark.failpoints({"x": "off"}, expect_hit=False)
-def test_of_a_marker(failpoints):
-    assert timed_out(failpoints.handle("x").wait_hit_sync) == "failpoint 'x' was not hit once within 0.05 s"
-
-
-def test_of_a_block(failpoints):
-    with failpoints.paused("x") as held:
-        assert timed_out(held.wait_paused_sync) == "failpoint 'x' did not have 1 waiting at it within 0.05 s"
-        Background(failpoint("x").hit)
-        held.wait_paused_sync(timeout=60)
-
-
-@pytest.mark.parametrize("longer", [60, math.inf])
-def test_a_longer_one_in_a_thread(failpoints, longer):
-    x, y = failpoints.set("x", "off"), failpoints.set("y", "off", expect_hit=False)
-    waiting = Background(lambda: x.wait_hit_sync(timeout=longer))
-    assert "within 0.05 s" in timed_out(y.wait_hit_sync)
-    assert waiting.is_alive()
-    failpoint("x").hit()
-    assert waiting.finish() is None
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("longer", [60, math.inf])
-async def test_a_longer_one_in_a_task(failpoints, longer):
-    x, y = failpoints.set("x", "off"), failpoints.set("y", "off", expect_hit=False)
-    over = []
-
-    async def wait():
-        await x.wait_hit(timeout=longer)
-        over.append("x")
-
-    async with anyio.create_task_group() as tg:
-        tg.start_soon(wait)
-        assert "within 0.05 s" in await async_timed_out(y.wait_hit)
-        assert over == []
-        failpoint("x").hit()
-    assert over == ["x"]
-"""
-
-BY_DEFAULT = """
-@pytest.mark.trio
-async def test_by_default(failpoints, autojump_clock):
-    x = failpoints.set("x", "pause")
-    with pytest.raises(FailpointTimeout, match="'x' was not hit once within 10 s"):
-        await x.wait_hit()
-    with pytest.raises(FailpointTimeout, match="nobody resumed .* within 30 s"):
-        await failpoint("x")
-"""
-
-
-def test_how_long_waits_last(run_tests: RunTests) -> None:
-    """A handle's wait lasts `failpoints_timeout` seconds, in tasks and threads, unless `timeout=` says else."""
-    result = run_tests(IMPORTS + WAITS, ini="failpoints_timeout = 0.05", files={"shop.py": SHOP})
-    result.assert_outcomes(passed=1 + 2 + 1 + 1 + 2 + 4)
-
-
-def test_how_long_waits_last_by_default(run_tests: RunTests) -> None:
-    """Where the ini file says nothing, a wait lasts 10 seconds and a pause 30."""
-    run_tests(IMPORTS + BY_DEFAULT, files={"shop.py": SHOP}, plugins=["trio"]).assert_outcomes(passed=1)
+    files = {"shop.py": GATEWAY, "test_unittest.py": GATEWAY_IMPORTS + UNITTEST}
+    run_tests(GATEWAY_IMPORTS + PLAIN, files=files).assert_outcomes(passed=26 + 8)

@@ -1,37 +1,13 @@
-"""After a test all is as before it, however it ended; and no pause in it lasts for ever."""
+"""The fixture restores the configuration after each test, however the test ends."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from textwrap import dedent
-from typing import TypeAlias
 
 import pytest
 
-RunTests: TypeAlias = Callable[..., pytest.RunResult]
-
-IMPORTS = dedent("""
-    import math, threading, unittest
-    import anyio, pytest
-    from failpoints import *
-    from background import Background
-    from visits import *
-""")
-
-VISITS = dedent('''
-    """Visits of the failpoints below."""
-
-    from failpoints import failpoint
-
-
-    async def visit(name="x", **context):
-        return await failpoint(name, context=context)
-
-
-    def visit_sync(name="x", **context):
-        return failpoint(name, context=context).hit()
-''')
+from tests.plugin.inner_files import VISITS, VISITS_IMPORTS, RunTests
 
 # Tells of each test whether it left configurations and chances as it found them, and how all is in the end.
 WATCHING = """
@@ -196,7 +172,7 @@ class TestCase(unittest.TestCase):
 def test_however_a_test_ends(run_tests: RunTests, pytester: pytest.Pytester) -> None:
     """What FAILPOINTS and --failpoints configured is back after each test, however it ended, and nothing else is."""
     result = run_tests(
-        IMPORTS + CHANGE + ENDINGS,
+        VISITS_IMPORTS + CHANGE + ENDINGS,
         f"--failpoints={OPTION}",
         files={"visits.py": VISITS, "conftest.py": WATCHING},
         environment={"FAILPOINTS": ENVIRONMENT},
@@ -230,7 +206,7 @@ def test_a_run_that_is_interrupted(run_tests: RunTests, pytester: pytest.Pyteste
             pass
     """
     result = run_tests(
-        IMPORTS + CHANGE + dedent(test),
+        VISITS_IMPORTS + CHANGE + dedent(test),
         f"--failpoints={OPTION}",
         files={"visits.py": VISITS, "conftest.py": WATCHING},
         environment={"FAILPOINTS": ENVIRONMENT},
@@ -302,11 +278,13 @@ def test_nothing_else():
 
 def test_those_who_are_still_paused_are_woken(run_tests: RunTests) -> None:
     """Threads, and tasks on loops in other threads, that are still paused or asleep when a test ends go on."""
-    result = run_tests(IMPORTS + LEFT_PAUSED, "--failpoints=by.the.run=pause", files={"visits.py": VISITS})
+    result = run_tests(VISITS_IMPORTS + LEFT_PAUSED, "--failpoints=by.the.run=pause", files={"visits.py": VISITS})
     result.assert_outcomes(passed=3 + 6 + 1 + 1 + 1 + 1, failed=3)
 
 
 WIDER = """
+from failpoints._core.store import PROCESS_STORE
+
 VISITS = []
 
 
@@ -405,7 +383,7 @@ def test_ends_a_wait_that_outlasted_a_test(waiting, failpoints):
 def test_somebody_begins_to_wait_meanwhile(waited_for, failpoints):
     failpoints.set("waited-for", "off", expect_hit=False)
     waited_for.thread = Background(waited_for.wait_hit_sync)
-    while not configure.__self__._watches._watches.under("waited-for"):
+    while not PROCESS_STORE._watches._watches.under("waited-for"):
         pass
 
 
@@ -442,79 +420,31 @@ def test_the_next_one_is_held(holding):
 
 def test_what_a_wider_fixture_configured(run_tests: RunTests) -> None:
     """A configuration of a wider fixture is back after a test that touched it, with its counts and its handle."""
-    result = run_tests(IMPORTS + WIDER, files={"visits.py": VISITS})
+    result = run_tests(VISITS_IMPORTS + WIDER, files={"visits.py": VISITS})
     result.assert_outcomes(passed=2 + 11 + 1 + 2 + 2 + 4, failed=1)
 
 
-ANEW = """
-@pytest.mark.parametrize("name", ["by.environment", "by.option"])
-class TestAnew:
-    def meets_it_anew(self, name):
-        with pytest.raises(InjectedFault):
-            visit_sync(name)
-        assert visit_sync(name) == Continue()
+NESTED = """
+def test_first(failpoints):
+    failpoints.set("x", "return(7)")
+    configure("y", "return(8)")
+    assert (visit_sync("x"), visit_sync("y")) == (Return("7"), Return("8"))
 
-    @pytest.mark.parametrize("time", [1, 2])
-    def test_without_the_fixture(self, name, time):
-        self.meets_it_anew(name)
 
-    @pytest.mark.parametrize("time", [1, 2])
-    def test_with_the_fixture(self, failpoints, name, time):
-        assert failpoints.handle(name).hits == 0
-        self.meets_it_anew(name)
-        assert failpoints.handle(name).hits == 2
+def test_second(failpoints):
+    assert (failpoints.statuses(), visit_sync("x"), visit_sync("y")) == ([], Continue(), Continue())
+    assert failpoints.set("x", "off").hits == 0
+    visit_sync("x")
 
-    @pytest.mark.parametrize("time", [1, 2])
-    def test_replaced(self, failpoints, name, time):
-        self.meets_it_anew(name)
-        failpoints.set(name, "return(8)")
-        assert visit_sync(name) == Return("8")
 
-    @pytest.mark.parametrize("time", [1, 2])
-    def test_removed(self, failpoints, name, time):
-        self.meets_it_anew(name)
-        failpoints.remove(name)
-        assert visit_sync(name) == Continue()
-"""
-
-ANEW_BUT_FOR_WIDER_FIXTURES = """
-class TestReplaced:
-    @pytest.fixture(scope="class", params=["by.environment", "by.option"])
-    def replaced(self, request):
-        configure(request.param, "3*off->return(9)")
-        return request.param
-
-    @pytest.mark.parametrize("time", [1, 2])
-    def test_replaced(self, replaced, failpoints, time):
-        assert failpoints.handle(replaced).hits == 2 * (time - 1)
-        assert [visit_sync(replaced), visit_sync(replaced)] == [Continue(), Return("9") if time == 2 else Continue()]
-"""
-
-ANEW_AFTER_A_RESET = """
-@pytest.mark.parametrize("time", [1, 2])
-def test_reset_without_the_fixture(time):
-    with pytest.raises(InjectedFault):
-        visit_sync("by.environment")
-    with pytest.raises(InjectedFault):
-        visit_sync("by.option")
-    reset()
+def test_third_without_the_fixture():
+    assert (statuses(), visit_sync("x")) == ([], Continue())
 """
 
 
-@pytest.mark.parametrize(
-    ("tests", "passed"),
-    [(ANEW, 16), (ANEW_AFTER_A_RESET, 2), (ANEW_BUT_FOR_WIDER_FIXTURES, 4)],
-    ids=["used", "reset", "replaced for longer"],
-)
-def test_each_test_meets_the_runs_configuration_anew(run_tests: RunTests, tests: str, passed: int) -> None:
-    """What FAILPOINTS and --failpoints configured is unused when a test begins, unless a wider fixture replaced it."""
-    result = run_tests(
-        IMPORTS + tests,
-        "--failpoints=by.option=1*raise",
-        files={"visits.py": VISITS},
-        environment={"FAILPOINTS": "by.environment=1*raise;by.option=off"},
-    )
-    result.assert_outcomes(passed=passed)
+def test_the_next_test_sees_nothing(run_tests: RunTests) -> None:
+    """A test sees nothing of what the one before it set or configured, and counts from zero."""
+    run_tests(VISITS_IMPORTS + NESTED, files={"visits.py": VISITS}).assert_outcomes(passed=3)
 
 
 def test_failpoints_that_are_switched_off(run_tests: RunTests) -> None:
@@ -543,172 +473,10 @@ def test_failpoints_that_are_switched_off(run_tests: RunTests) -> None:
             pass
     """
     result = run_tests(
-        IMPORTS + dedent(tests),
+        VISITS_IMPORTS + dedent(tests),
         files={"visits.py": VISITS},
         environment={"FAILPOINTS_ENABLED": "0", "FAILPOINTS": "x=off"},
     )
     result.assert_outcomes(passed=3, errors=1)
     advice = "cannot configure 'x': this process was started with FAILPOINTS_ENABLED=0; unset it"
     result.stdout.fnmatch_lines([f"*FailpointUsageError: {advice}"])
-
-
-# the limit of a pause
-
-LIMITED = """
-WITHIN = "within 0.1 s (failpoints_pause_limit in pytest's ini file)"
-
-
-def timed_out(function, *arguments, **options):
-    with pytest.raises(FailpointTimeout) as caught:
-        function(*arguments, **options)
-    return str(caught.value)
-
-
-async def async_timed_out(function, *arguments, **options):
-    with pytest.raises(FailpointTimeout) as caught:
-        await function(*arguments, **options)
-    return str(caught.value)
-
-
-@failpoint("decorated")
-async def decorated():
-    raise AssertionError
-
-
-@pytest.mark.anyio
-async def test_task(failpoints):
-    said = []
-
-    async def visitor():
-        said.append(await async_timed_out(visit, k="v"))
-
-    async with anyio.create_task_group() as tg:
-        x = failpoints.set("x", "pause")
-        tg.start_soon(visitor, name="the visitor")
-    assert said == [f"failpoint 'x' was told to pause, and nobody resumed the visitor, context {{'k': 'v'}}, {WITHIN}"]
-    assert (x.waiting, x.hits, x.triggers) == ((), 1, 1)
-
-
-@pytest.mark.anyio
-async def test_body_of_an_async_test(failpoints):
-    failpoints.set("x", "pause")
-    me = anyio.get_current_task().name
-    assert await async_timed_out(visit) == f"failpoint 'x' was told to pause, and nobody resumed {me}, {WITHIN}"
-
-
-@pytest.mark.anyio
-async def test_decorated_function(failpoints):
-    failpoints.set("decorated", "pause")
-    assert "within 0.1 s" in await async_timed_out(decorated)
-
-
-def test_body_of_a_sync_test(failpoints):
-    failpoints.set("x", "pause")
-    said = timed_out(visit_sync, k="v")
-    assert said == f"failpoint 'x' was told to pause, and nobody resumed MainThread, context {{'k': 'v'}}, {WITHIN}"
-
-
-def test_thread(failpoints):
-    failpoints.set("x", "pause")
-    error = Background(visit_sync).finish()
-    assert isinstance(error, FailpointTimeout)
-    assert str(error) == f"failpoint 'x' was told to pause, and nobody resumed in the background, {WITHIN}"
-
-
-def test_loop_in_a_thread(failpoints):
-    failpoints.set("x", "pause")
-    threads = [Background(lambda b=backend: anyio.run(visit, backend=b)) for backend in ("asyncio", "trio")]
-    assert [type(thread.finish()) for thread in threads] == [FailpointTimeout] * 2
-
-
-def test_block(failpoints):
-    with failpoints.paused("x"):
-        assert "within 0.1 s" in timed_out(visit_sync)
-
-
-@pytest.mark.failpoints({"x": "pause"})
-def test_marker():
-    assert "within 0.1 s" in timed_out(visit_sync)
-
-
-@pytest.mark.parametrize("name", ["by.environment", "by.option"])
-@pytest.mark.parametrize("time", [1, 2])
-def test_run(name, time):
-    assert "within 0.1 s" in timed_out(visit_sync, name)
-
-
-@pytest.mark.parametrize("name", ["by.environment", "by.option"])
-def test_run_with_the_fixture(failpoints, name):
-    assert "within 0.1 s" in timed_out(visit_sync, name)
-
-
-def test_called(failpoints):
-    failpoints.set("x", Call(lambda hit: Pause()))
-    assert "within 0.1 s" in timed_out(visit_sync)
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("own", ["pause(20ms)", "pause(150)"])
-async def test_own_limit(failpoints, own):
-    failpoints.set("x", own)
-    milliseconds, seconds = (20, 0.02) if "20ms" in own else (150, 0.15)
-    assert await async_timed_out(visit, k="v") == (
-        f"failpoint 'x' was told to pause({milliseconds}), and nobody resumed {anyio.get_current_task().name},"
-        f" context {{'k': 'v'}}, within {seconds} s"
-    )
-
-
-def test_own_limit_in_a_thread(failpoints):
-    failpoints.set("x", "pause(20ms)")
-    said = timed_out(visit_sync)
-    assert said == "failpoint 'x' was told to pause(20), and nobody resumed MainThread, within 0.02 s"
-
-
-@pytest.mark.trio
-async def test_no_limit_of_a_sleep(failpoints, autojump_clock):
-    failpoints.set("x", "sleep(60m)")
-    before = anyio.current_time()
-    assert await visit() == Continue()
-    assert anyio.current_time() - before == pytest.approx(3600)
-
-
-def test_no_limit_of_a_sleep_in_a_thread(failpoints):
-    failpoints.set("x", "sleep(150)")
-    assert visit_sync() == Continue()
-"""
-
-
-def test_the_limit_of_a_pause(run_tests: RunTests) -> None:
-    """A pause that nobody ends raises `FailpointTimeout` in its place after the ini file's limit; a sleep does not."""
-    result = run_tests(
-        IMPORTS + LIMITED,
-        "--failpoints=by.option=pause",
-        ini="failpoints_pause_limit = 0.1",
-        files={"visits.py": VISITS},
-        plugins=["anyio", "trio"],
-        environment={"FAILPOINTS": "by.environment=pause"},
-    )
-    result.assert_outcomes(passed=6 + 4 + 1 + 4 + 2 + 1 + 4 + 1 + 1 + 1)
-
-
-NESTED = """
-def test_first(failpoints):
-    failpoints.set("x", "return(7)")
-    configure("y", "return(8)")
-    assert (visit_sync("x"), visit_sync("y")) == (Return("7"), Return("8"))
-
-
-def test_second(failpoints):
-    assert (failpoints.statuses(), visit_sync("x"), visit_sync("y")) == ([], Continue(), Continue())
-    assert failpoints.set("x", "off").hits == 0
-    visit_sync("x")
-
-
-def test_third_without_the_fixture():
-    assert (statuses(), visit_sync("x")) == ([], Continue())
-"""
-
-
-def test_the_next_test_sees_nothing(run_tests: RunTests) -> None:
-    """A test sees nothing of what the one before it set or configured, and counts from zero."""
-    run_tests(IMPORTS + NESTED, files={"visits.py": VISITS}).assert_outcomes(passed=3)

@@ -1,17 +1,16 @@
-"""The report on a whole run: as a table, as JSON, and in one line for what was configured for the run and never hit."""
+"""The report on a whole run, as a table and as JSON."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 
-RunTests: TypeAlias = Callable[..., pytest.RunResult]
+from tests.plugin.inner_files import RunTests
 
-SHOP = """\
+REPORT_SHOP = """\
 from failpoints import failpoint, failpoint_scope
 
 SLOW = "shop.slow"
@@ -40,8 +39,8 @@ def sharded(n):
 """
 
 FILES = {
-    "app/shop.py": SHOP,
-    "app/never_imported.py": SHOP.replace("shop.", "never."),
+    "app/shop.py": REPORT_SHOP,
+    "app/never_imported.py": REPORT_SHOP.replace("shop.", "never."),
     # Imported in the order of their names reversed.
     "app/second.py": 'from failpoints import failpoint\n\n\n@failpoint("shared")\ndef second():\n    pass\n',
     "app/first.py": 'from failpoints import failpoint\n\n\n@failpoint("shared")\ndef first():\n    pass\n',
@@ -386,52 +385,3 @@ def test_only_collecting(run_tests: RunTests, pytester: pytest.Pytester) -> None
     assert result.ret == pytest.ExitCode.OK
     assert (pytester.path / "report.json").read_text() == "old"
     result.stdout.no_fnmatch_line("*never hit*")
-
-
-# what is configured for the whole run
-
-FOR_ALL = """\
-from failpoints import failpoint
-import pytest
-
-@pytest.mark.parametrize("number", range(4))
-def test_hits(number):
-    if number == 3:
-        failpoint("hit.once").hit()
-    failpoint("missed", context={}).hit()
-
-def never_called():
-    failpoint("unreached").hit()
-
-def test_replaces(failpoints):
-    failpoints.set("replaced", "off")
-    failpoint("replaced").hit()
-"""
-
-NEVER_HIT = [
-    "failpoint 'hit.onec', configured for the whole run, was never hit; declared: nowhere in the modules imported;"
-    " did you mean 'hit.once', declared at test_inner.py:7 (test_hits)?",
-    "failpoint 'unreached', configured for the whole run, was never hit; declared: test_inner.py:11 (never_called)",
-    "failpoint 'replaced', configured for the whole run, was never hit; declared: test_inner.py:15 (test_replaces)",
-]
-
-
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "two workers"])
-def test_never_hit_in_the_whole_run(run_tests: RunTests, workers: tuple[str, ...]) -> None:
-    """What was configured for the run and hit by no test of it is told at the end, with where it is declared."""
-    result = run_tests(
-        FOR_ALL,
-        "--failpoints=hit.onec=off;unreached=off;replaced=off",
-        *workers,
-        environment={"FAILPOINTS": "hit.once=off;missed=off"},
-    )
-    assert sorted(line for line in result.outlines if "the whole run" in line) == sorted(NEVER_HIT)
-    result.assert_outcomes(passed=5)
-
-
-def test_nothing_of_a_run_without_tests(run_tests: RunTests, pytester: pytest.Pytester) -> None:
-    """Nothing is said of a run in which no test ran, nor is a report made of one that only collects."""
-    for arguments in (("--collect-only", *REPORTS), ("-k", "no_such_test")):
-        result = run_tests(FOR_ALL, "--failpoints=hit.onec=off", *arguments)
-        result.stdout.no_fnmatch_line("*the whole run*")
-    assert not (pytester.path / "report.json").exists()

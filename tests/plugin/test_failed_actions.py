@@ -1,0 +1,251 @@
+"""Tests that pass although a failpoint could not do what it was configured to do."""
+
+from __future__ import annotations
+
+from tests.plugin.inner_files import SHARDS, SHOP, RunTests
+from tests.plugin.terminal import (
+    NEVER_HIT,
+    REFUSED,
+    REFUSED_IN_RUN,
+    failures,
+    located,
+    source_of,
+    told_of,
+)
+
+# refused: the name, the body of the test, and what is told
+
+REFUSALS = {
+    "raise": (
+        "shop.charge",
+        """
+        failpoints.set("shop.charge", "raise(TimeotError)")  # here
+        try:
+            shop.charge("o1")
+        except Exception:
+            pass
+        """,
+        """
+        configured: raise(TimeotError), at <here> (test_raise)
+        counts:     hits 1, misses 0, triggers 1
+        declared:   shop.py:4 (charge)
+        error:      {refused} (raises=nothing); did you mean 'TimeoutError'?
+        """,
+        "failpoint 'shop.charge' was told to raise TimeotError, which is no builtin exception and is not declared at"
+        " the site",
+    ),
+    "return": (
+        "shop.charge",
+        """
+        failpoints.set("shop.charge", "1*return(many)->return(7)")  # here
+        try:
+            shop.charge("o1")
+        except Exception:
+            pass
+        assert shop.charge("o1") == 7
+        """,
+        """
+        configured: 1*return(many)->return(7), at <here> (test_return)
+        counts:     hits 2, misses 0, triggers 2
+        declared:   shop.py:4 (charge)
+        error:      {refused}
+        """,
+        "failpoint 'shop.charge' was told to return the text 'many' from charge, but 'many' is no int; give @failpoint"
+        " a convert=, or configure Return(value) in Python",
+    ),
+    "async_pause": (
+        "shop.parse",
+        """
+        failpoints.set("shop.parse", "pause")  # here
+        try:
+            shop.parse()
+        except Exception:
+            pass
+        """,
+        """
+        configured: pause, at <here> (test_async_pause)
+        counts:     hits 1, misses 0, triggers 0
+        declared:   shop.py:10 (parse)
+        error:      {refused}
+        """,
+        "failpoint 'shop.parse' was told to pause in the sync parse, on a thread that runs an event loop, and would"
+        " block the whole loop: make the site async, call the function in a worker thread (anyio.to_thread.run_sync),"
+        " or configure 'delay', whose purpose that is",
+    ),
+    "call": (
+        "shop.parse",
+        """
+        failpoints.set("shop.parse", package.Call(lambda hit: 3))  # here
+        try:
+            shop.parse()
+        except Exception:
+            pass
+        failpoints.remove("shop.parse")
+        """,
+        """
+        configured: Call(function=<function test_call.<locals>.<lambda> at 0x0>), at <here> (test_call)
+        counts:     hits 1, misses 0, triggers 1
+        declared:   shop.py:10 (parse)
+        error:      {refused}
+        ended:      no longer configured
+        """,
+        "failpoint 'shop.parse' called test_call.<locals>.<lambda>, which may return an action or None; it returned 3",
+    ),
+    "predicate": (
+        "shop.parse",
+        """
+        failpoints.set("shop.parse", "off", context={"order": broken})  # here
+        with pytest.raises(ValueError, match="no 1"):
+            shop.parse(order=1)
+        """,
+        """
+        configured: off where order=broken, at <here> (test_predicate)
+        counts:     hits 0, misses 0, triggers 0
+        declared:   shop.py:10 (parse)
+        error:      ValueError('no 1'), raised by a matcher or the site's context=
+        """,
+        "",
+    ),
+    "context": (
+        "shop.visit",
+        """
+        failpoints.set("shop.visit", "off")  # here
+        try:
+            shop.visit(lambda: {}["order"])
+        except Exception:
+            pass
+        """,
+        """
+        configured: off, at <here> (test_context)
+        counts:     hits 0, misses 0, triggers 0
+        declared:   shop.py:34 (visit)
+        error:      KeyError('order'), raised by a matcher or the site's context=
+        """,
+        "",
+    ),
+    "while_others_wait": (
+        "shop.charge",
+        """
+        stock = failpoints.set("shop.stock", "pause")
+        failpoints.set("shop.charge", "return(many)")  # here
+        started(shop.restock)
+        stock.wait_paused_sync()
+        try:
+            shop.charge("o1")
+        except Exception:
+            pass
+        """,
+        """
+        configured: return(many), at <here> (test_while_others_wait)
+        counts:     hits 1, misses 0, triggers 1
+        declared:   shop.py:4 (charge)
+        elsewhere:  at 'shop.stock' 'worker-7' has waited N s
+        error:      {refused}
+        """,
+        "failpoint 'shop.charge' was told to return the text 'many' from charge, but 'many' is no int; give @failpoint"
+        " a convert=, or configure Return(value) in Python",
+    ),
+}
+
+# refused and excused: expect_hit=False lets be whatever comes of a setting
+
+EXCUSED = {
+    f"{case}_excused": body.replace(")  # here", ", expect_hit=False)")
+    for case, (_, body, _, _) in REFUSALS.items()
+    if case != "while_others_wait"
+}
+
+
+def test_refused(run_tests: RunTests) -> None:
+    """A test fails if a failpoint could not do what it was configured to do, unless expect_hit=False is given."""
+    source = source_of({case: body for case, (_, body, _, _) in REFUSALS.items()} | EXCUSED)
+    result = run_tests(source, "--tb=short", files={"shop.py": SHOP + SHARDS})
+    expected: dict[str, str] = {}
+    for case, (name, _, told, refused) in REFUSALS.items():
+        text = located(REFUSED.format(name=name, told=told_of(told).replace("{refused}", refused)), case, source)
+        backends = ("[asyncio]", "[trio]") if case.startswith("async_") else ("",)
+        expected.update({f"test_{case}{backend}": text for backend in backends})
+    assert {name: failure.text for name, failure in failures(result).items()} == expected
+
+
+REFUSED_FOR_ALL = """\
+import pytest
+import shop
+
+
+def swallow(function, *arguments):
+    try:
+        function(*arguments)
+    except Exception:
+        pass
+
+
+def test_plain():
+    swallow(shop.charge, "o1")
+
+
+def test_also_in_vain(failpoints):
+    failpoints.set("shop.stock", "off")
+    swallow(shop.locked)
+
+
+@pytest.mark.xfail
+def test_expected_to_fail():
+    swallow(shop.charge, "o1")
+
+
+def test_fails():
+    swallow(shop.charge, "o1")
+    assert not "done"
+
+
+def test_replaces(failpoints):
+    failpoints.set("shop.charge", "return(1)")
+    assert shop.charge("o1") == 1
+
+
+def test_does_not_come_by():
+    shop.parse()
+"""
+
+
+def test_refused_of_what_is_configured_for_the_run(run_tests: RunTests) -> None:
+    """A test that passed fails as well if what `--failpoints` or `FAILPOINTS` configured was refused in it."""
+    result = run_tests(
+        REFUSED_FOR_ALL,
+        "-v",
+        "--tb=short",
+        "--failpoints=shop.charge=return(many)",
+        files={"shop.py": SHOP},
+        environment={"FAILPOINTS": "shop.lock=raise(TimeotError)"},
+    )
+    counts = "counts:     hits 1, misses 0, triggers 1"
+    told = f"  configured: {{}}\n  {counts}\n  declared:   shop.py:{{}}\n  error:      {{}}".format
+    charge = told(
+        "return(many)",
+        "4 (charge)",
+        "failpoint 'shop.charge' was told to return the text 'many' from charge, but 'many' is no int; give @failpoint"
+        " a convert=, or configure Return(value) in Python",
+    )
+    lock = told(
+        "raise(TimeotError)",
+        "18 (locked)",
+        "failpoint 'shop.lock' was told to raise TimeotError, which is no builtin exception and is not declared at the"
+        " site (raises=nothing); did you mean 'TimeoutError'?",
+    )
+    stock = """\
+  configured: off, at test_inner.py:17 (test_also_in_vain)
+  counts:     hits 0, misses 0, triggers 0
+  declared:   shop.py:23 (restock), shop.py:24 (restock), shop.py:25 (restock) and 1 more"""
+    failed = {name: failure.text for name, failure in failures(result).items()}
+    own = failed.pop("test_fails")
+    refused = REFUSED_IN_RUN.format(name="shop.charge", told=charge)
+    assert failed == {
+        "test_plain": refused,
+        "test_expected_to_fail": refused,
+        "test_also_in_vain": "\n\n".join(
+            [NEVER_HIT.format(name="shop.stock", told=stock), REFUSED_IN_RUN.format(name="shop.lock", told=lock)]
+        ),
+    }
+    assert own.splitlines()[-1] == "E   AssertionError: assert not 'done'"
+    result.assert_outcomes(failed=4, passed=2)

@@ -1,0 +1,39 @@
+"""What the plugin imports, and runs without it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.plugin.inner_files import RunTests
+from tests.plugin.terminal import (
+    outcomes,
+)
+
+# what it brings in
+
+HEAVY = ("click", "fastapi", "httpx", "requests", "rich", "starlette", "typer", "uvicorn")
+
+
+def test_imports() -> None:
+    """The plugin brings in no HTTP and no CLI library."""
+    script = f"import sys, failpoints.pytest_plugin\nprint(*(name for name in {HEAVY} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\n", "")
+
+
+TESTS = """\
+def test_with_the_fixture(failpoints):
+    pass
+
+
+def test_plain():
+    pass
+"""
+
+
+def test_without_the_plugin(run_tests: RunTests) -> None:
+    """With `-p no:failpoints` those tests run that do not need it."""
+    result = run_tests(TESTS, "-v", "-p", "no:failpoints")
+    assert outcomes(result) == {"test_with_the_fixture": "ERROR", "test_plain": "PASSED"}
+    result.stdout.fnmatch_lines("*fixture 'failpoints' not found*")

@@ -1,0 +1,185 @@
+"""The marker `@pytest.mark.failpoints`."""
+
+from __future__ import annotations
+
+from textwrap import dedent
+
+from tests.plugin.inner_files import GATEWAY, GATEWAY_IMPORTS, RunTests
+
+MARKED = """
+pytestmark = pytest.mark.failpoints({name: "return(module)" for name in "abcde"}, expect_hit=False)
+
+
+def seen():
+    return [outcome.value if outcome else None for outcome in (failpoint(name).hit() for name in "abcde")]
+
+
+def test_of_the_module():
+    assert seen() == ["module"] * 5
+
+
+@pytest.mark.failpoints({"b": "return(class)", "c": "return(class)", "d": "return(class)"})
+class TestLevels:
+    def test_of_the_class(self):
+        assert seen() == ["module", "class", "class", "class", "module"]
+
+    @pytest.mark.failpoints({"c": "return(function)", "d": "return(function)"})
+    @pytest.mark.parametrize("parameter", [
+        pytest.param("its own", marks=pytest.mark.failpoints({"d": "return(parameter)", "e": "return(parameter)"})),
+        "none",
+    ])
+    def test_of_the_function_and_the_parameter(self, parameter):
+        closest = ["parameter", "parameter"] if parameter == "its own" else ["function", "module"]
+        assert seen() == ["module", "class", "function", *closest]
+
+
+@pytest.mark.failpoints({"a": "return(upper)", "b": "return(upper)"})
+@pytest.mark.failpoints({"a": "return(lower)"})
+def test_two_on_one_function():
+    assert seen()[:2] == ["lower", "upper"]
+
+
+@pytest.mark.failpoints({"a": "return(matched)"}, context={"k": "v"})
+def test_with_matchers(failpoints):
+    assert failpoint("a", context={"k": "v"}).hit() == Return("matched")
+    assert failpoint("a").hit() == Continue()
+    assert (failpoints.handle("a").hits, failpoints.handle("a").misses) == (1, 1)
+
+
+@pytest.mark.failpoints({"a": Return([1]), "b": [Term(Off(), times=1), Return(2)]})
+def test_with_actions_in_python():
+    assert [failpoint(name).hit() for name in "abb"] == [Return([1]), Continue(), Return(2)]
+
+
+@pytest.mark.failpoints({"a": "return(marker)"})
+def test_that_sets_over_it(failpoints):
+    assert failpoint("a").hit() == Return("marker")
+    failpoints.set("a", "return(set)")
+    assert failpoint("a").hit() == Return("set")
+"""
+
+MARKED_FIXTURES = """
+pytestmark = pytest.mark.parametrize("asked_for", [1, 2])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def in_session():
+    return refund()
+
+
+@pytest.fixture(scope="module")
+def in_module():
+    return refund()
+
+
+@pytest.fixture(scope="class")
+def in_class():
+    return refund()
+
+
+@pytest.fixture(autouse=True)
+def by_itself():
+    return refund()
+
+
+@pytest.fixture
+def in_function():
+    return refund()
+
+
+@pytest.mark.failpoints({"gateway.refund": "return(7)"})
+def test_without_the_fixture(in_function, by_itself, in_class, in_module, in_session, asked_for):
+    assert (in_session, in_module, in_class) == (PRICE, PRICE, PRICE)
+    assert (by_itself, in_function, refund()) == (7, 7, 7)
+
+
+@pytest.mark.failpoints({"gateway.refund": "return(7)"})
+def test_with_the_fixture(in_function, by_itself, in_class, in_module, in_session, asked_for, failpoints):
+    assert (in_session, in_module, in_class) == (PRICE, PRICE, PRICE)
+    assert (by_itself, in_function, refund()) == (7, 7, 7)
+
+
+@pytest.mark.failpoints({"gateway.refund": "return(7)"})
+@pytest.mark.usefixtures("in_function", "failpoints")
+def test_with_usefixtures(by_itself, in_module, asked_for):
+    assert (in_module, by_itself, refund()) == (PRICE, 7, 7)
+
+
+def test_without_a_marker(by_itself, in_function, asked_for):
+    assert (by_itself, in_function, refund()) == (PRICE, PRICE, PRICE)
+"""
+
+
+def test_markers(run_tests: RunTests) -> None:
+    """Of the markers on module, class, function and parameter the closest wins, name by name."""
+    run_tests(GATEWAY_IMPORTS + MARKED, files={"shop.py": GATEWAY}).assert_outcomes(passed=8)
+
+
+def test_markers_act_in_fixtures(run_tests: RunTests) -> None:
+    """A marker acts in all fixtures of its test's own scope, requested with it or not, and in no wider ones."""
+    run_tests(GATEWAY_IMPORTS + MARKED_FIXTURES, files={"shop.py": GATEWAY}).assert_outcomes(passed=8)
+
+
+def test_markers_that_a_conftest_adds(run_tests: RunTests) -> None:
+    """A marker that a conftest.py adds while collecting does what one in the source does; so does one beside it."""
+    conftest = """
+        import inspect
+        import pytest
+
+        def pytest_collection_modifyitems(items):
+            items[0].add_marker(pytest.mark.failpoints({"gateway.refund": "return(7)"}))
+            for item in items:
+                if inspect.iscoroutinefunction(item.function):
+                    item.add_marker("anyio")
+    """
+    tests = """
+        def test_marked():
+            assert refund() == 7
+
+        def test_not_marked():
+            assert refund() == PRICE
+
+        @pytest.mark.failpoints({"gateway.charge": "return(7)"})
+        async def test_made_async():
+            assert await charge("1") == 7
+    """
+    result = run_tests(GATEWAY_IMPORTS + dedent(tests), files={"shop.py": GATEWAY, "conftest.py": conftest})
+    result.assert_outcomes(passed=4)
+
+
+DOCTESTS = {
+    "conftest.py": """
+        import pytest
+
+        def pytest_collection_modifyitems(items):
+            for item in items:
+                item.add_marker(pytest.mark.failpoints({"gateway.refund": "return(7)"}))
+    """,
+    "test_text.txt": """
+        >>> from shop import refund
+        >>> refund()
+        7
+    """,
+    "test_in_vain.txt": """
+        >>> 1 + 1
+        2
+    """,
+}
+
+
+def test_markers_on_doctests(run_tests: RunTests) -> None:
+    """A marker acts in doctests, in modules and texts, and fails the one that does not come by."""
+    source = """
+    from shop import refund
+
+    def seven():
+        '''
+        >>> refund()
+        7
+        '''
+    """
+    arguments = ("--doctest-modules", "--doctest-glob=*.txt")
+    result = run_tests(source, *arguments, files={"shop.py": GATEWAY, **DOCTESTS})
+    result.assert_outcomes(passed=2, failed=1)
+    assert "failpoint 'gateway.refund' was set and never hit: the test passed" in result.stdout.str()
+    assert "  configured: return(7), at test_in_vain.txt:1 ([doctest] test_in_vain.txt, marked)" in result.outlines
