@@ -26,7 +26,8 @@ from ._core.actions import (
     Yield,
 )
 from ._core.context import failpoint_context
-from ._core.grammar import format_actions, parse_actions
+from ._core.formatting import format_actions
+from ._core.grammar import parse_actions
 from ._core.handle import Handle
 from ._core.registry import (
     Registry,

@@ -14,10 +14,10 @@ import anyio
 from ._core.actions import Actions, Exit
 from ._core.context import GivenMatchers
 from ._core.diagnosis import configured_and_counts, labelled
-from ._core.grammar import check_name, parse_actions
+from ._core.grammar import parse_actions
 from ._core.messages import missing_extra, safe_repr
 from ._core.status import FailpointStatus
-from ._core.validation import entry_parts, positive, seconds
+from ._core.validation import check_count, check_name, entry_parts, seconds
 from ._http.wire import NOT_CONFIGURED, check_token, entry_document, parse_status, to_json
 from .errors import FailpointTimeout, FailpointUsageError
 
@@ -220,7 +220,7 @@ class FailpointsClient:
             FailpointTimeout: the timeout has expired. The message describes the failpoint, and `status` has its status.
         """
         __tracebackhide__ = True  # pytest shows the line of the test instead
-        await self._wait(name, "hits", positive("hits", hits), timeout)
+        await self._wait(name, "hits", check_count("hits", hits), timeout)
 
     async def wait_until_paused(self, name: str, tasks: int = 1, *, timeout: float | None = None) -> None:
         """Wait until *tasks* tasks or threads are paused or sleeping at the failpoint right now.
@@ -228,7 +228,7 @@ class FailpointsClient:
         Otherwise like `wait_until_hit`.
         """
         __tracebackhide__ = True
-        await self._wait(name, "paused", positive("tasks", tasks), timeout)
+        await self._wait(name, "paused", check_count("tasks", tasks), timeout)
 
     async def _wait(self, name: str, what: Literal["hits", "paused"], count: int, timeout: float | None) -> None:
         __tracebackhide__ = True

@@ -24,8 +24,10 @@ from .._core.actions import (
     Term,
     Yield,
     named_exception,
+    spelling_of,
 )
-from .._core.grammar import format_actions, parse_actions, parse_entries
+from .._core.formatting import format_actions
+from .._core.grammar import parse_actions, parse_entries
 from .._core.messages import did_you_mean, safe_repr
 from ..errors import ActionSyntaxError, FailpointNameError
 from .terminal import printable
@@ -226,7 +228,8 @@ def _what(action: Action) -> str:
             return f"waits {_milliseconds(cast(float, action.duration))}"
         case Return(value=value):
             return f"returns {safe_repr(value)}"
-        case Raise(spelling=(name, message)):
+        case Raise():
+            name, message = spelling_of(action) or ("", None)
             return f"raises {name or 'InjectedFault'}{_with(message)}"
         case Panic(message=message):
             return f"raises FailpointPanic{_with(message)}"

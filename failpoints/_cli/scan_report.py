@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .._core.grammar import check_name
+from .._core.validation import check_name
 from .._scan.scan import Declared, Remark, Scan, outermost
 from ..errors import FailpointNameError
 from .terminal import printable

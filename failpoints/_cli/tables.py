@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from .._core.grammar import describe_actions
+from .._core.formatting import describe_actions
 from .._core.status import FailpointStatus, Waiting
 from .terminal import lasting, printable
 

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from ..errors import FailpointUsageError, InjectedFault
 from .messages import safe_repr
+from .validation import check_count
 
 MOST_TIMES = 10**18
 """The highest count: far beyond use, and far below what `int()` refuses to read."""
@@ -50,11 +51,6 @@ class Pause:
         if self.limit is not None:
             object.__setattr__(self, "limit", _milliseconds("Pause", self.limit))
 
-    @property
-    def seconds(self) -> float | None:
-        """The limit in seconds, `None` without one."""
-        return None if self.limit is None else _seconds(self.limit)
-
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
@@ -64,11 +60,6 @@ class Sleep:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "duration", _milliseconds("Sleep", self.duration))
-
-    @property
-    def seconds(self) -> float:
-        """The duration in seconds."""
-        return _seconds(self.duration)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,26 +103,8 @@ class Raise:
                 f" got {safe_repr(error)}, {safe_repr(message)}"
             )
 
-    @property
-    def spelling(self) -> tuple[str, str | None] | None:
-        """The name and message that text would use (`("", None)` for a bare one); `None` if it has none."""
-        error = self.error
-        if error is None:
-            return "", None
-        if isinstance(error, str):
-            return error, self.message
-        kind = error if isinstance(error, type) else type(error)
-        if named_exception(kind.__name__) is not kind:
-            return None
-        if isinstance(error, type):
-            return kind.__name__, self.message
-        # What else it carries, in its __dict__ or in C as ImportError.name, no text would tell.
-        if len(error.args) == 1 and isinstance(error.args[0], str) and error.__reduce__() == (kind, error.args):
-            return kind.__name__, error.args[0]
-        return None
-
     def _identity(self) -> object:
-        return self.spelling or (id(self.error), self.message)
+        return spelling_of(self) or (id(self.error), self.message)
 
     def __eq__(self, other: object) -> bool:
         return self._identity() == other._identity() if isinstance(other, Raise) else NotImplemented
@@ -185,11 +158,6 @@ class Delay:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "duration", _milliseconds("Delay", self.duration))
-
-    @property
-    def seconds(self) -> float:
-        """The duration in seconds."""
-        return _seconds(self.duration)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,9 +213,7 @@ class Term:
         # Plain numbers from here on: a NumPy float, an enum or -0.0 has no text that reads back.
         object.__setattr__(self, "probability", abs(float(chance)))
         if times is not None:
-            if isinstance(times, bool) or not isinstance(times, int) or not 1 <= times <= MOST_TIMES:
-                raise FailpointUsageError(f"Term takes a count of 1 or more as times; got {safe_repr(times)}")
-            object.__setattr__(self, "times", int(times))
+            object.__setattr__(self, "times", int(check_count("Term: times", times, most=MOST_TIMES)))
 
 
 Actions: TypeAlias = str | Action | Term | Sequence[Action | Term]
@@ -263,6 +229,29 @@ def named_exception(name: str) -> type[BaseException] | None:
 def is_exception_name(text: str) -> bool:
     """Whether `text` could name an exception: identifiers, joined by dots."""
     return all(part.isidentifier() for part in text.split("."))
+
+
+def spelling_of(action: Raise) -> tuple[str, str | None] | None:
+    """Return the name and the message that text would use, `("", None)` for a bare `raise`; `None` if there is none."""
+    error = action.error
+    if error is None:
+        return "", None
+    if isinstance(error, str):
+        return error, action.message
+    kind = error if isinstance(error, type) else type(error)
+    if named_exception(kind.__name__) is not kind:
+        return None
+    if isinstance(error, type):
+        return kind.__name__, action.message
+    # Text has no place for the rest of what an instance carries, in its __dict__ or in C as ImportError.name.
+    if len(error.args) == 1 and isinstance(error.args[0], str) and error.__reduce__() == (kind, error.args):
+        return kind.__name__, error.args[0]
+    return None
+
+
+def in_seconds(duration: float | timedelta) -> float:
+    """Convert a duration of an action, in milliseconds or a `timedelta`, to seconds."""
+    return duration.total_seconds() if isinstance(duration, timedelta) else duration / 1000
 
 
 def _is_exception_type(thing: object) -> bool:
@@ -287,7 +276,3 @@ def _milliseconds(owner: str, given: object) -> float:
     raise FailpointUsageError(
         f"{owner} takes milliseconds or a timedelta, finite and not negative; got {safe_repr(given)}"
     )
-
-
-def _seconds(duration: float | timedelta) -> float:
-    return duration.total_seconds() if isinstance(duration, timedelta) else duration / 1000

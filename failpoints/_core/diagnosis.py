@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from .context import Matchers
 from .declared import where_declared
-from .grammar import describe_actions
+from .formatting import describe_actions
 from .messages import safe_repr
 from .status import FailpointStatus, Waiting
 

@@ -11,30 +11,14 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from decimal import Decimal
 from typing import Any, NamedTuple, NoReturn, cast, get_args
 
 from ..errors import ActionSyntaxError, FailpointNameError, FailpointUsageError, pointed_at
-from .actions import (
-    MOST_TIMES,
-    Action,
-    Actions,
-    Break,
-    Delay,
-    Exit,
-    Off,
-    Panic,
-    Pause,
-    Print,
-    Raise,
-    Return,
-    Sleep,
-    Term,
-    Yield,
-    is_exception_name,
-)
+from . import actions
+from .actions import MOST_TIMES, Action, Term, is_exception_name
 from .functions import callable_name
 from .messages import did_you_mean, safe_repr
+from .validation import check_name
 
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _WORD = re.compile(r"[^\W\d]\w*")
@@ -57,32 +41,6 @@ def parse_actions(text: str) -> tuple[Term, ...]:
     if not isinstance(text, str):
         raise FailpointUsageError(f"parse_actions takes a text, such as 'return(42)'; got {safe_repr(text)}")
     return _Reader(text).actions()
-
-
-def format_actions(actions: Actions) -> str:
-    """Write actions as text, to hand them to another process: the inverse of `parse_actions`.
-
-    Takes whatever `configure` takes. Raises `FailpointUsageError` for what has no text: a `Call`, a
-    `Return` of anything but a `str` or `None`, an exception that its name and a message cannot make.
-
-    >>> format_actions([Term(Return("42"), probability=0.25), Pause()])
-    '25%return(42)->pause'
-    """
-    return "->".join(_format_term(term) for term in as_terms(actions))
-
-
-def describe_actions(actions: Actions) -> str:
-    """Actions as a person reads them in a log or a message: their text, or the Python where there is none."""
-    return "->".join(_spelled_term(term) for term in as_terms(actions))
-
-
-def kind_of_action(action: Action) -> str:
-    """The text of an action, or where there is none what any such action is called in every run."""
-    try:
-        return _format_action(action)
-    except FailpointUsageError:
-        called = getattr(action, "function", None)
-        return f"{type(action).__name__}({getattr(called, '__qualname__', '…')})"
 
 
 def as_terms(actions: object) -> tuple[Term, ...]:
@@ -119,23 +77,6 @@ def _as_term(item: Any) -> Term:
     raise FailpointUsageError(
         f"actions are a text, an action, a Term, or a sequence of the last two; got {safe_repr(item)}{hint}"
     )
-
-
-def check_name(name: object) -> str:
-    """The name, if it can be a failpoint's; raises `FailpointNameError`."""
-    if not isinstance(name, str):
-        raise FailpointNameError(f"a failpoint's name is a str; got {safe_repr(name)}")
-    if not name:
-        raise FailpointNameError("a failpoint's name cannot be empty")
-    if name.isprintable() and not (" " in name or "=" in name or ";" in name):  # the one printable white space
-        return name
-    for position, character in enumerate(name):
-        if character in " =;" or not character.isprintable():
-            raise FailpointNameError(
-                f"a failpoint's name is printable, without white space, '=' or ';'; got {safe_repr(name)}\n"
-                f"{pointed_at(name, position)}"
-            )
-    return name
 
 
 class Entry(NamedTuple):
@@ -250,7 +191,7 @@ class _Reader:
                     self.fail("expected one count, found a second", start)
                 times = self.times(number, start)
             else:
-                return Term(Sleep(self.bare_sleep(number, start)), _or_always(probability), times)
+                return Term(actions.Sleep(self.bare_sleep(number, start)), _or_always(probability), times)
         return Term(self.action(), _or_always(probability), times)
 
     def probability(self, number: str, start: int) -> float:
@@ -403,8 +344,8 @@ def _text(make: Callable[[str], Action]) -> _Read:
 
 def _read_return(reader: _Reader, word: str, argument: _Argument | None, start: int) -> Action:
     if argument is None or (not argument.text and not argument.quoted):
-        return Return()
-    return Return(argument.text)
+        return actions.Return()
+    return actions.Return(argument.text)
 
 
 def _read_raise(reader: _Reader, word: str, argument: _Argument | None, start: int) -> Action:
@@ -414,34 +355,34 @@ def _read_raise(reader: _Reader, word: str, argument: _Argument | None, start: i
     if not is_exception_name(name):
         reader.fail(f"expected an exception's name, such as OSError, found {_shortened(name)}", given.at)
     if not colon:
-        return Raise(name)
+        return actions.Raise(name)
     # Only a quoted argument can say a message with spaces at its ends, or an empty one.
     message = message.removeprefix(" ") if given.quoted else message.strip()
     if not message and not given.quoted:
         reader.fail("expected a message after ':'", given.at + len(given.text))
-    return Raise(name, message)
+    return actions.Raise(name, message)
 
 
 def _read_exit(reader: _Reader, word: str, argument: _Argument | None, start: int) -> Action:
     given = _needed(reader, word, argument, start, "an exit status")
     if not re.fullmatch("0*[0-9]{1,3}", given.text, re.ASCII) or int(given.text[-3:]) > 255:
         reader.fail(f"expected an exit status from 0 to 255, found {_shortened(given.text)}", given.at)
-    return Exit(int(given.text[-3:]))
+    return actions.Exit(int(given.text[-3:]))
 
 
 _Read = Callable[[_Reader, str, _Argument | None, int], Action]
 _ACTIONS: dict[str, _Read] = {
-    "off": _none(Off),
-    "pause": _optional(_duration(Pause), Pause),
-    "sleep": _duration(Sleep),
+    "off": _none(actions.Off),
+    "pause": _optional(_duration(actions.Pause), actions.Pause),
+    "sleep": _duration(actions.Sleep),
     "return": _read_return,
-    "raise": _optional(_read_raise, Raise),
-    "panic": _optional(_text(Panic), Panic),
-    "exit": _optional(_read_exit, Exit),
-    "print": _optional(_text(Print), Print),
-    "yield": _none(Yield),
-    "delay": _duration(Delay),
-    "break": _none(Break),
+    "raise": _optional(_read_raise, actions.Raise),
+    "panic": _optional(_text(actions.Panic), actions.Panic),
+    "exit": _optional(_read_exit, actions.Exit),
+    "print": _optional(_text(actions.Print), actions.Print),
+    "yield": _none(actions.Yield),
+    "delay": _duration(actions.Delay),
+    "break": _none(actions.Break),
 }
 
 
@@ -451,79 +392,3 @@ def _or_always(probability: float | None) -> float:
 
 def _shortened(text: str) -> str:
     return repr(text if len(text) <= 40 else text[:40] + "…")
-
-
-def _format_term(term: Term) -> str:
-    percentage = "" if term.probability == 1 else f"{_percentage(term.probability)}%"
-    times = "" if term.times is None else f"{term.times}*"
-    return f"{percentage}{times}{_format_action(term.action)}"
-
-
-def _spelled_term(term: Term) -> str:
-    try:
-        return _format_term(term)
-    except FailpointUsageError:
-        return safe_repr(term.action if term == Term(term.action) else term)
-
-
-def _format_action(action: Action) -> str:
-    match action:
-        case Pause(limit=None) | Return(value=None) | Panic(message=None) | Print(message=None):
-            return type(action).__name__.lower()
-        case Off() | Yield() | Break():
-            return type(action).__name__.lower()
-        case Pause(limit=milliseconds) | Sleep(duration=milliseconds) | Delay(duration=milliseconds):
-            return f"{type(action).__name__.lower()}({_plain(cast(float, milliseconds))})"
-        case Exit(status=status):
-            return "exit" if status == 1 else f"exit({status})"
-        case Return(value=str(text)) | Panic(message=str(text)) | Print(message=str(text)):
-            return f"{type(action).__name__.lower()}({_format_text(text)})"
-        case Raise(spelling=("", None)):
-            return "raise"
-        case Raise(spelling=(name, None)):
-            return f"raise({name})"
-        case Raise(spelling=(name, str(message))):
-            whole = f"{name}: {message}"
-            return f"raise({_format_text(whole) if message == message.strip() and message else _quote(whole)})"
-        case _:
-            raise FailpointUsageError(f"{safe_repr(action)} has no text: it can be configured from Python only")
-
-
-def _percentage(probability: float) -> str:
-    sign, digits, exponent = Decimal(repr(probability)).as_tuple()
-    # Moved by hand: arithmetic would round as the program's own decimal context says.
-    return _decimal(Decimal((sign, digits, int(exponent) + 2)))
-
-
-def _plain(number: float) -> str:
-    return str(int(number)) if number == int(number) else _decimal(Decimal(repr(number)))
-
-
-def _decimal(number: Decimal) -> str:
-    text = format(number, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _format_text(text: str) -> str:
-    """The text as an argument: as it is where that reads back the same, else quoted."""
-    text = str.__str__(text)  # not what a str enum says of itself
-    depth = 0
-    for character in text:
-        depth += (character == "(") - (character == ")")
-        if depth < 0:
-            break
-    plain = text and text == text.strip() and text.isprintable() and not text.startswith('"')
-    return text if plain and depth == 0 else _quote(text)
-
-
-def _quote(text: str) -> str:
-    return f'"{"".join(map(_escaped, text))}"'
-
-
-def _escaped(character: str) -> str:
-    if character in '"\\':
-        return f"\\{character}"
-    if character.isprintable():
-        return character
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -31,9 +31,10 @@ from .actions import (
     Return,
     Sleep,
     Yield,
+    in_seconds,
 )
+from .formatting import describe_actions
 from .functions import callable_name
-from .grammar import describe_actions
 from .log import logger
 from .messages import safe_repr
 from .own_calls import hands_over
@@ -190,7 +191,8 @@ def _wait_sync(action: Pause | Sleep, site: Site, visit: Visit, function: str) -
 
 
 def _seconds(action: Pause | Sleep, visit: Visit) -> float | None:
-    return visit.pause_limit if action.seconds is None else action.seconds
+    duration = action.limit if isinstance(action, Pause) else action.duration
+    return visit.pause_limit if duration is None else in_seconds(duration)
 
 
 def _after_wait(action: Pause | Sleep, visit: Visit, ended: Ended) -> Outcome:
@@ -201,7 +203,7 @@ def _after_wait(action: Pause | Sleep, visit: Visit, ended: Ended) -> Outcome:
     if ended is Ended.CANCELLED:
         return _CANCELLED
     if ended is Ended.EXPIRED and isinstance(action, Pause):
-        limit = " (failpoints_pause_limit in pytest's ini file)" if action.seconds is None else ""
+        limit = " (failpoints_pause_limit in pytest's ini file)" if action.limit is None else ""
         context = f", context {safe_repr(dict(hit.context))}" if hit.context else ""
         raise FailpointTimeout(
             f"failpoint {hit.name!r} was told to {describe_actions(action)}, and nobody resumed"
@@ -223,8 +225,8 @@ def _perform_now(action: Action, name: str, site: Site) -> Outcome:
             os._exit(status)
         case Print(message=message):
             logger.info("%s", f"failpoint {name} was reached" if message is None else message)
-        case Delay():
-            time.sleep(min(action.seconds, threading.TIMEOUT_MAX))
+        case Delay(duration=duration):
+            time.sleep(min(in_seconds(duration), threading.TIMEOUT_MAX))
         case Break():
             breakpoint()  # noqa: T100 - its purpose
         case _:  # an Off that a Call returned

@@ -8,12 +8,11 @@ from typing import Final, Self
 from ..errors import FailpointUsageError
 from .actions import Actions
 from .context import GivenMatchers
-from .grammar import check_name
 from .handle import Configured, Handle
 from .messages import safe_repr
 from .status import FailpointStatus
 from .store import PROCESS_STORE, Store
-from .validation import entry_parts
+from .validation import check_name, entry_parts
 from .waits import wait, wait_sync
 from .watches import Watch
 

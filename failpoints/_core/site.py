@@ -10,8 +10,8 @@ from typing import Any, TypeAlias, cast
 from ..errors import FailpointUsageError
 from . import known_sites
 from .context import Context
-from .grammar import check_name
 from .messages import safe_repr
+from .validation import check_name
 from .wakeups import CancelEvent
 
 Cancel: TypeAlias = CancelEvent | Callable[[], CancelEvent | None]

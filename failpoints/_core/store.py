@@ -18,12 +18,14 @@ from .actions import Actions, Hit
 from .arming import ARMED, arm_or_disarm
 from .configuration import NOTHING, Configuration, Decision, Waiter, site_places
 from .context import GivenMatchers, Matchers
-from .grammar import as_terms, check_name, describe_actions
+from .formatting import describe_actions
+from .grammar import as_terms
 from .locks import ForkSafeLock
 from .log import logger
 from .messages import safe_repr
 from .multimap import Multimap
 from .status import FailpointStatus
+from .validation import check_name
 from .wakeups import Wakeup, wake
 from .watches import Watch, Watches
 

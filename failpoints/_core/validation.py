@@ -6,8 +6,25 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from ..errors import FailpointUsageError
+from ..errors import FailpointNameError, FailpointUsageError, pointed_at
 from .messages import safe_repr
+
+
+def check_name(name: object) -> str:
+    """The name, if it can be a failpoint's; raises `FailpointNameError`."""
+    if not isinstance(name, str):
+        raise FailpointNameError(f"a failpoint's name is a str; got {safe_repr(name)}")
+    if not name:
+        raise FailpointNameError("a failpoint's name cannot be empty")
+    if name.isprintable() and not (" " in name or "=" in name or ";" in name):  # the one printable white space
+        return name
+    for position, character in enumerate(name):
+        if character in " =;" or not character.isprintable():
+            raise FailpointNameError(
+                f"a failpoint's name is printable, without white space, '=' or ';'; got {safe_repr(name)}\n"
+                f"{pointed_at(name, position)}"
+            )
+    return name
 
 
 def entry_parts(entries: Iterable[Any]) -> Iterator[Sequence[Any]]:
@@ -24,11 +41,12 @@ def entry_parts(entries: Iterable[Any]) -> Iterator[Sequence[Any]]:
         yield cast(Sequence[Any], entry)
 
 
-def positive(what: str, count: int) -> int:
-    """The count, if it is one that can be waited for; raises `FailpointUsageError`."""
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise FailpointUsageError(f"{what} is a whole number of 1 or more; got {safe_repr(count)}")
-    return count
+def check_count(what: str, count: object, least: int = 1, most: int | None = None) -> int:
+    """Return the count if it is a whole number in the range; raise `FailpointUsageError` if not."""
+    if isinstance(count, int) and not isinstance(count, bool) and least <= count and (most is None or count <= most):
+        return count
+    wanted = f"of {least} or more" if most is None else f"from {least} to {most}"
+    raise FailpointUsageError(f"{what} must be a whole number {wanted}; got {safe_repr(count)}")
 
 
 def seconds(timeout: object) -> float | None:

@@ -11,11 +11,10 @@ from typing import Literal
 
 from ..errors import FailpointTimeout, FailpointUsageError
 from .configuration import Configuration
-from .grammar import check_name
 from .messages import did_you_mean
 from .multimap import Multimap
 from .status import FailpointStatus
-from .validation import positive
+from .validation import check_count, check_name
 from .wakeups import Wakeup
 
 
@@ -27,7 +26,7 @@ class Watch:
     def __init__(self, name: str, what: Literal["hit", "paused"], target: int) -> None:
         self.name = check_name(name)
         self._what = what
-        self._target = positive("hits" if what == "hit" else "tasks", target)
+        self._target = check_count("hits" if what == "hit" else "tasks", target)
         self._reached = False
         self._removed = False
         self._wakeup: Wakeup | None = None

@@ -14,6 +14,7 @@ from .._core import environment
 from .._core.actions import Off
 from .._core.messages import did_you_mean, safe_repr
 from .._core.store import arm, in_force
+from .._core.validation import check_count
 from .._core.wakeups import on_event_loop
 from ..errors import FailpointUsageError
 from .execution import Execution
@@ -281,8 +282,4 @@ def _check_scenario(scenario: Any) -> None:
 
 
 def _count(what: str, given: Any, *, least: int) -> int | None:
-    if given is None:
-        return None
-    if not isinstance(given, int) or isinstance(given, bool) or given < least:
-        raise FailpointUsageError(f"{what}= is a whole number of {least} or more; got {safe_repr(given)}")
-    return given
+    return None if given is None else check_count(f"{what}=", given, least)

@@ -24,10 +24,10 @@ except ModuleNotFoundError as error:
 
 from .._core.actions import Exit
 from .._core.configuration import Configuration
-from .._core.grammar import check_name
 from .._core.log import logger
 from .._core.registry import PROCESS_WIDE, Registry, store_of
 from .._core.store import Store
+from .._core.validation import check_count, check_name
 from ..errors import FailpointError, FailpointTimeout, FailpointUsageError
 from .guard import check_request
 from .openapi import openapi_document
@@ -369,9 +369,7 @@ def _parse_query(request: Request) -> _WaitQuery:
 
 def _parse_count(event: str, text: str) -> int:
     found = _COUNT.fullmatch(text)
-    if not found or int(found[1]) > MAX_COUNT:
-        raise HTTPException(400, f"{event} must be a whole number from 1 to {MAX_COUNT}; got {safe_repr(text)}")
-    return int(found[1])
+    return check_count(event, int(found[1]) if found else text, most=MAX_COUNT)
 
 
 def _parse_timeout(text: str) -> float:

@@ -14,9 +14,11 @@ from typing import Any, NoReturn, TypeGuard, TypeVar, cast
 
 from .._core.actions import Actions, Call, Hit, Off, Term
 from .._core.context import GivenMatchers, Matchers
-from .._core.grammar import as_terms, check_name, format_actions, kind_of_action, parse_actions
+from .._core.formatting import format_actions, kind_of_action
+from .._core.grammar import as_terms, parse_actions
 from .._core.messages import did_you_mean, safe_repr
 from .._core.status import FailpointStatus, Waiting
+from .._core.validation import check_name
 from ..errors import FailpointError, FailpointUsageError
 
 MAX_BODY = 1024 * 1024  # bytes

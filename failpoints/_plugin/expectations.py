@@ -8,13 +8,13 @@ from typing import NamedTuple
 from .._core.actions import Actions, Off
 from .._core.configuration import Configuration
 from .._core.context import GivenMatchers
-from .._core.grammar import check_name
 from .._core.handle import Handle
 from .._core.known_sites import Location
 from .._core.messages import safe_repr
 from .._core.registry import PROCESS_WIDE
 from .._core.status import FailpointStatus
 from .._core.store import PROCESS_STORE
+from .._core.validation import check_name
 from ..errors import FailpointError, FailpointUsageError
 
 _ADVICE = """\

@@ -9,8 +9,9 @@ import pytest
 
 from .._core.actions import Actions
 from .._core.context import GivenMatchers, Matchers
-from .._core.grammar import as_terms, check_name
+from .._core.grammar import as_terms
 from .._core.messages import did_you_mean, safe_repr
+from .._core.validation import check_name
 from ..errors import FailpointUsageError
 from .expectations import check_expect_hit
 

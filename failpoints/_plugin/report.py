@@ -11,7 +11,7 @@ from typing import NotRequired, TypedDict
 
 from .._core.actions import Action
 from .._core.configuration import Configuration
-from .._core.grammar import kind_of_action
+from .._core.formatting import kind_of_action
 from .._core.known_sites import Location
 
 _MAX_WIDTH = 60  # of the column of actions, in characters

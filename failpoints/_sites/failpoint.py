@@ -10,10 +10,10 @@ from .._core.actions import Outcome
 from .._core.arming import ARMED
 from .._core.context import Context
 from .._core.functions import callable_name
-from .._core.grammar import check_name
 from .._core.messages import safe_repr
 from .._core.perform import CONTINUE
 from .._core.site import Cancel, Site, caller_frame, check_new_place
+from .._core.validation import check_name
 from .._core.visit import visit, visit_sync
 from ..errors import FailpointUsageError
 from .convert import Converter

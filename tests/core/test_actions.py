@@ -40,6 +40,7 @@ from failpoints import (
     parse_actions,
     statuses,
 )
+from failpoints._core.actions import in_seconds
 from failpoints._core.grammar import as_terms
 
 EVERYTHING = [
@@ -115,9 +116,9 @@ class Refused(Exception):
         (lambda: Term(Off(), float("nan")), "Term takes a probability from 0 to 1; got nan"),
         (lambda: Term(Off(), True), "Term takes a probability from 0 to 1; got True"),
         (lambda: Term(Off(), "25%"), "Term takes a probability from 0 to 1; got '25%'"),
-        (lambda: Term(Off(), times=0), "Term takes a count of 1 or more as times; got 0"),
-        (lambda: Term(Off(), times=1.0), "Term takes a count of 1 or more as times; got 1.0"),
-        (lambda: Term(Off(), times=True), "Term takes a count of 1 or more as times; got True"),
+        (lambda: Term(Off(), times=0), "Term: times must be a whole number from 1 to 1000000000000000000; got 0"),
+        (lambda: Term(Off(), times=1.0), "Term: times must be a whole number from 1 to 1000000000000000000; got 1.0"),
+        (lambda: Term(Off(), times=True), "Term: times must be a whole number from 1 to 1000000000000000000; got True"),
     ],
 )
 def test_refusal(make: Callable[[], object], message: str) -> None:
@@ -163,12 +164,13 @@ def test_timedelta(given: Any, milliseconds: float) -> None:
         Delay(milliseconds),
     )
     assert hash(Sleep(given)) == hash(Sleep(milliseconds))
-    assert Sleep(given).seconds == Delay(given).seconds == Pause(given).seconds == milliseconds / 1000
+    assert in_seconds(Sleep(given).duration) == in_seconds(Delay(given).duration) == milliseconds / 1000
+    assert Sleep(given).duration == Delay(given).duration == Pause(given).limit == milliseconds
 
 
 def test_defaults() -> None:
     """Without arguments an action is what its bare text says."""
-    assert (Pause().limit, Pause().seconds) == (None, None)
+    assert Pause().limit is None
     assert Return().value is None
     assert (Raise().error, Raise().message) == (None, None)
     assert Panic().message is Print().message is None

@@ -481,9 +481,9 @@ async def test_the_sync_waits_are_refused_on_an_event_loop(waits: str) -> None:
 async def test_a_number_to_wait_for_is_one_or_more(waits: str, number: Any) -> None:
     """The number of hits or tasks is a whole number of 1 or more, in both kinds of wait."""
     with configured("x", "off") as handle:
-        with pytest.raises(FailpointUsageError, match="is a whole number of 1 or more"):
+        with pytest.raises(FailpointUsageError, match="must be a whole number of 1 or more"):
             await getattr(handle, waits)(number)
-        with pytest.raises(FailpointUsageError, match="is a whole number of 1 or more"):
+        with pytest.raises(FailpointUsageError, match="must be a whole number of 1 or more"):
             await to_thread.run_sync(lambda: getattr(handle, f"{waits}_sync")(number))
 
 

@@ -333,10 +333,13 @@ def test_verdicts() -> None:
     [
         ({"backend": "trioo"}, "backend= is 'asyncio' or 'trio'; got 'trioo'; did you mean 'trio'?"),
         ({"clock": "reel"}, "clock= is 'virtual' or 'real'; got 'reel'; did you mean 'real'?"),
-        ({"max_faults": -1}, "max_faults= is a whole number of 0 or more; got -1"),
-        ({"max_faults": True}, "max_faults= is a whole number of 0 or more; got True"),
-        ({"max_runs": 0}, "max_runs= is a whole number of 1 or more; got 0"),
-        ({"max_preemptions": 1.5, "interleavings": True}, "max_preemptions= is a whole number of 0 or more; got 1.5"),
+        ({"max_faults": -1}, "max_faults= must be a whole number of 0 or more; got -1"),
+        ({"max_faults": True}, "max_faults= must be a whole number of 0 or more; got True"),
+        ({"max_runs": 0}, "max_runs= must be a whole number of 1 or more; got 0"),
+        (
+            {"max_preemptions": 1.5, "interleavings": True},
+            "max_preemptions= must be a whole number of 0 or more; got 1.5",
+        ),
         ({"max_preemptions": 1}, "max_preemptions= bounds the orders of tasks: give interleavings=True with it"),
         ({"timeout": 0}, "timeout= is a number of real seconds above 0; got 0"),
         ({"timeout": "5"}, "timeout= is a number of real seconds above 0; got '5'"),

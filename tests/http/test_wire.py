@@ -31,7 +31,7 @@ from failpoints import (
     Waiting,
     failpoint,
 )
-from failpoints._core.grammar import describe_actions
+from failpoints._core.formatting import describe_actions
 from failpoints._http.wire import check_token, entry_document, parse_entries, parse_status, status_document, to_json
 
 

@@ -8,7 +8,8 @@ from fnmatch import fnmatchcase
 from typing import Any, TypeAlias, cast
 
 from ..._core.actions import Action, Actions, Call, Exit, Raise
-from ..._core.grammar import as_terms, describe_actions
+from ..._core.formatting import describe_actions
+from ..._core.grammar import as_terms
 from ..._core.messages import did_you_mean, safe_repr
 from ...errors import FailpointUsageError
 

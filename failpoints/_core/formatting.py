@@ -1,0 +1,123 @@
+"""Actions to text: the inverse of the grammar, and the text of actions in messages. Pure."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import cast
+
+from ..errors import FailpointUsageError
+from . import actions
+from .actions import Action, Actions, Term, spelling_of
+from .grammar import as_terms
+from .messages import safe_repr
+
+
+def format_actions(actions: Actions) -> str:
+    """Write actions as text, to hand them to another process: the inverse of `parse_actions`.
+
+    Takes whatever `configure` takes. Raises `FailpointUsageError` for what has no text: a `Call`, a
+    `Return` of anything but a `str` or `None`, an exception that its name and a message cannot make.
+
+    >>> format_actions([Term(Return("42"), probability=0.25), Pause()])
+    '25%return(42)->pause'
+    """
+    return "->".join(_format_term(term) for term in as_terms(actions))
+
+
+def describe_actions(actions: Actions) -> str:
+    """Actions as a person reads them in a log or a message: their text, or the Python where there is none."""
+    return "->".join(_spelled_term(term) for term in as_terms(actions))
+
+
+def kind_of_action(action: Action) -> str:
+    """The text of an action, or where there is none what any such action is called in every run."""
+    try:
+        return _format_action(action)
+    except FailpointUsageError:
+        called = getattr(action, "function", None)
+        return f"{type(action).__name__}({getattr(called, '__qualname__', '…')})"
+
+
+def _format_term(term: Term) -> str:
+    percentage = "" if term.probability == 1 else f"{_percentage(term.probability)}%"
+    times = "" if term.times is None else f"{term.times}*"
+    return f"{percentage}{times}{_format_action(term.action)}"
+
+
+def _spelled_term(term: Term) -> str:
+    try:
+        return _format_term(term)
+    except FailpointUsageError:
+        return safe_repr(term.action if term == Term(term.action) else term)
+
+
+def _format_action(action: Action) -> str:
+    word = type(action).__name__.lower()
+    match action:
+        case actions.Off() | actions.Yield() | actions.Break():
+            return word
+        case actions.Pause(limit=duration) | actions.Sleep(duration=duration) | actions.Delay(duration=duration):
+            return word if duration is None else f"{word}({_plain(cast(float, duration))})"
+        case actions.Exit(status=status):
+            return word if status == 1 else f"{word}({status})"
+        case actions.Return(value=text) | actions.Panic(message=text) | actions.Print(message=text):
+            if text is None:
+                return word
+            if isinstance(text, str):
+                return f"{word}({_format_text(text)})"
+        case actions.Raise():
+            spelling = spelling_of(action)
+            if spelling is not None:
+                return _format_raise(*spelling)
+        case _:
+            pass
+    raise FailpointUsageError(f"{safe_repr(action)} has no text: it can be configured from Python only")
+
+
+def _format_raise(name: str, message: str | None) -> str:
+    if not name:
+        return "raise"
+    if message is None:
+        return f"raise({name})"
+    whole = f"{name}: {message}"
+    return f"raise({_format_text(whole) if message == message.strip() and message else _quote(whole)})"
+
+
+def _percentage(probability: float) -> str:
+    sign, digits, exponent = Decimal(repr(probability)).as_tuple()
+    # Moved by hand: arithmetic would round as the program's own decimal context says.
+    return _decimal(Decimal((sign, digits, int(exponent) + 2)))
+
+
+def _plain(number: float) -> str:
+    return str(int(number)) if number == int(number) else _decimal(Decimal(repr(number)))
+
+
+def _decimal(number: Decimal) -> str:
+    text = format(number, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _format_text(text: str) -> str:
+    """The text as an argument: as it is where that reads back the same, else quoted."""
+    text = str.__str__(text)  # not what a str enum says of itself
+    depth = 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if depth < 0:
+            break
+    plain = text and text == text.strip() and text.isprintable() and not text.startswith('"')
+    return text if plain and depth == 0 else _quote(text)
+
+
+def _quote(text: str) -> str:
+    return f'"{"".join(map(_escaped, text))}"'
+
+
+def _escaped(character: str) -> str:
+    if character in '"\\':
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
