@@ -1,4 +1,4 @@
-"""The fixture `run_tests`: runs inner tests in a pytest process of their own."""
+"""The fixture `run_tests`, which runs inner tests in a pytest process of their own."""
 
 from __future__ import annotations
 

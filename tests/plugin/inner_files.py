@@ -1,4 +1,4 @@
-"""Files for the inner tests, and the type of the fixture that runs these."""
+"""Files that the inner tests import, and the type of the fixture that runs them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 RunTests: TypeAlias = Callable[..., pytest.RunResult]
 
-# Beside the test file of every run.
+# Every run has it.
 BACKGROUND = '''
     """Threads for the tests."""
 
@@ -41,7 +41,7 @@ BACKGROUND = '''
 '''
 
 GATEWAY = dedent('''
-    """What the tests below drive into its failures."""
+    """A shop that charges its customers through a gateway."""
 
     import anyio
     from failpoints import failpoint
@@ -67,7 +67,7 @@ GATEWAY = dedent('''
 
 
     class Server:
-        """Charges for all who ask, in a task of its own."""
+        """Answers questions in a task of its own."""
 
         def __init__(self):
             self.inbox = []
@@ -116,7 +116,7 @@ VISITS_IMPORTS = dedent("""
 """)
 
 VISITS = dedent('''
-    """Visits of the failpoints below."""
+    """Functions that visit a failpoint."""
 
     from failpoints import failpoint
 

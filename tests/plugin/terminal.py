@@ -1,4 +1,4 @@
-"""What the terminal shows of the inner tests, as values to compare."""
+"""The source of inner tests that fail, and what the terminal shows of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Lines:
         return "Lines(1,\\n      2)"
 
 
-class Unshown:
+class Unprintable:
     def __repr__(self):
         raise RuntimeError("closed")
 
@@ -74,49 +74,49 @@ def anyio_backend(request):
 
 NEVER_HIT = """\
 failpoint {name!r} was set and never hit: the test passed without exercising it.
-{told}
+{details}
 Check the name, the actions and the matchers. If this is intentional, pass expect_hit=False, or set
 failpoints_strict = false in the ini file for all tests."""
 
-REFUSED = NEVER_HIT.replace("was set and never hit", "could not do what it was configured to do")
-REFUSED_IN_RUN = f"{REFUSED.partition('Check')[0]}It is configured for the whole run."
+FAILED_ACTION = NEVER_HIT.replace("was set and never hit", "could not do what it was configured to do")
+FAILED_ACTION_OF_THE_RUN = f"{FAILED_ACTION.partition('Check')[0]}It is configured for the whole run."
 
 
 class Failure(NamedTuple):
-    """What the terminal shows of a test: the failure itself, and the section on its failpoints."""
+    """The text of a failure, and the section on failpoints that follows it."""
 
     text: str
     section: str | None = None
 
 
 def failures(result: pytest.RunResult) -> dict[str, Failure]:
-    """What the terminal shows of each failure and error: by `test_name`, or `setup of test_name`."""
+    """Return each failure and error in the terminal, by `test_name` or `setup of test_name`."""
     shown: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in result.outlines:
         heading = re.fullmatch(r"_+ (?:ERROR at )?(\w.*?) _+", line)
         if heading or re.match("===", line):
             lines = shown.setdefault(heading[1], []) if heading else []
-        elif not re.fullmatch(r" +\^+", line):  # under a part of a line, by which not every Python marks the same
+        elif not re.fullmatch(r" +\^+", line):  # marks a part of the line above; which one depends on Python
             lines.append(re.sub(r"^-+ failpoints -+$", "<section>", line))
-    told = {name: "\n".join(map(normal, lines)).strip("\n").split("\n<section>\n") for name, lines in shown.items()}
-    return {name: Failure(*parts) for name, parts in told.items()}
+    texts = {name: "\n".join(map(normal, lines)).strip("\n").split("\n<section>\n") for name, lines in shown.items()}
+    return {name: Failure(*parts) for name, parts in texts.items()}
 
 
 def normal(line: str) -> str:
-    """Without what differs from run to run."""
+    """Return *line* without what differs from run to run."""
     line = re.sub(r"0x[0-9a-f]+", "0x0", line)
     line = re.sub(r"has waited \d+\.\d s", "has waited N s", line)
     return re.sub(r"--failpoints-seed=\d+ ", "--failpoints-seed=N ", line)
 
 
 def outcomes(result: pytest.RunResult) -> dict[str, str]:
-    """What became of each test, of a run with `-v`: `{"test_name": "PASSED"}`."""
+    """Return the outcomes in the output of a run with `-v`, such as `{"test_name": "PASSED"}`."""
     return dict(re.findall(r"^test_inner\.py::(\S+) ([A-Z]+)", result.stdout.str(), re.MULTILINE))
 
 
 def source_of(bodies: dict[str, str]) -> str:
-    """A file with a test for each name; a name that begins with `async_` is an async one, on both backends."""
+    """Return a file with a test for each name. A test whose name begins with `async_` runs on both backends."""
     tests = [HEAD]
     for name, body in bodies.items():
         mark, function = ("@pytest.mark.anyio\n", "async def") if name.startswith("async_") else ("", "def")
@@ -125,7 +125,7 @@ def source_of(bodies: dict[str, str]) -> str:
 
 
 def located(text: str, name: str, source: str) -> str:
-    """The text of a test's message, with `<here>` as the place of the test's line that says `# here`."""
+    """Replace `<here>` in *text* by the location of the line of test *name* that ends in `# here`."""
     before, _, test = source.partition(f"def test_{name}(")
     for number, line in enumerate(test.splitlines(), before.count("\n") + 1):
         for mark in re.findall(r"# (\w+)$", line):
@@ -133,5 +133,5 @@ def located(text: str, name: str, source: str) -> str:
     return text
 
 
-def told_of(told: str) -> str:
-    return indent(dedent(told).strip(), "  ")
+def indented(details: str) -> str:
+    return indent(dedent(details).strip(), "  ")

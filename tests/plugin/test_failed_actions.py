@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from tests.plugin.inner_files import SHARDS, SHOP, RunTests
 from tests.plugin.terminal import (
+    FAILED_ACTION,
+    FAILED_ACTION_OF_THE_RUN,
     NEVER_HIT,
-    REFUSED,
-    REFUSED_IN_RUN,
     failures,
+    indented,
     located,
     source_of,
-    told_of,
 )
 
-# refused: the name, the body of the test, and what is told
-
-REFUSALS = {
+# The name of the failpoint, the body of the test, the details in its message, and the error in them.
+FAILED_ACTIONS = {
     "raise": (
         "shop.charge",
         """
@@ -29,7 +28,7 @@ REFUSALS = {
         configured: raise(TimeotError), at <here> (test_raise)
         counts:     hits 1, misses 0, triggers 1
         declared:   shop.py:4 (charge)
-        error:      {refused} (raises=nothing); did you mean 'TimeoutError'?
+        error:      {error} (raises=nothing); did you mean 'TimeoutError'?
         """,
         "failpoint 'shop.charge' was told to raise TimeotError, which is no builtin exception and is not declared at"
         " the site",
@@ -48,7 +47,7 @@ REFUSALS = {
         configured: 1*return(many)->return(7), at <here> (test_return)
         counts:     hits 2, misses 0, triggers 2
         declared:   shop.py:4 (charge)
-        error:      {refused}
+        error:      {error}
         """,
         "failpoint 'shop.charge' was told to return the text 'many' from charge, but 'many' is no int; give @failpoint"
         " a convert=, or configure Return(value) in Python",
@@ -66,7 +65,7 @@ REFUSALS = {
         configured: pause, at <here> (test_async_pause)
         counts:     hits 1, misses 0, triggers 0
         declared:   shop.py:10 (parse)
-        error:      {refused}
+        error:      {error}
         """,
         "failpoint 'shop.parse' was told to pause in the sync parse, on a thread that runs an event loop, and would"
         " block the whole loop: make the site async, call the function in a worker thread (anyio.to_thread.run_sync),"
@@ -86,7 +85,7 @@ REFUSALS = {
         configured: Call(function=<function test_call.<locals>.<lambda> at 0x0>), at <here> (test_call)
         counts:     hits 1, misses 0, triggers 1
         declared:   shop.py:10 (parse)
-        error:      {refused}
+        error:      {error}
         ended:      no longer configured
         """,
         "failpoint 'shop.parse' called test_call.<locals>.<lambda>, which may return an action or None; it returned 3",
@@ -140,35 +139,36 @@ REFUSALS = {
         counts:     hits 1, misses 0, triggers 1
         declared:   shop.py:4 (charge)
         elsewhere:  at 'shop.stock' 'worker-7' has waited N s
-        error:      {refused}
+        error:      {error}
         """,
         "failpoint 'shop.charge' was told to return the text 'many' from charge, but 'many' is no int; give @failpoint"
         " a convert=, or configure Return(value) in Python",
     ),
 }
 
-# refused and excused: expect_hit=False lets be whatever comes of a setting
-
+# The same tests with expect_hit=False.
 EXCUSED = {
     f"{case}_excused": body.replace(")  # here", ", expect_hit=False)")
-    for case, (_, body, _, _) in REFUSALS.items()
+    for case, (_, body, _, _) in FAILED_ACTIONS.items()
     if case != "while_others_wait"
 }
 
 
-def test_refused(run_tests: RunTests) -> None:
+def test_action_that_fails(run_tests: RunTests) -> None:
     """A test fails if a failpoint could not do what it was configured to do, unless expect_hit=False is given."""
-    source = source_of({case: body for case, (_, body, _, _) in REFUSALS.items()} | EXCUSED)
+    source = source_of({case: body for case, (_, body, _, _) in FAILED_ACTIONS.items()} | EXCUSED)
     result = run_tests(source, "--tb=short", files={"shop.py": SHOP + SHARDS})
     expected: dict[str, str] = {}
-    for case, (name, _, told, refused) in REFUSALS.items():
-        text = located(REFUSED.format(name=name, told=told_of(told).replace("{refused}", refused)), case, source)
+    for case, (name, _, details, error) in FAILED_ACTIONS.items():
+        text = located(
+            FAILED_ACTION.format(name=name, details=indented(details).replace("{error}", error)), case, source
+        )
         backends = ("[asyncio]", "[trio]") if case.startswith("async_") else ("",)
         expected.update({f"test_{case}{backend}": text for backend in backends})
     assert {name: failure.text for name, failure in failures(result).items()} == expected
 
 
-REFUSED_FOR_ALL = """\
+FAILED_ACTIONS_OF_THE_RUN = """\
 import pytest
 import shop
 
@@ -184,7 +184,7 @@ def test_plain():
     swallow(shop.charge, "o1")
 
 
-def test_also_in_vain(failpoints):
+def test_never_hits_another(failpoints):
     failpoints.set("shop.stock", "off")
     swallow(shop.locked)
 
@@ -204,15 +204,15 @@ def test_replaces(failpoints):
     assert shop.charge("o1") == 1
 
 
-def test_does_not_come_by():
+def test_does_not_visit():
     shop.parse()
 """
 
 
-def test_refused_of_what_is_configured_for_the_run(run_tests: RunTests) -> None:
-    """A test that passed fails as well if what `--failpoints` or `FAILPOINTS` configured was refused in it."""
+def test_action_for_the_whole_run_that_fails(run_tests: RunTests) -> None:
+    """A test also fails if an action of `--failpoints` or `FAILPOINTS` could not be carried out in it."""
     result = run_tests(
-        REFUSED_FOR_ALL,
+        FAILED_ACTIONS_OF_THE_RUN,
         "-v",
         "--tb=short",
         "--failpoints=shop.charge=return(many)",
@@ -220,31 +220,34 @@ def test_refused_of_what_is_configured_for_the_run(run_tests: RunTests) -> None:
         environment={"FAILPOINTS": "shop.lock=raise(TimeotError)"},
     )
     counts = "counts:     hits 1, misses 0, triggers 1"
-    told = f"  configured: {{}}\n  {counts}\n  declared:   shop.py:{{}}\n  error:      {{}}".format
-    charge = told(
+    details = f"  configured: {{}}\n  {counts}\n  declared:   shop.py:{{}}\n  error:      {{}}".format
+    charge = details(
         "return(many)",
         "4 (charge)",
         "failpoint 'shop.charge' was told to return the text 'many' from charge, but 'many' is no int; give @failpoint"
         " a convert=, or configure Return(value) in Python",
     )
-    lock = told(
+    lock = details(
         "raise(TimeotError)",
         "18 (locked)",
         "failpoint 'shop.lock' was told to raise TimeotError, which is no builtin exception and is not declared at the"
         " site (raises=nothing); did you mean 'TimeoutError'?",
     )
     stock = """\
-  configured: off, at test_inner.py:17 (test_also_in_vain)
+  configured: off, at test_inner.py:17 (test_never_hits_another)
   counts:     hits 0, misses 0, triggers 0
   declared:   shop.py:23 (restock), shop.py:24 (restock), shop.py:25 (restock) and 1 more"""
     failed = {name: failure.text for name, failure in failures(result).items()}
     own = failed.pop("test_fails")
-    refused = REFUSED_IN_RUN.format(name="shop.charge", told=charge)
+    failed_action = FAILED_ACTION_OF_THE_RUN.format(name="shop.charge", details=charge)
     assert failed == {
-        "test_plain": refused,
-        "test_expected_to_fail": refused,
-        "test_also_in_vain": "\n\n".join(
-            [NEVER_HIT.format(name="shop.stock", told=stock), REFUSED_IN_RUN.format(name="shop.lock", told=lock)]
+        "test_plain": failed_action,
+        "test_expected_to_fail": failed_action,
+        "test_never_hits_another": "\n\n".join(
+            [
+                NEVER_HIT.format(name="shop.stock", details=stock),
+                FAILED_ACTION_OF_THE_RUN.format(name="shop.lock", details=lock),
+            ]
         ),
     }
     assert own.splitlines()[-1] == "E   AssertionError: assert not 'done'"

@@ -15,8 +15,7 @@ from tests.plugin.terminal import (
     source_of,
 )
 
-# the section of a failing test: its body, and what is told
-
+# The body of the test, and the section in its report.
 SECTIONS: dict[str, tuple[str, str | None]] = {
     "counts": (
         """
@@ -86,7 +85,7 @@ SECTIONS: dict[str, tuple[str, str | None]] = {
                       'task-7' was waiting there until then
         """,
     ),
-    "refused": (
+    "failed_action": (
         """
         failpoints.set("shop.charge", "return(many)")  # here
         with pytest.raises(package.FailpointUsageError):
@@ -95,12 +94,12 @@ SECTIONS: dict[str, tuple[str, str | None]] = {
         """,
         """
         shop.charge
-          configured: return(many), at <here> (test_refused)
+          configured: return(many), at <here> (test_failed_action)
           counts:     hits 1, misses 0, triggers 1
           declared:   shop.py:4 (charge)
-          error:      {refused}
+          error:      {error}
         """.replace(
-            "{refused}",
+            "{error}",
             "failpoint 'shop.charge' was told to return the text 'many' from charge, but 'many' is no int; give"
             " @failpoint a convert=, or configure Return(value) in Python",
         ),
@@ -130,7 +129,7 @@ SECTIONS: dict[str, tuple[str, str | None]] = {
           declared:   shop.py:4 (charge)
         """,
     ),
-    "by_the_program": (
+    "removed_before_the_failure": (
         """
         with package.configured("shop.charge", "return(7)"):
             assert shop.charge("o1") == 42
@@ -142,7 +141,7 @@ SECTIONS: dict[str, tuple[str, str | None]] = {
 
 
 def test_section(run_tests: RunTests) -> None:
-    """A failing test's report tells what its failpoints did, and who waits there or did until they were removed."""
+    """The report of a failing test has a section with its failpoints, and with what waits or waited there."""
     source = source_of({case: body for case, (body, _) in SECTIONS.items()})
     result = run_tests(source, files={"shop.py": SHOP + SLOW})
     expected: dict[str, str | None] = {}
@@ -160,28 +159,28 @@ import pytest
 import shop
 
 @pytest.fixture
-def broken_before(failpoints):
+def fails_in_setup(failpoints):
     failpoints.set("shop.charge", "off")
     raise OSError("no disk")
 
 @pytest.fixture
-def broken_after(failpoints):
+def fails_in_teardown(failpoints):
     parse = failpoints.set("shop.parse", "off")
     yield
     shop.parse(order="o1")
     raise OSError("no disk")
 
 @pytest.mark.failpoints({"shop.charge": "off"})
-def test_setup(broken_before):
+def test_setup(fails_in_setup):
     pass
 
-def test_teardown(failpoints, broken_after):
+def test_teardown(failpoints, fails_in_teardown):
     shop.parse(order="o2")
 
 @pytest.mark.failpoints({"shop.charge": "return(1)"})
 def test_call():
     print("printed")
-    print("and said", file=sys.stderr)
+    print("and to stderr", file=sys.stderr)
     assert shop.charge("o1") == 42
 
 @pytest.mark.asyncio
@@ -216,12 +215,12 @@ shop.charge
   declared:   shop.py:4 (charge)
   ended:      configured again since
 shop.charge
-  configured: off, at test_inner.py:8 (broken_before)
+  configured: off, at test_inner.py:8 (fails_in_setup)
   counts:     hits 0, misses 0, triggers 0
   declared:   shop.py:4 (charge)""",
     "teardown of test_teardown": """\
 shop.parse
-  configured: off, at test_inner.py:13 (broken_after)
+  configured: off, at test_inner.py:13 (fails_in_teardown)
   counts:     hits 2, misses 0, triggers 2
   declared:   shop.py:10 (parse)
   ended:      no longer configured""",
@@ -242,7 +241,7 @@ shop.slow
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "two workers"])
 def test_section_in_each_phase(run_tests: RunTests, workers: tuple[str, ...]) -> None:
-    """Errors in setup and teardown have the section as well, and no test that did not fail; also under pytest-xdist."""
+    """Failures in setup, call and teardown have the section, with and without pytest-xdist. Other tests do not."""
     result = run_tests(PHASES, *workers, "-rA", files={"shop.py": SHOP + SLOW}, plugins=["asyncio"])
     sections = {name: failure.section for name, failure in failures(result).items()}
     assert {name: sections.get(name) for name in PHASE_SECTIONS} == PHASE_SECTIONS
@@ -250,8 +249,8 @@ def test_section_in_each_phase(run_tests: RunTests, workers: tuple[str, ...]) ->
     result.assert_outcomes(failed=3, errors=2, passed=2, xfailed=1, skipped=1)
 
 
-def test_other_ways_to_report(run_tests: RunTests, pytester: pytest.Pytester) -> None:
-    """With `--tb=no`, and for the JUnit XML, a failure is what it is without failpoints; no section gets in its way."""
+def test_no_traceback_and_junit_xml(run_tests: RunTests, pytester: pytest.Pytester) -> None:
+    """The section does not disturb `--tb=no` and the JUnit XML: they show the failures as without failpoints."""
     arguments = ("--tb=no", "-o", "junit_logging=all", "--junit-xml=junit.xml")
     source = source_of({"typo": 'failpoints.set("shop.chagre", "off")'}) + PHASES
     result = run_tests(source, *arguments, files={"shop.py": SHOP + SLOW}, plugins=["asyncio"])
@@ -280,8 +279,8 @@ def test_fails_alone():
 """
 
 
-def test_section_tells_what_is_configured_for_the_run(run_tests: RunTests) -> None:
-    """What `--failpoints` and `FAILPOINTS` configure is in the section of every failing test, as that test met it."""
+def test_section_has_the_configuration_of_the_run(run_tests: RunTests) -> None:
+    """The section of every failing test has what `--failpoints` and `FAILPOINTS` configure, with this test's counts."""
     result = run_tests(
         FOR_ALL,
         "--failpoints=shop.parse=off",
@@ -289,12 +288,14 @@ def test_section_tells_what_is_configured_for_the_run(run_tests: RunTests) -> No
         environment={"FAILPOINTS": "shop.charge=50%off"},
     )
     seed = "The random draws depend on the run's seed: --failpoints-seed=N repeats them."
-    told = "{0}\n  configured: {1}\n  counts:     hits {2}, misses 0, triggers {3}\n  declared:   shop.py:{4}".format
-    parse = told("shop.parse", "off", 1, 1, "10 (parse)")
-    lock = told("shop.lock", "off, at test_inner.py:4 (test_fails)", 0, 0, "18 (locked)")
+    details = "{0}\n  configured: {1}\n  counts:     hits {2}, misses 0, triggers {3}\n  declared:   shop.py:{4}".format
+    parse = details("shop.parse", "off", 1, 1, "10 (parse)")
+    lock = details("shop.lock", "off, at test_inner.py:4 (test_fails)", 0, 0, "18 (locked)")
     sections = {name: failure.section for name, failure in failures(result).items()}
     assert sections["test_fails"] in [
-        "\n".join([lock, told("shop.charge", "50%off", 1, triggers, "4 (charge)"), parse, seed])
+        "\n".join([lock, details("shop.charge", "50%off", 1, triggers, "4 (charge)"), parse, seed])
         for triggers in (0, 1)  # by chance
     ]
-    assert sections["test_fails_alone"] == "\n".join([told("shop.charge", "50%off", 0, 0, "4 (charge)"), parse, seed])
+    assert sections["test_fails_alone"] == "\n".join(
+        [details("shop.charge", "50%off", 0, 0, "4 (charge)"), parse, seed]
+    )

@@ -10,7 +10,7 @@ from tests.plugin.inner_files import GATEWAY, GATEWAY_IMPORTS, RunTests
 
 
 class Framework(NamedTuple):
-    """A plugin that runs async tests, what the test file and the ini file have for it, and its runs of each test."""
+    """A plugin that runs async tests, its lines in the test file and the ini file, and how often it runs each test."""
 
     plugin: str
     head: str
@@ -38,7 +38,7 @@ async def reader():
 
 
 async def writer():
-    assert cache == {}, "the reader is held"
+    assert cache == {}, "the reader is paused"
     store["price"] = "new"
 
 
@@ -157,14 +157,12 @@ async def test_sync_wait_in_a_worker_thread(failpoints):
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS.values(), ids=FRAMEWORKS)
-def test_async_tests(run_tests: RunTests, framework: Framework) -> None:
-    """Async functions, methods and fixtures, other loops, threads, and the contract's two examples as they stand."""
+def test_async_frameworks(run_tests: RunTests, framework: Framework) -> None:
+    """The fixture works in async functions, methods and fixtures, and acts on other loops and threads."""
     tests = GATEWAY_IMPORTS + framework.head + EXAMPLES + ASYNC
     result = run_tests(tests, ini=framework.ini, files={"shop.py": GATEWAY}, plugins=[framework.plugin])
     result.assert_outcomes(passed=17 * framework.runs)
 
-
-# fixtures of wider scopes
 
 ANYIO_SERVER = """
 pytestmark = pytest.mark.anyio
@@ -268,14 +266,12 @@ SERVERS = {
 
 @pytest.mark.parametrize("frameworks", SERVERS)
 def test_servers_that_outlive_tests(run_tests: RunTests, frameworks: str) -> None:
-    """A server's task, begun by a wider fixture, meets what each test sets, is held, and is woken when a test ends."""
+    """What a test sets acts on a server that a wider fixture started. The end of the test wakes a paused server."""
     plugins, files, passed = SERVERS[frameworks]
     written = {"shop.py": GATEWAY} | {name: GATEWAY_IMPORTS + text for name, text in files.items()}
     result = run_tests("", files=written, plugins=plugins)
     result.assert_outcomes(passed=passed)
 
-
-# plain tests, in functions and classes
 
 PLAIN = """
 def test_set(failpoints):
@@ -297,19 +293,19 @@ def test_set_takes_actions_in_python(failpoints):
 
 
 @pytest.mark.parametrize("arguments", [("a b", "off"), ("x", "of"), ("x", "off", {"k": "("})], ids=str)
-def test_set_refuses_what_configure_refuses(failpoints, arguments):
+def test_set_raises_what_configure_raises(failpoints, arguments):
     failpoints.set("x", "return")
     with pytest.raises(ValueError):
         failpoints.set(*arguments[:2], context=dict(*arguments[2:]))
     assert failpoint("x").hit() == Return()
 
 
-def test_set_need_not_be_hit(failpoints):
+def test_set_without_expecting_a_hit(failpoints):
     failpoints.set("x", "off", expect_hit=False)
 
 
 @pytest.mark.parametrize("expect_hit", ["no", None, 0])
-def test_set_refuses_what_is_neither_true_nor_false(failpoints, expect_hit):
+def test_expect_hit_is_a_bool(failpoints, expect_hit):
     with pytest.raises(FailpointUsageError) as caught:
         failpoints.set("x", "return", expect_hit=expect_hit)
     assert str(caught.value) == f"expect_hit= must be True or False; got {expect_hit!r}"
@@ -483,6 +479,6 @@ class Isolated(unittest.IsolatedAsyncioTestCase):
 
 
 def test_plain_tests(run_tests: RunTests) -> None:
-    """Everything that the fixture has, in functions, classes and unittest's cases, sync and async."""
+    """Every method of the fixture works in functions, classes and test cases of unittest, sync and async."""
     files = {"shop.py": GATEWAY, "test_unittest.py": GATEWAY_IMPORTS + UNITTEST}
     run_tests(GATEWAY_IMPORTS + PLAIN, files=files).assert_outcomes(passed=26 + 8)

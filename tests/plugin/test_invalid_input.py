@@ -105,16 +105,16 @@ def test_ran():
 
 
 class Case(NamedTuple):
-    """A run of pytest that is to be refused: where and with what, and the lines that it is refused with."""
+    """A run of pytest that fails with a usage error: its folder, files, arguments and the error."""
 
     folder: Path
     files: dict[str, str]
     arguments: list[str]
-    refused: str
+    error: str
 
 
 def marked(arguments: str) -> str:
-    """A test that would run, and another with this marker."""
+    """Return a valid test, and another one that has a marker with these arguments."""
     return f"{RAN}\nimport pytest\n\n@pytest.mark.failpoints({arguments})\ndef test_marked():\n    pass\n"
 
 
@@ -155,37 +155,35 @@ json.dump([run(*each) for each in json.load(sys.stdin)], sys.stdout)
 """
 
 
-def test_refusals(run_tests: RunTests, tmp_path: Path) -> None:
-    """What cannot be is a usage error before any test runs, in pytest's own way; a file that was there stays."""
-    tried = list(cases(tmp_path))
-    for folder, files, _, _ in tried:
+def test_usage_errors(run_tests: RunTests, tmp_path: Path) -> None:
+    """Invalid settings, options and markers are usage errors before any test runs. An earlier report is kept."""
+    runs = list(cases(tmp_path))
+    for folder, files, _, _ in runs:
         folder.mkdir()
         for name, text in {**files, "report.json": "old"}.items():
             (folder / name).write_text(text)
-    # One process for them all, since a pytest that refuses is quick once it is imported.
+    # One process for all of them: the usage error takes little time, importing pytest takes much.
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", MANY_RUNS],
         env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-        input=json.dumps([(str(folder), arguments) for folder, _, arguments, _ in tried]),
+        input=json.dumps([(str(folder), arguments) for folder, _, arguments, _ in runs]),
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert json.loads(done.stdout) == [
-        [pytest.ExitCode.USAGE_ERROR, f"ERROR: {refused}\n\n"] for _, _, _, refused in tried
-    ]
+    assert json.loads(done.stdout) == [[pytest.ExitCode.USAGE_ERROR, f"ERROR: {error}\n\n"] for _, _, _, error in runs]
     assert not list(tmp_path.glob("*/ran"))
     assert {file.read_text() for file in tmp_path.glob("*/report.json")} == {"old"}
 
 
-def test_bad_marker_leaves_the_report_as_it_was(run_tests: RunTests, pytester: pytest.Pytester) -> None:
-    """A run that ends before any test for a bad marker does not replace the report of an earlier one."""
+def test_invalid_marker_keeps_the_report(run_tests: RunTests, pytester: pytest.Pytester) -> None:
+    """A run that ends with a usage error for a marker does not replace the report of an earlier run."""
     run_tests(marked("3"), "--failpoints-report-json=report.json", files={"report.json": "old"})
     assert (pytester.path / "report.json").read_text() == "old"
 
 
-def test_values_that_can_be(run_tests: RunTests) -> None:
-    """Seconds may be whole, decimal or endless."""
+def test_valid_seconds(run_tests: RunTests) -> None:
+    """Seconds in the ini file can be integers, decimal numbers and inf."""
     table = (
         "[tool.pytest.ini_options]\nfailpoints_strict = true\nfailpoints_timeout = 3\nfailpoints_pause_limit = 'inf'\n"
     )
@@ -220,18 +218,18 @@ def test_it(failpoints):
 
 
 def test_seconds_in_old_pytest(run_tests: RunTests) -> None:
-    """Before pytest 8.4, which has no settings that are decimal numbers, seconds are read and refused all the same."""
+    """Seconds are read and checked with pytest before 8.4, whose ini settings cannot have the type float."""
     ini = "failpoints_timeout = 0.05\nfailpoints_pause_limit = .1"
     old = {"files": {"old_pytest.py": OLD_PYTEST}}
     run_tests(TIMES_OUT, "-p", "old_pytest", ini=ini, **old).assert_outcomes(passed=1)
-    refused = run_tests(TIMES_OUT, "-p", "old_pytest", ini="failpoints_timeout = soon", **old)
-    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    failed = run_tests(TIMES_OUT, "-p", "old_pytest", ini="failpoints_timeout = soon", **old)
+    assert failed.ret == pytest.ExitCode.USAGE_ERROR
     problem = "failpoints_timeout in the ini file: expected a number of seconds greater than 0, or inf; got soon"
-    assert f"ERROR: {problem}" in refused.errlines
+    assert f"ERROR: {problem}" in failed.errlines
 
 
-def test_option_while_failpoints_are_off(run_tests: RunTests) -> None:
-    """With `FAILPOINTS_ENABLED=0` `--failpoints` is refused, and tests that set none run."""
+def test_option_while_failpoints_are_disabled(run_tests: RunTests) -> None:
+    """With `FAILPOINTS_ENABLED=0`, `--failpoints` is a usage error, and tests without failpoints run."""
     off = {"FAILPOINTS_ENABLED": "0"}
     result = run_tests(RAN, "--failpoints=a=off", environment=off)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -239,7 +237,7 @@ def test_option_while_failpoints_are_off(run_tests: RunTests) -> None:
     run_tests(RAN, environment=off | {"FAILPOINTS": "a=off"}).assert_outcomes(passed=1)
 
 
-BAD_FOR_WORKERS = {
+INVALID_UNDER_XDIST = {
     "setting": (
         RAN,
         "failpoints_timeout = 0",
@@ -257,22 +255,23 @@ BAD_FOR_WORKERS = {
 }
 
 
-@pytest.mark.parametrize(("source", "ini", "arguments", "problem"), BAD_FOR_WORKERS.values(), ids=BAD_FOR_WORKERS)
-def test_refusals_under_xdist(
+@pytest.mark.parametrize(
+    ("source", "ini", "arguments", "problem"), INVALID_UNDER_XDIST.values(), ids=INVALID_UNDER_XDIST
+)
+def test_usage_errors_under_xdist(
     run_tests: RunTests, pytester: pytest.Pytester, source: str, ini: str, arguments: tuple[str, ...], problem: str
 ) -> None:
-    """Under pytest-xdist it is the same usage error, said once."""
+    """Under pytest-xdist the usage error is the same, and is shown once."""
     result = run_tests(source, "-n", "2", *arguments, ini=ini)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(f"ERROR: {problem}")
-    said = result.stdout.str() + result.stderr.str()
-    assert (said.count("ERROR:"), said.count("Traceback")) == (1, 0)
+    output = result.stdout.str() + result.stderr.str()
+    assert (output.count("ERROR:"), output.count("Traceback")) == (1, 0)
     assert not (pytester.path / "ran").exists()
 
 
-# what cannot be set: the body of the test, and the failure
-
-UNSETTABLE = {
+# The body of the test, and its failure.
+INVALID_SET = {
     "action": (
         """
         failpoints.set("shop.charge", "of")  # here
@@ -303,8 +302,8 @@ UNSETTABLE = {
         """
         <here>: in test_matchers
             with failpoints.paused("shop.charge", context="o1"):  # here
-        E   failpoints.errors.FailpointUsageError: matchers are a mapping of {refused}; got 'o1'
-        """.replace("{refused}", 'context keys to patterns, values or predicates, such as {"tenant_id": "test_.*"}'),
+        E   failpoints.errors.FailpointUsageError: matchers are a mapping of {error}; got 'o1'
+        """.replace("{error}", 'context keys to patterns, values or predicates, such as {"tenant_id": "test_.*"}'),
     ),
     "async_name": (
         """
@@ -314,20 +313,20 @@ UNSETTABLE = {
         """
         <here>: in test_async_name
             async with failpoints.paused("shop charge"):  # here
-        E   failpoints.errors.FailpointNameError: {refused}; got 'shop charge'
+        E   failpoints.errors.FailpointNameError: {error}; got 'shop charge'
         E       shop charge
         E           ^
-        """.replace("{refused}", "a failpoint's name is printable, without white space, '=' or ';'"),
+        """.replace("{error}", "a failpoint's name is printable, without white space, '=' or ';'"),
     ),
 }
 
 
-def test_what_cannot_be_set(run_tests: RunTests) -> None:
-    """What cannot be set is told at the test's own line, with no frame of a library."""
-    source = source_of({case: body for case, (body, _) in UNSETTABLE.items()})
+def test_report_of_an_invalid_set(run_tests: RunTests) -> None:
+    """Invalid arguments of `set` and `paused` are reported at the test's own line, without a frame of the library."""
+    source = source_of({case: body for case, (body, _) in INVALID_SET.items()})
     result = run_tests(source, "--tb=short", files={"shop.py": SHOP})
     expected: dict[str, str] = {}
-    for case, (_, text) in UNSETTABLE.items():
+    for case, (_, text) in INVALID_SET.items():
         for backend in ("[asyncio]", "[trio]") if case.startswith("async_") else ("",):
             expected[f"test_{case}{backend}"] = located(dedent(text).strip(), case, source)
     assert {name: failure.text for name, failure in failures(result).items()} == expected

@@ -1,4 +1,4 @@
-"""What the plugin imports, and runs without it."""
+"""What loading the plugin imports, and runs that do not load it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from tests.plugin.terminal import (
     outcomes,
 )
 
-# what it brings in
-
 HEAVY = ("click", "fastapi", "httpx", "requests", "rich", "starlette", "typer", "uvicorn")
 
 
 def test_imports() -> None:
-    """The plugin brings in no HTTP and no CLI library."""
+    """The plugin imports no library for HTTP or the command line."""
     script = f"import sys, failpoints.pytest_plugin\nprint(*(name for name in {HEAVY} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50)
     assert (done.returncode, done.stdout, done.stderr) == (0, "\n", "")
@@ -33,7 +31,7 @@ def test_plain():
 
 
 def test_without_the_plugin(run_tests: RunTests) -> None:
-    """With `-p no:failpoints` those tests run that do not need it."""
+    """With `-p no:failpoints` the tests that do not use the fixture still run."""
     result = run_tests(TESTS, "-v", "-p", "no:failpoints")
     assert outcomes(result) == {"test_with_the_fixture": "ERROR", "test_plain": "PASSED"}
     result.stdout.fnmatch_lines("*fixture 'failpoints' not found*")

@@ -78,7 +78,7 @@ def in_class():
 
 
 @pytest.fixture(autouse=True)
-def by_itself():
+def autouse():
     return refund()
 
 
@@ -88,40 +88,40 @@ def in_function():
 
 
 @pytest.mark.failpoints({"gateway.refund": "return(7)"})
-def test_without_the_fixture(in_function, by_itself, in_class, in_module, in_session, asked_for):
+def test_without_the_fixture(in_function, autouse, in_class, in_module, in_session, asked_for):
     assert (in_session, in_module, in_class) == (PRICE, PRICE, PRICE)
-    assert (by_itself, in_function, refund()) == (7, 7, 7)
+    assert (autouse, in_function, refund()) == (7, 7, 7)
 
 
 @pytest.mark.failpoints({"gateway.refund": "return(7)"})
-def test_with_the_fixture(in_function, by_itself, in_class, in_module, in_session, asked_for, failpoints):
+def test_with_the_fixture(in_function, autouse, in_class, in_module, in_session, asked_for, failpoints):
     assert (in_session, in_module, in_class) == (PRICE, PRICE, PRICE)
-    assert (by_itself, in_function, refund()) == (7, 7, 7)
+    assert (autouse, in_function, refund()) == (7, 7, 7)
 
 
 @pytest.mark.failpoints({"gateway.refund": "return(7)"})
 @pytest.mark.usefixtures("in_function", "failpoints")
-def test_with_usefixtures(by_itself, in_module, asked_for):
-    assert (in_module, by_itself, refund()) == (PRICE, 7, 7)
+def test_with_usefixtures(autouse, in_module, asked_for):
+    assert (in_module, autouse, refund()) == (PRICE, 7, 7)
 
 
-def test_without_a_marker(by_itself, in_function, asked_for):
-    assert (by_itself, in_function, refund()) == (PRICE, PRICE, PRICE)
+def test_without_a_marker(autouse, in_function, asked_for):
+    assert (autouse, in_function, refund()) == (PRICE, PRICE, PRICE)
 """
 
 
-def test_markers(run_tests: RunTests) -> None:
-    """Of the markers on module, class, function and parameter the closest wins, name by name."""
+def test_the_closest_marker_wins(run_tests: RunTests) -> None:
+    """For each name the closest marker wins, among those of the module, the class, the function and the parameter."""
     run_tests(GATEWAY_IMPORTS + MARKED, files={"shop.py": GATEWAY}).assert_outcomes(passed=8)
 
 
 def test_markers_act_in_fixtures(run_tests: RunTests) -> None:
-    """A marker acts in all fixtures of its test's own scope, requested with it or not, and in no wider ones."""
+    """A marker acts in all function-scoped fixtures of its test, and in none of a wider scope."""
     run_tests(GATEWAY_IMPORTS + MARKED_FIXTURES, files={"shop.py": GATEWAY}).assert_outcomes(passed=8)
 
 
 def test_markers_that_a_conftest_adds(run_tests: RunTests) -> None:
-    """A marker that a conftest.py adds while collecting does what one in the source does; so does one beside it."""
+    """A marker that a conftest.py adds during collection acts like one in the source, even beside other markers."""
     conftest = """
         import inspect
         import pytest
@@ -160,7 +160,7 @@ DOCTESTS = {
         >>> refund()
         7
     """,
-    "test_in_vain.txt": """
+    "test_never_hit.txt": """
         >>> 1 + 1
         2
     """,
@@ -168,7 +168,7 @@ DOCTESTS = {
 
 
 def test_markers_on_doctests(run_tests: RunTests) -> None:
-    """A marker acts in doctests, in modules and texts, and fails the one that does not come by."""
+    """A marker acts in the doctests of modules and text files, and fails one that does not hit its failpoint."""
     source = """
     from shop import refund
 
@@ -182,4 +182,4 @@ def test_markers_on_doctests(run_tests: RunTests) -> None:
     result = run_tests(source, *arguments, files={"shop.py": GATEWAY, **DOCTESTS})
     result.assert_outcomes(passed=2, failed=1)
     assert "failpoint 'gateway.refund' was set and never hit: the test passed" in result.stdout.str()
-    assert "  configured: return(7), at test_in_vain.txt:1 ([doctest] test_in_vain.txt, marked)" in result.outlines
+    assert "  configured: return(7), at test_never_hit.txt:1 ([doctest] test_never_hit.txt, marked)" in result.outlines

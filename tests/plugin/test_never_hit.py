@@ -8,21 +8,20 @@ from tests.plugin.inner_files import SHARDS, SHOP, RunTests
 from tests.plugin.terminal import (
     NEVER_HIT,
     failures,
+    indented,
     located,
     source_of,
-    told_of,
 )
 
-# never hit: the name, the body of the test, and what is told
-
-UNTESTED = {
-    "reached_by_nobody": (
+# The name of the failpoint, the body of the test, and the details in its message.
+NEVER_HIT_TESTS = {
+    "never_visited": (
         "shop.charge",
         """
         failpoints.set("shop.charge", "raise(TimeoutError)")  # here
         """,
         """
-        configured: raise(TimeoutError), at <here> (test_reached_by_nobody)
+        configured: raise(TimeoutError), at <here> (test_never_visited)
         counts:     hits 0, misses 0, triggers 0
         declared:   shop.py:4 (charge)
         """,
@@ -83,14 +82,14 @@ UNTESTED = {
             "{matchers}", "tenant='t.*', size=big, order=once, shard=big, user=test_predicates.<locals>.<lambda>"
         ),
     ),
-    "keys_that_are_no_text": (
+    "keys_that_are_not_strings": (
         "shop.visit",
         """
         failpoints.set("shop.visit", "off", context={"tenant": "t1"})  # here
         shop.visit({1: 2, Lines(): 3, None: 4, "tenat": "t1"})
         """,
         """
-        configured: off where tenant='t1', at <here> (test_keys_that_are_no_text)
+        configured: off where tenant='t1', at <here> (test_keys_that_are_not_strings)
         counts:     hits 0, misses 1, triggers 0
         last miss:  'tenant' is missing: the site gives only 1, Lines(1, 2), None, 'tenat'; did you mean 'tenat'?
         declared:   shop.py:34 (visit)
@@ -99,22 +98,22 @@ UNTESTED = {
     "values_of_every_kind": (
         "shop.visit",
         """
-        matchers = {"order": "o1", "lines": Lines(), "shown": Unshown(), "equal": Incomparable()}
+        matchers = {"order": "o1", "lines": Lines(), "shown": Unprintable(), "equal": Incomparable()}
         failpoints.set("shop.visit", "off", context=matchers)  # here
-        shop.visit({"order": "o2", "lines": Lines(), "shown": Unshown(), "equal": 5})
+        shop.visit({"order": "o2", "lines": Lines(), "shown": Unprintable(), "equal": 5})
         """,
         """
         configured: off where {matchers}, at <here> (test_values_of_every_kind)
         counts:     hits 0, misses 1, triggers 0
         last miss:  order='o2' does not match 'o1'
                     lines=Lines(1, 2) is not Lines(1, 2)
-                    shown={unshown} is not {unshown}
+                    shown={unprintable} is not {unprintable}
                     equal=5 cannot be compared: ValueError('ambiguous')
         declared:   shop.py:34 (visit)
         """.replace(
             "{matchers}",
-            "order='o1', lines=Lines(1, 2), shown={unshown}, equal=<test_inner.Incomparable object at 0x0>",
-        ).replace("{unshown}", "<test_inner.Unshown object at 0x0>"),
+            "order='o1', lines=Lines(1, 2), shown={unprintable}, equal=<test_inner.Incomparable object at 0x0>",
+        ).replace("{unprintable}", "<test_inner.Unprintable object at 0x0>"),
     ),
     "a_value_without_a_name": (
         "shop.charge",
@@ -127,7 +126,7 @@ UNTESTED = {
         declared:   shop.py:4 (charge)
         """,
     ),
-    "a_key_that_nothing_can_be_told_of": (
+    "a_key_that_breaks_the_message": (
         "shop.charge",
         """
         failpoints.set("shop.charge", "off", context={Key("ordr"): 1})
@@ -280,19 +279,19 @@ UNTESTED = {
 
 
 def test_never_hit(run_tests: RunTests) -> None:
-    """A test that passed fails if what it set was never hit, and is told where it set it and all that is known."""
-    source = source_of({case: body for case, (_, body, _) in UNTESTED.items()})
+    """A test that never hits a failpoint that it set fails. The message has the place of the call and the details."""
+    source = source_of({case: body for case, (_, body, _) in NEVER_HIT_TESTS.items()})
     result = run_tests(source, "--tb=short", files={"shop.py": SHOP + SHARDS})
     failed = failures(result)
     assert {name: failure.text for name, failure in failed.items()} == {
-        f"test_{case}": located(NEVER_HIT.format(name=name, told=told_of(told)), case, source)
-        for case, (name, _, told) in UNTESTED.items()
+        f"test_{case}": located(NEVER_HIT.format(name=name, details=indented(details)), case, source)
+        for case, (name, _, details) in NEVER_HIT_TESTS.items()
     }
-    result.assert_outcomes(failed=len(UNTESTED))
+    result.assert_outcomes(failed=len(NEVER_HIT_TESTS))
 
 
 def test_several_never_hit(run_tests: RunTests) -> None:
-    """All that a test set in vain is told, by its marker, its fixtures and itself; not what it need not hit."""
+    """The message lists every failpoint never hit: those of the marker, of the fixtures and of the test itself."""
     source = """\
     import pytest
     import shop
@@ -311,7 +310,7 @@ def test_several_never_hit(run_tests: RunTests) -> None:
         shop.locked()
     """
     failed = failures(run_tests(source, files={"shop.py": SHOP}))
-    told = {
+    places = {
         "shop.charge": ("test_inner.py:10 (test_several, marked)", "shop.py:4 (charge)"),
         "shop.parse": ("test_inner.py:7 (parsing)", "shop.py:10 (parse)"),
         "shop.lost": (
@@ -322,31 +321,36 @@ def test_several_never_hit(run_tests: RunTests) -> None:
     assert failed["test_several"].text == "\n\n".join(
         NEVER_HIT.format(
             name=name,
-            told=f"  configured: off, at {where}\n  counts:     hits 0, misses 0, triggers 0\n  declared:   {declared}",
+            details=indented(
+                f"""
+                configured: off, at {where}
+                counts:     hits 0, misses 0, triggers 0
+                declared:   {declared}
+                """
+            ),
         )
-        for name, (where, declared) in told.items()
+        for name, (where, declared) in places.items()
     )
 
 
-def test_nothing_near(run_tests: RunTests) -> None:
-    """Of a name like which no name is declared or made, just that is said."""
+def test_no_similar_name(run_tests: RunTests) -> None:
+    """The message suggests no other name if no declared name is similar."""
     source = """\
     import shop
 
     def test_alone(failpoints):
         failpoints.set("zebra", "off")
     """
-    told = """
+    details = """
     configured: off, at test_inner.py:4 (test_alone)
     counts:     hits 0, misses 0, triggers 0
     declared:   nowhere in the modules imported
     """
     failed = failures(run_tests(source, files={"shop.py": SHOP}))
-    assert failed["test_alone"].text == NEVER_HIT.format(name="zebra", told=told_of(told))
+    assert failed["test_alone"].text == NEVER_HIT.format(name="zebra", details=indented(details))
 
 
-# what is told of predicates: the body of the test, and what each is said to have done
-
+# The body of the test, and what the message has about each predicate.
 PREDICATES = {
     "a_key_is_missing": (
         """
@@ -374,18 +378,17 @@ PREDICATES = {
 }
 
 
-def test_what_predicates_said(run_tests: RunTests) -> None:
-    """Of a predicate is told what it said when it was met, or that it was not asked after a key that failed."""
+def test_results_of_predicates(run_tests: RunTests) -> None:
+    """The message has what each predicate returned at the visit, or that it was not called after a mismatch."""
     source = source_of({case: body for case, (body, _) in PREDICATES.items()})
-    said = {
+    results = {
         name: re.findall(r"(\w+)=\S+ (matches|is refused by|was not asked)", failure.text)
         for name, failure in failures(run_tests(source, files={"shop.py": SHOP})).items()
     }
-    assert said == {f"test_{case}": expected for case, (_, expected) in PREDICATES.items()}
+    assert results == {f"test_{case}": expected for case, (_, expected) in PREDICATES.items()}
 
 
-# set again by the test itself: the body of the test, and of what it complains
-
+# The body of the test, and the failpoints in its message, with their actions.
 SUPERSEDED: dict[str, tuple[str, list[tuple[str, str]]]] = {
     "set_again": (
         """
@@ -422,7 +425,7 @@ SUPERSEDED: dict[str, tuple[str, list[tuple[str, str]]]] = {
         """,
         [("shop.parse", "raise where order='o1'")],
     ),
-    "set_again_after_a_refusal": (
+    "set_again_after_an_error": (
         """
         failpoints.set("shop.parse", "off", context={"order": broken})
         with pytest.raises(ValueError):
@@ -449,7 +452,7 @@ SUPERSEDED: dict[str, tuple[str, list[tuple[str, str]]]] = {
         """,
         [],
     ),
-    "off_after_a_hit_some_settings_ago": (
+    "off_after_an_earlier_hit": (
         """
         failpoints.set("shop.parse", "return(1)")
         shop.parse()
@@ -494,12 +497,12 @@ SUPERSEDED: dict[str, tuple[str, list[tuple[str, str]]]] = {
 }
 
 
-def test_set_again(run_tests: RunTests) -> None:
-    """What a test replaces before anything came by need not be hit, nor need an `off` after a hit; all else must."""
+def test_superseded(run_tests: RunTests) -> None:
+    """A configuration that a test replaces before any visit need not be hit, nor `off` after a hit. Others must be."""
     result = run_tests(source_of({case: body for case, (body, _) in SUPERSEDED.items()}), files={"shop.py": SHOP})
-    complaints = {
+    messages = {
         name: re.findall(r"^failpoint '(.*?)' .*\n  configured: (.*), at ", failure.text, re.MULTILINE)
         for name, failure in failures(result).items()
     }
-    assert complaints == {f"test_{case}": expected for case, (_, expected) in SUPERSEDED.items() if expected}
-    result.assert_outcomes(passed=sum(not expected for _, expected in SUPERSEDED.values()), failed=len(complaints))
+    assert messages == {f"test_{case}": expected for case, (_, expected) in SUPERSEDED.items() if expected}
+    result.assert_outcomes(passed=sum(not expected for _, expected in SUPERSEDED.values()), failed=len(messages))

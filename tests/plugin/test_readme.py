@@ -1,4 +1,4 @@
-"""The README's tests in a file of a user's own, as pytest runs them."""
+"""The README's tests, run by pytest as in a user's project."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.plugin.inner_files import VISITS, VISITS_IMPORTS, RunTests
 
-# Tells of each test whether it left configurations and chances as it found them, and how all is in the end.
-WATCHING = """
+# A conftest.py that records whether each test left the configuration and the random draws as it found them.
+RECORDER = """
 import json
 import pathlib
 
@@ -41,8 +41,8 @@ def pytest_runtest_protocol(item):
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session):
     went_on = [str(thread.finish()) for thread in Background.started]
-    told = {"as before": AS_BEFORE, "in the end": state()[0], "went on": went_on}
-    pathlib.Path(__file__).with_name("told.json").write_text(json.dumps(told))
+    record = {"as before": AS_BEFORE, "in the end": state()[0], "went on": went_on}
+    pathlib.Path(__file__).with_name("record.json").write_text(json.dumps(record))
 """
 
 CHANGE = """
@@ -70,18 +70,18 @@ def changed(failpoints):
 
 
 @pytest.fixture
-def fails_to_begin(changed):
+def fails_in_setup(changed):
     raise OSError
 
 
 @pytest.fixture
-def fails_to_end(changed):
+def fails_in_teardown(changed):
     yield
     raise OSError
 
 
 @pytest.fixture
-def is_begun_before_and_fails_to_end():
+def is_set_up_before_and_fails_in_teardown():
     yield
     raise OSError
 
@@ -103,7 +103,7 @@ def test_is_never_hit(changed):
     changed.set("y", "off")
 
 
-def test_wants_to_exit(changed):
+def test_raises_system_exit(changed):
     raise SystemExit
 
 
@@ -125,15 +125,15 @@ def test_is_expected_to_fail(changed):
     raise AssertionError
 
 
-def test_with_a_fixture_that_does_not_begin(fails_to_begin):
+def test_with_a_fixture_that_fails_in_setup(fails_in_setup):
     pass
 
 
-def test_with_a_fixture_that_does_not_end(fails_to_end):
+def test_with_a_fixture_that_fails_in_teardown(fails_in_teardown):
     pass
 
 
-def test_with_an_earlier_one_that_does_not_end(is_begun_before_and_fails_to_end, changed):
+def test_with_an_earlier_fixture_that_fails_in_teardown(is_set_up_before_and_fails_in_teardown, changed):
     pass
 
 
@@ -143,7 +143,7 @@ def test_marked_and_fails():
 
 
 @pytest.mark.failpoints({"x": "off", "replaced": "return"})
-def test_marked_with_a_fixture_that_does_not_begin(fails_to_begin):
+def test_marked_with_a_fixture_that_fails_in_setup(fails_in_setup):
     pass
 
 
@@ -169,19 +169,19 @@ class TestCase(unittest.TestCase):
 """
 
 
-def test_however_a_test_ends(run_tests: RunTests, pytester: pytest.Pytester) -> None:
-    """What FAILPOINTS and --failpoints configured is back after each test, however it ended, and nothing else is."""
+def test_restored_however_a_test_ends(run_tests: RunTests, pytester: pytest.Pytester) -> None:
+    """After each test, however it ends, exactly what FAILPOINTS and --failpoints configured is configured again."""
     result = run_tests(
         VISITS_IMPORTS + CHANGE + ENDINGS,
         f"--failpoints={OPTION}",
-        files={"visits.py": VISITS, "conftest.py": WATCHING},
+        files={"visits.py": VISITS, "conftest.py": RECORDER},
         environment={"FAILPOINTS": ENVIRONMENT},
     )
     result.assert_outcomes(passed=4, failed=8, errors=4, skipped=2, xfailed=2)
-    told = json.loads((pytester.path / "told.json").read_text())
-    assert [name for name, as_before in told["as before"].items() if not as_before] == []
-    assert len(told["as before"]) == 18
-    assert told["in the end"] == BEFORE
+    record = json.loads((pytester.path / "record.json").read_text())
+    assert [name for name, as_before in record["as before"].items() if not as_before] == []
+    assert len(record["as before"]) == 18
+    assert record["in the end"] == BEFORE
 
 
 INTERRUPTIONS = {
@@ -191,8 +191,8 @@ INTERRUPTIONS = {
 
 
 @pytest.mark.parametrize("interruption", INTERRUPTIONS)
-def test_a_run_that_is_interrupted(run_tests: RunTests, pytester: pytest.Pytester, interruption: str) -> None:
-    """What was configured before the test is back, and a paused thread is woken, also when the run ends in it."""
+def test_interrupted_run(run_tests: RunTests, pytester: pytest.Pytester, interruption: str) -> None:
+    """The configuration is restored and a paused thread is woken, even if the run is interrupted during the test."""
     statement, status = INTERRUPTIONS[interruption]
     test = f"""
         def test_interrupted(failpoints):
@@ -208,12 +208,12 @@ def test_a_run_that_is_interrupted(run_tests: RunTests, pytester: pytest.Pyteste
     result = run_tests(
         VISITS_IMPORTS + CHANGE + dedent(test),
         f"--failpoints={OPTION}",
-        files={"visits.py": VISITS, "conftest.py": WATCHING},
+        files={"visits.py": VISITS, "conftest.py": RECORDER},
         environment={"FAILPOINTS": ENVIRONMENT},
     )
     assert result.ret == status
-    told = json.loads((pytester.path / "told.json").read_text())
-    assert told == {"as before": {}, "in the end": BEFORE, "went on": ["Continue()"]}
+    record = json.loads((pytester.path / "record.json").read_text())
+    assert record == {"as before": {}, "in the end": BEFORE, "went on": ["Continue()"]}
 
 
 LEFT_PAUSED = """
@@ -226,7 +226,7 @@ def held(failpoints, request):
 
 
 @pytest.fixture(autouse=True)
-def those_left_went_on():
+def all_that_were_left_went_on():
     assert {name: thread.finish() for name, thread in LEFT.items()} == dict.fromkeys(LEFT, Continue())
     LEFT.clear()
 
@@ -276,8 +276,8 @@ def test_nothing_else():
 """
 
 
-def test_those_who_are_still_paused_are_woken(run_tests: RunTests) -> None:
-    """Threads, and tasks on loops in other threads, that are still paused or asleep when a test ends go on."""
+def test_threads_and_tasks_that_still_wait_are_woken(run_tests: RunTests) -> None:
+    """The end of a test wakes the threads, and the tasks on loops in other threads, that are paused or asleep."""
     result = run_tests(VISITS_IMPORTS + LEFT_PAUSED, "--failpoints=by.the.run=pause", files={"visits.py": VISITS})
     result.assert_outcomes(passed=3 + 6 + 1 + 1 + 1 + 1, failed=3)
 
@@ -302,7 +302,7 @@ def kept():
 
 
 @pytest.fixture(autouse=True)
-def it_is_as_it_was(kept, request):
+def nothing_has_changed(kept, request):
     yield
     if request.node.get_closest_marker("failpoints") is not None:
         return  # what a marker sets ends after this
@@ -369,7 +369,7 @@ def waiting(waited_for):
     return Background(lambda: waited_for.wait_hit_sync(2))
 
 
-def test_begins_while_somebody_waits(waiting, failpoints):
+def test_starts_while_a_thread_waits(waiting, failpoints):
     failpoints.set("another", "off", expect_hit=False)
     visit_sync("waited-for")
 
@@ -380,14 +380,14 @@ def test_ends_a_wait_that_outlasted_a_test(waiting, failpoints):
     assert waiting.finish() is None
 
 
-def test_somebody_begins_to_wait_meanwhile(waited_for, failpoints):
+def test_replaces_what_a_thread_waits_for(waited_for, failpoints):
     failpoints.set("waited-for", "off", expect_hit=False)
     waited_for.thread = Background(waited_for.wait_hit_sync)
     while not PROCESS_STORE._watches._watches.under("waited-for"):
         pass
 
 
-def test_a_wait_for_what_is_so_again_ends(waited_for):
+def test_the_wait_ends_after_the_restore(waited_for):
     assert waited_for.hits == 2
     assert waited_for.thread.finish() is None
 
@@ -398,33 +398,33 @@ def holding():
         yield handle
 
 
-def test_ends_while_somebody_is_held(holding, failpoints):
+def test_ends_while_a_thread_is_paused(holding, failpoints):
     holding.thread = Background(lambda: visit_sync("held"))
     holding.wait_paused_sync(timeout=20)
 
 
-def test_who_was_held_went_on(holding):
+def test_the_paused_thread_went_on(holding):
     assert holding.thread.finish() == Continue()
 
 
-def test_replaces_what_holds(holding, failpoints):
+def test_replaces_the_pause(holding, failpoints):
     failpoints.set("held", "off", expect_hit=False)
 
 
-def test_the_next_one_is_held(holding):
+def test_the_next_thread_is_paused(holding):
     thread = Background(lambda: visit_sync("held"))
     holding.wait_paused_sync(timeout=20)
     assert (holding.resume(), thread.finish()) == (1, Continue())
 """
 
 
-def test_what_a_wider_fixture_configured(run_tests: RunTests) -> None:
-    """A configuration of a wider fixture is back after a test that touched it, with its counts and its handle."""
+def test_configuration_of_a_wider_fixture_is_restored(run_tests: RunTests) -> None:
+    """What a fixture of a wider scope configured is restored after each test, with its counts and its handle."""
     result = run_tests(VISITS_IMPORTS + WIDER, files={"visits.py": VISITS})
     result.assert_outcomes(passed=2 + 11 + 1 + 2 + 2 + 4, failed=1)
 
 
-NESTED = """
+CONSECUTIVE = """
 def test_first(failpoints):
     failpoints.set("x", "return(7)")
     configure("y", "return(8)")
@@ -443,12 +443,12 @@ def test_third_without_the_fixture():
 
 
 def test_the_next_test_sees_nothing(run_tests: RunTests) -> None:
-    """A test sees nothing of what the one before it set or configured, and counts from zero."""
-    run_tests(VISITS_IMPORTS + NESTED, files={"visits.py": VISITS}).assert_outcomes(passed=3)
+    """A test is not affected by what an earlier test set or configured, and its counts start at zero."""
+    run_tests(VISITS_IMPORTS + CONSECUTIVE, files={"visits.py": VISITS}).assert_outcomes(passed=3)
 
 
-def test_failpoints_that_are_switched_off(run_tests: RunTests) -> None:
-    """Under FAILPOINTS_ENABLED=0 `set` and the marker say in one sentence what to do; other tests run."""
+def test_disabled_failpoints(run_tests: RunTests) -> None:
+    """With FAILPOINTS_ENABLED=0, `set` and the marker raise an error with advice, and other tests run."""
     tests = """
         ADVICE = "cannot configure 'x': this process was started with FAILPOINTS_ENABLED=0; unset it"
 
@@ -457,7 +457,7 @@ def test_failpoints_that_are_switched_off(run_tests: RunTests) -> None:
             lambda failpoints: failpoints.set("x", "off"),
             lambda failpoints: failpoints.paused("x").__enter__(),
         ])
-        def test_refused(failpoints, set):
+        def test_raises(failpoints, set):
             with pytest.raises(FailpointUsageError) as caught:
                 set(failpoints)
             assert str(caught.value) == ADVICE

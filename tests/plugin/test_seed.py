@@ -39,7 +39,7 @@ def draw(failpoints, request):
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_alike(draw, number):
+def test_two_parameters(draw, number):
     draw("a")
 
 
@@ -84,7 +84,7 @@ def pytest_collection_modifyitems(items):
 
 
 class Drawn(NamedTuple):
-    """The seed in the header of a run, and what each of its tests drew of each failpoint, in the order of tests."""
+    """The seed in the header of a run, and the draws of each test at each failpoint, in the order of the tests."""
 
     seed: str
     draws: dict[str, dict[str, str]]
@@ -95,7 +95,7 @@ Draw: TypeAlias = Callable[..., Drawn]
 
 @pytest.fixture
 def draw(run_tests: RunTests, pytester: pytest.Pytester) -> Draw:
-    """To see what is drawn in a run with these arguments and variables."""
+    """Run the tests with these arguments and environment variables, and return their draws."""
 
     def draw(*arguments: str, **environment: str) -> Drawn:
         file = pytester.path / "draws"
@@ -114,7 +114,7 @@ SEED = "--failpoints-seed=1234"
 
 
 def test_seed(draw: Draw) -> None:
-    """A seed gives the same draws again: in any order, to a test alone, and in the workers of pytest-xdist."""
+    """A seed repeats the draws of every test: in any order, alone, and in the workers of pytest-xdist."""
     seed, draws = draw(SEED)
     assert (seed, len(draws)) == ("1234", 8)
     reversed_draws = draw(SEED, REVERSED="yes").draws
@@ -124,18 +124,18 @@ def test_seed(draw: Draw) -> None:
 
 
 def test_draws_are_independent(draw: Draw) -> None:
-    """No two tests draw alike, nor two failpoints; and what one draws does not depend on another."""
+    """Each test and each failpoint has different draws, which do not depend on the other failpoints."""
     draws = draw().draws
-    tests = ("test_alike[1]", "test_alike[2]", "test_two", "test_in_a_group", "test_in_a_registry")
-    alike = [draws[name]["a"] for name in tests]
-    assert len({*alike, draws["test_two"]["b"]}) == 6
+    tests = ("test_two_parameters[1]", "test_two_parameters[2]", "test_two", "test_in_a_group", "test_in_a_registry")
+    of_a = [draws[name]["a"] for name in tests]
+    assert len({*of_a, draws["test_two"]["b"]}) == 6
     seeded, more = draws["test_seeded"], draws["test_seeded_in_another_order"]
     assert seeded == {name: more[name] for name in ("a", "b")}
     assert draws["test_in_a_seeded_registry"] == {"a": seeded["a"]}
 
 
 def test_no_seed_given(draw: Draw) -> None:
-    """Without a seed each run draws anew, but where a test sets its own; the header has what draws it again."""
+    """Without a seed each run has different draws, except tests with their own seed. The header's seed repeats them."""
     one, other = draw(), draw("-n", "2")
     assert one.seed != other.seed
     same = {name for name in one.draws if one.draws[name] == other.draws[name]}
@@ -143,8 +143,8 @@ def test_no_seed_given(draw: Draw) -> None:
     assert draw(f"--failpoints-seed={other.seed}") == other
 
 
-def test_seed_of_a_failure(run_tests: RunTests) -> None:
-    """A failing test's report names the run's seed."""
+def test_failure_names_the_seed(run_tests: RunTests) -> None:
+    """The report of a failing test with random draws names the run's seed."""
     source = """\
     def test_fails(failpoints):
         failpoints.set("a", "50%off")
@@ -156,8 +156,8 @@ def test_seed_of_a_failure(run_tests: RunTests) -> None:
 
 
 @pytest.mark.parametrize(("given", "problem"), [("=many", "invalid int value: 'many'"), ("", "expected one argument")])
-def test_seed_that_is_no_number(run_tests: RunTests, given: str, problem: str) -> None:
-    """A seed that is no number is refused as pytest refuses what its own options cannot be."""
+def test_seed_that_is_not_a_number(run_tests: RunTests, given: str, problem: str) -> None:
+    """A seed that is not an integer is a usage error like that of pytest's own options."""
     result = run_tests("", f"--failpoints-seed{given}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(f"*: error: argument --failpoints-seed: {problem}")

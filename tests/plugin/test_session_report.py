@@ -110,7 +110,7 @@ def test_off():
 
 @pytest.fixture
 def shop(pytester: pytest.Pytester, tmp_path: Path) -> dict[str, Any]:
-    """Where the modules that the session's tests import are: the keywords to run them with."""
+    """Write the modules that the tests import, and return the keywords to run these tests with."""
     pytester.mkpydir("app")
     (tmp_path / "outside.py").write_text(FILES["app/first.py"].replace("first", "outside").replace("shared", "outside"))
     return {"files": FILES, "ini": f"pythonpath = . {tmp_path}"}
@@ -121,7 +121,7 @@ def written(pytester: pytest.Pytester, name: str = "report.json") -> Any:
 
 
 def at(*places: str) -> list[dict[str, object]]:
-    """Sites: `at("app/shop.py:6 charge")`."""
+    """Return sites, as in `at("app/shop.py:6 charge")`."""
     split = [place.replace(":", " ").split() for place in places]
     return [{"file": file, "line": int(line), "function": function} for file, line, function in split]
 
@@ -129,7 +129,7 @@ def at(*places: str) -> list[dict[str, object]]:
 def row(
     name: str, sites: list[dict[str, object]], actions: dict[str, int] | None = None, *, hits: int = 0, misses: int = 0
 ) -> dict[str, object]:
-    """A row of the report."""
+    """Return a row of the report."""
     actions = actions or {}
     triggers = sum(actions.values())
     return {"name": name, "hits": hits, "misses": misses, "triggers": triggers, "actions": actions, "sites": sites}
@@ -154,7 +154,7 @@ shop.parse            2       1  1 return(3)                    app/shop.py:12
 
 
 def test_report(run_tests: RunTests, pytester: pytest.Pytester, tmp_path: Path, shop: dict[str, Any]) -> None:
-    """Every failpoint of the imported modules, the never-hit ones first, with what triggered; in workers the same."""
+    """The report has every failpoint of the imported modules, those never hit first, and is the same with workers."""
     result = run_tests(SESSION, *REPORTS, **shop)
     result.assert_outcomes(passed=8)
     document = written(pytester)
@@ -190,12 +190,12 @@ def test_report(run_tests: RunTests, pytester: pytest.Pytester, tmp_path: Path, 
 
 
 def words(text: str) -> str:
-    """The lines of a text, whatever the widths of its columns."""
+    """Return *text* with single spaces, so that the widths of columns do not matter."""
     return "\n".join(" ".join(line.split()) for line in text.splitlines())
 
 
 def test_shape_of_the_json(run_tests: RunTests, pytester: pytest.Pytester) -> None:
-    """The JSON is indented ASCII that says the same in each run; its keys and their order are these."""
+    """The JSON is indented ASCII. Its keys and their order are the same in each run."""
     source = """\
     from failpoints import failpoint
 
@@ -277,7 +277,7 @@ def test_long(failpoints):
     failpoints.set("c", f"print({'long ' * 20})")
     visit("c")
 
-def test_refused(failpoints):
+def test_failed_action(failpoints):
     async def on_a_loop():
         visit("d")
 
@@ -301,7 +301,7 @@ d 2 0 1 off test_inner.py:8, test_inner.py:9, test_inner.py:10
 
 
 def test_actions(run_tests: RunTests, pytester: pytest.Pytester) -> None:
-    """Actions have the same text in each worker; a cell is cut where it gets wide; a refused pause is no trigger."""
+    """Actions have the same text in each worker. Wide cells are cut. A pause that fails does not count as an action."""
     result = run_tests(ACTIONS, *REPORTS, "-n", "2")
     result.assert_outcomes(passed=8)
     assert {row["name"]: (row["hits"], row["actions"]) for row in written(pytester)["failpoints"]} == {
@@ -313,8 +313,8 @@ def test_actions(run_tests: RunTests, pytester: pytest.Pytester) -> None:
     assert words(ACTIONS_TABLE) in words(result.stdout.str())
 
 
-def test_text_that_is_no_unicode(run_tests: RunTests, pytester: pytest.Pytester) -> None:
-    """A text that no encoding takes does not break the report."""
+def test_text_that_cannot_be_encoded(run_tests: RunTests, pytester: pytest.Pytester) -> None:
+    """The report is written even if the text of an action has a lone surrogate."""
     source = r"""
     from failpoints import failpoint
 
@@ -329,7 +329,7 @@ def test_text_that_is_no_unicode(run_tests: RunTests, pytester: pytest.Pytester)
 
 
 def test_nothing_declared(run_tests: RunTests) -> None:
-    """Where no failpoint is declared, the table says so."""
+    """Without any declared failpoint, a sentence takes the place of the table."""
     result = run_tests("def test_it(): pass", "--failpoints-report")
     assert "the imported modules declare no failpoint" in result.outlines
     assert result.ret == pytest.ExitCode.OK
@@ -349,7 +349,7 @@ def test_crashes():
 
 
 def test_worker_that_crashes(run_tests: RunTests, pytester: pytest.Pytester) -> None:
-    """A report that lacks what a crashed worker knew says that it is incomplete, and claims nothing of what it hit."""
+    """After a worker crashed the report is marked incomplete, and no failpoint is listed as never hit in the run."""
     result = run_tests(CRASH, "-n", "1", "--failpoints=hit.too=off", *REPORTS)
     result.assert_outcomes(passed=1, failed=1)
     assert written(pytester)["incomplete"] == "1 worker ended without a report"
@@ -369,18 +369,18 @@ def test_removes_the_folder():
 
 @pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["one process", "worker"])
 def test_file_that_cannot_be_written(run_tests: RunTests, pytester: pytest.Pytester, workers: tuple[str, ...]) -> None:
-    """A file that cannot be written in the end is told in one line, and the run has not gone well."""
+    """If the file cannot be written at the end, the run prints one line about it and fails."""
     file = pytester.mkdir("reports") / "report.json"
     result = run_tests(GONE, "--failpoints-report-json=reports/report.json", *workers)
-    said = f"--failpoints-report-json: cannot write {file}: No such file or directory"
-    assert [line for line in result.outlines + result.errlines if "report.json" in line] == [said]
+    error = f"--failpoints-report-json: cannot write {file}: No such file or directory"
+    assert [line for line in result.outlines + result.errlines if "report.json" in line] == [error]
     assert "Traceback" not in result.stdout.str() + result.stderr.str()
     assert result.ret == pytest.ExitCode.INTERNAL_ERROR
     result.assert_outcomes(passed=1)
 
 
 def test_only_collecting(run_tests: RunTests, pytester: pytest.Pytester) -> None:
-    """With `--collect-only` no test runs, so there is nothing to report, and the report of an earlier run stays."""
+    """A run with `--collect-only` has nothing to report, and keeps the report of an earlier run."""
     result = run_tests(CRASH, "--collect-only", *REPORTS, files={"report.json": "old"})
     assert result.ret == pytest.ExitCode.OK
     assert (pytester.path / "report.json").read_text() == "old"

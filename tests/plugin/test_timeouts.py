@@ -90,19 +90,18 @@ async def test_by_default(failpoints, autojump_clock):
 """
 
 
-def test_how_long_waits_last(run_tests: RunTests) -> None:
-    """A handle's wait lasts `failpoints_timeout` seconds, in tasks and threads, unless `timeout=` says else."""
+def test_timeout_of_waits(run_tests: RunTests) -> None:
+    """A handle's wait times out after `failpoints_timeout` seconds, in tasks and threads, or after its `timeout=`."""
     result = run_tests(GATEWAY_IMPORTS + WAITS, ini="failpoints_timeout = 0.05", files={"shop.py": GATEWAY})
     result.assert_outcomes(passed=1 + 2 + 1 + 1 + 2 + 4)
 
 
-def test_how_long_waits_last_by_default(run_tests: RunTests) -> None:
-    """Where the ini file says nothing, a wait lasts 10 seconds and a pause 30."""
+def test_default_limits(run_tests: RunTests) -> None:
+    """Without ini settings a wait times out after 10 seconds, and a pause after 30."""
     run_tests(GATEWAY_IMPORTS + BY_DEFAULT, files={"shop.py": GATEWAY}, plugins=["trio"]).assert_outcomes(passed=1)
 
 
-# waits that time out: the body of the test, and the failure
-
+# The body of the test, and its failure.
 TIMED_OUT = {
     "async_hits": (
         """
@@ -174,8 +173,8 @@ TIMED_OUT = {
 }
 
 
-def test_waits_that_time_out(run_tests: RunTests) -> None:
-    """A wait that lasts too long tells all that is known, at the test's own line and with no frame of a library."""
+def test_report_of_a_timeout(run_tests: RunTests) -> None:
+    """A timeout is reported at the test's own line, with the details and without a frame of the library."""
     source = source_of({case: body for case, (body, _) in TIMED_OUT.items()})
     result = run_tests(source, "--tb=short", ini="failpoints_timeout = 0.05", files={"shop.py": SHOP})
     expected: dict[str, str] = {}
@@ -184,8 +183,6 @@ def test_waits_that_time_out(run_tests: RunTests) -> None:
             expected[f"test_{case}{backend}"] = located(dedent(text).strip(), case, source)
     assert {name: failure.text for name, failure in failures(result).items()} == expected
 
-
-# the limit of a pause
 
 LIMITED = """
 WITHIN = "within 0.1 s (failpoints_pause_limit in pytest's ini file)"
@@ -210,15 +207,16 @@ async def decorated():
 
 @pytest.mark.anyio
 async def test_task(failpoints):
-    said = []
+    messages = []
 
     async def visitor():
-        said.append(await async_timed_out(visit, k="v"))
+        messages.append(await async_timed_out(visit, k="v"))
 
     async with anyio.create_task_group() as tg:
         x = failpoints.set("x", "pause")
         tg.start_soon(visitor, name="the visitor")
-    assert said == [f"failpoint 'x' was told to pause, and nobody resumed the visitor, context {{'k': 'v'}}, {WITHIN}"]
+    (message,) = messages
+    assert message == f"failpoint 'x' was told to pause, and nobody resumed the visitor, context {{'k': 'v'}}, {WITHIN}"
     assert (x.waiting, x.hits, x.triggers) == ((), 1, 1)
 
 
@@ -237,8 +235,8 @@ async def test_decorated_function(failpoints):
 
 def test_body_of_a_sync_test(failpoints):
     failpoints.set("x", "pause")
-    said = timed_out(visit_sync, k="v")
-    assert said == f"failpoint 'x' was told to pause, and nobody resumed MainThread, context {{'k': 'v'}}, {WITHIN}"
+    message = timed_out(visit_sync, k="v")
+    assert message == f"failpoint 'x' was told to pause, and nobody resumed MainThread, context {{'k': 'v'}}, {WITHIN}"
 
 
 def test_thread(failpoints):
@@ -293,8 +291,8 @@ async def test_own_limit(failpoints, own):
 
 def test_own_limit_in_a_thread(failpoints):
     failpoints.set("x", "pause(20ms)")
-    said = timed_out(visit_sync)
-    assert said == "failpoint 'x' was told to pause(20), and nobody resumed MainThread, within 0.02 s"
+    message = timed_out(visit_sync)
+    assert message == "failpoint 'x' was told to pause(20), and nobody resumed MainThread, within 0.02 s"
 
 
 @pytest.mark.trio
@@ -311,8 +309,8 @@ def test_no_limit_of_a_sleep_in_a_thread(failpoints):
 """
 
 
-def test_the_limit_of_a_pause(run_tests: RunTests) -> None:
-    """A pause that nobody ends raises `FailpointTimeout` in its place after the ini file's limit; a sleep does not."""
+def test_pause_limit(run_tests: RunTests) -> None:
+    """A pause raises `FailpointTimeout` in the paused code after `failpoints_pause_limit` seconds. A sleep does not."""
     result = run_tests(
         VISITS_IMPORTS + LIMITED,
         "--failpoints=by.option=pause",

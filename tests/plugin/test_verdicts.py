@@ -9,9 +9,7 @@ from tests.plugin.terminal import (
     outcomes,
 )
 
-# what becomes of a test
-
-FATES = """import unittest
+TESTS = """import unittest
 
 import pytest
 import shop
@@ -23,13 +21,13 @@ def prepared(failpoints):
 
 
 @pytest.fixture
-def broken_before(failpoints):
+def fails_in_setup(failpoints):
     failpoints.set("shop.chagre", "off")
     raise OSError("no disk")
 
 
 @pytest.fixture
-def broken_after(failpoints):
+def fails_in_teardown(failpoints):
     yield
     raise OSError("no disk")
 
@@ -47,17 +45,17 @@ def test_sets_nothing(failpoints):
     pass
 
 
-def test_need_not_hit(failpoints):
+def test_expects_no_hit(failpoints):
     failpoints.set("shop.chagre", "off", expect_hit=False)
 
 
 @pytest.mark.failpoints({"shop.chagre": "off"}, expect_hit=False)
-def test_marked_need_not_hit():
+def test_marked_expects_no_hit():
     pass
 
 
 @pytest.mark.failpoints({"shop.charge": "return(many)"}, expect_hit=False)
-def test_marked_may_be_refused():
+def test_marked_expects_no_action():
     with pytest.raises(Exception):
         shop.charge("o1")
 
@@ -72,11 +70,11 @@ def test_fails(failpoints):
     assert shop.charge("o1") == 43
 
 
-def test_breaks_before(broken_before):
+def test_fails_in_setup(fails_in_setup):
     pass
 
 
-def test_breaks_after(broken_after, prepared):
+def test_fails_in_teardown(fails_in_teardown, prepared):
     shop.charge("o1")
 
 
@@ -85,7 +83,7 @@ def test_skips(failpoints):
     pytest.skip("later")
 
 
-def test_gives_up(failpoints):
+def test_xfails(failpoints):
     failpoints.set("shop.chagre", "off")
     pytest.xfail("known")
 
@@ -103,7 +101,7 @@ def test_passes_unexpectedly(failpoints):
 
 
 @pytest.mark.xfail(strict=True)
-def test_passes_where_it_must_not(failpoints):
+def test_passes_unexpectedly_strict(failpoints):
     failpoints.set("shop.charge", "off")
     shop.charge("o1")
 
@@ -124,7 +122,7 @@ def test_typo_with_another_error_expected(failpoints):
 
 
 @pytest.mark.xfail
-def test_refused(failpoints):
+def test_failed_action(failpoints):
     failpoints.set("shop.charge", "return(many)")
     with pytest.raises(Exception):
         shop.charge("o1")
@@ -132,7 +130,7 @@ def test_refused(failpoints):
 
 class TestCase(unittest.TestCase):
     @pytest.fixture(autouse=True)
-    def set_in_vain(self, failpoints):
+    def set_a_typo(self, failpoints):
         failpoints.set("shop.chagre", "off")
 
     def test_passes(self):
@@ -157,26 +155,26 @@ class TestCase(unittest.TestCase):
         self.skipTest("later")
 """
 
-FATE = {
+OUTCOMES = {
     "test_passes": "PASSED",
     "test_passes_by_fixture": "PASSED",
     "test_sets_nothing": "PASSED",
-    "test_need_not_hit": "PASSED",
-    "test_marked_need_not_hit": "PASSED",
-    "test_marked_may_be_refused": "PASSED",
+    "test_expects_no_hit": "PASSED",
+    "test_marked_expects_no_hit": "PASSED",
+    "test_marked_expects_no_action": "PASSED",
     "test_marked": "FAILED",
     "test_fails": "FAILED",
-    "test_breaks_before": "ERROR",
-    "test_breaks_after": "ERROR",  # after it had passed
+    "test_fails_in_setup": "ERROR",
+    "test_fails_in_teardown": "ERROR",  # after it had passed
     "test_skips": "SKIPPED",
-    "test_gives_up": "XFAIL",
+    "test_xfails": "XFAIL",
     "test_fails_as_expected": "XFAIL",
     "test_passes_unexpectedly": "XPASS",
-    "test_passes_where_it_must_not": "FAILED",
+    "test_passes_unexpectedly_strict": "FAILED",
     "test_typo": "FAILED",
     "test_typo_strict": "FAILED",
     "test_typo_with_another_error_expected": "FAILED",
-    "test_refused": "FAILED",
+    "test_failed_action": "FAILED",
     "TestCase::test_passes": "FAILED",
     "TestCase::test_fails": "FAILED",
     "TestCase::test_fails_as_expected": "XFAIL",
@@ -185,46 +183,46 @@ FATE = {
     "TestCase::test_skips": "SKIPPED",
 }
 
-UNTESTED_TYPO = NEVER_HIT.format(
+TYPO = NEVER_HIT.format(
     name="shop.chagre",
-    told="""  configured: off, at <place>
+    details="""  configured: off, at <place>
   counts:     hits 0, misses 0, triggers 0
   declared:   nowhere in the modules imported; did you mean 'shop.charge', declared at shop.py:4 (charge)?""",
 )
 
 
-def test_what_becomes_of_a_test(run_tests: RunTests) -> None:
-    """Only a test that passed is failed, expected to fail or not; any other end stays what it was."""
-    result = run_tests(FATES, "-v", "--tb=short", files={"shop.py": SHOP})
-    assert outcomes(result) == FATE
+def test_outcomes(run_tests: RunTests) -> None:
+    """Only a test that would have passed fails for a failpoint never hit, even if it is marked xfail."""
+    result = run_tests(TESTS, "-v", "--tb=short", files={"shop.py": SHOP})
+    assert outcomes(result) == OUTCOMES
     text = {name: failure.text for name, failure in failures(result).items()}
     assert "assert 42 == 43" in text["test_fails"]
-    assert text["setup of test_breaks_before"].splitlines()[-1] == "E   OSError: no disk"
-    assert text["teardown of test_breaks_after"].splitlines()[-1] == "E   OSError: no disk"
-    assert text["test_passes_where_it_must_not"] == "[XPASS(strict)] "
+    assert text["setup of test_fails_in_setup"].splitlines()[-1] == "E   OSError: no disk"
+    assert text["teardown of test_fails_in_teardown"].splitlines()[-1] == "E   OSError: no disk"
+    assert text["test_passes_unexpectedly_strict"] == "[XPASS(strict)] "
     for name in ("test_typo", "test_typo_strict", "test_typo_with_another_error_expected"):
-        number = FATES[: FATES.index(f"def {name}(")].count("\n") + 2
-        assert text[name] == UNTESTED_TYPO.replace("<place>", f"test_inner.py:{number} ({name})")
-    number = FATES[: FATES.index("def set_in_vain(")].count("\n") + 2
-    place = f"test_inner.py:{number} (TestCase.set_in_vain)"
-    assert text["TestCase.test_passes"] == UNTESTED_TYPO.replace("<place>", place)
+        number = TESTS[: TESTS.index(f"def {name}(")].count("\n") + 2
+        assert text[name] == TYPO.replace("<place>", f"test_inner.py:{number} ({name})")
+    number = TESTS[: TESTS.index("def set_a_typo(")].count("\n") + 2
+    place = f"test_inner.py:{number} (TestCase.set_a_typo)"
+    assert text["TestCase.test_passes"] == TYPO.replace("<place>", place)
     assert text["TestCase.test_fails"].splitlines()[-1] == "E   AssertionError: enough"
     assert text["TestCase.test_passes_unexpectedly"].splitlines()[-1] == "Unexpected success"
 
 
 def test_not_strict(run_tests: RunTests) -> None:
-    """`failpoints_strict = false` lets be what was never hit, and what was refused."""
-    result = run_tests(FATES, "-v", ini="failpoints_strict = false", files={"shop.py": SHOP})
-    assert outcomes(result) == FATE | {
+    """With `failpoints_strict = false` a test passes even if it never hits its failpoints or an action fails."""
+    result = run_tests(TESTS, "-v", ini="failpoints_strict = false", files={"shop.py": SHOP})
+    assert outcomes(result) == OUTCOMES | {
         "test_marked": "PASSED",
         "test_typo": "XPASS",
         "test_typo_with_another_error_expected": "XPASS",
-        "test_refused": "XPASS",
+        "test_failed_action": "XPASS",
         "TestCase::test_passes": "PASSED",
     }
 
 
-RERUN = """import pytest
+TYPO_AND_PLAIN = """import pytest
 
 def test_typo(request):
     request.getfixturevalue("failpoints").set("shop.chagre", "off")
@@ -234,14 +232,14 @@ def test_plain():
 """
 
 
-def test_again(run_tests: RunTests) -> None:
-    """A failure of this kind is one to pytest: `-x` stops at it, and `--lf` runs it again."""
-    first = run_tests(RERUN, "-v", "-x", "-p", "cacheprovider")
-    again = run_tests(RERUN, "-v", "--lf", "-p", "cacheprovider")
+def test_stop_at_failures_and_run_them_again(run_tests: RunTests) -> None:
+    """A failpoint never hit is a failure for pytest: `-x` stops at it, and `--lf` runs it again."""
+    first = run_tests(TYPO_AND_PLAIN, "-v", "-x", "-p", "cacheprovider")
+    again = run_tests(TYPO_AND_PLAIN, "-v", "--lf", "-p", "cacheprovider")
     assert (outcomes(first), outcomes(again)) == ({"test_typo": "FAILED"}, {"test_typo": "FAILED"})
 
 
-TRIES = """\
+TESTS_WITH_TWO_TRIES = """\
 import pytest
 import shop
 
@@ -270,7 +268,7 @@ def test_sets_at_the_first_try(request):
         request.getfixturevalue("failpoints").set("shop.chagre", "off")
 
 
-def test_refused_at_the_first_try(request):
+def test_failed_action_at_the_first_try(request):
     if is_first(request):
         with pytest.raises(Exception):
             shop.locked()
@@ -286,7 +284,7 @@ def test_tries():
     assert [TRIED.count(name) for name in dict.fromkeys(TRIED)] == [2] * 5
 """
 
-TRIES_AGAIN = """\
+RERUNS = """\
 from _pytest.runner import runtestprotocol
 
 
@@ -302,10 +300,10 @@ def pytest_runtest_protocol(item, nextitem):
 """
 
 
-def test_tried_again(run_tests: RunTests) -> None:
-    """A test that a plugin runs once more is judged by what it set and met this time."""
-    files = {"shop.py": SHOP, "conftest.py": TRIES_AGAIN}
-    result = run_tests(TRIES, "--failpoints=shop.lock=raise(TimeotError)", files=files)
+def test_rerun_by_a_plugin(run_tests: RunTests) -> None:
+    """A test that a plugin reruns passes or fails by what it set and hit in the last run."""
+    files = {"shop.py": SHOP, "conftest.py": RERUNS}
+    result = run_tests(TESTS_WITH_TWO_TRIES, "--failpoints=shop.lock=raise(TimeotError)", files=files)
     result.assert_outcomes(passed=5, failed=1)
     failed = failures(result)["test_fails_at_each_try"]
     assert (

@@ -6,38 +6,38 @@ import pytest
 
 from tests.plugin.inner_files import VISITS, VISITS_IMPORTS, RunTests
 
-ANEW = """
+USED = """
 @pytest.mark.parametrize("name", ["by.environment", "by.option"])
-class TestAnew:
-    def meets_it_anew(self, name):
+class TestUnused:
+    def meets_it_unused(self, name):
         with pytest.raises(InjectedFault):
             visit_sync(name)
         assert visit_sync(name) == Continue()
 
     @pytest.mark.parametrize("time", [1, 2])
     def test_without_the_fixture(self, name, time):
-        self.meets_it_anew(name)
+        self.meets_it_unused(name)
 
     @pytest.mark.parametrize("time", [1, 2])
     def test_with_the_fixture(self, failpoints, name, time):
         assert failpoints.handle(name).hits == 0
-        self.meets_it_anew(name)
+        self.meets_it_unused(name)
         assert failpoints.handle(name).hits == 2
 
     @pytest.mark.parametrize("time", [1, 2])
     def test_replaced(self, failpoints, name, time):
-        self.meets_it_anew(name)
+        self.meets_it_unused(name)
         failpoints.set(name, "return(8)")
         assert visit_sync(name) == Return("8")
 
     @pytest.mark.parametrize("time", [1, 2])
     def test_removed(self, failpoints, name, time):
-        self.meets_it_anew(name)
+        self.meets_it_unused(name)
         failpoints.remove(name)
         assert visit_sync(name) == Continue()
 """
 
-ANEW_BUT_FOR_WIDER_FIXTURES = """
+REPLACED_BY_A_WIDER_FIXTURE = """
 class TestReplaced:
     @pytest.fixture(scope="class", params=["by.environment", "by.option"])
     def replaced(self, request):
@@ -50,7 +50,7 @@ class TestReplaced:
         assert [visit_sync(replaced), visit_sync(replaced)] == [Continue(), Return("9") if time == 2 else Continue()]
 """
 
-ANEW_AFTER_A_RESET = """
+RESET = """
 @pytest.mark.parametrize("time", [1, 2])
 def test_reset_without_the_fixture(time):
     with pytest.raises(InjectedFault):
@@ -63,11 +63,11 @@ def test_reset_without_the_fixture(time):
 
 @pytest.mark.parametrize(
     ("tests", "passed"),
-    [(ANEW, 16), (ANEW_AFTER_A_RESET, 2), (ANEW_BUT_FOR_WIDER_FIXTURES, 4)],
+    [(USED, 16), (RESET, 2), (REPLACED_BY_A_WIDER_FIXTURE, 4)],
     ids=["used", "reset", "replaced for longer"],
 )
-def test_each_test_meets_the_runs_configuration_anew(run_tests: RunTests, tests: str, passed: int) -> None:
-    """What FAILPOINTS and --failpoints configured is unused when a test begins, unless a wider fixture replaced it."""
+def test_each_test_starts_with_unused_configuration(run_tests: RunTests, tests: str, passed: int) -> None:
+    """FAILPOINTS and --failpoints configure each test again, except what a fixture of a wider scope has replaced."""
     result = run_tests(
         VISITS_IMPORTS + tests,
         "--failpoints=by.option=1*raise",
@@ -77,9 +77,7 @@ def test_each_test_meets_the_runs_configuration_anew(run_tests: RunTests, tests:
     result.assert_outcomes(passed=passed)
 
 
-# what is configured for the whole run
-
-FOR_ALL = """\
+TESTS = """\
 from failpoints import failpoint
 import pytest
 
@@ -107,9 +105,9 @@ NEVER_HIT = [
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "two workers"])
 def test_never_hit_in_the_whole_run(run_tests: RunTests, workers: tuple[str, ...]) -> None:
-    """What was configured for the run and hit by no test of it is told at the end, with where it is declared."""
+    """At the end the run lists what was configured for all tests and hit by none, with where it is declared."""
     result = run_tests(
-        FOR_ALL,
+        TESTS,
         "--failpoints=hit.onec=off;unreached=off;replaced=off",
         *workers,
         environment={"FAILPOINTS": "hit.once=off;missed=off"},
@@ -118,9 +116,9 @@ def test_never_hit_in_the_whole_run(run_tests: RunTests, workers: tuple[str, ...
     result.assert_outcomes(passed=5)
 
 
-def test_nothing_of_a_run_without_tests(run_tests: RunTests, pytester: pytest.Pytester) -> None:
-    """Nothing is said of a run in which no test ran, nor is a report made of one that only collects."""
+def test_run_without_tests(run_tests: RunTests, pytester: pytest.Pytester) -> None:
+    """A run in which no test ran lists nothing as never hit, and writes no report if it only collects tests."""
     for arguments in (("--collect-only", "--failpoints-report-json=report.json"), ("-k", "no_such_test")):
-        result = run_tests(FOR_ALL, "--failpoints=hit.onec=off", *arguments)
+        result = run_tests(TESTS, "--failpoints=hit.onec=off", *arguments)
         result.stdout.no_fnmatch_line("*the whole run*")
     assert not (pytester.path / "report.json").exists()
