@@ -1,9 +1,10 @@
 """Failpoints: named places in a program that do nothing until configured.
 
-Then they make the code that reaches them pause, sleep, return early, raise or end the process, so that a test
-can drive it into the states that are hard to reach. For asyncio and trio, through anyio.
+A configured failpoint can pause, sleep, return early, raise, or end the process, so a test can reach states that are
+otherwise a matter of luck. For asyncio and trio, through anyio.
 """
 
+from . import _bootstrap
 from ._core.actions import (
     Action,
     Actions,
@@ -41,7 +42,9 @@ from ._core.registry import (
     status,
     statuses,
     wait_until_hit,
+    wait_until_hit_sync,
     wait_until_paused,
+    wait_until_paused_sync,
 )
 from ._core.status import FailpointStatus, Waiting
 from ._sites.failpoint import failpoint
@@ -56,8 +59,6 @@ from .errors import (
     FailpointUsageError,
     InjectedFault,
 )
-
-from . import _bootstrap as _bootstrap  # isort: skip  # last: it takes all of the above
 
 __all__ = [
     "Action",
@@ -106,5 +107,9 @@ __all__ = [
     "status",
     "statuses",
     "wait_until_hit",
+    "wait_until_hit_sync",
     "wait_until_paused",
+    "wait_until_paused_sync",
 ]
+
+_bootstrap.start()

@@ -1,4 +1,4 @@
-"""What importing the package does: each variable of the environment, in turn. Imported last."""
+"""Start what the environment variables ask for: the last thing that importing the package does."""
 
 from __future__ import annotations
 
@@ -9,17 +9,24 @@ from ._core.messages import missing_extra
 from ._core.registry import configure_all
 
 
+def start() -> None:
+    """Configure, instrument and serve, as the environment variables say."""
+    _configure()
+    _instrument()
+    _serve()
+
+
 def _configure() -> None:
     entries = parse_entries(environment.CONFIGURATION, "FAILPOINTS")
     if entries and not environment.ENABLED:
-        logger.warning("FAILPOINTS is passed over, since FAILPOINTS_ENABLED=0: %s", environment.CONFIGURATION)
+        logger.warning("FAILPOINTS is ignored, because FAILPOINTS_ENABLED=0: %s", environment.CONFIGURATION)
     else:
         configure_all(entries)
 
 
 def _instrument() -> None:
     if environment.INSTRUMENT.strip("; "):
-        # Here, so that a program that instruments nothing does not even read it.
+        # Imported here, so that a program that instruments nothing does not pay for it.
         from ._instrument.variable import instrument_from_environment
 
         instrument_from_environment()
@@ -29,13 +36,8 @@ def _serve() -> None:
     if not environment.HTTP:
         return
     try:
-        # Here, so that a program that does not ask for it needs neither Starlette nor uvicorn.
+        # Imported here, so that a program without a control plane needs neither Starlette nor uvicorn.
         from ._http.server import start_from_environment
     except ModuleNotFoundError as error:
         raise missing_extra(error, "FAILPOINTS_HTTP", "http") from error
     start_from_environment(environment.HTTP, environment.TOKEN)
-
-
-_configure()
-_instrument()
-_serve()

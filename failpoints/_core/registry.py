@@ -192,4 +192,6 @@ seed = PROCESS_WIDE.seed
 status = PROCESS_WIDE.status
 statuses = PROCESS_WIDE.statuses
 wait_until_hit = PROCESS_WIDE.wait_until_hit
+wait_until_hit_sync = PROCESS_WIDE.wait_until_hit_sync
 wait_until_paused = PROCESS_WIDE.wait_until_paused
+wait_until_paused_sync = PROCESS_WIDE.wait_until_paused_sync

@@ -19,12 +19,12 @@ from typing import Any
 import anyio
 import pytest
 
+import failpoints
 from failpoints import (
     Continue,
     FailpointTimeout,
     FailpointUsageError,
     Outcome,
-    Registry,
     configure,
     failpoint,
     format_actions,
@@ -34,7 +34,9 @@ from failpoints import (
     status,
     statuses,
     wait_until_hit,
+    wait_until_hit_sync,
     wait_until_paused,
+    wait_until_paused_sync,
 )
 from failpoints._core.arming import ARMED
 from failpoints._core.store import PROCESS_STORE
@@ -94,15 +96,9 @@ def visit_on(place: str) -> Background:
     return Background(failpoint("x").hit if place == "thread" else lambda: run_on(place, visit))
 
 
-def registry() -> Registry:
-    """The registry of the process, which has the waits for threads too."""
-    owner: Registry = configure.__self__  # type: ignore[attr-defined]
-    return owner
-
-
 def wait_paused(tasks: int = 1) -> None:
     """Wait until so many wait at `x`."""
-    registry().wait_until_paused_sync("x", tasks, timeout=LIMIT)
+    wait_until_paused_sync("x", tasks, timeout=LIMIT)
 
 
 @pytest.fixture
@@ -179,7 +175,7 @@ configure("x", "pause")
 signal.signal(signal.SIGUSR1, lambda *_: remove("x"))
 
 def send():
-    failpoints.configure.__self__.wait_until_paused_sync("x", timeout=20)
+    failpoints.wait_until_paused_sync("x", timeout=20)
     while not over.wait(0.05):  # a signal just before the loop waits would be seen after the wait only
         os.kill(os.getpid(), signal.SIGUSR1)
 
@@ -270,7 +266,7 @@ def test_a_visit_that_is_interrupted_anywhere_ends(move: str) -> None:
         interrupted = visitor.finish(2)
         assert (woken <= 1, status("x").waiting) == (True, ()), f"line {line}"
         with pytest.raises((FailpointTimeout, FailpointUsageError)):  # nobody is paused, or nothing is configured
-            registry().wait_until_paused_sync("x", timeout=0)
+            wait_until_paused_sync("x", timeout=0)
         remove("x")
         assert ARMED == {}, f"line {line}"
     assert line > 30
@@ -348,7 +344,7 @@ def test_a_wait_that_is_interrupted_anywhere_by_a_removal_ends(wait: str, move: 
             removed.append(time.monotonic())
 
         caller = Background(
-            partial(interrupting, line, handler, partial(getattr(registry(), wait), "x", timeout=limit))
+            partial(interrupting, line, handler, partial(getattr(failpoints, wait), "x", timeout=limit))
         )
         caller.thread.join(LIMIT)
         in_time = bool(removed) and removed[0] - began < limit / 2  # else it slept, and no line was left before
@@ -382,7 +378,7 @@ def test_a_closed_loop_is_no_error(end: str, place: str, action: str) -> None:
     loop.close()
     assert status("x").waiting == ()  # nobody is there to wait now
     with pytest.raises(FailpointTimeout):
-        registry().wait_until_paused_sync("x", timeout=0)
+        wait_until_paused_sync("x", timeout=0)
     other = visit_on("thread")
     wait_paused()
     ENDS[end]()
@@ -478,7 +474,7 @@ def test_no_wake_up_is_lost_from_one_loop_to_another() -> None:
 
     first, second = Background(lambda: run_on("asyncio", ping)), Background(lambda: run_on("trio", pong))
     assert first.finish() == turns
-    wait_pong_is_last = Background(lambda: registry().wait_until_paused_sync("pong", timeout=LIMIT))
+    wait_pong_is_last = Background(lambda: wait_until_paused_sync("pong", timeout=LIMIT))
     wait_pong_is_last.finish()
     assert resume("pong") == 1
     assert second.finish() == turns
@@ -558,7 +554,7 @@ def test_a_wait_is_ended_from_another_thread(place: str) -> None:
     def watch_sync() -> None:
         watching.set()
         with pytest.raises(FailpointUsageError, match="was removed|is not configured"):
-            registry().wait_until_hit_sync("x", 1)
+            wait_until_hit_sync("x", 1)
 
     watcher = Background(watch_sync if place == "thread" else lambda: run_on(place, watch))
     assert watching.wait(LIMIT)

@@ -137,6 +137,16 @@ def test_a_malformed_value_configures_nothing() -> None:
     assert printed(script, FAILPOINTS="a=off;b").splitlines()[0] == "ActionSyntaxError False"
 
 
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="lazy imports came with Python 3.15")
+def test_it_is_read_where_imports_are_lazy() -> None:
+    """Where every import is lazy, the first use of the package imports it, which configures `FAILPOINTS` as always."""
+    done = run(SHOW, FAILPOINTS="a=off", PYTHON_LAZY_IMPORTS="all")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "{'a': 'off'}\n", "")
+    done = run("import failpoints; failpoints", FAILPOINTS="a")
+    message = "failpoints.errors.ActionSyntaxError: FAILPOINTS: expected name=actions, found no '='"
+    assert (done.returncode, done.stderr.splitlines()[-3:]) == (1, [message, "    a", "     ^"])
+
+
 # FAILPOINTS_ENABLED
 
 
@@ -225,7 +235,7 @@ def test_disabled_what_failpoints_says_is_passed_over_with_a_warning() -> None:
     """With `FAILPOINTS_ENABLED=0` the entries of `FAILPOINTS` are not configured, and a warning says so."""
     done = run(SHOW, FAILPOINTS="a=off", FAILPOINTS_ENABLED="0")
     assert (done.returncode, done.stdout) == (0, "{}\n")
-    assert done.stderr == "FAILPOINTS is passed over, since FAILPOINTS_ENABLED=0: a=off\n"
+    assert done.stderr == "FAILPOINTS is ignored, because FAILPOINTS_ENABLED=0: a=off\n"
 
 
 # what the import brings in

@@ -21,8 +21,6 @@ import failpoints
 from failpoints import *
 from failpoints._core import store as _store
 
-registry = failpoints.configure.__self__
-
 def in_child(function):
     '''Run the function in a forked child: whether it came to its end in time, without an error.'''
     child = os.fork()
@@ -53,7 +51,7 @@ def use_everything():
     assert statuses() == []
     configure("mine", "pause")
     visitor = started(failpoint("mine").hit)
-    registry.wait_until_paused_sync("mine", timeout=5)
+    wait_until_paused_sync("mine", timeout=5)
     assert resume("mine") == 1
     visitor.join(5)
     assert not visitor.is_alive()
@@ -161,19 +159,19 @@ def test_the_child_sees_no_waiters_of_other_threads() -> None:
             started(lambda: anyio.run(visit)),
             started(lambda: anyio.run(visit, backend="trio")),
         ]
-        registry.wait_until_paused_sync("x", 3, timeout=5)
+        wait_until_paused_sync("x", 3, timeout=5)
 
         def child():
             assert status("x").waiting == ()
             assert resume("x") == 0
             try:
-                registry.wait_until_paused_sync("x", timeout=0)
+                wait_until_paused_sync("x", timeout=0)
             except FailpointTimeout:
                 pass
             else:
                 raise AssertionError("sees a pause")
             visitor = started(failpoint("x").hit)
-            registry.wait_until_paused_sync("x", timeout=5)
+            wait_until_paused_sync("x", timeout=5)
             assert len(status("x").waiting) == resume("x") == 1
             visitor.join(5)
             assert not visitor.is_alive()
@@ -215,7 +213,7 @@ def test_the_child_wakes_nobody_who_watches_in_another_thread(end: str) -> None:
         from failpoints._core import wakeups as _waiting
         configure("x", "off")
         watchers = [
-            started(lambda: registry.wait_until_hit_sync("x")),
+            started(lambda: wait_until_hit_sync("x")),
             started(lambda: anyio.run(wait_until_hit, "x", backend="trio")),
         ]
         while len(_store.PROCESS_STORE._watches._watches.under("x")) < 2:

@@ -28,10 +28,13 @@ from failpoints import (
     failpoint,
     remove,
     reset,
+    resume,
     status,
     statuses,
     wait_until_hit,
+    wait_until_hit_sync,
     wait_until_paused,
+    wait_until_paused_sync,
 )
 from failpoints._core.store import PROCESS_STORE
 
@@ -240,6 +243,20 @@ def test_the_sync_waits() -> None:
     finish(first, second, third)
 
 
+def test_the_sync_waits_of_the_package() -> None:
+    """`wait_until_hit_sync` and `wait_until_paused_sync` wait without a handle, and time out as the others do."""
+    configure("x", "1*off->pause")
+    first = started(hit)
+    wait_until_hit_sync("x", timeout=5)
+    second = started(hit)
+    wait_until_paused_sync("x", timeout=5)
+    wait_until_hit_sync("x", 2, timeout=5)
+    with pytest.raises(FailpointTimeout, match="failpoint 'x' was not hit 3 times within 0 s"):
+        wait_until_hit_sync("x", 3, timeout=0)
+    assert resume("x") == 1
+    finish(first, second)
+
+
 async def test_a_pause_that_is_over_is_not_seen() -> None:
     """`wait_paused` waits for a new pause after a resume, and a sleep counts as one."""
     with anyio.fail_after(5), configured("x", "1*pause->sleep(60m)") as handle:
@@ -365,8 +382,7 @@ async def test_a_wait_for_what_is_not_configured_is_refused(what: str) -> None:
     wait = {"hit": wait_until_hit, "paused": wait_until_paused}[what]
     with pytest.raises(FailpointUsageError, match=message):
         await wait("cache.fil")
-    owner: Registry = configure.__self__  # type: ignore[attr-defined]
-    sync = {"hit": owner.wait_until_hit_sync, "paused": owner.wait_until_paused_sync}[what]
+    sync = {"hit": wait_until_hit_sync, "paused": wait_until_paused_sync}[what]
     with pytest.raises(FailpointUsageError, match=message):
         await to_thread.run_sync(sync, "cache.fil")
 
@@ -474,6 +490,9 @@ async def test_the_sync_waits_are_refused_on_an_event_loop(waits: str) -> None:
         await visit()
         with pytest.raises(FailpointUsageError, match="would block the event loop.*without _sync"):
             getattr(handle, waits)(timeout=5)
+        for wait in (wait_until_hit_sync, wait_until_paused_sync):
+            with pytest.raises(FailpointUsageError, match="would block the event loop.*without _sync"):
+                wait("x", timeout=5)
 
 
 @pytest.mark.parametrize("number", [0, -1, 1.0, True, "1", None], ids=repr)

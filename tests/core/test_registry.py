@@ -38,8 +38,11 @@ from failpoints import (
     seed,
     status,
     statuses,
+    wait_until_paused_sync,
 )
 from failpoints._core.arming import ARMED
+from failpoints._core.registry import PROCESS_WIDE
+from failpoints._core.store import PROCESS_STORE
 
 HERE = __file__
 DRAWS = 64  # two sequences of so many even chances are the same once in 10**19 runs
@@ -61,17 +64,11 @@ def held() -> Iterator[threading.Thread]:
     configure("held", "pause")
     thread = threading.Thread(target=hit, args=("held",), kwargs={"tenant_id": "t1"}, daemon=True)
     thread.start()
-    registry().wait_until_paused_sync("held", timeout=5)
+    wait_until_paused_sync("held", timeout=5)
     yield thread
     reset()
     thread.join(5)
     assert not thread.is_alive()
-
-
-def registry() -> Registry:
-    """The registry whose methods the functions of the package are."""
-    owner: Registry = failpoints.configure.__self__  # type: ignore[attr-defined]
-    return owner
 
 
 # configuring
@@ -234,7 +231,7 @@ def test_resume_wakes_who_waits_without_disarming(held: threading.Thread) -> Non
     assert not held.is_alive()
     again = threading.Thread(target=hit, args=("held",), daemon=True)
     again.start()
-    registry().wait_until_paused_sync("held", timeout=5)
+    wait_until_paused_sync("held", timeout=5)
     assert (resume("other"), resume("held"), resume("held")) == (0, 1, 0)
     again.join(5)
     assert not again.is_alive()
@@ -258,7 +255,8 @@ def test_what_was_removed_is_forgotten() -> None:
     del value
     gc.collect()
     assert len(values) == 0
-    assert "registry.shard" not in repr(vars(registry()))
+    for kept in (PROCESS_STORE, PROCESS_STORE._not_ended, PROCESS_STORE._watches._watches):
+        assert "registry.shard" not in repr(vars(kept))
     assert not ARMED
 
 
@@ -528,11 +526,9 @@ def test_every_place_of_one_name_is_a_site() -> None:
 
 
 def test_a_registry_has_what_the_package_has() -> None:
-    """The functions of the package are the methods of the registry of the whole process."""
-    for name in ("configure", "configure_all", "configured", "remove", "reset", "resume", "seed", "status", "statuses"):
-        assert getattr(failpoints, name) == getattr(registry(), name)
-    for name in ("wait_until_hit", "wait_until_paused"):
-        assert getattr(failpoints, name) == getattr(registry(), name)
+    """The package has a function for every public method of `Registry`, that of the process-wide registry."""
+    for name in [name for name in vars(Registry) if not name.startswith("_")]:
+        assert getattr(failpoints, name) == getattr(PROCESS_WIDE, name)
 
 
 def test_pause_and_sleep_are_seen_as_configured() -> None:

@@ -168,6 +168,10 @@ async def configuring() -> None:
     with Registry() as registry:
         assert_type(registry, Registry)
         assert_type(registry.resume("name"), int)
+    await failpoints.wait_until_hit("name", 2, timeout=1)
+    await failpoints.wait_until_paused("name", tasks=2)
+    failpoints.wait_until_hit_sync("name", 2, timeout=1)
+    failpoints.wait_until_paused_sync("name", tasks=2)
     assert_type(failpoints.status("name"), FailpointStatus)
     assert_type(failpoints.statuses(), list[FailpointStatus])
     assert_type(failpoints.parse_actions("pause"), tuple[Term, ...])
