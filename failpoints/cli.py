@@ -1,6 +1,6 @@
-"""The command `failpoints`: drives the failpoints of a running program, and looks at actions and source.
+"""The command `failpoints`: controls the failpoints of a running program, and checks actions and source code.
 
-It needs the extra `cli`: `pip install 'failpoints[cli]'`. Its verbs are listed by `failpoints --help`.
+It needs the extra `cli` (`pip install 'failpoints[cli]'`). `failpoints --help` lists its verbs.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from typing import TextIO
 
-from ._cli.launch import NotStarted
-from ._cli.remote import AnswerIsNo
-from ._cli.terminal import printable
+from ._cli.endings import AnswerIsNo, CannotRun
+from ._cli.text import printable
 from ._core.messages import missing_extra
 from .errors import FailpointError
 
@@ -24,15 +23,16 @@ _PACKAGES = {"httpx", "rich", "typer"}  # those of the extra
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """To run the command as a function: takes its arguments (those of the process, if not given).
+    """Run the command as a function, for example from a script of your own.
 
-    Returns the exit status: 0, 1 where the answer is no, 2 for a wrong use and where no control plane answers; what
-    there is to say then stands on stderr. Raises nothing, and no traceback is shown, for what a user can do wrong.
+    Takes the *arguments* after the command's name, by default those of this process. Returns the exit status: 0 for
+    success, 1 if the answer is no, 2 for a usage error or if the program cannot be reached. With 1 and 2 there is a
+    message on stderr. Mistakes of the user raise no exception and print no traceback.
 
     >>> from failpoints.cli import main
     >>> main(["check", "2*off->pause"])
-    1. 2*off  the first 2 times: nothing; the hit is used up
-    2. pause  then every time: waits until it is reconfigured, removed, resumed or cancelled
+    1. 2*off  the first 2 times: does nothing, but counts as the hit's action
+    2. pause  then every time: waits until reconfigured, removed, resumed or cancelled
     0
     """
     try:
@@ -41,13 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             if sys.stdout is not None:
                 sys.stdout.flush()
-    except BrokenPipeError:  # whoever read the output has seen enough
-        _forget(sys.stdout)
+    except BrokenPipeError:  # the reader of the output is gone, as in `failpoints scan src | head -1`
+        _discard(sys.stdout)
         return 128 + getattr(signal, "SIGPIPE", 13)
     except OSError as error:
         if error.filename is not None:
             raise
-        _forget(sys.stdout)  # a full disk, say: of files and connections the verbs themselves complain
+        _discard(sys.stdout)  # it failed, perhaps on a full disk: the verbs handle errors of files and connections
         return _complain(f"Error: cannot write the output: {error.strerror or error}", 2)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -56,8 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _call(arguments: Sequence[str] | None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # not every terminal has every character
-    from ._cli.commands import app  # late: what it needs may not be installed
+            stream.reconfigure(errors="backslashreplace")  # for characters that the encoding lacks
+    from ._cli.app import app  # late, because typer may not be installed
 
     app(args=None if arguments is None else list(arguments), prog_name="failpoints")
 
@@ -66,12 +66,12 @@ def _status_of(call: Callable[[], None]) -> int:
     try:
         call()
     except SystemExit as end:
-        if isinstance(end.__context__, BrokenPipeError):  # of which typer makes a 1
+        if isinstance(end.__context__, BrokenPipeError):  # typer turns it into exit status 1
             raise end.__context__ from None
         return end.code if isinstance(end.code, int) else 0
     except AnswerIsNo as answer:
         return _complain(str(answer), 1)
-    except NotStarted as error:
+    except CannotRun as error:
         return _complain(f"Error: {error}", error.status)
     except FailpointError as error:
         return _complain(f"Error: {error}", 2)
@@ -86,15 +86,15 @@ def _complain(text: str, status: int) -> int:
     if sys.stderr is None:  # it is closed
         return status
     try:
-        # Line by line, since a caret stands below its place; and what a server says must not move the cursor.
+        # Line by line, because a caret belongs below its place. Text from a server must not move the cursor.
         sys.stderr.write("".join(f"{printable(line)}\n" for line in text.split("\n")))
         sys.stderr.flush()
     except OSError:
-        _forget(sys.stderr)
+        _discard(sys.stderr)
     return status
 
 
-def _forget(stream: TextIO | None) -> None:
-    """Nobody reads it: what is left in it must not be an error when Python ends."""
+def _discard(stream: TextIO | None) -> None:
+    """Redirect a stream to the null device, so that flushing what is left in it cannot fail when Python exits."""
     if stream is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,1 +1,1 @@
-"""The verbs of the command `failpoints`."""
+"""The command `failpoints`: a module for each group of verbs, and for what they show."""

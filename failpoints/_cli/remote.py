@@ -1,4 +1,4 @@
-"""The verbs of the command that drive another process, over its control plane."""
+"""A running program as the verbs see it: one request to its control plane after another."""
 
 from __future__ import annotations
 
@@ -15,81 +15,81 @@ from .._core.messages import did_you_mean
 from .._core.status import FailpointStatus
 from .._http.wire import status_document
 from ..errors import FailpointTimeout, FailpointUsageError
+from .endings import AnswerIsNo
 
 if TYPE_CHECKING:
-    from ..client import FailpointsClient  # and httpx with it, which some verbs do without
+    from ..client import FailpointsClient  # imports httpx, which may not be installed
 
-_BETWEEN_LOOKS = 0.25  # seconds
+_POLL_INTERVAL = 0.25  # seconds
 
-_Answer = TypeVar("_Answer")
-
-
-class AnswerIsNo(Exception):
-    """The control plane was asked, and it is not so: a sentence."""
+_Result = TypeVar("_Result")
 
 
-class Remote:
-    """A control plane, asked one verb at a time: each method is a verb, and raises `AnswerIsNo` or `FailpointError`."""
+class RemoteProgram:
+    """A program that is driven over its control plane.
+
+    Each method is a verb. They raise `AnswerIsNo` and `FailpointError`, as a user wants to read them.
+    """
 
     def __init__(self, url: str, token: str | None) -> None:
         self._url = url
         self._token = token
 
-    def ask(self, verb: Callable[[FailpointsClient], Awaitable[_Answer]]) -> _Answer:
-        """Have the verb done with a client of its own."""
+    def ask(self, request: Callable[[FailpointsClient], Awaitable[_Result]]) -> _Result:
+        """Run *request* with a client of its own, and return its result."""
         from ..client import FailpointsClient
 
-        async def asked() -> _Answer:
+        async def with_client() -> _Result:
             async with FailpointsClient(self._url, token=self._token) as client:
-                return await verb(client)
+                return await request(client)
 
-        return anyio.run(asked)
+        return anyio.run(with_client)
 
     def statuses(self) -> list[FailpointStatus]:
-        """Everything that is configured."""
+        """Return the status of every configured failpoint."""
         return self.ask(lambda client: client.statuses())
 
     def configure(self, name: str, actions: str, context: Mapping[str, str] | None) -> bool:
-        """Have a failpoint do something; whether the program has come by a site of that name."""
+        """Configure a failpoint, and return whether the program has seen a site of that name."""
 
-        async def verb(client: FailpointsClient) -> bool:
+        async def request(client: FailpointsClient) -> bool:
             await client.configure(name, actions, context=context)
             try:
                 return bool((await client.status(name)).sites)
-            except FailpointUsageError:  # it has come by it, and has ended of it
+            except FailpointUsageError:  # the program reached the site, and exited there
                 return True
 
-        return self.ask(verb)
+        return self.ask(request)
 
     def remove(self, name: str) -> None:
-        """End one, if it is configured."""
+        """Remove the configuration of a failpoint, which must be configured."""
 
-        async def verb(client: FailpointsClient) -> None:
+        async def request(client: FailpointsClient) -> None:
             await _check_configured(client, name)
             await client.remove(name)
 
-        self.ask(verb)
+        self.ask(request)
 
     def reset(self) -> None:
-        """End all of them."""
+        """Remove the configuration of every failpoint."""
         self.ask(lambda client: client.reset())
 
     def resume(self, name: str) -> int:
-        """Wake who waits, if anybody does."""
+        """Wake everything waiting at a failpoint, and return how many tasks and threads were woken, at least 1."""
 
-        async def verb(client: FailpointsClient) -> int:
+        async def request(client: FailpointsClient) -> int:
             woken = await client.resume(name)
             if not woken:
                 await _check_configured(client, name)
-                raise AnswerIsNo(f"nobody waits at failpoint {name!r}")
+                raise AnswerIsNo(f"nothing is waiting at failpoint {name!r}")
             return woken
 
-        return self.ask(verb)
+        return self.ask(request)
 
     def wait(self, name: str, hits: int | None, paused: int | None, timeout: float) -> None:
-        """Wait until it is hit so often, or so many wait at it."""
+        """Wait until the failpoint was hit *hits* times, or *paused* tasks are waiting there."""
 
-        async def verb(client: FailpointsClient) -> None:
+        async def request(client: FailpointsClient) -> None:
             try:
                 if paused is None:
                     await client.wait_until_hit(name, hits or 1, timeout=timeout)
@@ -100,36 +100,39 @@ class Remote:
             except FailpointUsageError as error:
                 if any(status.name == name for status in await client.statuses()):
                     raise
-                raise AnswerIsNo(str(error)) from None  # it is not configured, or was removed meanwhile
+                raise AnswerIsNo(str(error)) from None  # not configured, or removed during the wait
 
-        self.ask(verb)
+        self.ask(request)
 
     def watch(self, show: Callable[[list[FailpointStatus]], None]) -> None:
-        """Show everything that is configured, now and after every change, until there is no answer any more."""
+        """Call *show* with every status, now and after each change, until the program cannot be reached."""
 
-        async def verb(client: FailpointsClient) -> None:
+        async def request(client: FailpointsClient) -> None:
             async for statuses in _changes(client):
                 show(statuses)
 
-        with _ended_by_sigterm():
-            self.ask(verb)
+        with _exit_on_sigterm():
+            self.ask(request)
 
     def watch_live(self, show: Callable[[list[FailpointStatus], str | None], None]) -> None:
-        """Show it all the time, with the reason where there is no answer: the program may be there again soon."""
+        """Call *show* at every interval, forever.
 
-        async def verb(client: FailpointsClient) -> None:
+        Its second argument is the error message while the program cannot be reached: it may be restarting.
+        """
+
+        async def request(client: FailpointsClient) -> None:
             statuses = await client.statuses()
-            trouble: str | None = None
+            problem: str | None = None
             while True:
-                show(statuses, trouble)
-                await anyio.sleep(_BETWEEN_LOOKS)
+                show(statuses, problem)
+                await anyio.sleep(_POLL_INTERVAL)
                 try:
-                    statuses, trouble = await client.statuses(), None
+                    statuses, problem = await client.statuses(), None
                 except FailpointUsageError as error:
-                    statuses, trouble = [], str(error)
+                    statuses, problem = [], str(error)
 
-        with _ended_by_sigterm():
-            self.ask(verb)
+        with _exit_on_sigterm():
+            self.ask(request)
 
 
 async def _check_configured(client: FailpointsClient, name: str) -> None:
@@ -145,17 +148,17 @@ async def _changes(client: FailpointsClient) -> AsyncIterator[list[FailpointStat
         if statuses != before:
             yield statuses
             before = statuses
-        await anyio.sleep(_BETWEEN_LOOKS)
+        await anyio.sleep(_POLL_INTERVAL)
 
 
 def statuses_as_json(statuses: list[FailpointStatus], *, indent: int | None = None) -> str:
-    """What a script reads: an array of the documents that the control plane sends, in ASCII."""
+    """Return statuses as `--json` prints them: an array of the documents that the control plane sends, in ASCII."""
     return json.dumps([status_document(status) for status in statuses], indent=indent)
 
 
 @contextmanager
-def _ended_by_sigterm() -> Generator[None]:
-    """A SIGTERM leaves the block as Ctrl-C does, so that the terminal is left in order."""
+def _exit_on_sigterm() -> Generator[None]:
+    """Make SIGTERM raise `SystemExit` inside the block, so that the cursor is shown again."""
 
     def end(*_: object) -> NoReturn:
         sys.exit(128 + signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What `failpoints scan` says of a `Scan`: a listing, what a person should look at, and what a check refuses."""
+"""A scan as `failpoints scan` prints it: the sites, places to look at, and the objections of `--check`."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ from typing import Any
 from .._core.validation import check_name
 from .._scan.scan import Declared, Remark, Scan, outermost
 from ..errors import FailpointNameError
-from .terminal import printable
+from .text import printable
 
 
 @dataclass(frozen=True, slots=True)
 class Objection:
-    """A name that a check refuses: why, and where it is declared, as `file:line`."""
+    """A name that `--check` refuses: the reason, and where it is used, as `file:line`."""
 
     name: str
     why: str
     places: tuple[str, ...]
 
 
-def objections(scan: Scan) -> list[Objection]:
-    """The names that cannot be a failpoint's, and those that unrelated places declare.
+def find_objections(scan: Scan) -> list[Objection]:
+    """Return the names that are invalid, and those that unrelated places share.
 
-    Related are the uses of one object that is kept in a variable, and the places in one function, which has its own
-    decorators and all functions within it. It is known by its qualified name: definitions under conditions, and the
-    getter and setter of a property, are one function, but not one that takes the place of another.
+    Places are related if they use one failpoint object, or are in one function, including its decorators and the
+    functions inside it. A function is identified by its qualified name. Definitions in two branches, and the getter
+    and setter of a property, are therefore one function. A function that replaces an earlier one is another function.
     """
     by_name: dict[str, list[Declared]] = {}
     for site in scan.declared:
         by_name.setdefault(site.name, []).append(site)
     found: list[Objection] = []
     for name, sites in sorted(by_name.items()):
-        why = _wrong_name(name) or _unrelated(name, sites)
+        why = _invalid_name(name) or _unrelated(name, sites)
         if why:
             found.append(Objection(name, why, tuple(f"{site.file}:{site.line}" for site in sites)))
     return found
 
 
-def _wrong_name(name: str) -> str | None:
+def _invalid_name(name: str) -> str | None:
     if name.endswith(":after"):
-        return "no name may end in ':after', which decorated functions and scopes have of themselves"
+        return "names ending in ':after' are reserved for decorated functions and scopes"
     try:
         check_name(name)
     except FailpointNameError as error:
@@ -50,45 +50,43 @@ def _wrong_name(name: str) -> str | None:
 
 
 def _unrelated(name: str, sites: Sequence[Declared]) -> str | None:
-    groups: list[set[object]] = []  # of places and objects that belong together
+    groups: list[set[object]] = []  # sets of places and objects that are related
     for site in sites:
         group: set[object] = {(site.file, site.made), (site.file, outermost(site.function), site.redefined)}
         group.update(*(other for other in groups if not group.isdisjoint(other)))
         groups = [*(other for other in groups if group.isdisjoint(other)), group]
     if len(groups) == 1:
         return None
-    return f"{len(groups)} unrelated places declare it, and whoever configures it means one"
+    return f"{len(groups)} unrelated places share this name, so configuring it affects all of them"
 
 
-def scan_lines(scan: Scan, objected: Iterable[Objection] = ()) -> Iterator[str]:
-    """What a person reads: the places and their names in columns, then what to look at."""
+def scan_lines(scan: Scan, objections: Iterable[Objection] = ()) -> Iterator[str]:
+    """Yield the lines to print: the sites in columns, then a paragraph for each kind of place to look at."""
     cells = [(f"{printable(site.file)}:{site.line}", site.kind, printable(site.name)) for site in scan.declared]
-    place = max((len(cell[0]) for cell in cells), default=0)
-    kind = max((len(cell[1]) for cell in cells), default=0)
-    for cell in cells:
-        yield f"{cell[0]:<{place}}  {cell[1]:<{kind}}  {cell[2]}"
-    # Each part after an empty line, but not at the top.
-    between = bool(cells)
-    for heading, lines in _parts(scan, objected):
-        if between:
+    place_width = max((len(place) for place, _, _ in cells), default=0)
+    kind_width = max((len(kind) for _, kind, _ in cells), default=0)
+    for place, kind, name in cells:
+        yield f"{place:<{place_width}}  {kind:<{kind_width}}  {name}"
+    needs_gap = bool(cells)
+    for heading, lines in _paragraphs(scan, objections):
+        if needs_gap:
             yield ""
         yield heading
         yield from lines
-        between = True
+        needs_gap = True
 
 
-def _parts(scan: Scan, objected: Iterable[Objection]) -> Iterator[tuple[str, list[str]]]:
+def _paragraphs(scan: Scan, objections: Iterable[Objection]) -> Iterator[tuple[str, list[str]]]:
     if scan.unread:
         yield "could not be read:", list(map(_line, scan.unread))
     if scan.unresolved:
         yield "could not be resolved:", list(map(_line, scan.unresolved))
     if scan.never_awaited:
         yield "never awaited, hit or entered:", list(map(_line, scan.never_awaited))
-    refused = [
-        line
-        for each in objected
-        for line in (f"  {printable(each.name)}: {printable(each.why)}", *(f"    {printable(p)}" for p in each.places))
-    ]
+    refused: list[str] = []
+    for each in objections:
+        refused.append(f"  {printable(each.name)}: {printable(each.why)}")
+        refused += [f"    {printable(place)}" for place in each.places]
     if refused:
         yield "refused:", refused
 
@@ -97,11 +95,11 @@ def _line(remark: Remark) -> str:
     return f"  {printable(remark.file)}:{remark.line}: {printable(remark.text)}"
 
 
-def scan_document(scan: Scan, objected: Iterable[Objection] | None = None) -> dict[str, Any]:
-    """What a script reads, as JSON has it; `refused` where a check was asked for."""
+def scan_document(scan: Scan, objections: Iterable[Objection] | None = None) -> dict[str, Any]:
+    """Return a scan as `--json` prints it, with the key `refused` if *objections* is given."""
     document = asdict(scan)
     for site in document["declared"]:
-        del site["made"], site["redefined"]  # which say nothing by themselves
-    if objected is not None:
-        document["refused"] = [asdict(each) for each in objected]
+        del site["made"], site["redefined"]  # only useful to find related places
+    if objections is not None:
+        document["refused"] = [asdict(each) for each in objections]
     return document

@@ -1,4 +1,4 @@
-"""What the tests of the command have: the command in this process and in one of its own, a terminal, and a server."""
+"""Fixtures for the tests of the command: the command in this process and in its own, a terminal, and a server."""
 
 from __future__ import annotations
 
@@ -23,11 +23,16 @@ from failpoints.admin import admin_app
 from failpoints.cli import main
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 50  # that a process may take, on a machine that has much else to do
+SECONDS = 50  # for a process, on a machine that is busy with other work
+
+POLL_OFTEN = (
+    "import sys; from failpoints._cli import remote; remote._POLL_INTERVAL = 0.01;"
+    " from failpoints.cli import main; sys.exit(main())"
+)
 
 
 class Done(NamedTuple):
-    """How a run of the command ended."""
+    """The result of running the command."""
 
     status: int
     output: str
@@ -35,8 +40,8 @@ class Done(NamedTuple):
 
 
 @pytest.fixture(autouse=True)
-def nothing_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the variables say outside is nothing to these tests."""
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove every variable that would change what the command does or how it looks."""
     for name in [name for name in os.environ if name.startswith("FAILPOINTS")]:
         monkeypatch.delenv(name)
     for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES"):
@@ -46,7 +51,7 @@ def nothing_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    """The command in this process."""
+    """Run the command in this process."""
 
     def run(*arguments: str) -> Done:
         capsys.readouterr()
@@ -58,34 +63,39 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
 
 @pytest.fixture
 def spawn() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """The command in a process of its own, as it is started and with pipes to read; killed if it is still there."""
+    """Start the command as a child process with pipes. It is killed at the end of the test."""
     children: dict[subprocess.Popen[str], threading.Timer] = {}
 
-    def spawn(*arguments: str, program: Sequence[str] = ("-m", "failpoints"), **variables: str) -> Any:
+    def spawn(
+        *arguments: str,
+        program: Sequence[str] = ("-m", "failpoints"),
+        executable: str = sys.executable,
+        **variables: str,
+    ) -> Any:
         child = subprocess.Popen(
-            [sys.executable, *program, *arguments],
+            [executable, *program, *arguments],
             env={**os.environ, **variables},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        too_late = threading.Timer(SECONDS, child.kill)  # whoever reads from it then meets the end
-        too_late.daemon = True
-        too_late.start()
-        children[child] = too_late
+        timer = threading.Timer(SECONDS, child.kill)  # a test that reads from it then meets the end of its output
+        timer.daemon = True
+        timer.start()
+        children[child] = timer
         return child
 
     yield spawn
-    for child, too_late in children.items():
-        too_late.cancel()
+    for child, timer in children.items():
+        timer.cancel()
         child.kill()
         child.communicate(timeout=SECONDS)
 
 
 @pytest.fixture
 def run_apart(spawn: Callable[..., subprocess.Popen[str]]) -> Callable[..., Done]:
-    """The command in a process of its own, until it ends."""
+    """Run the command in a process of its own."""
 
     def run_apart(*arguments: str, **options: Any) -> Done:
         child = spawn(*arguments, **options)
@@ -96,31 +106,28 @@ def run_apart(spawn: Callable[..., subprocess.Popen[str]]) -> Callable[..., Done
 
 
 @pytest.fixture
-def in_a_shell(spawn: Callable[..., subprocess.Popen[str]]) -> Callable[[str], Done]:
-    """The command in a shell, which has its streams go elsewhere."""
+def in_a_shell(run_apart: Callable[..., Done]) -> Callable[[str], Done]:
+    """Run the command in a shell, which can redirect and close its streams."""
     if sys.platform == "win32":
         pytest.skip("Windows has no shell that closes streams")
 
     def in_a_shell(line: str) -> Done:
-        # Python is what is spawned; the shell takes its place, and the command that of the shell.
-        arguments = ["sh", "-c", f'exec "$0" -m failpoints {line}', sys.executable]
-        child = spawn(program=("-c", f"import os; os.execvp('sh', {arguments})"))
-        output, errors = child.communicate(timeout=SECONDS)
-        return Done(child.returncode, output, errors)
+        # The shell is replaced by Python, so that the status is the command's own.
+        return run_apart(executable="sh", program=("-c", f'exec "$0" -m failpoints {line}', sys.executable))
 
     return in_a_shell
 
 
 @contextmanager
 def _serving(*, port: int = 0, token: str | None = None) -> Iterator[str]:
-    """The control plane of this process on a thread of its own; gives its URL."""
+    """Serve the control plane of this process on a thread. The block gets its URL."""
     config = uvicorn.Config(
         admin_app(token=token), host="127.0.0.1", port=port, lifespan="off", ws="none", log_level="critical"
     )
     server = uvicorn.Server(config)
     listener = socket.create_server(("127.0.0.1", port))
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-    thread.start()  # whoever comes before it accepts waits in the listener's queue
+    thread.start()  # clients that connect before it accepts are queued by the listener
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
@@ -132,16 +139,22 @@ def _serving(*, port: int = 0, token: str | None = None) -> Iterator[str]:
 
 @pytest.fixture
 def serving() -> Callable[..., AbstractContextManager[str]]:
-    """The control plane of this process, for a block; takes a `port` and a `token`."""
+    """Serve the control plane of this process for a block, on a given `port` or with a `token`."""
     return _serving
 
 
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URL of this process's control plane, which the command knows by its variable."""
+@pytest.fixture(scope="module")
+def shared_server() -> Iterator[str]:
+    """Serve the control plane of this process for a whole module, since starting a server takes time."""
     with _serving() as url:
-        monkeypatch.setenv("FAILPOINTS_URL", url)
         yield url
+
+
+@pytest.fixture
+def server(shared_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Set `FAILPOINTS_URL` to the control plane of this process, and return it."""
+    monkeypatch.setenv("FAILPOINTS_URL", shared_server)
+    return shared_server
 
 
 def _visit(name: str) -> None:
@@ -153,16 +166,16 @@ def _visit(name: str) -> None:
 
 
 @pytest.fixture
-def waiter() -> Iterator[Callable[[str], threading.Thread]]:
-    """To start a thread that pauses at a failpoint, and is there when this returns."""
+def waiter() -> Iterator[Callable[..., threading.Thread]]:
+    """Start a thread that pauses at a failpoint, and return once it is waiting there."""
     threads: list[threading.Thread] = []
 
     def waiter(name: str, thread_name: str = "waiter") -> threading.Thread:
-        there = len(failpoints.status(name).waiting)
+        already_waiting = len(failpoints.status(name).waiting)
         thread = threading.Thread(target=_visit, args=[name], name=thread_name)
         threads.append(thread)
         thread.start()
-        PROCESS_WIDE.wait_until_paused_sync(name, there + 1, timeout=SECONDS)
+        PROCESS_WIDE.wait_until_paused_sync(name, already_waiting + 1, timeout=SECONDS)
         return thread
 
     yield waiter
@@ -173,9 +186,11 @@ def waiter() -> Iterator[Callable[[str], threading.Thread]]:
 
 
 class Terminal:
-    """A terminal of so many columns, with a program in it."""
+    """A terminal with a number of columns, in which the command runs."""
 
-    def __init__(self, arguments: Sequence[str], columns: int, variables: dict[str, str]) -> None:
+    def __init__(
+        self, arguments: Sequence[str], program: Sequence[str], columns: int, variables: dict[str, str]
+    ) -> None:
         import fcntl
         import pty
         import struct
@@ -186,43 +201,47 @@ class Terminal:
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         self.child = subprocess.Popen(
-            [sys.executable, "-m", "failpoints", *arguments],
+            [sys.executable, *program, *arguments],
             env={**os.environ, "TERM": "xterm-256color", **variables},
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that what is typed is also a signal
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that typing Ctrl-C sends a signal
         )
         os.close(theirs)
 
     def read_until(self, text: str) -> None:
-        """Read what is shown until the text has appeared."""
-        while text not in self.output:
-            assert self._read(), f"it ended before {text!r} appeared: {self.output!r}"
+        """Read the output until *text* has appeared."""
+        self.read_until_true(lambda output: text in output, repr(text))
+
+    def read_until_true(self, condition: Callable[[str], bool], expected: str) -> None:
+        """Read the output until *condition* holds for all of it."""
+        while not condition(self.output):
+            assert self._read(), f"it ended before {expected} appeared: {self.output!r}"
 
     def type(self, text: str) -> None:
-        """As a person does."""
+        """Type at the keyboard."""
         os.write(self._ours, text.encode())
 
     def ended(self) -> int:
-        """The exit status, once it has ended and everything is read."""
+        """Read the output to its end, and return the exit status."""
         while self._read():
             pass
         return self.child.wait(SECONDS)
 
     def _read(self) -> bool:
         ready, _, _ = select.select([self._ours], [], [], SECONDS)
-        assert ready, f"nothing came: {self.output!r}"
+        assert ready, f"there was no output: {self.output!r}"
         try:
             data = os.read(self._ours, 65536)
-        except OSError:  # on Linux, the end
+        except OSError:  # how Linux reports the end
             return False
         self.output += self._decoder.decode(data)
         return bool(data)
 
     def close(self) -> None:
-        """End what is still there."""
+        """Kill the command if it still runs."""
         self.child.kill()
         self.child.wait(SECONDS)
         os.close(self._ours)
@@ -230,15 +249,23 @@ class Terminal:
 
 @pytest.fixture
 def terminal() -> Iterator[Callable[..., Terminal]]:
-    """To run the command at a terminal."""
+    """Run the command at a terminal."""
     if sys.platform == "win32":
         pytest.skip("Windows has no pseudo-terminals that a test could open")
     terminals: list[Terminal] = []
 
-    def start(*arguments: str, columns: int = 80, **variables: str) -> Terminal:
-        terminals.append(Terminal(arguments, columns, variables))
+    def start(
+        *arguments: str, columns: int = 80, program: Sequence[str] = ("-m", "failpoints"), **variables: str
+    ) -> Terminal:
+        terminals.append(Terminal(arguments, program, columns, variables))
         return terminals[-1]
 
     yield start
     for each in terminals:
         each.close()
+
+
+@pytest.fixture
+def impatient() -> Sequence[str]:
+    """Return a `program` for `spawn` and `terminal`: the command, looking for changes every 10 ms."""
+    return "-c", POLL_OFTEN

@@ -1,7 +1,8 @@
-"""The command as a whole: its help, what it needs, and how it ends."""
+"""The command as a whole: its help, the packages it needs, and how it ends."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -13,18 +14,20 @@ from typing import Any
 import pytest
 
 import failpoints
-from failpoints._cli import commands as _command
-from failpoints._cli import exploring as _exploring
+from failpoints._cli import check as check_module
+from failpoints._cli import explore as explore_module
+from failpoints._cli import run as run_module
+from failpoints._cli.remote import RemoteProgram
 from failpoints.cli import main
 
 Run = Callable[..., Any]
 
-VERBS = ["list", "set", "off", "reset", "resume", "wait", "watch", "explore", "check", "scan", "run"]
-DRIVING = {"list": [], "set": ["x", "off"], "off": ["x"], "reset": [], "resume": ["x"], "wait": ["x"], "watch": []}
+VERBS = ["list", "set", "remove", "reset", "resume", "wait", "watch", "explore", "check", "scan", "run"]
+NEED_A_PROGRAM = [["list"], ["set", "x", "off"], ["remove", "x"], ["reset"], ["resume", "x"], ["wait", "x"], ["watch"]]
 
 
 def examples(output: str) -> list[list[str]]:
-    """The commands that a help shows, as a shell would split them, up to a pipe."""
+    """Return the example commands of a help text, each split as a shell would, up to a pipe."""
     found: list[list[str]] = []
     for line in output.splitlines():
         if line.startswith("    failpoints "):
@@ -36,7 +39,7 @@ def examples(output: str) -> list[list[str]]:
 
 
 def test_the_help_lists_every_verb(run: Run) -> None:
-    """`--help` lists the verbs, each with a sentence that is not cut, and shows examples."""
+    """`--help` lists the verbs, each with a sentence that is not cut, and has examples."""
     done = run("--help")
     assert (done.status, done.errors) == (0, "")
     listed = done.output.partition("Commands:\n")[2].partition("\n\n")[0]
@@ -47,9 +50,18 @@ def test_the_help_lists_every_verb(run: Run) -> None:
     assert run("-h") == done
 
 
+def test_off_is_a_hidden_name_of_remove(run: Run) -> None:
+    """`off`, the former name of `remove`, has the same help, but no help text mentions it."""
+    help_of_remove, help_of_off = run("remove", "--help"), run("off", "--help")
+    assert help_of_off.status == 0
+    without_example = help_of_remove.output.partition("\n  Example:")[0]
+    assert help_of_off.output == without_example.replace("failpoints remove", "failpoints off")
+    assert "failpoints off" not in run("--help").output + help_of_remove.output
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_each_help_shows_an_example(verb: str, run: Run) -> None:
-    """Each verb's help shows at least one example of that verb."""
+    """Each verb's help has at least one example of that verb."""
     done = run(verb, "--help")
     assert (done.status, done.errors) == (0, "")
     assert examples(done.output)
@@ -62,12 +74,12 @@ async def nothing(run: object) -> None:
 
 @pytest.mark.parametrize("verb", ["", *VERBS])
 def test_the_examples_run(verb: str, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Every example of a help is a call that the command understands, and whose actions are good."""
+    """Every example in a help text can be run, and has valid actions."""
     asked: list[Any] = []
     started: list[Any] = []
-    monkeypatch.setattr(_command.Remote, "ask", lambda _, verb: asked.append(verb) or [])
-    monkeypatch.setattr(_command, "start", lambda command, _: started.append(command) or 0)
-    monkeypatch.setattr(_exploring, "scenario_at", lambda _: nothing)
+    monkeypatch.setattr(RemoteProgram, "ask", lambda _, request: asked.append(request) or [])
+    monkeypatch.setattr(run_module, "execute", lambda command, _: started.append(command) or 0)
+    monkeypatch.setattr(explore_module, "find_scenario", lambda _: nothing)
     monkeypatch.chdir(tmp_path)
     for folder in ("src", "tests"):
         (tmp_path / folder).mkdir()
@@ -81,21 +93,23 @@ def test_the_examples_run(verb: str, run: Run, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_without_a_verb_it_shows_the_help(run: Run) -> None:
-    """Without any argument it shows what it can do, with status 2."""
+    """Without arguments the command shows its help, with exit status 2."""
     done = run()
     assert done.status == 2
     assert "Commands:" in done.output + done.errors
 
 
 def test_the_version(run: Run) -> None:
-    """`--version` says which one it is."""
+    """`--version` prints the version."""
     assert re.fullmatch(r"failpoints \d+\.\d+\.\d+\S*\n", run("--version").output)
 
 
-@pytest.mark.parametrize("arguments", [["lst"], ["list", "--jsn"], ["set", "x"], ["off"], ["list", "x"], ["--nothing"]])
-def test_a_wrong_use(arguments: list[str], run_apart: Run) -> None:
-    """What the command does not understand is status 2, with how it is used on stderr, and no traceback."""
-    done = run_apart(*arguments)
+@pytest.mark.parametrize(
+    "arguments", [["lst"], ["list", "--jsn"], ["set", "x"], ["remove"], ["list", "x"], ["--nothing"]]
+)
+def test_usage_errors(arguments: list[str], run: Run) -> None:
+    """A usage error prints the usage and the error on stderr, and the exit status is 2."""
+    done = run(*arguments)
     assert (done.status, done.output) == (2, "")
     assert "Usage: failpoints" in done.errors
     assert "Error: " in done.errors
@@ -103,63 +117,77 @@ def test_a_wrong_use(arguments: list[str], run_apart: Run) -> None:
 
 
 def test_main_takes_the_arguments_of_the_process(run_apart: Run) -> None:
-    """`python -m failpoints` and the function that the console script calls take what stands on the command line."""
+    """`python -m failpoints` and the console script both use the arguments of the process."""
     script = "import sys; from failpoints.cli import main; sys.exit(main())"
     assert run_apart("check", "pause->off").status == 1
     assert run_apart("check", "pause->off", program=("-c", script)).status == 1
 
 
-def test_the_variables_of_a_program_are_nothing_to_it(run_apart: Run) -> None:
-    """What `FAILPOINTS`, `FAILPOINTS_ENABLED` and `FAILPOINTS_HTTP` say is nothing to the command."""
+def test_variables_for_programs_do_not_affect_it(run_apart: Run) -> None:
+    """`FAILPOINTS`, `FAILPOINTS_ENABLED` and `FAILPOINTS_HTTP` do not affect the command itself."""
     done = run_apart("check", "off", FAILPOINTS="retrun", FAILPOINTS_ENABLED="perhaps", FAILPOINTS_HTTP="nowhere")
-    assert done == (0, "1. off  every time: nothing; the hit is used up\n", "")
+    assert done == (0, "1. off  every time: does nothing, but counts as the hit's action\n", "")
 
 
-# what it needs
+# the packages it needs
 
 
-def without(package: str) -> tuple[str, str]:
-    """A Python in which a package is not installed, and which runs the command."""
-    script = f"import sys; sys.modules[{package!r}] = None; from failpoints.cli import main; sys.exit(main())"
-    return "-c", script
+@pytest.fixture
+def run_without(run_apart: Run) -> Callable[[str, list[list[str]]], list[Any]]:
+    """Run the command with each list of arguments in one process, in which a package is not installed."""
+    script = """if True:
+        import contextlib, io, json, sys
+        package, calls = json.loads(sys.argv[1])
+        sys.modules[package] = None
+        from failpoints.cli import main
+        for arguments in calls:
+            with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+                status = main(arguments)
+            print(json.dumps([status, out.getvalue(), err.getvalue()]))
+    """
+
+    def run_without(package: str, calls: list[list[str]]) -> list[Any]:
+        done = run_apart(json.dumps([package, calls]), program=("-c", script))
+        assert (done.status, done.errors) == (0, "")
+        results = [json.loads(line) for line in done.output.splitlines()]
+        assert len(results) == len(calls)
+        return results
+
+    return run_without
 
 
-@pytest.mark.parametrize("arguments", [["check", "off"], ["list"], ["--help"]])
-def test_without_typer(arguments: list[str], run_apart: Run) -> None:
-    """Without typer it says what to install, with status 2."""
-    done = run_apart(*arguments, program=without("typer"))
-    sentence = "Error: the command failpoints needs typer, which is not installed: pip install 'failpoints[cli]'\n"
-    assert done == (2, "", sentence)
+def test_without_typer(run_apart: Run, run_without: Callable[..., list[Any]]) -> None:
+    """Without typer every call prints what to install, with exit status 2."""
+    message = "Error: the command failpoints needs typer, which is not installed: pip install 'failpoints[cli]'\n"
+    assert run_without("typer", [["check", "off"], ["list"], ["--help"]]) == [[2, "", message]] * 3
+    script = "import sys; sys.modules['typer'] = None; from failpoints.cli import main; sys.exit(main())"
+    assert run_apart("list", program=("-c", script)) == (2, "", message)
 
 
-def test_without_rich(run_apart: Run, server: str) -> None:
-    """Without rich the tables say what to install."""
-    done = run_apart("list", program=without("rich"))
-    sentence = "Error: the command failpoints needs rich, which is not installed: pip install 'failpoints[cli]'\n"
-    assert done == (2, "", sentence)
+def test_without_rich(run_without: Callable[..., list[Any]], server: str) -> None:
+    """Without rich `list` prints what to install."""
+    message = "Error: the command failpoints needs rich, which is not installed: pip install 'failpoints[cli]'\n"
+    assert run_without("rich", [["list"]]) == [[2, "", message]]
 
 
-@pytest.mark.parametrize("verb", DRIVING)
-def test_without_httpx(verb: str, run_apart: Run) -> None:
-    """Without httpx the verbs that drive a program say what to install."""
-    done = run_apart(verb, *DRIVING[verb], program=without("httpx"))
-    assert (done.status, done.output) == (2, "")
-    assert re.fullmatch(
-        r"Error: .* needs httpx, which is not installed: pip install 'failpoints\[\w+\]'\n", done.errors
-    )
+def test_without_httpx(run_without: Callable[..., list[Any]]) -> None:
+    """Without httpx the verbs that control a program print what to install."""
+    for status, output, errors in run_without("httpx", NEED_A_PROGRAM):
+        assert (status, output) == (2, "")
+        assert re.fullmatch(r"Error: .* needs httpx, which is not installed: pip install 'failpoints\[\w+\]'\n", errors)
 
 
-def test_the_others_need_no_httpx(run_apart: Run) -> None:
+def test_the_other_verbs_do_not_need_httpx(run_apart: Run, run_without: Callable[..., list[Any]]) -> None:
     """The verbs that need no running program work without httpx."""
-    program = without("httpx")
-    assert run_apart("check", "off", program=program).status == 0
-    assert run_apart("scan", failpoints.__file__, program=program).status == 0
-    assert run_apart("run", "--set", "a=off", sys.executable, "-c", "", program=program) == (0, "", "")
+    results = run_without("httpx", [["check", "off"], ["scan", failpoints.__file__]])
+    assert [status for status, _, _ in results] == [0, 0]
+    script = "import sys; sys.modules['httpx'] = None; from failpoints.cli import main; sys.exit(main())"
+    assert run_apart("run", "--set", "a=off", sys.executable, "-c", "", program=("-c", script)) == (0, "", "")
 
 
-def test_an_error_of_its_own_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A module that is missing for any other reason is an error as ever."""
-    monkeypatch.setattr(_command, "explain", lambda _: __import__("no_such_module"))
+def test_another_missing_module_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing module that is not part of the extra is raised."""
+    monkeypatch.setattr(check_module, "explain", lambda _: __import__("no_such_module"))
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
         main(["check", "off"])
 
@@ -168,9 +196,11 @@ def test_an_error_of_its_own_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipe that breaks in this way")
-@pytest.mark.parametrize("arguments", [["check", "off"], ["list", "--json"], ["scan", "."], ["--help"], ["--version"]])
-def test_nobody_reads(arguments: list[str], spawn: Callable[..., subprocess.Popen[str]], server: str) -> None:
-    """Where the reader of a pipe has gone it ends quietly, as a program that SIGPIPE ends."""
+@pytest.mark.parametrize(
+    "arguments", [["check", "off"], ["list", "--json"], ["scan", "examples"], ["--help"], ["--version"]]
+)
+def test_a_closed_pipe(arguments: list[str], spawn: Callable[..., subprocess.Popen[str]], server: str) -> None:
+    """If the reader of a pipe is gone, the command ends without a message, as if by SIGPIPE."""
     failpoints.configure("backup", "off")
     script = "import sys; sys.stdin.read(); from failpoints.cli import main; sys.exit(main())"
     child = spawn(*arguments, program=("-c", script))
@@ -185,9 +215,9 @@ FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system ha
 
 
 @FULL
-@pytest.mark.parametrize("arguments", ["check off", "list --json", "watch", "scan .", "--help", "--version"])
+@pytest.mark.parametrize("arguments", ["check off", "list --json", "watch", "scan examples", "--help", "--version"])
 def test_a_full_disk(arguments: str, server: str, in_a_shell: Run) -> None:
-    """Where the output cannot be written, it says so in a sentence, with status 2."""
+    """If the output cannot be written, the command prints why, with exit status 2."""
     done = in_a_shell(f"{arguments} >/dev/full")
     assert done == (2, "", "Error: cannot write the output: No space left on device\n")
 
@@ -195,46 +225,46 @@ def test_a_full_disk(arguments: str, server: str, in_a_shell: Run) -> None:
 @FULL
 @pytest.mark.parametrize("arguments", ["check nothing", "nothing", "scan nowhere", "list --url http://127.0.0.1:1"])
 def test_a_full_disk_for_the_errors(arguments: str, in_a_shell: Run) -> None:
-    """Where what is wrong cannot be said either, the status says it."""
+    """If the error message cannot be written either, the exit status is still 2."""
     assert in_a_shell(f"{arguments} 2>/dev/full") == (2, "", "")
     assert in_a_shell(f"{arguments} >/dev/full 2>/dev/full") == (2, "", "")
 
 
 @pytest.mark.parametrize("arguments", ["check pause", "list", "set x off", "scan --help", "--version"])
 def test_a_closed_output(arguments: str, server: str, in_a_shell: Run) -> None:
-    """Where the output is closed it says so in a sentence, with status 2, and has done nothing."""
+    """If the output is closed, the command does nothing but print that, with exit status 2."""
     done = in_a_shell(f"{arguments} >&-")
-    assert done == (2, "", "Error: the standard output is closed: there is nowhere to write to\n")
+    assert done == (2, "", "Error: standard output is closed, so there is nowhere to write\n")
     assert in_a_shell(f"{arguments} >&- 2>&-") == (2, "", "")
     assert failpoints.statuses() == []
 
 
 def test_closed_errors(server: str, in_a_shell: Run) -> None:
-    """Where the errors are closed, what belongs there stands nowhere."""
+    """If stderr is closed, messages are dropped and the exit status is the same."""
     assert in_a_shell("check nothing 2>&-") == (2, "", "")
     assert in_a_shell("list 2>&-") == (0, "", "")
     assert in_a_shell("set x off 2>&-") == (0, "x: off\n", "")
 
 
-def test_a_file_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error with a file that is not the output is an error as ever."""
-    monkeypatch.setattr(_command, "explain", lambda _: Path("/no/such/file").read_text())
+def test_an_error_of_another_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error about a file that is not the output is raised."""
+    monkeypatch.setattr(check_module, "explain", lambda _: Path("/no/such/file").read_text())
     with pytest.raises(FileNotFoundError):
         main(["check", "off"])
 
 
 def test_ctrl_c(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
-    """Ctrl-C ends it quietly, with status 130."""
+    """Ctrl-C ends the command without a message, with exit status 130."""
 
     def interrupted(_: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_command, "explain", interrupted)
+    monkeypatch.setattr(check_module, "explain", interrupted)
     assert run("check", "off") == (130, "", "")
 
 
-def test_characters_that_the_output_has_not(run_apart: Run) -> None:
-    """What the encoding of the output cannot show is escaped, and no error."""
+def test_characters_that_the_encoding_lacks(run_apart: Run) -> None:
+    """Characters that the encoding of the output lacks are escaped."""
     done = run_apart("check", "return(é→支)", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert done.status == 0
     assert done.output.splitlines()[0] == r"1. return(\xe9\u2192\u652f)  every time: returns '\xe9\u2192\u652f'"

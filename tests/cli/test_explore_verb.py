@@ -1,4 +1,4 @@
-"""`failpoints explore`: a scenario is found by its name, explored, and told."""
+"""`failpoints explore` finds a scenario by its name, explores it, and prints the result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from failpoints import explore as exploration
-from failpoints._cli.exploring import progress_bar
+from failpoints._cli.explore import progress_bar
 
 Run = Callable[..., Any]
 
@@ -24,7 +24,7 @@ HEAD = """
 """
 
 SCENARIOS = f"""{HEAD}
-    async def stands(run):
+    async def correct(run):
         async with run.injecting():
             await failpoint("store.write", raises=(OSError,))
             await failpoint("store.sync", raises=(OSError,))
@@ -58,7 +58,7 @@ SCENARIOS = f"""{HEAD}
                 tasks.start_soon(work)
 
     class Kept:
-        stands = staticmethod(stands)
+        correct = staticmethod(correct)
 
     number = 3
 
@@ -70,7 +70,7 @@ _modules = count()
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
-    """To write a module of a name that no other test has, into the current folder."""
+    """Write a module into the current folder, under a name that no other test uses."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
 
@@ -82,17 +82,17 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], s
     return module
 
 
-def test_what_stands(run: Run, module: Callable[[str], str]) -> None:
-    """What was tried is said in one line, with status 0."""
+def test_success(run: Run, module: Callable[[str], str]) -> None:
+    """An exploration without a failure prints one line, and the exit status is 0."""
     name = module(SCENARIOS)
-    assert run("explore", f"{name}:stands") == (0, "3 runs, every fault at 2 visits, one at a time: no failure\n", "")
-    done = run("explore", f"{name}:Kept.stands", "--max-faults", "0")
+    assert run("explore", f"{name}:correct") == (0, "3 runs, every fault at 2 visits, one at a time: no failure\n", "")
+    done = run("explore", f"{name}:Kept.correct", "--max-faults", "0")
     assert done == (0, "1 run, no faults and no orders: no failure\n", "")
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_orders(run: Run, module: Callable[[str], str], backend: str) -> None:
-    """`--interleavings` tries the orders of the tasks, on either backend, and `--max-preemptions` bounds them."""
+    """`--interleavings` tries the orders of the tasks, and `--max-preemptions` limits them."""
     name = module(SCENARIOS)
     done = run("explore", f"{name}:three", "--interleavings", "--backend", backend)
     assert done == (0, "90 runs, every order of 3 tasks: no failure\n", "")
@@ -100,8 +100,8 @@ def test_orders(run: Run, module: Callable[[str], str], backend: str) -> None:
     assert (done.status, "max_preemptions=0 left out: not exhaustive" in done.output) == (0, True)
 
 
-def test_what_breaks(run: Run, module: Callable[[str], str]) -> None:
-    """A failure is shown with what it takes to run it alone, with status 1; `--replay` does that."""
+def test_failure(run: Run, module: Callable[[str], str]) -> None:
+    """A failure is printed with the text for `--replay`, and the exit status is 1."""
     name = module(SCENARIOS)
     done = run("explore", f"{name}:breaks")
     assert (done.status, done.errors) == (1, "")
@@ -116,9 +116,9 @@ def test_what_breaks(run: Run, module: Callable[[str], str]) -> None:
 
 
 def test_json(run: Run, module: Callable[[str], str]) -> None:
-    """`--json` says the same to a script, whether it failed or not."""
+    """`--json` prints the result as a JSON document, with or without a failure."""
     name = module(SCENARIOS)
-    done = run("explore", f"{name}:stands", "--json")
+    done = run("explore", f"{name}:correct", "--json")
     document = json.loads(done.output)
     assert (done.status, document["runs"], document["exhaustive"], document["failures"]) == (0, 3, True, [])
     assert document["verdict"] == "3 runs, every fault at 2 visits, one at a time: no failure"
@@ -130,62 +130,62 @@ def test_json(run: Run, module: Callable[[str], str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scenario", "says"),
+    ("scenario", "message"),
     [
-        ("stands", "expected MODULE:FUNCTION, such as tests.scenarios:transfer; got 'stands'"),
-        (":stands", "expected MODULE:FUNCTION"),
+        ("correct", "expected MODULE:FUNCTION, such as tests.scenarios:transfer; got 'correct'"),
+        (":correct", "expected MODULE:FUNCTION"),
         ("{name}:", "expected MODULE:FUNCTION"),
-        ("{name}.py:stands", "expected MODULE:FUNCTION"),
-        ("no_such_module:stands", "there is no module 'no_such_module' to be seen from"),
-        ("{name}:stand", "there is no 'stand' in {name}; did you mean 'stands'?"),
+        ("{name}.py:correct", "expected MODULE:FUNCTION"),
+        ("no_such_module:correct", "no module named 'no_such_module' can be imported from"),
+        ("{name}:corect", "{name} has no 'corect'; did you mean 'correct'?"),
         ("{name}:number", "explore() takes an async function of a run; got 3"),
     ],
 )
-def test_what_is_no_scenario(run: Run, module: Callable[[str], str], scenario: str, says: str) -> None:
-    """What is no scenario is said in one sentence, with status 2."""
+def test_invalid_scenarios(run: Run, module: Callable[[str], str], scenario: str, message: str) -> None:
+    """An invalid scenario is a usage error."""
     name = module(SCENARIOS)
     done = run("explore", scenario.format(name=name))
     assert (done.status, done.output) == (2, "")
-    assert done.errors.startswith(f"Error: {says.format(name=name)}")
+    assert done.errors.startswith(f"Error: {message.format(name=name)}")
 
 
 @pytest.mark.parametrize(
-    ("source", "says"),
+    ("source", "message"),
     [
         ("import no_such_thing", "ModuleNotFoundError: No module named 'no_such_thing', at "),
         ("1 / 0", "ZeroDivisionError: division by zero, at "),
         ("def", "SyntaxError: "),
     ],
 )
-def test_a_module_that_cannot_be_imported(run: Run, module: Callable[[str], str], source: str, says: str) -> None:
-    """Why the module of a scenario cannot be imported is said in one sentence, with status 2."""
+def test_a_module_that_cannot_be_imported(run: Run, module: Callable[[str], str], source: str, message: str) -> None:
+    """A module that cannot be imported is a usage error with the reason and without a traceback."""
     name = module(source)
     done = run("explore", f"{name}:x")
     assert (done.status, done.output) == (2, "")
-    assert done.errors.startswith(f"Error: {name} cannot be imported: {says}")
+    assert done.errors.startswith(f"Error: cannot import {name}: {message}")
     assert "Traceback" not in done.errors
 
 
 def test_wrong_options(run: Run, module: Callable[[str], str]) -> None:
-    """Options that do not go together are a wrong use."""
+    """Invalid options are usage errors."""
     name = module(SCENARIOS)
     for options in (["--max-preemptions", "1"], ["--replay", "?"], ["--max-runs", "0"], ["--backend", "curio"]):
-        assert run("explore", f"{name}:stands", *options).status == 2
+        assert run("explore", f"{name}:correct", *options).status == 2
 
 
-def test_the_current_folder_is_looked_into(spawn: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
-    """As the installed command, which Python starts from another folder, it finds a module of the current one."""
+def test_the_module_can_be_in_the_current_folder(spawn: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+    """The current folder is searched, although Python does not search it for an installed command."""
     (tmp_path / "mine.py").write_text(dedent(SCENARIOS))
     script = f"import os, sys; os.chdir({str(tmp_path)!r}); sys.path = [p for p in sys.path if p]"
     child = spawn(
-        "explore", "mine:stands", program=("-c", f"{script}; from failpoints.cli import main; sys.exit(main())")
+        "explore", "mine:correct", program=("-c", f"{script}; from failpoints.cli import main; sys.exit(main())")
     )
     output, errors = child.communicate(timeout=50)
     assert (child.returncode, output, errors) == (0, "3 runs, every fault at 2 visits, one at a time: no failure\n", "")
 
 
-def test_the_bar_is_for_a_person(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bar tells the runs and the queue at a terminal, and is gone at the end; elsewhere there is none."""
+def test_the_progress_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The progress bar shows the number of runs, and only at a terminal."""
     with progress_bar() as show:
         assert show is None
     monkeypatch.setenv("TERM", "xterm")

@@ -1,4 +1,4 @@
-"""`failpoints scan`: the listing of what source code declares, and its check."""
+"""`failpoints scan` lists the failpoints in source code, and `--check` refuses some."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Run = Callable[..., Any]
 
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """To write files into the working directory, each beginning with the import."""
+    """Write files into the working directory. Each starts with the import of failpoints."""
     monkeypatch.chdir(tmp_path)
 
     def write(**files: str) -> None:
@@ -27,8 +27,8 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
     return write
 
 
-def test_the_listing(run: Run, source: Callable[..., None]) -> None:
-    """Each place is a line, in columns and in the order of files and lines, its path as it was given."""
+def test_listing(run: Run, source: Callable[..., None]) -> None:
+    """Each site has a line, in columns and ordered by file and line. Paths are as given."""
     source(
         shop__stock="""
             async def reserve():
@@ -51,8 +51,8 @@ def test_the_listing(run: Run, source: Callable[..., None]) -> None:
     assert run("scan", str(Path("shop").absolute())).output.startswith(str(Path("shop/gateway.py").absolute()))
 
 
-def test_what_to_look_at(run: Run, source: Callable[..., None]) -> None:
-    """Behind the listing stands what could not be resolved, and what nobody awaits; the status is 0 without a check."""
+def test_places_to_look_at(run: Run, source: Callable[..., None]) -> None:
+    """Unresolved names and failpoints that are never awaited follow the listing. Only `--check` exits with 1 for it."""
     source(
         app="""
             async def work(name):
@@ -83,16 +83,16 @@ def test_what_to_look_at(run: Run, source: Callable[..., None]) -> None:
     assert run("scan", "app.py", "--check") == (
         0,
         "could not be resolved:\n  app.py:2: failpoint(name): the name is not known before the program runs\n",
-        "no failpoint is declared\n",
+        "no failpoints found\n",
     )
     source(app="", broken="failpoint(")
     assert run("scan", ".", "--check").status == 1
 
 
-def test_nothing(run: Run, source: Callable[..., None]) -> None:
-    """Where nothing is declared there is nothing to list, and a word on that."""
+def test_no_failpoints(run: Run, source: Callable[..., None]) -> None:
+    """Without any failpoint the listing is empty, with a note on stderr."""
     source(app="")
-    assert run("scan", ".", "--check") == (0, "", "no failpoint is declared\n")
+    assert run("scan", ".", "--check") == (0, "", "no failpoints found\n")
 
 
 RELATED = {
@@ -273,7 +273,7 @@ UNRELATED = {
 
 @pytest.mark.parametrize("text", RELATED.values(), ids=RELATED)
 def test_related_places_pass(text: str, run: Run, source: Callable[..., None]) -> None:
-    """Places in one function, and uses of one object, may bear one name."""
+    """Places in one function, and uses of one object, may share a name."""
     source(app=text)
     done = run("scan", "--check", ".")
     assert (done.status, "refused" in done.output, "app.py:" in done.output) == (0, False, True)
@@ -281,21 +281,21 @@ def test_related_places_pass(text: str, run: Run, source: Callable[..., None]) -
 
 @pytest.mark.parametrize("text", UNRELATED.values(), ids=UNRELATED)
 def test_unrelated_places_fail(text: str, run: Run, source: Callable[..., None]) -> None:
-    """One name at places that have nothing to do with each other is refused, with all of them."""
+    """A name that unrelated places share is refused, with all of them."""
     source(app=text)
     done = run("scan", "--check", ".")
     assert done.status == 1
     places = [line.split()[0] for line in done.output.splitlines() if line.startswith("app.py:")]
     assert len(places) == 2
     assert done.output.endswith(
-        "\nrefused:\n  x: 2 unrelated places declare it, and whoever configures it means one\n"
+        "\nrefused:\n  x: 2 unrelated places share this name, so configuring it affects all of them\n"
         + "".join(f"    {place}\n" for place in places)
     )
     assert run("scan", ".").status == 0
 
 
-def test_what_belongs_together_counts_as_one(run: Run, source: Callable[..., None]) -> None:
-    """What is refused is the number of places that have nothing to do with each other, and all are shown."""
+def test_related_places_count_as_one(run: Run, source: Callable[..., None]) -> None:
+    """The objection counts groups of related places, and lists every place."""
     source(
         app="""
             ONE, OTHER = failpoint("x"), failpoint("x")
@@ -308,13 +308,13 @@ def test_what_belongs_together_counts_as_one(run: Run, source: Callable[..., Non
         """
     )
     assert run("scan", "--check", ".").output.endswith(
-        "refused:\n  x: 2 unrelated places declare it, and whoever configures it means one\n"
+        "refused:\n  x: 2 unrelated places share this name, so configuring it affects all of them\n"
         "    app.py:5\n    app.py:7\n    app.py:9\n"
     )
 
 
 def test_warnings_of_the_source_are_not_shown(source: Callable[..., None], in_a_shell: Run) -> None:
-    """What Python warns of while it reads the source is not this command's to say."""
+    """Python's warnings about the source are not printed."""
     source(
         app=r"""
         async def one():
@@ -328,7 +328,7 @@ def test_warnings_of_the_source_are_not_shown(source: Callable[..., None], in_a_
 
 
 def test_each_file_is_read_once(run: Run, source: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A check reads no file again."""
+    """`--check` reads each file only once."""
     source(app="".join(f'async def f{n}(): await failpoint("x{n % 5}")\n' for n in range(10)))
     read: list[Path] = []
     read_bytes = Path.read_bytes
@@ -338,7 +338,7 @@ def test_each_file_is_read_once(run: Run, source: Callable[..., None], monkeypat
 
 
 def test_unrelated_places_in_two_files_fail(run: Run, source: Callable[..., None]) -> None:
-    """One name in functions of two files that happen to be called alike is refused."""
+    """A name that two files share is refused, even if their functions have the same name."""
     text = 'async def work(): await failpoint("x")'
     source(one=text, other=text)
     assert run("scan", "--check", ".").status == 1
@@ -350,13 +350,11 @@ def test_unrelated_places_in_two_files_fail(run: Run, source: Callable[..., None
     [
         ("a b", "a failpoint's name is printable, without white space, '=' or ';'; got 'a b'"),
         ("", "a failpoint's name cannot be empty"),
-        ("a:after", "no name may end in ':after', which decorated functions and scopes have of themselves"),
+        ("a:after", "names ending in ':after' are reserved for decorated functions and scopes"),
     ],
 )
-def test_names_that_cannot_be_a_failpoints_fail(
-    name: str, why: str, run: Run, source: Callable[..., None]
-) -> None:  # fmt: skip
-    """A name that the library refuses at run time is refused by the check, too."""
+def test_invalid_names_fail(name: str, why: str, run: Run, source: Callable[..., None]) -> None:
+    """`--check` refuses the names that the library refuses at run time."""
     source(app=f"async def work(): await failpoint({name!r})")
     assert run("scan", ".").status == 0
     done = run("scan", "--check", ".")
@@ -364,7 +362,7 @@ def test_names_that_cannot_be_a_failpoints_fail(
 
 
 def test_json(run: Run, source: Callable[..., None]) -> None:
-    """`--json` says the same to a script, and what is refused where a check was asked for."""
+    """`--json` prints the same as a JSON document, with the key `refused` if `--check` is given."""
     source(
         app="""
             @failpoint("x")
@@ -403,7 +401,7 @@ def test_json(run: Run, source: Callable[..., None]) -> None:
         "refused": [
             {
                 "name": "x",
-                "why": "2 unrelated places declare it, and whoever configures it means one",
+                "why": "2 unrelated places share this name, so configuring it affects all of them",
                 "places": ["app.py:3", "app.py:6"],
             }
         ],
@@ -411,20 +409,20 @@ def test_json(run: Run, source: Callable[..., None]) -> None:
 
 
 def test_no_path(run: Run) -> None:
-    """Without a path it says what is missing, with status 2."""
+    """A missing path is a usage error that names it."""
     done = run("scan")
     assert (done.status, done.output) == (2, "")
     assert "Missing argument 'PATH'" in done.errors
 
 
 def test_a_path_that_does_not_exist(run: Run, source: Callable[..., None]) -> None:
-    """A path that does not exist is an error, and nothing is listed."""
+    """If a path does not exist, nothing is listed."""
     source(app="")
     assert run("scan", "app.py", "nowhere") == (2, "", "Error: nowhere: No such file or directory\n")
 
 
 def test_control_characters_do_not_reach_the_terminal(run: Run, source: Callable[..., None], tmp_path: Path) -> None:
-    """What would move the cursor is shown as an escape, in names, in paths and in source."""
+    """Control characters in names, paths and source are shown as escapes."""
     source(app='async def work():\n  await failpoint("\\x1b[2J")\n  await failpoint("\x85" + x)\n')
     (tmp_path / "app.py").rename(tmp_path / "a\x1bp.py")
     done = run("scan", "--check", ".")

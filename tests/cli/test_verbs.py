@@ -1,4 +1,4 @@
-"""The verbs that drive a running program, against the control plane of this process."""
+"""The verbs that control a running program, against the control plane of this process."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Run = Callable[..., Any]
 Waiter = Callable[..., threading.Thread]
 Serving = Callable[..., AbstractContextManager[str]]
 
-NEEDS_A_NAME = ["off", "resume", "wait"]
+NEEDS_CONFIGURATION = ["remove", "off", "resume", "wait"]
 
 
 # list
 
 
 def test_list_as_json(run: Run, server: str, waiter: Waiter) -> None:
-    """`list --json` is the documents of the control plane, and nothing else on stdout."""
+    """`list --json` prints the documents of the control plane, in ASCII."""
     failpoints.configure("backup", "2*off->pause", context={"shard": 3})
     failpoints.configure("upload", "pause")
     waiter("upload")
@@ -41,7 +41,7 @@ def test_list_as_json(run: Run, server: str, waiter: Waiter) -> None:
 
 
 def test_list_of_nothing(run: Run, server: str) -> None:
-    """Where nothing is configured, the list is empty, and a person is told."""
+    """Without configured failpoints the list is empty, with a note on stderr."""
     assert run("list") == (0, "", "no failpoint is configured\n")
     assert run("list", "--json") == (0, "[]\n", "")
 
@@ -50,20 +50,20 @@ def test_list_of_nothing(run: Run, server: str) -> None:
 
 
 def test_set(run: Run, server: str) -> None:
-    """`set` configures a failpoint there, with the matchers that are given."""
-    assert run("set", "nobody.comes.by:after", "1*raise(OSError: a=b)") == (
+    """`set` configures a failpoint with the given matchers, and notes when no site of its name is known."""
+    assert run("set", "never.visited:after", "1*raise(OSError: a=b)") == (
         0,
-        "nobody.comes.by:after: 1*raise(OSError: a=b)\n",
-        "note: no failpoint of this name has been seen there yet\n",
+        "never.visited:after: 1*raise(OSError: a=b)\n",
+        "note: no failpoint of this name has been seen in the program yet\n",
     )
     assert run("set", "backup", "pause", "--context", "tenant_id=t.*=1", "--context", "shard=3").status == 0
-    backup, nobody = failpoints.statuses()
+    backup, never_visited = failpoints.statuses()
     assert (backup.name, backup.matchers) == ("backup", {"tenant_id": "t.*=1", "shard": "3"})
-    assert (nobody.actions, nobody.matchers) == (failpoints.parse_actions("1*raise(OSError: a=b)"), {})
+    assert (never_visited.actions, never_visited.matchers) == (failpoints.parse_actions("1*raise(OSError: a=b)"), {})
 
 
-def test_set_wakes_who_waits(run: Run, server: str, waiter: Waiter) -> None:
-    """Whoever waits goes on when the failpoint is set anew."""
+def test_set_wakes_waiters(run: Run, server: str, waiter: Waiter) -> None:
+    """`set` wakes everything waiting at the failpoint."""
     failpoints.configure("backup", "pause")
     thread = waiter("backup")
     assert run("set", "backup", "off").status == 0
@@ -83,7 +83,7 @@ def test_set_wakes_who_waits(run: Run, server: str, waiter: Waiter) -> None:
         (["x", "off", "--context", "=a"], "expected KEY=PATTERN, such as tenant_id=test_.*; got '=a'"),
         (
             ["x", "off", "--context", "a=1", "--context", "a=2"],
-            "the key 'a' is given twice; one pattern can hold both: a='one|other'",
+            "the key 'a' is given twice; one pattern can match both: a='one|other'",
         ),
         (
             ["x", "off", "--context", "a=("],
@@ -91,31 +91,32 @@ def test_set_wakes_who_waits(run: Run, server: str, waiter: Waiter) -> None:
         ),
     ],
 )
-def test_what_cannot_be_set(arguments: list[str], message: str, run: Run) -> None:
-    """What is wrong is said, with a caret, status 2, and before anybody is asked."""
+def test_invalid_arguments_of_set(arguments: list[str], message: str, run: Run) -> None:
+    """Invalid arguments are usage errors, before the program is contacted."""
     assert run("set", *arguments) == (2, "", f"Error: {message}\n")
 
 
-# off, reset
+# remove, reset
 
 
-def test_off(run: Run, server: str, waiter: Waiter) -> None:
-    """`off` ends what is configured for one failpoint, and wakes who waits there."""
+@pytest.mark.parametrize("verb", ["remove", "off"])
+def test_remove(verb: str, run: Run, server: str, waiter: Waiter) -> None:
+    """`remove`, formerly `off`, removes the configuration of one failpoint and wakes everything waiting there."""
     failpoints.configure("backup", "pause")
     failpoints.configure("upload", "off")
     thread = waiter("backup")
-    assert run("off", "backup") == (0, "backup: not configured any more\n", "")
+    assert run(verb, "backup") == (0, "backup: removed\n", "")
     thread.join(50)
     assert not thread.is_alive()
     assert [status.name for status in failpoints.statuses()] == ["upload"]
 
 
 def test_reset(run: Run, server: str, waiter: Waiter) -> None:
-    """`reset` ends everything; where there is nothing that is no error."""
+    """`reset` removes all configuration, and does nothing if there is none."""
     failpoints.configure("backup", "pause")
     failpoints.configure("upload", "off")
     thread = waiter("backup")
-    assert run("reset") == (0, "nothing is configured any more\n", "")
+    assert run("reset") == (0, "all failpoints removed\n", "")
     thread.join(50)
     assert not thread.is_alive()
     assert failpoints.statuses() == []
@@ -126,14 +127,14 @@ def test_reset(run: Run, server: str, waiter: Waiter) -> None:
 
 
 def test_resume(run: Run, server: str, waiter: Waiter) -> None:
-    """`resume` wakes who waits, says how many, and leaves the failpoint configured."""
+    """`resume` wakes all waiters, prints their number, and leaves the failpoint configured."""
     failpoints.configure("backup", "pause")
     threads = [waiter("backup"), waiter("backup")]
     assert run("resume", "backup") == (0, "backup: 2 resumed\n", "")
     for thread in threads:
         thread.join(50)
         assert not thread.is_alive()
-    assert run("resume", "backup") == (1, "", "nobody waits at failpoint 'backup'\n")
+    assert run("resume", "backup") == (1, "", "nothing is waiting at failpoint 'backup'\n")
     assert failpoints.status("backup").hits == 2
 
 
@@ -141,7 +142,7 @@ def test_resume(run: Run, server: str, waiter: Waiter) -> None:
 
 
 def test_wait_for_hits(run: Run, server: str) -> None:
-    """`wait` ends with status 0 once the failpoint was hit, so often as is asked; it counts what was before."""
+    """`wait` ends with exit status 0 once the failpoint was hit `--hits` times. Earlier hits count."""
     failpoints.configure("backup", "off")
     failpoint("backup").hit()
     assert run("wait", "backup") == (0, "backup: hit once\n", "")
@@ -149,8 +150,8 @@ def test_wait_for_hits(run: Run, server: str) -> None:
     assert run("wait", "backup", "--hits", "2", "--timeout", "0") == (0, "backup: hit 2 times\n", "")
 
 
-def test_wait_for_somebody_who_waits(run: Run, server: str, waiter: Waiter) -> None:
-    """`wait --paused` ends once so many wait there."""
+def test_wait_for_waiters(run: Run, server: str, waiter: Waiter) -> None:
+    """`wait --paused N` ends once N tasks or threads are waiting there."""
     failpoints.configure("backup", "pause")
     waiter("backup")
     waiter("backup")
@@ -159,7 +160,7 @@ def test_wait_for_somebody_who_waits(run: Run, server: str, waiter: Waiter) -> N
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Set once somebody has asked the server for a wait."""
+    """Return an event that is set once a client has asked the server for a wait."""
     asked = threading.Event()
     for name in ("wait_until_hit", "wait_until_paused"):
         wait = getattr(PROCESS_WIDE, name)
@@ -173,7 +174,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
 
 def test_wait_until_it_happens(spawn: Callable[..., Any], server: str, waiter: Waiter, asked: threading.Event) -> None:
-    """`wait` waits for what has yet to come."""
+    """`wait` blocks until a thread is waiting there."""
     failpoints.configure("backup", "pause")
     child = spawn("wait", "backup", "--paused", "1", "--timeout", "50")
     assert asked.wait(50)
@@ -185,7 +186,7 @@ def test_wait_until_it_happens(spawn: Callable[..., Any], server: str, waiter: W
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals that a process could be sent")
 def test_ctrl_c_ends_a_wait(spawn: Callable[..., Any], server: str, asked: threading.Event) -> None:
-    """Ctrl-C ends a wait quietly, with status 130."""
+    """Ctrl-C ends a wait with exit status 130 and no message."""
     failpoints.configure("backup", "pause")
     child = spawn("wait", "backup", "--timeout", "50")
     assert asked.wait(50)
@@ -194,8 +195,8 @@ def test_ctrl_c_ends_a_wait(spawn: Callable[..., Any], server: str, asked: threa
     assert child.returncode == 130
 
 
-def test_wait_in_vain(run: Run, server: str) -> None:
-    """What does not come in time is status 1, with what is known on stderr."""
+def test_wait_timeout(run: Run, server: str) -> None:
+    """A timeout is exit status 1, with the facts about the failpoint on stderr."""
     failpoints.configure("backup", "pause", context={"tenant_id": "t1"})
     failpoint("backup", context={"tenant_id": "t2"}).hit()
     done = run("wait", "backup", "--timeout", "0.01")
@@ -206,8 +207,8 @@ def test_wait_in_vain(run: Run, server: str) -> None:
     assert "tenant_id='t2' does not match 't1'" in done.errors
 
 
-def test_wait_for_what_is_removed(spawn: Callable[..., Any], server: str, asked: threading.Event) -> None:
-    """A wait for a failpoint that is removed meanwhile ends with status 1, at once."""
+def test_wait_for_a_removed_failpoint(spawn: Callable[..., Any], server: str, asked: threading.Event) -> None:
+    """Removing the failpoint ends a wait at once, with exit status 1."""
     failpoints.configure("backup", "off")
     child = spawn("wait", "backup", "--timeout", "50")
     assert asked.wait(50)
@@ -221,19 +222,19 @@ def test_wait_for_what_is_removed(spawn: Callable[..., Any], server: str, asked:
     ("arguments", "message"),
     [
         (["--hits", "1", "--paused", "1"], "give --hits or --paused, not both"),
-        (["--timeout", "-1"], "--timeout is a number of seconds, 0 or more; got -1"),
-        (["--timeout", "inf"], "--timeout is a number of seconds, 0 or more; got inf"),
-        (["--timeout", "nan"], "--timeout is a number of seconds, 0 or more; got nan"),
+        (["--timeout", "-1"], "--timeout must be a number of seconds, 0 or more; got -1"),
+        (["--timeout", "inf"], "--timeout must be a number of seconds, 0 or more; got inf"),
+        (["--timeout", "nan"], "--timeout must be a number of seconds, 0 or more; got nan"),
     ],
 )
-def test_what_cannot_be_waited_for(arguments: list[str], message: str, run: Run) -> None:
-    """Numbers that make no sense are a usage error."""
+def test_invalid_arguments_of_wait(arguments: list[str], message: str, run: Run) -> None:
+    """Conflicting options and impossible timeouts are usage errors."""
     assert run("wait", "backup", *arguments) == (2, "", f"Error: {message}\n")
 
 
 @pytest.mark.parametrize("arguments", [["--hits", "0"], ["--paused", "x"], ["--timeout", "soon"]])
-def test_what_is_no_number(arguments: list[str], run: Run) -> None:
-    """So is what is no number, or too low a one."""
+def test_invalid_numbers_of_wait(arguments: list[str], run: Run) -> None:
+    """Text and numbers that are too low are usage errors that name the option."""
     done = run("wait", "backup", *arguments)
     assert (done.status, done.output) == (2, "")
     assert arguments[0] in done.errors
@@ -242,9 +243,9 @@ def test_what_is_no_number(arguments: list[str], run: Run) -> None:
 # what all have in common
 
 
-@pytest.mark.parametrize("verb", NEEDS_A_NAME)
+@pytest.mark.parametrize("verb", NEEDS_CONFIGURATION)
 def test_a_name_that_is_not_configured(verb: str, run: Run, server: str) -> None:
-    """Of a name that is not configured the answer is no, with the nearest that is."""
+    """For a name that is not configured the exit status is 1, and the message suggests the nearest name."""
     failpoints.configure("gateway.charge", "pause")
     done = run(verb, "gatway.charge")
     assert done == (1, "", "failpoint 'gatway.charge' is not configured; did you mean 'gateway.charge'?\n")
@@ -252,28 +253,29 @@ def test_a_name_that_is_not_configured(verb: str, run: Run, server: str) -> None
 
 
 @pytest.mark.parametrize("name", ["a/b", "a%2Fb", "..", "a::b:after", "payé→支", "wait", "a/wait", "%", "?x#y", "-"])
-def test_names_reach_exactly_that_failpoint(name: str, run: Run, server: str, waiter: Waiter) -> None:
-    """Every name that a failpoint can have is driven by every verb."""
+def test_unusual_names(name: str, run: Run, server: str, waiter: Waiter) -> None:
+    """Every verb works with every valid name, and affects no other failpoint."""
     failpoints.configure("other", "pause")
     assert run("set", name, "pause").status == 0
     waiter(name)
     assert run("wait", name, "--paused", "1").status == 0
     assert run("resume", name).status == 0
-    assert run("off", name).status == 0
+    assert run("remove", name).status == 0
     assert [status.name for status in failpoints.statuses()] == ["other"]
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["list"], ["set", "x", "off"], ["off", "x"], ["reset"], ["resume", "x"], ["wait", "x"], ["watch"]],
+    [["list"], ["set", "x", "off"], ["remove", "x"], ["reset"], ["resume", "x"], ["wait", "x"], ["watch"]],
     ids=lambda arguments: arguments[0],
 )
-def test_no_server(arguments: list[str], run_apart: Run) -> None:
-    """Where nothing answers it says so in a sentence, what to do about it, and no traceback; the status is 2."""
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # and does not listen
-        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
-        done = run_apart(*arguments, FAILPOINTS_URL=url)
+def test_no_server(arguments: list[str], run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If nothing answers, the message is one line with the URL and what to do about it, and the exit status is 2."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # but does not listen
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        monkeypatch.setenv("FAILPOINTS_URL", url)
+        done = run(*arguments)
     assert (done.status, done.output) == (2, "")
     assert done.errors.startswith("Error: ")
     assert done.errors.count("\n") == 1
@@ -281,15 +283,15 @@ def test_no_server(arguments: list[str], run_apart: Run) -> None:
     assert "FAILPOINTS_HTTP" in done.errors
 
 
-def test_a_url_that_is_none(run: Run) -> None:
-    """What is no URL is a usage error."""
+def test_an_invalid_url(run: Run) -> None:
+    """An invalid URL is a usage error that suggests a valid one."""
     done = run("list", "--url", "localhost:22381")
     assert (done.status, done.output) == (2, "")
     assert "http://localhost:22381" in done.errors
 
 
 def test_where_the_url_comes_from(run: Run, serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The URL is the verb's, else that before the verb, else the variable's, else the usual one."""
+    """The URL comes from the verb's option, then the option before the verb, the variable, and the default."""
     assert "http://127.0.0.1:22381" in run("--help").output
     wrong = "http://127.0.0.1:1"
     with serving() as url:
@@ -303,7 +305,7 @@ def test_where_the_url_comes_from(run: Run, serving: Serving, monkeypatch: pytes
 
 
 def test_where_the_token_comes_from(run: Run, serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So is the token; without the right one the command is refused, and the token not shown."""
+    """The token comes from the same places in the same order. A wrong token is refused and never shown."""
     with serving(token="secret") as url:
         monkeypatch.setenv("FAILPOINTS_URL", url)
         assert run("list").status == 2
@@ -317,8 +319,8 @@ def test_where_the_token_comes_from(run: Run, serving: Serving, monkeypatch: pyt
         assert "secret" not in done.errors
 
 
-def test_a_server_that_is_none_of_ours(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is answered by something else is no answer; what it says does not move the cursor."""
+def test_a_foreign_server(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer of another server is an error, and its control characters are escaped."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer() -> None:
@@ -339,13 +341,13 @@ def test_a_server_that_is_none_of_ours(run: Run, monkeypatch: pytest.MonkeyPatch
 def test_a_program_that_was_started_by_run(
     spawn: Callable[..., Any], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A program started by `run --http` is driven by the other verbs, without a line of its own for it."""
+    """The other verbs control a program that `run --http` started, without any code for it in the program."""
     script = """if True:
         import asyncio
         from failpoints import failpoint
         async def main():
             outcome = await failpoint("backup")
-            print("went on", flush=True)
+            print("continued", flush=True)
         asyncio.run(main())
     """
     child = spawn("run", "--set", "backup=pause", "--http", "127.0.0.1:0", "--", sys.executable, "-c", script)
@@ -354,5 +356,5 @@ def test_a_program_that_was_started_by_run(
     monkeypatch.setenv("FAILPOINTS_URL", url)
     assert run("wait", "backup", "--paused", "1", "--timeout", "50").status == 0
     assert run("resume", "backup") == (0, "backup: 1 resumed\n", "")
-    assert child.communicate(timeout=50)[0] == "went on\n"
+    assert child.communicate(timeout=50)[0] == "continued\n"
     assert child.returncode == 0

@@ -1,4 +1,4 @@
-"""The tables: for a person at a terminal, and plain for everything else."""
+"""The tables of `failpoints list`: styled at a terminal, and plain columns elsewhere."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from rich.console import Console
 
 import failpoints
 from failpoints import FailpointStatus, Waiting, parse_actions
-from failpoints._cli.tables import plain_lines, table
-from failpoints._cli.terminal import lasting, printable
+from failpoints._cli.status_table import plain_lines, table
+from failpoints._cli.text import duration, printable
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -32,7 +32,7 @@ STATUSES = [
 
 
 def drawn(statuses: list[FailpointStatus], width: int, **options: Any) -> list[str]:
-    """The table as a terminal shows it, without colour."""
+    """Return the lines of a table as a terminal without colour shows them."""
     console = Console(file=StringIO(), width=width, color_system=None, **options)
     console.print(table(statuses, NOW, width))
     assert isinstance(console.file, StringIO)
@@ -40,7 +40,7 @@ def drawn(statuses: list[FailpointStatus], width: int, **options: Any) -> list[s
 
 
 def test_plain_columns() -> None:
-    """Not at a terminal the table is columns, as wide as they need to be, without a space at the end of a line."""
+    """Plain columns are as wide as their cells, and no line ends with a space."""
     assert list(plain_lines(STATUSES, NOW)) == [
         "failpoint       actions              matchers         hits  misses  triggers  waiting",
         "backup          pause                tenant=t.*, n=3     4      12         4  3 tasks, the first for 4.2 s",
@@ -51,7 +51,7 @@ def test_plain_columns() -> None:
 
 @pytest.mark.parametrize("width", [106, 200])
 def test_a_wide_table(width: int) -> None:
-    """At a wide terminal each failpoint is a line."""
+    """At a wide terminal each failpoint has one line."""
     assert drawn(STATUSES, width) == [
         "failpoint       actions              matchers         hits  misses  triggers  waiting",
         "─" * 106,
@@ -63,7 +63,7 @@ def test_a_wide_table(width: int) -> None:
 
 @pytest.mark.parametrize("width", [68, 80, 105])
 def test_a_narrow_table(width: int) -> None:
-    """Where that does not fit, what is no number stands in one column, line by line."""
+    """At a narrow terminal everything but numbers is stacked in one column."""
     assert drawn(STATUSES, width) == [
         "failpoint       hits  misses  triggers  actions",
         "─" * 68,
@@ -77,14 +77,14 @@ def test_a_narrow_table(width: int) -> None:
 
 
 def test_a_table_without_matchers() -> None:
-    """Where nothing has matchers there are no matchers and no misses to show."""
+    """Matchers and misses are left out if no failpoint has matchers."""
     assert drawn(STATUSES[1:], 110)[0].split() == ["failpoint", "actions", "hits", "triggers", "waiting"]
     assert drawn(STATUSES[1:], 60)[0].split() == ["failpoint", "hits", "triggers", "actions"]
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 120])
 def test_nothing_is_cut(width: int) -> None:
-    """However long the texts and narrow the terminal, everything is shown, and no line is wider than it."""
+    """Long texts are wrapped to the terminal, and nothing of them is cut."""
     long = FailpointStatus("a" * 90, parse_actions(f"return({'b' * 200})"), {"key": "c" * 150}, waiting=waiting(1))
     lines = drawn([long], width)
     assert max(map(len, lines)) <= width
@@ -92,7 +92,7 @@ def test_nothing_is_cut(width: int) -> None:
 
 
 def test_wide_characters_keep_the_columns() -> None:
-    """A character that takes two columns counts as two."""
+    """A double-width character counts as two columns."""
     statuses = [FailpointStatus(name, parse_actions("off")) for name in ("支払い", "pay")]
     lines = list(plain_lines(statuses, NOW))
     assert lines[1].startswith("支払い     off")
@@ -115,12 +115,12 @@ def test_wide_characters_keep_the_columns() -> None:
     ],
 )
 def test_durations(seconds: float, text: str) -> None:
-    """How long somebody has waited is said in two units at most."""
-    assert lasting(seconds) == text
+    """A duration has at most two units."""
+    assert duration(seconds) == text
 
 
 def test_control_characters_are_escaped() -> None:
-    """What cannot be printed is shown as an escape; what can stays as it is."""
+    """Characters that cannot be printed are escaped, and all others are kept."""
     assert printable("a\x1b[2J\r\n\t\x7f\x9b\u202e\udc80é支") == r"a\x1b[2J\r\n\t\x7f\x9b\u202e\udc80é支"
 
 
@@ -133,8 +133,8 @@ HOSTILE = FailpointStatus(
 
 
 @pytest.mark.parametrize("width", [400, 80])
-def test_what_a_server_says_is_shown_as_it_is(width: int) -> None:
-    """Neither control characters nor markup of a server's do anything to the terminal."""
+def test_text_from_a_server_is_shown_literally(width: int) -> None:
+    """Control characters and rich markup from a server have no effect on the terminal."""
     for lines in (drawn([HOSTILE], width), list(plain_lines([HOSTILE], NOW))):
         text = "".join(lines)
         assert text.isprintable()
@@ -146,7 +146,7 @@ def test_what_a_server_says_is_shown_as_it_is(width: int) -> None:
 
 
 def test_the_list_in_a_pipe(run: Callable[..., Any], server: str) -> None:
-    """In a pipe, `list` is plain text: no colour, no lines drawn."""
+    """In a pipe `list` prints plain text, without colours and drawn lines."""
     failpoints.configure("backup", "pause", context={"[bold]key": "\x1b[2J]"})
     lines = ["failpoint  actions  matchers            hits  misses  triggers  waiting"]
     lines += ["backup     pause    [bold]key=\\x1b[2J]     0       0         0  -"]
@@ -154,7 +154,7 @@ def test_the_list_in_a_pipe(run: Callable[..., Any], server: str) -> None:
 
 
 def test_colour_in_a_pipe(run: Callable[..., Any], server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a pipe it stays plain, whatever the environment wishes for."""
+    """In a pipe the output is plain even with `FORCE_COLOR`."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     failpoints.configure("backup", "pause")
     assert run("list").output.isascii()
@@ -163,7 +163,7 @@ def test_colour_in_a_pipe(run: Callable[..., Any], server: str, monkeypatch: pyt
 
 @pytest.mark.parametrize("columns", [80, 120])
 def test_the_list_at_a_terminal(columns: int, terminal: Callable[..., Any], server: str) -> None:
-    """At a terminal, `list` is a table with colours, no wider than it; a server's control characters do nothing."""
+    """At a terminal `list` shows a coloured table that fits, with control characters escaped."""
     failpoints.configure("backup", "pause", context={"[bold]key": "\x1b[2J]", "other": "o" * 20, "another": "a" * 20})
     shown = terminal("list", columns=columns)
     assert shown.ended() == 0
@@ -176,7 +176,7 @@ def test_the_list_at_a_terminal(columns: int, terminal: Callable[..., Any], serv
 
 
 def test_no_colour_at_a_terminal(terminal: Callable[..., Any], server: str) -> None:
-    """With `NO_COLOR` a terminal is sent none; a terminal that can do nothing is sent plain text."""
+    """With `NO_COLOR` a terminal gets no colours, and a dumb terminal gets plain text."""
     failpoints.configure("backup", "pause")
     shown = terminal("list", NO_COLOR="1")
     assert shown.ended() == 0

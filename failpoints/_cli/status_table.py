@@ -1,4 +1,4 @@
-"""Statuses as tables: one for a person at a terminal, and plain columns for everything else."""
+"""Statuses as tables: a styled one for a terminal, and plain columns for everything else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.text import Text
 
 from .._core.formatting import describe_actions
 from .._core.status import FailpointStatus, Waiting
-from .terminal import lasting, printable
+from .text import duration, printable
 
 NOTHING = "no failpoint is configured"
 
@@ -28,7 +28,7 @@ _GAP = 2  # columns between two cells
 
 
 class _Row(NamedTuple):
-    """A status as texts that may go to a terminal; the fields are those of `_HEADINGS`."""
+    """A status as cells that are safe to print, in the order of `_HEADINGS`."""
 
     name: str
     actions: str
@@ -40,20 +40,20 @@ class _Row(NamedTuple):
 
 
 def terminal() -> Console | None:
-    """The console for tables that move and shine; `None` where the output is plain text."""
-    if not sys.stdout.isatty():  # whatever FORCE_COLOR says to rich
+    """Return the console for styled tables, or `None` if stdout is not a terminal that can show them."""
+    if not sys.stdout.isatty():  # rich would also believe FORCE_COLOR
         return None
     console = Console(highlight=False)
     return None if console.is_dumb_terminal else console
 
 
 def plain_lines(statuses: Sequence[FailpointStatus], now: datetime) -> Iterator[str]:
-    """The lines of a table without colour, as wide as it needs to be; an empty cell is `-`."""
-    cells: list[Sequence[str]] = [_HEADINGS]
-    cells += [[cell or "-" for cell in _row(status, now)] for status in statuses]
-    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
-    for line in cells:
-        yield "  ".join(map(_padded, _HEADINGS, line, widths)).rstrip()
+    """Yield the lines of a table without colour, as wide as its cells need. An empty cell is `-`."""
+    rows: list[Sequence[str]] = [_HEADINGS]
+    rows += [[cell or "-" for cell in _row(status, now)] for status in statuses]
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(map(_padded, _HEADINGS, row, widths)).rstrip()
 
 
 def _padded(heading: str, cell: str, width: int) -> str:
@@ -62,9 +62,10 @@ def _padded(heading: str, cell: str, width: int) -> str:
 
 
 def table(statuses: Sequence[FailpointStatus], now: datetime, width: int) -> Table:
-    """The table for a terminal of so many columns; matchers and misses are in it where there are matchers.
+    """Return a table for a terminal of *width* columns.
 
-    Where not everything of a failpoint fits beside its name, what is no number stands in one column, line by line.
+    Matchers and misses are left out if no failpoint has matchers. If a row does not fit into one line, its actions,
+    matchers and waiting tasks are stacked in one column.
     """
     rows = [_row(status, now) for status in statuses]
     left_out = set[str]() if any(row.matchers for row in rows) else {"matchers", "misses"}
@@ -72,34 +73,34 @@ def table(statuses: Sequence[FailpointStatus], now: datetime, width: int) -> Tab
     cells = [dict(zip(_HEADINGS, row, strict=True)) for row in rows]
     widths = {heading: max(map(cell_len, (heading, *(row[heading] for row in cells)))) for heading in headings}
     if sum(widths.values()) + _GAP * (len(headings) - 1) <= width:
-        return _beside(cells, headings)
-    return _below(cells, [heading for heading in headings if heading in _NUMBERS], width)
+        return _wide_table(cells, headings)
+    return _stacked_table(cells, [heading for heading in headings if heading in _NUMBERS], width)
 
 
-def _beside(rows: Sequence[dict[str, str]], headings: Sequence[str]) -> Table:
-    shown = _empty_table()
+def _wide_table(rows: Sequence[dict[str, str]], headings: Sequence[str]) -> Table:
+    result = _empty_table()
     for heading in headings:
-        shown.add_column(heading, justify="right" if heading in _NUMBERS else "left", no_wrap=True)
+        result.add_column(heading, justify="right" if heading in _NUMBERS else "left", no_wrap=True)
     for row in rows:
-        shown.add_row(*(_styled(heading, row[heading]) for heading in headings))
-    return shown
+        result.add_row(*(_styled(heading, row[heading]) for heading in headings))
+    return result
 
 
-def _below(rows: Sequence[dict[str, str]], numbers: Sequence[str], width: int) -> Table:
-    shown = _empty_table()
-    shown.add_column("failpoint", overflow="fold", max_width=max(width * 2 // 5, 8))
+def _stacked_table(rows: Sequence[dict[str, str]], numbers: Sequence[str], width: int) -> Table:
+    result = _empty_table()
+    result.add_column("failpoint", overflow="fold", max_width=max(width * 2 // 5, 8))
     for heading in numbers:
-        shown.add_column(heading, justify="right", no_wrap=True)
-    shown.add_column("actions", overflow="fold")
+        result.add_column(heading, justify="right", no_wrap=True)
+    result.add_column("actions", overflow="fold")
     for row in rows:
         where = f"where {row['matchers']}" if row["matchers"] else ""
         lines = [("actions", row["actions"]), ("matchers", where), ("waiting", row["waiting"])]
-        shown.add_row(
+        result.add_row(
             _styled("failpoint", row["failpoint"]),
             *(_styled(heading, row[heading]) for heading in numbers),
             Text("\n").join(_styled(heading, line) for heading, line in lines if line),
         )
-    return shown
+    return result
 
 
 def _empty_table() -> Table:
@@ -120,28 +121,28 @@ def _row(status: FailpointStatus, now: datetime) -> _Row:
         str(status.hits),
         str(status.misses),
         str(status.triggers),
-        _who(status.waiting, now),
+        _waiting(status.waiting, now),
     )
 
 
-def _who(waiting: Iterable[Waiting], now: datetime) -> str:
-    """`Task-3 for 4.2 s`, or `3 tasks, the first for 4.2 s`."""
+def _waiting(waiting: Iterable[Waiting], now: datetime) -> str:
+    """Return `Task-3 for 4.2 s`, or `3 tasks, the first for 4.2 s`."""
     tasks = sorted(waiting, key=lambda each: each.since)
     if not tasks:
         return ""
-    lasted = lasting((now - tasks[0].since).total_seconds())
-    who = printable(tasks[0].name) if len(tasks) == 1 else f"{len(tasks)} tasks, the first"
-    return f"{who} for {lasted}"
+    longest = duration((now - tasks[0].since).total_seconds())
+    subject = printable(tasks[0].name) if len(tasks) == 1 else f"{len(tasks)} tasks, the first"
+    return f"{subject} for {longest}"
 
 
 @contextmanager
 def live(console: Console) -> Generator[Callable[[Sequence[FailpointStatus], str | None], None]]:
-    """A table that stays in its place: call what this gives to show another state of it, or why there is none."""
+    """Show a table that is updated in place. The block gets a function that shows statuses, or an error message."""
     display = Live(console=console, auto_refresh=False)
 
-    def show(statuses: Sequence[FailpointStatus], trouble: str | None) -> None:
-        display.update(_state(statuses, trouble, console.width))
-        display.start()  # not before there is something to show; once it runs, this does nothing
+    def show(statuses: Sequence[FailpointStatus], problem: str | None) -> None:
+        display.update(_content(statuses, problem, console.width))
+        display.start()  # only now, so that nothing is drawn if the first request fails; later calls do nothing
         display.refresh()
 
     try:
@@ -150,7 +151,7 @@ def live(console: Console) -> Generator[Callable[[Sequence[FailpointStatus], str
         display.stop()
 
 
-def _state(statuses: Sequence[FailpointStatus], trouble: str | None, width: int) -> Table | Text:
-    if trouble is not None:
-        return Text("\n".join(map(printable, trouble.split("\n"))), "red")
+def _content(statuses: Sequence[FailpointStatus], problem: str | None, width: int) -> Table | Text:
+    if problem is not None:
+        return Text("\n".join(map(printable, problem.split("\n"))), "red")
     return table(statuses, datetime.now(UTC), width) if statuses else Text(NOTHING, "dim")

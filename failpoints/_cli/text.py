@@ -1,12 +1,12 @@
-"""Texts for a terminal: nothing in them moves its cursor, and durations are as a person says them. Pure."""
+"""Pieces of text for a terminal."""
 
 from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    r"""The text on one line, control characters and what else cannot be seen written as escapes: `\x1b`.
+    r"""Return the text with every character that cannot be printed escaped, such as `\x1b`, so that it is one line.
 
-    >>> from failpoints._cli.terminal import printable
+    >>> from failpoints._cli.text import printable
     >>> print(printable("a\x1b[2Jb"))
     a\x1b[2Jb
     """
@@ -17,11 +17,16 @@ def printable(text: str) -> str:
     )
 
 
-def lasting(seconds: float) -> str:
-    """How long something has lasted: `4.2 s`, `3 min 5 s`, `2 h 10 min`; never less than nothing.
+def times(count: int) -> str:
+    """Return `once`, `2 times` and so on."""
+    return "once" if count == 1 else f"{count} times"
 
-    >>> from failpoints._cli.terminal import lasting
-    >>> lasting(185.2)
+
+def duration(seconds: float) -> str:
+    """Return a duration in at most two units, such as `4.2 s`, `3 min 5 s` or `2 h 10 min`. A negative one is `0.0 s`.
+
+    >>> from failpoints._cli.text import duration
+    >>> duration(185.2)
     '3 min 5 s'
     """
     if seconds < 59.95:

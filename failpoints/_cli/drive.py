@@ -1,0 +1,174 @@
+"""The verbs that control a running program: list, set, remove, reset, resume, wait and watch."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from .._core.status import FailpointStatus
+from ..errors import FailpointUsageError
+from .options import DEFAULT_URL, ActionsText, AsJson, Connection, Name, Token, Url, examples
+from .output import write_lines, write_note, write_sentence
+from .remote import RemoteProgram, statuses_as_json
+from .text import times
+
+app = typer.Typer()
+
+
+def _program(context: typer.Context, url: str | None, token: str | None) -> RemoteProgram:
+    connection: Connection = context.obj
+    return RemoteProgram(url or connection.url or DEFAULT_URL, connection.token if token is None else token)
+
+
+@app.command("list", epilog=examples("failpoints list", "failpoints list --json | jq -r '.[].name'"))
+def list_statuses(context: typer.Context, as_json: AsJson = False, url: Url = None, token: Token = None) -> None:
+    """List configured failpoints, with their counts and waiting tasks."""
+    statuses = _program(context, url, token).statuses()
+    if as_json:
+        write_lines([statuses_as_json(statuses, indent=2)])
+    else:
+        _show(statuses)
+
+
+def _show(statuses: list[FailpointStatus]) -> None:
+    from . import status_table  # imports rich, which most verbs do without
+
+    console = status_table.terminal()
+    if not statuses:
+        write_note(status_table.NOTHING)
+    elif console is not None:
+        console.print(status_table.table(statuses, datetime.now(UTC), console.width))
+    else:
+        write_lines(status_table.plain_lines(statuses, datetime.now(UTC)))
+
+
+@app.command(
+    "set",
+    epilog=examples(
+        "failpoints set gateway.charge:after '1*raise(TimeoutError)'",
+        "failpoints set backup pause --context 'tenant_id=test_.*' --context shard=3",
+    ),
+)
+def configure(
+    context: typer.Context,
+    name: Name,
+    actions: ActionsText,
+    matchers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--context",
+            metavar="KEY=PATTERN",
+            help="Act only where the regular expression matches the whole context value. Can be repeated.",
+        ),
+    ] = None,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Configure a failpoint, from its next visit on.
+
+    Everything waiting there is released. To see what actions do: failpoints check ACTIONS
+    """
+    is_known = _program(context, url, token).configure(name, actions, _parse_matchers(matchers or []))
+    write_sentence(f"{name}: {actions}")
+    if not is_known:
+        write_note("note: no failpoint of this name has been seen in the program yet")
+
+
+def _parse_matchers(texts: list[str]) -> dict[str, str]:
+    matchers: dict[str, str] = {}
+    for text in texts:
+        key, equals, pattern = text.partition("=")
+        if not equals or not key:
+            raise FailpointUsageError(f"expected KEY=PATTERN, such as tenant_id=test_.*; got {text!r}")
+        if key in matchers:
+            raise FailpointUsageError(f"the key {key!r} is given twice; one pattern can match both: {key}='one|other'")
+        matchers[key] = pattern
+    return matchers
+
+
+@app.command("off", hidden=True)  # the former name of remove
+@app.command(epilog=examples("failpoints remove gateway.charge"))
+def remove(context: typer.Context, name: Name, url: Url = None, token: Token = None) -> None:
+    """Disable a failpoint and release everything waiting there.
+
+    Exit status 1 if it is not configured. To make it do nothing but count: failpoints set NAME off
+    """
+    _program(context, url, token).remove(name)
+    write_sentence(f"{name}: removed")
+
+
+@app.command(epilog=examples("failpoints reset"))
+def reset(context: typer.Context, url: Url = None, token: Token = None) -> None:
+    """Disable every failpoint and release everything waiting."""
+    _program(context, url, token).reset()
+    write_sentence("all failpoints removed")
+
+
+@app.command(epilog=examples("failpoints resume gateway.charge"))
+def resume(context: typer.Context, name: Name, url: Url = None, token: Token = None) -> None:
+    """Release everything waiting at a failpoint.
+
+    It stays configured, so later visits wait again. Exit status 1 if nothing was waiting.
+    """
+    woken = _program(context, url, token).resume(name)
+    write_sentence(f"{name}: {woken} resumed")
+
+
+@app.command(
+    epilog=examples("failpoints wait gateway.charge --hits 3", "failpoints wait backup --paused 1 --timeout 60")
+)
+def wait(
+    context: typer.Context,
+    name: Name,
+    hits: Annotated[
+        int | None,
+        typer.Option("--hits", min=1, metavar="N", help="Wait for N hits since it was configured (default 1)."),
+    ] = None,
+    paused: Annotated[
+        int | None,
+        typer.Option("--paused", min=1, metavar="N", help="Wait until N tasks or threads are waiting there."),
+    ] = None,
+    timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Give up after this time.")] = 10,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Wait until a failpoint is hit, or until tasks are waiting there.
+
+    Earlier hits count. Exit status 1 on timeout, or if the failpoint is not configured.
+    """
+    if hits is not None and paused is not None:
+        raise FailpointUsageError("give --hits or --paused, not both")
+    if not 0 <= timeout < math.inf:
+        raise FailpointUsageError(f"--timeout must be a number of seconds, 0 or more; got {timeout:g}")
+    _program(context, url, token).wait(name, hits, paused, timeout)
+    write_sentence(f"{name}: hit {times(hits or 1)}" if paused is None else f"{name}: {paused} waiting")
+
+
+@app.command(epilog=examples("failpoints watch", "failpoints watch --json | jq -c '.[] | [.name, .hits]'"))
+def watch(context: typer.Context, as_json: AsJson = False, url: Url = None, token: Token = None) -> None:
+    """Show the list and keep it up to date, until Ctrl-C.
+
+    A terminal shows one table that is updated in place. Otherwise each change prints a new table, or with --json a
+    line.
+    """
+    from . import status_table
+
+    program = _program(context, url, token)
+    console = None if as_json else status_table.terminal()
+    if console is not None:
+        with status_table.live(console) as show:
+            program.watch_live(show)
+    elif as_json:
+        program.watch(lambda statuses: write_lines([statuses_as_json(statuses)]))
+    else:
+        program.watch(_show_again)
+
+
+def _show_again(statuses: list[FailpointStatus]) -> None:
+    from . import status_table
+
+    lines = status_table.plain_lines(statuses, datetime.now(UTC)) if statuses else [status_table.NOTHING]
+    write_lines([*lines, ""])

@@ -1,0 +1,39 @@
+"""Options and arguments that several verbs share."""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple
+
+import typer
+
+DEFAULT_URL = "http://127.0.0.1:22381"
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the failpoint.", show_default=False)]
+ActionsText = Annotated[
+    str,
+    typer.Argument(metavar="ACTIONS", help="What it does, such as '2*off->return(42)'.", show_default=False),
+]
+Url = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help=f"URL of the program. Default: $FAILPOINTS_URL, or {DEFAULT_URL}."),
+]
+Token = Annotated[
+    str | None,
+    typer.Option("--token", metavar="TOKEN", help="Token of the program. Default: $FAILPOINTS_TOKEN."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class Connection(NamedTuple):
+    """The options before the verb that say how to reach a program; each verb can override them."""
+
+    url: str | None
+    token: str | None
+
+
+def examples(*commands: str) -> str:
+    """Return the end of a help text: example commands, one on each line.
+
+    The backspace character keeps click from joining the lines.
+    """
+    return "\n".join(["\b", "Example:" if len(commands) == 1 else "Examples:", *(f"  {line}" for line in commands)])

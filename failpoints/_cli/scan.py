@@ -1,0 +1,52 @@
+"""The verb scan: lists the failpoints in source code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .._scan.scan import scan_paths
+from ..errors import FailpointUsageError
+from .options import AsJson, examples
+from .output import write_lines, write_note
+from .scan_report import find_objections, scan_document, scan_lines
+
+app = typer.Typer()
+
+
+@app.command(epilog=examples("failpoints scan src tests", "failpoints scan --check src"))
+def scan(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH", help="Files, or folders of *.py files.", show_default=False)
+    ],
+    checked: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Exit with status 1 if unrelated places share a name, a name is invalid, a failpoint is never"
+            " awaited, or a file cannot be read.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the failpoints in source code.
+
+    The code is parsed, not imported. Names that only the running program knows, and failpoints that are never awaited,
+    are listed too.
+    """
+    try:
+        found = scan_paths(paths)
+    except OSError as error:
+        raise FailpointUsageError(f"{error.filename}: {error.strerror}") from None
+    objections = find_objections(found) if checked else []
+    if as_json:
+        write_lines([json.dumps(scan_document(found, objections if checked else None), indent=2)])
+    else:
+        write_lines(scan_lines(found, objections))
+    if not as_json and not found.declared:
+        write_note("no failpoints found")
+    if checked and (objections or found.never_awaited or found.unread):
+        raise typer.Exit(1)
