@@ -37,7 +37,7 @@ def failpoints(request: pytest.FixtureRequest) -> Iterator[Failpoints]:
     try:
         file, line, function = item.location
         for name, entry in read_markers(item).items():
-            expectations.set(name, *entry, Location(file, (line or 0) + 1, f"{function}, marked"))
+            expectations.set(name, *entry, Location(file, (line or 0) + 1, f"marker of {function}"))
         yield Failpoints(expectations)
     finally:
         expectations.close()

@@ -210,7 +210,7 @@ def test_skips(failpoints):
 PHASE_SECTIONS = {
     "setup of test_setup": """\
 shop.charge
-  configured: off, at test_inner.py:18 (test_setup, marked)
+  configured: off, at test_inner.py:18 (marker of test_setup)
   counts:     hits 0, misses 0, triggers 0
   declared:   shop.py:4 (charge)
   ended:      configured again since
@@ -226,7 +226,7 @@ shop.parse
   ended:      no longer configured""",
     "test_call": """\
 shop.charge
-  configured: return(1), at test_inner.py:25 (test_call, marked)
+  configured: return(1), at test_inner.py:25 (marker of test_call)
   counts:     hits 1, misses 0, triggers 1
   declared:   shop.py:4 (charge)""",
     "test_still_paused": """\

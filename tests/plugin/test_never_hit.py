@@ -311,7 +311,7 @@ def test_several_never_hit(run_tests: RunTests) -> None:
     """
     failed = failures(run_tests(source, files={"shop.py": SHOP}))
     places = {
-        "shop.charge": ("test_inner.py:10 (test_several, marked)", "shop.py:4 (charge)"),
+        "shop.charge": ("test_inner.py:10 (marker of test_several)", "shop.py:4 (charge)"),
         "shop.parse": ("test_inner.py:7 (parsing)", "shop.py:10 (parse)"),
         "shop.lost": (
             "test_inner.py:13 (test_several)",

@@ -185,7 +185,7 @@ def test_report_of_a_timeout(run_tests: RunTests) -> None:
 
 
 LIMITED = """
-WITHIN = "within 0.1 s (failpoints_pause_limit in pytest's ini file)"
+WITHIN = "within 0.05 s (failpoints_pause_limit in pytest's ini file)"
 
 
 def timed_out(function, *arguments, **options):
@@ -230,7 +230,7 @@ async def test_body_of_an_async_test(failpoints):
 @pytest.mark.anyio
 async def test_decorated_function(failpoints):
     failpoints.set("decorated", "pause")
-    assert "within 0.1 s" in await async_timed_out(decorated)
+    assert "within 0.05 s" in await async_timed_out(decorated)
 
 
 def test_body_of_a_sync_test(failpoints):
@@ -254,28 +254,28 @@ def test_loop_in_a_thread(failpoints):
 
 def test_block(failpoints):
     with failpoints.paused("x"):
-        assert "within 0.1 s" in timed_out(visit_sync)
+        assert "within 0.05 s" in timed_out(visit_sync)
 
 
 @pytest.mark.failpoints({"x": "pause"})
 def test_marker():
-    assert "within 0.1 s" in timed_out(visit_sync)
+    assert "within 0.05 s" in timed_out(visit_sync)
 
 
 @pytest.mark.parametrize("name", ["by.environment", "by.option"])
 @pytest.mark.parametrize("time", [1, 2])
 def test_run(name, time):
-    assert "within 0.1 s" in timed_out(visit_sync, name)
+    assert "within 0.05 s" in timed_out(visit_sync, name)
 
 
 @pytest.mark.parametrize("name", ["by.environment", "by.option"])
 def test_run_with_the_fixture(failpoints, name):
-    assert "within 0.1 s" in timed_out(visit_sync, name)
+    assert "within 0.05 s" in timed_out(visit_sync, name)
 
 
 def test_called(failpoints):
     failpoints.set("x", Call(lambda hit: Pause()))
-    assert "within 0.1 s" in timed_out(visit_sync)
+    assert "within 0.05 s" in timed_out(visit_sync)
 
 
 @pytest.mark.anyio
@@ -314,7 +314,7 @@ def test_pause_limit(run_tests: RunTests) -> None:
     result = run_tests(
         VISITS_IMPORTS + LIMITED,
         "--failpoints=by.option=pause",
-        ini="failpoints_pause_limit = 0.1",
+        ini="failpoints_pause_limit = 0.05",
         files={"visits.py": VISITS},
         plugins=["anyio", "trio"],
         environment={"FAILPOINTS": "by.environment=pause"},
