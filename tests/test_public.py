@@ -15,6 +15,7 @@ import pytest
 
 import failpoints
 from failpoints import errors, explore
+from failpoints.instrument import Instrumentation
 from failpoints.pytest_plugin import Failpoints
 
 ROOT = Path(__file__).parents[1]
@@ -52,6 +53,20 @@ def test_everything_public_says_what_it_is_for(name: str, thing: Any) -> None:
     for method, function in vars(thing).items() if inspect.isclass(thing) else ():
         if not method.startswith("_") and (inspect.isroutine(function) or isinstance(function, property)):
             assert inspect.getdoc(function), f"{name}.{method}"
+
+
+ATTRIBUTES: dict[type, set[str]] = {
+    failpoints.failpoint: {"name", "hit"},
+    failpoints.failpoint_scope: {"name"},
+    failpoints.failpoint_context: set(),
+    Instrumentation: set(),
+}
+
+
+@pytest.mark.parametrize(("cls", "attributes"), ATTRIBUTES.items(), ids=lambda thing: getattr(thing, "__name__", ""))
+def test_a_public_class_shows_only_what_is_meant_for_users(cls: type, attributes: set[str]) -> None:
+    """The attributes without an underscore, of the class and its instances, are those of its reference."""
+    assert {name for name in dir(cls) if not name.startswith("_")} == attributes
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)

@@ -108,10 +108,11 @@ def _asked(matcher: Any) -> str:
 
 
 class _Bound(NamedTuple):
-    """What holds, the block that bound it, and what held around that block."""
+    """The pairs in force, the block that bound the last of them, its own pairs, and what was in force around it."""
 
     pairs: Context
-    by: failpoint_context | None = None
+    block: failpoint_context | None = None
+    own: Context = {}  # noqa: RUF012 - never mutated
     outer: _Bound | None = None
 
 
@@ -142,22 +143,17 @@ class failpoint_context:
 
     def __enter__(self) -> None:
         outer = _ambient.get()
-        _ambient.set(_Bound({**outer.pairs, **self._pairs}, self, outer))
+        _ambient.set(_Bound({**outer.pairs, **self._pairs}, self, self._pairs, outer))
 
     def __exit__(self, *exception: object) -> None:
         _ambient.set(_without(_ambient.get(), self))
 
-    @property
-    def pairs(self) -> Context:
-        """What it binds."""
-        return self._pairs
-
 
 def _without(bound: _Bound, block: failpoint_context) -> _Bound:
-    """What holds once the block is left, be it not the innermost one."""
-    if bound.by is None or bound.outer is None:
+    """Return what is in force once a block is left, which need not be the innermost one."""
+    if bound.block is None or bound.outer is None:
         return bound
-    if bound.by is block:
+    if bound.block is block:
         return bound.outer
     outer = _without(bound.outer, block)
-    return _Bound({**outer.pairs, **bound.by.pairs}, bound.by, outer)
+    return _Bound({**outer.pairs, **bound.own}, bound.block, bound.own, outer)

@@ -15,35 +15,51 @@ from .validation import check_name
 from .wakeups import CancelEvent
 
 Cancel: TypeAlias = CancelEvent | Callable[[], CancelEvent | None]
-"""What a site takes as `cancel`."""
+"""The type of `cancel=`."""
+
+Converter: TypeAlias = Callable[[str], Any]
+"""The type of `convert=`."""
 
 
 class Site:
-    """What one site declares: the arguments that `failpoint` and `failpoint_scope` share."""
+    """What one site declares: the arguments of `failpoint`, `failpoint_scope` or `instrument`."""
 
-    __slots__ = ("cancel", "context", "name", "raises")
+    __slots__ = ("cancel", "context", "convert", "name", "raises")
 
-    name: str
-    context: Any
-    raises: tuple[type[BaseException], ...]
-    cancel: Cancel | None
+    def __init__(
+        self,
+        name: str,
+        context: Any = None,
+        raises: tuple[type[BaseException], ...] = (),
+        convert: Converter | None = None,
+        cancel: Cancel | None = None,
+    ) -> None:
+        self.name = name
+        self.context = context
+        self.raises = raises
+        self.convert = convert
+        self.cancel = cancel
 
     def check(self) -> None:
-        """Raise `FailpointNameError` or `FailpointUsageError` if a site cannot have these arguments."""
+        """Raise `FailpointNameError` or `FailpointUsageError` if a scope or an inline call cannot be declared so."""
         check_name(self.name)
         if self.name.endswith(":after"):
             raise self.usage_error(
                 "no site's name may end in ':after', which every decorated function and scope has of itself;"
                 f" declare {self.name.removesuffix(':after')!r}"
             )
-        if not isinstance(self.raises, tuple) or not all(
-            isinstance(kind, type) and issubclass(kind, BaseException) for kind in self.raises
-        ):
+        if self.raises != () and not (isinstance(self.raises, tuple) and all(map(_is_exception_type, self.raises))):
             raise self.usage_error(f"raises= is a tuple of exception types; got {safe_repr(self.raises)}")
         if isinstance(self.cancel, type):
             raise self.usage_error(f"cancel= is an event, not the class of one; did you mean {self.cancel.__name__}()?")
         if self.cancel is not None and not (callable(self.cancel) or hasattr(self.cancel, "is_set")):
             raise self.usage_error(f"cancel= is an event, or a callable that returns one; got {safe_repr(self.cancel)}")
+
+    def check_around_function(self) -> None:
+        """Raise `FailpointNameError` or `FailpointUsageError` if a function cannot be decorated so."""
+        self.check()
+        if self.convert is not None and (not callable(self.convert) or inspect.iscoroutinefunction(self.convert)):
+            raise self.usage_error(f"convert= is a sync function of the text to return; got {safe_repr(self.convert)}")
 
     def usage_error(self, problem: str) -> FailpointUsageError:
         """Make the error to raise if the site cannot do what it is asked to."""
@@ -92,6 +108,10 @@ class Site:
                 f"the cancel event of {'async' if in_async else 'sync'} code is {wanted}; got {safe_repr(event)}"
             )
         return event
+
+
+def _is_exception_type(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseException)
 
 
 def caller_frame() -> FrameType:

@@ -12,9 +12,7 @@ from typing import Any, Self
 from .._core import environment, known_sites
 from .._core.context import Context
 from .._core.messages import safe_repr
-from .._core.site import Cancel
-from .._sites.convert import Converter
-from .._sites.failpoint import failpoint
+from .._core.site import Cancel, Converter, Site
 from ..errors import FailpointUsageError
 from .import_hooks import missing_module, when_imported
 from .stand_ins import hold, let_go
@@ -37,7 +35,7 @@ class Instrumentation:
     >>> undo()
     """
 
-    def __init__(self, path: Path, site: failpoint, source: str) -> None:
+    def __init__(self, path: Path, site: Site, source: str) -> None:
         self._path = path
         self._site = site
         self._source = source
@@ -131,7 +129,7 @@ def instrument(
     """
     if not isinstance(path, str):
         raise FailpointUsageError(f"instrument takes a path, such as 'httpx:AsyncClient.send'; got {safe_repr(path)}")
-    site = failpoint(name, context=context, raises=raises, convert=convert, cancel=cancel)
+    site = Site(name, context=context, raises=raises, convert=convert, cancel=cancel)
     site.check_around_function()
     try:
         read = read_path(path)

@@ -15,8 +15,8 @@ from .._core.functions import annotated_as_wrapped, callable_name
 from .._core.locks import ForkSafeLock
 from .._core.log import logger
 from .._core.own_calls import is_own_call, passes_on
+from .._core.site import Site
 from .._sites.decorated import Decorated
-from .._sites.failpoint import failpoint
 from ..errors import FailpointUsageError
 from .targets import Path, Target, called, find_target
 
@@ -67,14 +67,14 @@ def _itself(function: Any) -> Any:
 class Place:
     """A function that is a failpoint for as long as anybody holds it so."""
 
-    def __init__(self, path: Path, target: Target, site: failpoint) -> None:
+    def __init__(self, path: Path, target: Target, site: Site) -> None:
         self.path = path
         self.target = target
         self.site = site
         self.holders: dict[Holder, None] = {}
         self.is_active = False
         function = _without_stand_in(target.function)
-        self._decorated = Decorated(function, site, site.convert)
+        self._decorated = Decorated(function, site)
         self._stand_in = _StandIn(function, self)
         self._put = _like(target.found, self._stand_in)
         self._names = site.name, f"{site.name}:after"
@@ -135,7 +135,7 @@ _places: dict[tuple[int, str], Place] = {}  # by owner and attribute
 _guard = ForkSafeLock()
 
 
-def hold(path: Path, module: Any, site: failpoint, holder: Holder) -> Target:
+def hold(path: Path, module: Any, site: Site, holder: Holder) -> Target:
     """Have what the path leads to be a failpoint, for this holder; raises `FailpointUsageError`."""
     found = find_target(path, module)  # not under the lock: it may import what a module loads when it is asked for
     with _guard.lock:
@@ -207,7 +207,7 @@ def _without_stand_in(function: Any) -> Any:
     return function
 
 
-def _check_same(path: Path, place: Place, site: failpoint) -> None:
+def _check_same(path: Path, place: Place, site: Site) -> None:
     first = place.site
     said = f"{str(path)!r} is the failpoint {first.name!r} already, by {next(iter(place.holders))}"
     if site.name != first.name:

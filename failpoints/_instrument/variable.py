@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from .._core import environment
 from .._core.log import logger
-from .._sites.failpoint import failpoint
+from .._core.site import Site
 from ..errors import FailpointUsageError, pointed_at
 from .import_hooks import missing_module
 from .instrumentation import Instrumentation
@@ -29,7 +29,7 @@ def instrument_from_environment() -> None:
             if missing is not None:  # of a program that has only begun: it may still come to where it is found
                 logger.warning("%s: so far %s", _VARIABLE, missing)
             try:
-                done.append(Instrumentation(path, failpoint(path.dotted), _VARIABLE))
+                done.append(Instrumentation(path, Site(path.dotted), _VARIABLE))
             except FailpointUsageError as error:
                 raise _misread(text, at, str(error)) from None
     except BaseException:

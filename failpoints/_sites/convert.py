@@ -7,13 +7,12 @@ import json
 import types
 import typing
 from collections.abc import Callable, Generator
-from typing import Any, TypeAlias
+from typing import Any
 
 from .._core.actions import Return
 from .._core.functions import Kind, callable_name, kind_of, underlying_function
+from .._core.site import Converter
 from ..errors import FailpointUsageError
-
-Converter: TypeAlias = Callable[[str], Any]
 
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _NOTHING = {"none", "null"}

@@ -21,7 +21,7 @@ from .._core.own_calls import passes_on
 from .._core.site import Site
 from .._core.visit import recording_usage_errors, visit, visit_sync
 from ..errors import FailpointCancelled, FailpointUsageError
-from .convert import Converter, returned_value
+from .convert import returned_value
 from .early_return import DecoratedCall, decorated_code, sync_call
 
 # A method written in C, which wrapt calls at the cost of a test; that it answers with a number is all the same.
@@ -32,17 +32,17 @@ _GetContext: TypeAlias = Callable[[], Context]
 _OWN_ARGUMENTS = "the call's own arguments, self included"
 
 
-def decorated(function: Any, site: Site, convert: Converter | None) -> Any:
+def decorated(function: Any, site: Site) -> Any:
     """The function with its two failpoints; itself while failpoints are not enabled.
 
     Raises `FailpointUsageError` for what is no function.
     """
     if isinstance(function, (classmethod, staticmethod)):
         method: Any = cast(Any, function)
-        inner = decorated(method.__func__, site, convert)
+        inner = decorated(method.__func__, site)
         return method if inner is method.__func__ else type(method)(inner)
     _check_function(site.name, function)
-    visits = Decorated(function, site, convert)
+    visits = Decorated(function, site)
     if not environment.ENABLED:
         return function
     return armed_copy(function, visits) if can_arm(function) and visits.knows_calls() else _Wrapper(function, visits)
@@ -54,7 +54,7 @@ class _Wrapper(wrapt.FunctionWrapper[..., Any]):
 
     def __init__(self, function: Any, visits: Decorated) -> None:
         super().__init__(function, visits.called_as_written, enabled=_armed)
-        self._self_given = function, visits.site, visits.convert
+        self._self_given = function, visits.site
         self._self_binds: bool = hasattr(function, "__get__")
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
@@ -85,9 +85,8 @@ class _Wrapper(wrapt.FunctionWrapper[..., Any]):
 class Decorated:
     """A decorated function: the visits around its calls."""
 
-    def __init__(self, function: Any, site: Site, convert: Converter | None) -> None:
+    def __init__(self, function: Any, site: Site) -> None:
         self.site = site
-        self.convert = convert
         self.name = site.name
         self.after = f"{site.name}:after"
         self.function = function
@@ -276,7 +275,7 @@ class Decorated:
             raise FailpointCancelled(name)
         assert isinstance(outcome, Return)
         with recording_usage_errors(name):
-            return returned_value(name, outcome, self.function, self.convert)
+            return returned_value(name, outcome, self.function, self.site.convert)
 
     def end_iteration(self, name: str, outcome: Outcome) -> None:
         """An async generator ends, which has no way to return a value."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar, cast
 
@@ -10,13 +9,11 @@ from .._core.actions import Outcome
 from .._core.arming import ARMED
 from .._core.context import Context
 from .._core.functions import callable_name
-from .._core.messages import safe_repr
 from .._core.perform import CONTINUE
-from .._core.site import Cancel, Site, caller_frame, check_new_place
+from .._core.site import Cancel, Converter, Site, caller_frame, check_new_place
 from .._core.validation import check_name
 from .._core.visit import visit, visit_sync
 from ..errors import FailpointUsageError
-from .convert import Converter
 from .decorated import decorated
 
 F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, Any, Any] | staticmethod[Any, Any]")
@@ -24,7 +21,7 @@ F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, Any, Any] | static
 MISSING: Any = object()
 
 
-class failpoint(Site):
+class failpoint:
     """To name a place where a test can step in: do nothing there until it is configured.
 
     One object, three uses; kept in a variable it serves again and again:
@@ -59,7 +56,7 @@ class failpoint(Site):
     The idea of named failpoints is FreeBSD's `fail(9)`, by way of the Rust crates `fail` and `neon_failpoint`.
     """
 
-    __slots__ = ("convert",)
+    __slots__ = ("_cancel", "_context", "_convert", "_raises", "name")
 
     def __init__(
         self,
@@ -73,11 +70,12 @@ class failpoint(Site):
     ) -> None:
         if name.__class__ is not str:
             refuse_name("failpoint", name)
+        # A Site is made of these only when it is needed: most failpoints are made for one visit while all are off.
         self.name = name
-        self.context = context
-        self.raises = raises
-        self.convert = convert
-        self.cancel = cancel
+        self._context = context
+        self._raises = raises
+        self._convert = convert
+        self._cancel = cancel
 
     def __repr__(self) -> str:
         return f"failpoint({self.name!r})"
@@ -87,12 +85,16 @@ class failpoint(Site):
             f"{self!r} is no outcome, and would always be true: write await {self!r}, or {self!r}.hit() in sync code"
         )
 
+    def _site(self) -> Site:
+        return Site(self.name, self._context, self._raises, self._convert, self._cancel)
+
     # outcome = await failpoint("name")
 
     def __await__(self) -> Generator[Any, Any, Outcome]:
         if ARMED:
-            check_new_place(self, caller_frame())
-            return (yield from visit(self.name, self, self.own_context).__await__())
+            site = self._site()
+            check_new_place(site, caller_frame())
+            return (yield from visit(self.name, site, site.own_context).__await__())
         return CONTINUE
 
     # outcome = failpoint("name").hit()
@@ -103,23 +105,18 @@ class failpoint(Site):
         In a thread that runs an event loop a `pause` or `sleep` is a `FailpointUsageError`.
         """
         if ARMED:
-            frame = caller_frame()
-            check_new_place(self, frame)
-            return visit_sync(self.name, self, self.own_context, frame.f_code.co_qualname)
+            site, frame = self._site(), caller_frame()
+            check_new_place(site, frame)
+            return visit_sync(self.name, site, site.own_context, frame.f_code.co_qualname)
         return CONTINUE
 
     # @failpoint("name")
 
     def __call__(self, function: F, /) -> F:
         """Decorate a function; raises `FailpointUsageError` for what is none."""
-        self.check_around_function()
-        return cast(F, decorated(function, self, self.convert))
-
-    def check_around_function(self) -> None:
-        """Raise `FailpointNameError` or `FailpointUsageError` if this cannot stand around a function."""
-        self.check()
-        if self.convert is not None and (not callable(self.convert) or inspect.iscoroutinefunction(self.convert)):
-            raise self.usage_error(f"convert= is a sync function of the text to return; got {safe_repr(self.convert)}")
+        site = self._site()
+        site.check_around_function()
+        return cast(F, decorated(function, site))
 
 
 def refuse_name(kind: str, name: Any) -> None:

@@ -15,7 +15,7 @@ from .early_return import leave_function
 from .failpoint import MISSING, refuse_name
 
 
-class failpoint_scope(Site):
+class failpoint_scope:
     """To name a critical section: visits `name` before the block and `name:after` once it has completed.
 
     `async with failpoint_scope("backup.commit"):` in async code, `with` in sync code; kept in a variable it serves
@@ -40,7 +40,7 @@ class failpoint_scope(Site):
     'not saved'
     """
 
-    __slots__ = ()
+    __slots__ = ("_cancel", "_context", "_raises", "name")
 
     def __init__(
         self,
@@ -54,9 +54,9 @@ class failpoint_scope(Site):
         if name.__class__ is not str:
             refuse_name("failpoint_scope", name)
         self.name = name
-        self.context = context
-        self.raises = raises
-        self.cancel = cancel
+        self._context = context
+        self._raises = raises
+        self._cancel = cancel
 
     def __repr__(self) -> str:
         return f"failpoint_scope({self.name!r})"
@@ -82,14 +82,17 @@ class failpoint_scope(Site):
             self._visit_sync(":after", caller_frame())
 
     async def _visit(self, suffix: str, frame: FrameType) -> None:
-        check_new_place(self, frame, f"{self.name}:after")
-        name = self.name + suffix
-        _leave(name, frame, await visit(name, self, self.own_context))
+        site, name = self._checked_site(frame), self.name + suffix
+        _leave(name, frame, await visit(name, site, site.own_context))
 
     def _visit_sync(self, suffix: str, frame: FrameType) -> None:
-        check_new_place(self, frame, f"{self.name}:after")
-        name = self.name + suffix
-        _leave(name, frame, visit_sync(name, self, self.own_context, frame.f_code.co_qualname))
+        site, name = self._checked_site(frame), self.name + suffix
+        _leave(name, frame, visit_sync(name, site, site.own_context, frame.f_code.co_qualname))
+
+    def _checked_site(self, frame: FrameType) -> Site:
+        site = Site(self.name, self._context, self._raises, cancel=self._cancel)
+        check_new_place(site, frame, f"{self.name}:after")
+        return site
 
 
 def _leave(name: str, frame: FrameType, outcome: Outcome) -> None:

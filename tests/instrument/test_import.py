@@ -393,13 +393,13 @@ def test_after_a_fork() -> None:
     """A child that was forked while another thread was instrumenting can instrument and undo."""
     script = """
         import json, os, threading, warnings
-        from failpoints._instrument import stand_ins as _instrumented
+        from failpoints._instrument import stand_ins
         from failpoints.instrument import instrument
         warnings.simplefilter("ignore")
         before = json.loads
         held, go_on = threading.Event(), threading.Event()
         def hold():
-            with _instrumented._lock:
+            with stand_ins._guard.lock:
                 held.set()
                 go_on.wait(20)
         thread = threading.Thread(target=hold)

@@ -23,6 +23,7 @@ from failpoints import (
 )
 from failpoints._core import store
 from failpoints._core.perform import Visit, perform, perform_sync, thread_wakeup
+from failpoints._core.site import Site
 from failpoints._core.wakeups import TaskWakeup
 from failpoints.explore import Run, explore
 
@@ -98,7 +99,7 @@ def test_injected_faults_in_sync_code_create_no_registry(monkeypatch: pytest.Mon
 @pytest.mark.anyio
 async def test_actions_need_no_registry() -> None:
     """`perform` and `perform_sync` carry out actions for a visit that no registry knows."""
-    site, hit = failpoint("x"), Hit("x", {})
+    site, hit = Site("x"), Hit("x", {})
     assert await perform(Return(3), site, Visit(hit, None), "hit") == Return(3)
     assert not await perform(Sleep(1), site, Visit(hit, TaskWakeup()), "hit")
     assert not await perform(Call(lambda hit: Sleep(1)), site, Visit(hit, None), "hit")
