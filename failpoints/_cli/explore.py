@@ -161,4 +161,4 @@ def progress_bar() -> Generator[Callable[[Progress], object] | None]:
 
 def exploration_document(exploration: Exploration) -> dict[str, Any]:
     """Return an exploration as `--json` prints it."""
-    return {"verdict": str(exploration), **dataclasses.asdict(exploration)}
+    return {"verdict": str(exploration), **dataclasses.asdict(exploration), "hits": dict(exploration.hits)}

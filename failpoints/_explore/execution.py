@@ -1,4 +1,4 @@
-"""One run of a scenario: the visits in it, who is held and who goes on, and what is injected."""
+"""One run of a scenario: holds tasks at visits, releases them, and injects faults, as the scheduler decides."""
 
 from __future__ import annotations
 
@@ -12,34 +12,35 @@ from .._core.actions import Action
 from .._core.context import Context
 from ..errors import FailpointUsageError
 from .plan.faults import Alternatives
-from .plan.guide import MOST_TURNS_AT_A_VISIT, Guide, by_continuing
-from .plan.places import IN_THREAD, Labels, Place, Visit, context_text, current_place
-from .watchdog import Watched
+from .plan.identity import IN_THREAD, Labels, TaskNode, TaskPath, Visit, VisitKey, context_text, current_node
+from .plan.scheduler import MAX_TURNS_AT_A_VISIT, Scheduler, last_one_first
+from .watchdog import WatchedThread
 
 
-class World(Protocol):
-    """The event loop of a run."""
+class Loop(Protocol):
+    """The event loop of a run, as far as the run needs it."""
 
-    def current(self) -> Place:
-        """The running task."""
+    def current_node(self) -> TaskNode:
+        """Return the running task."""
         ...
 
-    def hold(self, place: Place) -> Awaitable[object]:
-        """What the running task is to await until it is let go."""
+    def hold(self, task: TaskNode) -> Awaitable[object]:
+        """Return an awaitable that suspends the running task until it is released."""
         ...
 
-    def let_go(self, place: Place) -> None:
-        """Let a task go on that is held."""
+    def release(self, task: TaskNode) -> None:
+        """Let a task that is held go on."""
 
-    def turn_away(self, place: Place) -> None:
-        """The running task is cancelled, and held no longer."""
+    def forget(self, task: TaskNode) -> None:
+        """Take note that a task is not held any more, because it was cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Injected:
-    """A fault that a run injected: at which visit, and what.
+    """A fault that a run has injected.
 
-    `number` counts the visits of the run at which a fault was possible, `alternative` those that were, from 1.
+    `visit` is the visit and `action` the injected action. `number` counts the visits of the run at which a fault was
+    possible, and `alternative` the faults possible there, both from 1. `label` identifies the visit in all runs.
     """
 
     visit: Visit
@@ -50,192 +51,191 @@ class Injected:
 
 
 class Recorder(Protocol):
-    """Who wants to know of each visit as it goes on, to show it."""
+    """Receives every visit of a run, to show them."""
 
-    def visited(self, path: tuple[int, ...], visit: Visit, *, inside: bool) -> None:
-        """A visit goes on."""
+    def visited(self, path: TaskPath, visit: Visit, *, inside: bool) -> None:
+        """Record a visit that goes on. *inside* is whether it is explored: inside `run.injecting()`."""
 
-    def injected(self, path: tuple[int, ...], action: Action) -> None:
-        """A fault is injected at the visit that went on last in this task."""
+    def injected(self, path: TaskPath, action: Action) -> None:
+        """Record that a fault is injected at the last visit of this task."""
 
-    def finish(self, places: Sequence[Place]) -> None:
-        """The run has ended; these were its tasks."""
+    def finish(self, tasks: Sequence[TaskNode]) -> None:
+        """Record the tasks of the run, which has ended."""
 
 
 class Execution:
-    """One run, as the sites see it and as its event loop drives it."""
+    """One run, as sites and the event loop see it."""
 
     def __init__(
         self,
-        watched: Watched,
-        guide: Guide,
+        scheduler: Scheduler,
         alternatives: Alternatives,
         labels: Labels,
-        *,
-        holding: bool,
-        faults: bool,
+        watched: WatchedThread,
         recorder: Recorder | None = None,
     ) -> None:
         self.watched = watched
-        self.guide = guide
-        self.root = Place((), "")
+        self.scheduler = scheduler
+        self.root = TaskNode((), "")
         self.thread = threading.get_ident()
-        self.world: World
-        self.active = False
-        self.entered = False
+        self.loop: Loop
+        self.active = False  # between `begin` and `end`
         self.expect: tuple[type[BaseException], ...] = ()
         self.injected: list[Injected] = []
-        self.errors: list[BaseException] = []
-        self.refusal: FailpointUsageError | None = None
-        self.tasks = 0  # that were let go at least once
+        self.usage_error: FailpointUsageError | None = None  # since an injected action could not be carried out
+        self.recorder = recorder
+        self.turns: list[int] = []  # indexes into the tasks that could go on, with the last one at the front
+        self.preemptions = 0
+        self.tasks = 0  # that were released at least once
+        self._has_begun = False
+        self._errors: list[BaseException] = []
         self._alternatives = alternatives
         self._labels = labels
-        self._holding = holding
-        self._faults = faults
-        self._looks = faults or recorder is not None
-        self.recorder = recorder
-        self._counts: dict[tuple[tuple[int, ...], str, str], int] = {}
-        self._held: dict[Place, int] = {}
+        self._holds_tasks = scheduler.holds_tasks
+        self._injects_faults = scheduler.injects_faults
+        self._looks_at_visits = scheduler.injects_faults or recorder is not None
+        self._counts: dict[VisitKey, int] = {}
+        self._held: dict[TaskNode, int] = {}
         self._step = 0
-        self._last: Place | None = None
-        self.choices: list[int] = []  # whose turn it was, each time, counted with the task first that would go on
-        self.preemptions = 0
+        self._last: TaskNode | None = None
         self._faultable = 0
 
-    # what sites call
+    # Called by sites: see Explorer.
 
     def arrive(self, name: str, context: Context) -> Awaitable[object] | None:
-        """Hold the task until it is its turn."""
+        """Return what to await until it is the turn of the running task."""
         if not self.active or threading.get_ident() != self.thread:
             return None
-        place = self.world.current()
-        place.arrived = label = self._identify(place, name, context)
-        if not self._holding:
+        task = self.loop.current_node()
+        task.label = label = self._identify(task, name, context)
+        if not self._holds_tasks:
             return None
-        self._held[place] = label
-        return self.world.hold(place)
+        self._held[task] = label
+        return self.loop.hold(task)
 
     def turn_away(self) -> None:
-        """The running task is cancelled: it is not its turn any more."""
-        place = self.world.current()
-        place.arrived = -1
-        self._held.pop(place, None)
-        self.world.turn_away(place)
+        """Forget the running task, which was cancelled while it was held."""
+        task = self.loop.current_node()
+        task.label = -1
+        self._held.pop(task, None)
+        self.loop.forget(task)
 
     def choose(self, name: str, context: Context, raises: tuple[type[BaseException], ...]) -> Action | None:
-        """Choose what to inject at a visit that goes on."""
+        """Choose the fault to inject at an async visit whose turn it is."""
         if not self.active or threading.get_ident() != self.thread:
-            return self.choose_sync(name, context, raises)  # on another loop, perhaps, in a thread of the run
-        if not self._looks:
+            # Outside the explored part; or on another event loop, in a thread of the run.
+            return self.choose_sync(name, context, raises)
+        if not self._looks_at_visits:
             return None
-        place = self.world.current()
-        return self._go_on(place, place.arrived, raises)
+        task = self.loop.current_node()
+        return self._go_on(task, task.label, raises)
 
     def choose_sync(self, name: str, context: Context, raises: tuple[type[BaseException], ...]) -> Action | None:
-        """Choose what to inject at a visit in sync code, or in a thread."""
-        place = self._place() if self.active or self.recorder is not None else self.root
-        if not self.active and self.recorder is not None:
-            visit = Visit(place.path, name, context_text(context), 0)
-            self.recorder.visited(place.path, visit, inside=False)
+        """Choose the fault to inject at a visit in sync code, on the event loop or in a thread."""
         if not self.active:
+            if self.recorder is not None:
+                path = self._current_task().path
+                self.recorder.visited(path, Visit(path, name, context_text(context), 0), inside=False)
             return None
-        label = self._identify(place, name, context)
-        return self._go_on(place, label, raises) if self._looks else None
+        task = self._current_task()
+        label = self._identify(task, name, context)
+        return self._go_on(task, label, raises) if self._looks_at_visits else None
 
     def raised(self, error: BaseException) -> None:
-        """An injected action raised this."""
+        """Keep an error that came from an injected action."""
         if isinstance(error, FailpointUsageError):
-            self.refusal = error  # it could not be carried out, and the program may swallow it
+            self.usage_error = error  # kept apart, since the program may swallow it
         else:
-            self.errors.append(error)
+            self._errors.append(error)
 
-    def _place(self) -> Place:
+    def _current_task(self) -> TaskNode:
         if threading.get_ident() == self.thread:
-            return self.world.current() if hasattr(self, "world") else self.root  # no loop yet: a coroutine is made
-        started_from = current_place.get() or self.root
-        return Place((*started_from.path, IN_THREAD), "thread")
+            # The scenario is called before there is a loop, and may visit before it returns a coroutine.
+            return self.loop.current_node() if hasattr(self, "loop") else self.root
+        starter = current_node.get() or self.root
+        return TaskNode((*starter.path, IN_THREAD), "thread")
 
-    def _identify(self, place: Place, name: str, context: Context) -> int:
-        key = (place.path, name, context_text(context) if context else "")
+    def _identify(self, task: TaskNode, name: str, context: Context) -> int:
+        key = (task.path, name, context_text(context) if context else "")
         occurrence = self._counts[key] = self._counts.get(key, 0) + 1
-        if occurrence > MOST_TURNS_AT_A_VISIT:
-            self.guide.repeats()
-        return self._labels.visit_number(key, occurrence)
+        if occurrence > MAX_TURNS_AT_A_VISIT:
+            self.scheduler.visit_repeats()
+        return self._labels.of_visit(key, occurrence)
 
-    def _go_on(self, place: Place, label: int, raises: tuple[type[BaseException], ...]) -> Action | None:
+    def _go_on(self, task: TaskNode, label: int, raises: tuple[type[BaseException], ...]) -> Action | None:
         visit = self._labels.visit(label)
         if self.recorder is not None:
-            self.recorder.visited(place.path, visit, inside=True)
-        alternatives = self._alternatives.of(visit.name, raises) if self._faults else ()
+            self.recorder.visited(task.path, visit, inside=True)
+        alternatives = self._alternatives.of(visit.name, raises) if self._injects_faults else ()
         if not alternatives:
             return None
         self._faultable += 1
-        chosen = self.guide.fault(label, visit[:3], len(alternatives))
+        chosen = self.scheduler.choose_fault(label, visit[:3], len(alternatives))
         if not chosen:
             return None
         action = alternatives[chosen - 1]
         self.injected.append(Injected(visit, action, self._faultable, chosen, label))
         if self.recorder is not None:
-            self.recorder.injected(place.path, action)
+            self.recorder.injected(task.path, action)
         return action
 
-    # what the event loop calls
+    # Called by the event loop.
 
     @property
-    def held(self) -> dict[Place, int]:
-        """The tasks that are held, and the labels of the visits they are held at."""
+    def held(self) -> dict[TaskNode, int]:
+        """The tasks that are held, with the labels of the visits at which they are."""
         return self._held
 
-    def let_one_go(self) -> None:
-        """At rest: let one of the tasks go on that are held."""
+    def release_one(self) -> None:
+        """Choose one of the tasks that are held, and let it go on."""
         held = self._held
         if len(held) == 1:
-            place = next(iter(held))
+            task = next(iter(held))
         else:
-            options = sorted(held, key=_turn)
-            place = self.guide.turn(options, held, self._last)
+            options = sorted(held, key=_last_turn)
+            task = self.scheduler.next_task(options, held, self._last)
             if self.recorder is not None:
                 last = self._last if self._last in held else None
-                self.choices.append(by_continuing(options, last).index(place))
-                self.preemptions += last is not None and place is not last
-        self._let_go(place)
+                self.turns.append(last_one_first(options, last).index(task))
+                self.preemptions += last is not None and task is not last
+        self._release(task)
 
-    def _let_go(self, place: Place) -> None:
-        del self._held[place]
-        step, path = place.turn
+    def _release(self, task: TaskNode) -> None:
+        del self._held[task]
+        step, path = task.last_turn
         if not step:
             self.tasks += 1
         self._step += 1
-        place.turn = (self._step, path)
-        self._last = place
-        self.world.let_go(place)
+        task.last_turn = (self._step, path)
+        self._last = task
+        self.loop.release(task)
 
     def hits(self) -> Iterator[tuple[str, int]]:
-        """How often each failpoint was visited, by name; one may come more than once."""
+        """Generate names of failpoints with numbers of visits. A name may come several times."""
         for (_, name, _), count in self._counts.items():
             yield name, count
 
-    # what run.injecting() calls
+    # Called by run.injecting().
 
     def begin(self, expect: tuple[type[BaseException], ...]) -> None:
-        """From here on visits are held and faults injected."""
-        if self.entered:
-            raise FailpointUsageError("run.injecting() is entered once in a run: put everything into one block")
-        self.entered = True
+        """Hold tasks and inject faults from now on."""
+        if self._has_begun:
+            raise FailpointUsageError("run.injecting() can only be entered once in a run: put everything in one block")
+        self._has_begun = True
         self.active = True
         self.expect = expect
 
     def end(self) -> None:
-        """Up to here."""
+        """Stop holding tasks and injecting faults, and release every task that is held."""
         self.active = False
-        for place in sorted(self._held, key=_turn):
-            self._let_go(place)
+        for task in sorted(self._held, key=_last_turn):
+            self._release(task)
 
     def is_surfaced(self, error: BaseException) -> bool:
-        """Whether the error is a fault of this run, or what the program made of it."""
+        """Return whether an error is a fault of this run, or was made of one by the program."""
         if not self.injected:
             return False
-        if isinstance(error, self.expect) or any(error is raised for raised in self.errors):
+        if isinstance(error, self.expect) or any(error is raised for raised in self._errors):
             return True
         if isinstance(error, BaseExceptionGroup):
             leaves: tuple[BaseException, ...] = error.exceptions  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
@@ -244,4 +244,4 @@ class Execution:
         return error.__cause__ is not None and self.is_surfaced(error.__cause__)
 
 
-_turn = attrgetter("turn")
+_last_turn = attrgetter("last_turn")

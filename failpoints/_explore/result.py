@@ -1,17 +1,18 @@
-"""What came of an exploration: the verdict, in one line, and what is raised when a run failed."""
+"""The result of an exploration: its verdict in one line, its failures, and the exception that reports them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What `on_run` is told after each run: how many there were, and the most there may be.
+    """The state of an exploration after a run, as `on_run` receives it.
 
-    `queued` is how many more are known by now, which bring others; `faults` how many the last one injected.
+    `runs` is the number of runs so far and `max_runs` their limit. `queued` is the number of further runs known to be
+    necessary, each of which may add more. `faults` is the number of faults injected in the last run.
     """
 
     runs: int
@@ -22,11 +23,12 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A run that failed, cut down to what it takes.
+    """A run that failed, reduced to the faults and switches that the failure needs.
 
-    `kind` is `error`, `unhandled`, `deadlock`, `hang`, `leak` or `nondeterministic`; `summary` one sentence;
-    `timeline` the visits, one a line; `faults` what was injected; `replay` what runs exactly this again, and
-    `configuration` the same for `FAILPOINTS`, where that can express it.
+    `kind` is `error`, `unhandled`, `deadlock`, `hang`, `leak` or `nondeterministic`, and `summary` is one sentence.
+    `timeline` has the visits, one per line, and `faults` the injected faults as text. `replay` is the text that
+    repeats exactly this run (see `explore`). `configuration` does so as a value of `FAILPOINTS`, or is `None` if that
+    cannot express the run.
     """
 
     kind: str
@@ -37,26 +39,61 @@ class Failure:
     configuration: str | None = None
 
 
-@dataclass(slots=True)
-class Exploration:
-    """What `explore` did, and what that says: `str()` of it is the verdict, in one line.
+class _Counts(Mapping[str, int]):
+    """A mapping that cannot change, and that can be copied and pickled, unlike `types.MappingProxyType`."""
 
-    `runs` is how many there were; `exhaustive` whether everything in the scope asked for was tried (faults up to
-    `max_faults`, orders if `interleavings`); if not, `bounds` says in words what cut it short. `failures` are the
-    runs that failed (the first one ends an exploration), `hits` the visits of all runs by name. `tasks` and
-    `visits` are the most tasks that took turns in one run, and at how many visits faults were tried.
+    __slots__ = ("_counts",)
+
+    def __init__(self, counts: Mapping[str, int]) -> None:
+        self._counts = dict(counts)
+
+    def __getitem__(self, name: str) -> int:
+        return self._counts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._counts)
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._counts.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Exploration:
+    """The result of `explore`; `str()` of it is the verdict, in one line. Cannot be changed.
+
+    Attributes:
+        runs: The number of runs.
+        exhaustive: Whether everything in the requested scope was tried: all faults up to `max_faults` per run, and
+            all orders of tasks with `interleavings`.
+        bounds: If it is not exhaustive, what cut it short, as one phrase each.
+        failures: The runs that failed. The first failure ends an exploration, so there is at most one.
+        hits: The number of visits in all runs, by failpoint name.
+        tasks: The largest number of tasks that took turns in one run.
+        visits: The number of visits at which faults were tried.
+        max_faults: The limit of faults per run.
+        interleavings: Whether the order of tasks was explored.
+        replayed: Whether this was the replay of a single run.
     """
 
     runs: int = 0
     exhaustive: bool = False
     bounds: tuple[str, ...] = ()
-    failures: list[Failure] = field(default_factory=list[Failure])
+    failures: tuple[Failure, ...] = ()
     hits: Mapping[str, int] = field(default_factory=dict[str, int])
     tasks: int = 0
     visits: int = 0
     max_faults: int = 0
     interleavings: bool = False
     replayed: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hits", _Counts(self.hits))
 
     def __str__(self) -> str:
         runs = _counted(self.runs, "run")
@@ -70,23 +107,23 @@ class Exploration:
 
     def _scope(self) -> str:
         if not self.hits:
-            return "no failpoint was visited inside run.injecting(), so that there was nothing to try"
+            return "no failpoint was visited inside run.injecting(), so there was nothing to try"
         parts: list[str] = []
         if self.interleavings:
-            parts.append(f"every order of {_counted(self.tasks, 'task')}" if self.tasks else "no task to put in order")
+            parts.append(f"every order of {_counted(self.tasks, 'task')}" if self.tasks else "no tasks to reorder")
         if self.max_faults and not self.visits:
             parts.append("no visit at which a fault could be injected")
         elif self.max_faults:
-            most = "one at a time" if self.max_faults == 1 else f"up to {self.max_faults} in one run"
-            parts.append(f"every fault at {_counted(self.visits, 'visit')}, {most}")
+            limit = "one at a time" if self.max_faults == 1 else f"up to {self.max_faults} in one run"
+            parts.append(f"every fault at {_counted(self.visits, 'visit')}, {limit}")
         return ", ".join(parts) if parts else "no faults and no orders"
 
 
 class ExplorationFailed(AssertionError):
-    """A run failed: the message shows what happened, in which order, and how to run exactly that again.
+    """A run of an exploration failed. The message has its timeline and the call that repeats exactly this run.
 
-    The original error is its `__cause__`. `exploration` is what was done until then, `failure` the failing run, and
-    `replay` the text to give to `explore` as `replay=`.
+    The original error is its `__cause__`. `exploration` is the result up to this run, `failure` the failed run, and
+    `replay` the text to pass to `explore` as `replay=`.
     """
 
     def __init__(self, message: str, exploration: Exploration, failure: Failure) -> None:
@@ -99,7 +136,7 @@ class ExplorationFailed(AssertionError):
 
     @property
     def replay(self) -> str:
-        """What to give to `explore` as `replay=`, to run exactly this again."""
+        """The text to pass to `explore` as `replay=`, to repeat exactly this run."""
         return self.failure.replay
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""What a scenario is given: the run that it is part of."""
+"""The run that a scenario receives as its argument."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .execution import Execution, Injected
 
 
 class Run:
-    """To say where faults may come and orders vary, and to see what came of it: what a scenario is given.
+    """The argument of a scenario: marks the part to explore, and shows which faults were injected.
 
-    `error` is the fault that surfaced from `injecting()`, or `None`; `faults` are those that this run injected.
+    `error` is the fault that surfaced from `injecting()`, or `None`. `faults` has the faults injected in this run.
     """
 
     def __init__(self, execution: Execution) -> None:
@@ -22,25 +22,33 @@ class Run:
 
     @property
     def faults(self) -> tuple[Injected, ...]:
-        """The faults that were injected so far in this run, in the order in which they came."""
+        """The faults injected in this run so far, in order."""
         return tuple(self._execution.injected)
 
     def injecting(self, *, expect: type[BaseException] | tuple[type[BaseException], ...] = ()) -> Injecting:
-        """To mark what is to be explored: `async with run.injecting():`, once in a run.
+        """Mark the part of a scenario to explore: `async with run.injecting():`, once per run.
 
-        Faults are injected, and tasks held at their visits, only inside. Leaving it takes an exception that is an
-        injected one, was raised `from` one, is a group of such, or is one of the `expect` types in a run with a
-        fault, and keeps it in `run.error`; any other passes. Raises `FailpointUsageError` when it is entered twice,
-        or for an `expect` that is no exception type or tuple of such.
+        Only inside the block are faults injected, and tasks held at their visits. An exception that leaves the block
+        is kept in `run.error` and goes no further if it is a fault that surfaced: if it is an injected exception, was
+        raised `from` one, is a group of such exceptions, or is of an *expect* type in a run with a fault. Any other
+        exception propagates.
+
+        Args:
+            expect: An exception type, or a tuple of them.
+
+        Raises:
+            FailpointUsageError: *expect* is not an exception type or a tuple of them, or the block is entered twice.
         """
         given: Any = expect if isinstance(expect, tuple) else (expect,)
         if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in given):
-            raise FailpointUsageError(f"expect= is an exception type, or a tuple of such; got {safe_repr(expect)}")
+            raise FailpointUsageError(
+                f"expect= must be an exception type, or a tuple of exception types; got {safe_repr(expect)}"
+            )
         return Injecting(self, self._execution, given)
 
 
 class Injecting:
-    """The part of a scenario that is explored: what `run.injecting()` returns, for `async with`."""
+    """The part of a scenario that is explored, as an async context manager. Returned by `run.injecting()`."""
 
     def __init__(self, run: Run, execution: Execution, expect: tuple[type[BaseException], ...]) -> None:
         self._run = run

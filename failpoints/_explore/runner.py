@@ -1,4 +1,4 @@
-"""Runs a scenario once, with everything fresh: the event loop, the registry, the seeds."""
+"""Runs a scenario once, with a fresh event loop, a fresh registry and fresh seeds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import copy_context
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any, Protocol, TypeAlias
 
@@ -21,19 +21,19 @@ from .._core.own_calls import hands_over
 from .._core.registry import Registry
 from ..errors import FailpointUsageError
 from .execution import Execution
-from .loops.blocked import remembering_owners
+from .loops.blocked import recording_lock_owners
+from .options import Options
 from .plan.faults import Alternatives
-from .plan.guide import Guide
-from .plan.places import Labels
+from .plan.identity import Labels
+from .plan.scheduler import Scheduler
 from .problem import Problem
 from .run import Run
 from .timeline import Timeline
-from .watchdog import Stuck, Watched
+from .watchdog import Stuck, WatchedThread
 
 Scenario: TypeAlias = Callable[[Run], Awaitable[object]]
 
-
-_COLLECT = 100  # runs, after which garbage is looked for where other threads never let it be
+_RUNS_BETWEEN_COLLECTIONS = 100  # while other threads explore as well, so that garbage collection is never switched on
 _lock = threading.Lock()
 _collecting_before = True
 _running = 0
@@ -41,8 +41,11 @@ _runs = 0
 
 
 @contextmanager
-def _without_collecting() -> Generator[None]:
-    """No garbage is collected in a run: when that happens, and what it finishes then, is not the same in every run."""
+def _garbage_collection_off() -> Generator[None]:
+    """Switch automatic garbage collection off during a run.
+
+    It would come at other points in each run, and so would the finalizers that it calls.
+    """
     global _collecting_before, _running, _runs
     with _lock:
         if not _running:
@@ -56,8 +59,8 @@ def _without_collecting() -> Generator[None]:
             _running -= 1
             _runs += 1
             if not _running and _collecting_before:
-                gc.enable()  # and what is due is collected before the next run
-            is_due = bool(_running) and not _runs % _COLLECT
+                gc.enable()  # a collection that is due comes now, before the next run
+            is_due = bool(_running) and not _runs % _RUNS_BETWEEN_COLLECTIONS
         if is_due:
             gc.collect()
 
@@ -73,39 +76,41 @@ class _Backend(Protocol):
     ) -> Problem | None: ...
 
 
+@dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one run did, and what was wrong with it."""
+    """A run that has ended, with the problem that it had, and its timeline if it was recorded."""
 
-    __slots__ = ("execution", "problem", "timeline")
-
-    def __init__(self, execution: Execution, problem: Problem | None, timeline: Timeline | None) -> None:
-        self.execution = execution
-        self.problem = problem
-        self.timeline = timeline
+    execution: Execution
+    problem: Problem | None
+    timeline: Timeline | None
 
 
 class Runner:
-    """Everything that the runs of one exploration have in common."""
+    """Runs one scenario, again and again: keeps what the runs of an exploration have in common.
 
-    def __init__(
-        self, scenario: Scenario, backend: str, alternatives: Alternatives, timeout: float, *, is_virtual: bool
-    ) -> None:
+    `watched` must be set before the first run. It ends runs whose sync code does not return.
+    """
+
+    def __init__(self, scenario: Scenario, options: Options) -> None:
         self.scenario = scenario
         self.name = callable_name(scenario)
-        self.alternatives = alternatives
+        self.options = options
+        self.alternatives = Alternatives(options.parsed_faults)
         self.labels = Labels()
-        self.timeout = timeout
-        self._is_virtual = is_virtual
-        self._backend, self.in_order = _backend(backend)
-        self.watched: Watched  # by whom this thread's runs are ended that do not return to their loop
+        self.watched: WatchedThread
+        self._backend, self.deterministic_order = _import_backend(options.backend)
 
-    def run(self, guide: Guide, *, holding: bool, faults: bool, recording: bool = False) -> Outcome:
-        """Run the scenario once, as the guide says."""
-        timeline = Timeline(self.name.rpartition(".")[2]) if recording else None
-        given = self.watched, guide, self.alternatives, self.labels
-        execution = Execution(*given, holding=holding, faults=faults, recorder=timeline)
-        remembering: AbstractContextManager[None] = remembering_owners() if recording else nullcontext()
-        with remembering, _without_collecting():
+    @property
+    def short_name(self) -> str:
+        """The name of the scenario, without its class or enclosing function."""
+        return self.name.rpartition(".")[2]
+
+    def run(self, scheduler: Scheduler, *, recording: bool = False) -> Outcome:
+        """Run the scenario once, with the decisions of the scheduler."""
+        timeline = Timeline(self.short_name) if recording else None
+        execution = Execution(scheduler, self.alternatives, self.labels, self.watched, timeline)
+        recording_owners: AbstractContextManager[None] = recording_lock_owners() if recording else nullcontext()
+        with recording_owners, _garbage_collection_off():
             problem = copy_context().run(self._run, execution)
         return Outcome(execution, problem, timeline)
 
@@ -115,47 +120,49 @@ class Runner:
         run = Run(execution)
         with Registry() as registry:
             registry.seed(0)
-            main = self._coroutine(run)
-            deadline = time.monotonic() + self.timeout
+            main = self._call_scenario(run)
+            deadline = time.monotonic() + self.options.timeout
             problem: Problem | None = None
-            stood: str | None = None
+            interrupted_at: str | None = None
             self.watched.begin(deadline)
             try:
-                problem = self._backend(execution, main, deadline, is_virtual=self._is_virtual)
+                problem = self._backend(execution, main, deadline, is_virtual=self.options.is_virtual)
             finally:
                 while True:
                     try:
-                        stood = self.watched.end()
+                        interrupted_at = self.watched.end()
                         break
                     except Stuck:  # thrown a moment too late
                         pass
-        if stood is not None:
-            problem = Problem("hang", "", notes=(f"its sync code did not return; it stood at {stood}",))
+        if interrupted_at is not None:
+            where = f": it was interrupted at {interrupted_at}" if interrupted_at else ""
+            problem = Problem("hang", "", notes=(f"its sync code did not return{where}",))
         if problem is not None and problem.kind == "hang":
-            problem = replace(problem, sentence=f"the run did not end within its {self.timeout:g} s")
+            problem = replace(problem, sentence=f"the run did not end within its {self.options.timeout:g} s")
         return problem
 
-    def _coroutine(self, run: Run) -> Coroutine[Any, Any, Any]:
-        coroutine: Any = _called(self.scenario, run)
+    def _call_scenario(self, run: Run) -> Coroutine[Any, Any, Any]:
+        coroutine: Any = _call(self.scenario, run)
         if not inspect.iscoroutine(coroutine):
             raise FailpointUsageError(
-                f"a scenario is an async function of one run; {self.name} returned {safe_repr(coroutine)}"
+                "a scenario must be an async function that takes the run as its only argument;"
+                f" {self.name} returned {safe_repr(coroutine)}"
             )
         return coroutine
 
 
 @hands_over
-def _called(scenario: Scenario, run: Run) -> object:
+def _call(scenario: Scenario, run: Run) -> object:
     return scenario(run)
 
 
-def _backend(name: str) -> tuple[_Backend, Callable[[], AbstractContextManager[None]]]:
+def _import_backend(name: str) -> tuple[_Backend, Callable[[], AbstractContextManager[None]]]:
     if name == "asyncio":
-        from .loops import asyncio_loop, asyncio_order
+        from .loops import asyncio_order, asyncio_run
 
-        return asyncio_loop.run, asyncio_order.in_order
+        return asyncio_run.run, asyncio_order.deterministic_order
     if find_spec("trio") is None:
         raise FailpointUsageError("backend='trio' needs trio, which is not installed: pip install trio")
     from .loops import trio_clock, trio_order
 
-    return trio_clock.run, trio_order.in_order
+    return trio_clock.run, trio_order.deterministic_order

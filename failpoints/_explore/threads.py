@@ -1,119 +1,141 @@
-"""Which other threads of this process could still answer to a run, as far as one can tell from outside.
+"""Which other threads of the process may still act on a run, as far as their frames show.
 
-When in doubt one could: a deadlock is only reported where nothing is left that might end it.
+In case of doubt a thread may: a deadlock is only reported when nothing is left that could end it.
 """
 
 from __future__ import annotations
 
 import _thread
 import linecache
+import re
 import sys
 import threading
+from queue import SimpleQueue
 from types import FrameType
-from typing import Final
+from typing import Any, Final, cast
 
 ignored_threads: Final[dict[int, None]] = {}
-"""Threads of our own, which answer to no run: the watchdog, and whoever explores, this one included."""
+"""Threads that never act on a run: the watchdog, and every thread that explores, including the current one."""
 
-# Where a worker thread that has nothing to do stands, and who else never talks to an event loop.
-_IDLE = {("concurrent.futures.thread", "_worker"), ("trio._core._thread_cache", "_work")}
-_WAITS_FOR_THREADS = {
-    ("threading", "join"),
-    ("threading", "_wait_for_tstate_lock"),
-    ("concurrent.futures._base", "result"),
-}
-_DEVELOPERS = {"execnet", "xdist", "pytest_timeout", "pydevd", "_pydevd_bundle", "debugpy", "ptvsd"}
-_WAITING = {"threading", "queue"}
-
-_RUN_IN_THREAD = {
+_CONDITION_WAIT = threading.Condition.wait.__code__  # where Event, Queue, Semaphore, Barrier and Future wait, too
+_POOL_WORKER = ("concurrent.futures.thread", "_worker")
+_TRIO_WORKER = ("trio._core._thread_cache", "_work")
+_ANYIO_WORKER = ("anyio._backends._asyncio", "run")
+_JOINS = {("threading", "join"), ("threading", "_wait_for_tstate_lock")}
+_WAITS_FOR_THREADS = {*_JOINS, ("concurrent.futures._base", "result")}
+_RUNS_IN_THREAD = {
     ("anyio._backends._asyncio", "run_sync_in_worker_thread"),
     ("trio._threads", "to_thread_run_sync"),
 }
+_DEVELOPMENT_TOOLS = {"execnet", "xdist", "pytest_timeout", "pydevd", "_pydevd_bundle", "debugpy", "ptvsd"}
+_GET = re.compile(r"([A-Za-z_][\w.]*)\.get\(")
 
 
-def busy_threads() -> list[str]:
-    """The names of the other threads that may still do something."""
-    own = threading.get_ident()
-    names = {thread.ident: thread.name for thread in threading.enumerate()}
-    return [
-        names[ident]
-        for ident, frame in sys._current_frames().items()  # pyright: ignore[reportPrivateUsage] # noqa: SLF001 - there is no public way
-        if ident != own and ident in names and ident not in ignored_threads and not _is_idle(frame)
-    ]
-
-
-def other_threads() -> dict[int, FrameType]:
-    """Where each of the other threads stands that may have to do with a run."""
-    own = threading.get_ident()
-    frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage] # noqa: SLF001 - there is no public way
-    return {ident: frame for ident, frame in frames.items() if ident != own and ident not in ignored_threads}
-
-
-def working_threads() -> list[tuple[int, str]]:
-    """The other threads that do not wait themselves to be given something to do."""
-    names = {thread.ident: thread.name for thread in threading.enumerate()}
-    return [
-        (ident, names[ident])
-        for ident, frame in other_threads().items()
-        if ident in names and not _is_idle(frame) and not _waits_for_work(frame)
-    ]
-
-
-def _waits_for_work(frame: FrameType) -> bool:
-    if _place(frame)[0] in _WAITING and frame.f_code.co_name != "run":  # whose function may be of C
-        return not _is_of_a_timer(frame)
-    # queue.SimpleQueue is of C, and has no frame of its own
-    return ".get(" in linecache.getline(frame.f_code.co_filename, frame.f_lineno)
-
-
-def _is_of_a_timer(frame: FrameType | None) -> bool:
-    while frame is not None and frame.f_code is not threading.Timer.run.__code__:
-        frame = frame.f_back
-    return frame is not None
-
-
-def hang_notes(real: str = "", *, signals: bool = False) -> tuple[str, ...]:
-    """What to add where a run did not end, and was no deadlock; and if its time was real, for what."""
-    busy = busy_threads()
-    notes: list[str] = []
-    if busy:
-        notes.append(f"not called a deadlock, since other threads might still answer: {', '.join(busy)}")
-    if signals:
-        notes.append("not called a deadlock, since a signal might still come, for which it has a handler")
-    if real:
-        notes.append(f"its clock was real while it waited for {real}")
-    return tuple(notes)
-
-
-def is_alone() -> bool:
-    """Whether there is no other thread at all, but for our own."""
-    # threading's own count takes a lock, which costs more
+def is_only_thread() -> bool:
+    """Return whether there is no other thread at all, apart from those that are ignored."""
+    # threading.active_count() takes a lock, which is slower.
     return _thread._count() < len(ignored_threads)  # pyright: ignore[reportPrivateUsage] # noqa: SLF001
 
 
-def _is_idle(frame: FrameType) -> bool:
-    if _place(frame) in _IDLE:
-        return True
-    outer: FrameType | None = frame
-    while outer is not None and _place(outer)[0] in _WAITING and _place(outer) not in _WAITS_FOR_THREADS:
-        outer = outer.f_back
-    if outer is not None and (_place(outer) in _WAITS_FOR_THREADS or _is_idle_of_anyio(outer)):
-        return True
-    while outer is not None:
-        if _place(outer)[0].partition(".")[0] in _DEVELOPERS:
-            return True
-        outer = outer.f_back
-    return False
+def other_threads() -> dict[threading.Thread, FrameType]:
+    """Return the innermost frame of every other thread that is not ignored.
+
+    Threads are told apart by their objects, since the ident of a thread is used again once the thread has ended.
+    """
+    own = threading.get_ident()
+    frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage] # noqa: SLF001 - there is no public way
+    return {
+        thread: frames[thread.ident]
+        for thread in threading.enumerate()
+        if thread.ident in frames and thread.ident != own and thread.ident not in ignored_threads
+    }
 
 
-def _is_idle_of_anyio(frame: FrameType) -> bool:
-    return _place(frame) == ("anyio._backends._asyncio", "run") and "func" not in frame.f_locals
+def busy_threads() -> list[threading.Thread]:
+    """Return the other threads, without those that cannot act before another thread gives them work."""
+    return [thread for thread, frame in other_threads().items() if not _is_idle(frame)]
 
 
-def _place(frame: FrameType) -> tuple[str, str]:
-    return frame.f_globals.get("__name__") or "", frame.f_code.co_name
+def working_threads() -> list[threading.Thread]:
+    """Return the busy threads, without those blocked at an event, a condition or a queue."""
+    return [thread for thread, frame in other_threads().items() if not _is_idle(frame) and not _waits_for_work(frame)]
 
 
 def awaits_thread(frames: list[FrameType]) -> bool:
-    """Whether a task that stands in these frames waits for a worker thread to answer."""
-    return any(_place(frame) in _RUN_IN_THREAD for frame in frames)
+    """Return whether a task with these frames is waiting for a worker thread of anyio or trio."""
+    return any(_location(frame) in _RUNS_IN_THREAD for frame in frames)
+
+
+def _location(frame: FrameType) -> tuple[str, str]:
+    return frame.f_globals.get("__name__") or "", frame.f_code.co_name
+
+
+def _is_idle(frame: FrameType) -> bool:
+    location = _location(frame)
+    if location == _POOL_WORKER:
+        queue: Any = frame.f_locals.get("work_queue")
+        return "work_item" not in frame.f_locals and (queue is None or queue.empty())
+    if location == _TRIO_WORKER:
+        return True
+    caller = _caller_of_wait(frame)
+    if caller is not None and _is_blocked(frame):
+        location = _location(caller)
+        if location in _WAITS_FOR_THREADS or (location == _ANYIO_WORKER and "func" not in caller.f_locals):
+            return True
+    while caller is not None:
+        if _location(caller)[0].partition(".")[0] in _DEVELOPMENT_TOOLS:
+            return True
+        caller = caller.f_back
+    return False
+
+
+def _caller_of_wait(frame: FrameType) -> FrameType | None:
+    """Return the frame that called into `threading` or `queue`, or that is in a known wait for a thread."""
+    caller: FrameType | None = frame
+    while caller is not None and _location(caller)[0] in ("threading", "queue"):
+        if _location(caller) in _WAITS_FOR_THREADS:
+            break
+        caller = caller.f_back
+    return caller
+
+
+def _is_blocked(frame: FrameType) -> bool:
+    """Return whether a thread is waiting, and nothing has ended its wait yet.
+
+    A thread that was just started, or just woken, can be outside a wait or still inside it, for as long as the
+    operating system does not run it. On a busy machine that may be long, so its frame alone does not prove anything.
+    """
+    if frame.f_code is _CONDITION_WAIT:
+        # The frame is that of Condition.wait: notify() removes the waiter before it wakes the thread.
+        waiter = frame.f_locals.get("waiter")
+        return waiter is not None and waiter in frame.f_locals["self"]._waiters  # noqa: SLF001
+    return _location(frame) in _JOINS
+
+
+def _waits_for_work(frame: FrameType) -> bool:
+    if _is_blocked(frame):
+        return not _belongs_to_timer(frame)
+    # SimpleQueue.get is written in C, and has no frame: the frame is that of its caller.
+    found = _GET.search(linecache.getline(frame.f_code.co_filename, frame.f_lineno))
+    if found is None:
+        return False
+    source = _look_up(found[1], frame)
+    return source.empty() if isinstance(source, SimpleQueue) else not isinstance(source, dict)
+
+
+def _look_up(dotted: str, frame: FrameType) -> Any:
+    """Return the value of a dotted name in a frame, or `None` if that takes more than looking into dictionaries."""
+    name, *attributes = dotted.split(".")
+    value = frame.f_locals.get(name, frame.f_globals.get(name))
+    for attribute in attributes:
+        try:
+            value = cast(dict[str, Any], object.__getattribute__(value, "__dict__")).get(attribute)
+        except AttributeError:
+            return None
+    return value
+
+
+def _belongs_to_timer(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code is not threading.Timer.run.__code__:
+        frame = frame.f_back
+    return frame is not None

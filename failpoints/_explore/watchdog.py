@@ -1,9 +1,8 @@
-"""Interrupts sync code that does not return: the only thing that an event loop cannot end by itself."""
+"""Interrupts sync code that does not return, which no event loop can do."""
 
 from __future__ import annotations
 
 import ctypes
-import linecache
 import sys
 import threading
 import time
@@ -11,98 +10,102 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 
-from .program_frames import is_programs, shown_place
 from .threads import ignored_threads
+from .user_frames import frame_location, is_user_frame, source_line
 
-_LOOK = 0.05  # seconds between two looks while anybody is watched
-_GRACE = 0.25  # for a run to end by itself, once its time is over
-_IDLE = 5.0  # seconds without anybody to watch, after which the thread ends
+_CHECK_INTERVAL = 0.05  # seconds, while any thread is watched
+_GRACE = 0.25  # seconds after the deadline, for a run to end by itself
+_REPEAT_INTERVAL = 1.0  # seconds until a thread is interrupted again, if it has swallowed the exception
+_IDLE_TIMEOUT = 5.0  # seconds without a watched thread, after which the watchdog ends
 
 
 class Stuck(BaseException):
-    """Thrown into a thread whose run does not return to its loop."""
+    """Raised in a thread whose run does not return to its event loop."""
 
 
-class Watched:
-    """A thread that explores: until when its present run may last, and where it stood when that was over."""
+class WatchedThread:
+    """A thread that explores, with the deadline of its current run."""
 
-    __slots__ = ("_deadline", "_lock", "_stood", "_thread", "_thrown")
+    __slots__ = ("_deadline", "_interrupted_at", "_lock", "_thread", "_thrown")
 
     def __init__(self) -> None:
         self._thread = threading.get_ident()
         self._deadline: float | None = None
-        self._stood: str | None = None
+        self._interrupted_at: str | None = None
         self._thrown = 0.0
         self._lock = threading.Lock()
 
     def begin(self, deadline: float) -> None:
-        """A run begins, which may last that long."""
-        self._stood = None
+        """Start watching a run that may last until *deadline*, on the monotonic clock."""
+        self._interrupted_at = None
         self._deadline = deadline
 
     def extend(self, deadline: float) -> None:
-        """The run is being ended, which may last that long."""
+        """Let the run last until *deadline*, since it is being ended."""
         if self._deadline is not None:
             self._deadline = max(self._deadline, deadline)
 
     def end(self) -> str | None:
-        """The run has ended: where it was interrupted, if it was; to be called again if `Stuck` comes out of it."""
+        """Stop watching the run, and return the line at which it was interrupted, or `None` if it was not.
+
+        This may raise `Stuck`. Call it again then.
+        """
         self._deadline = None
         with self._lock:
             thrown, self._thrown = self._thrown, 0.0
         if thrown:
-            # Nothing may come later, when nothing expects it. Taken back, it would leave CPython 3.11 looking for it
-            # for ever where a tracer runs; so it is thrown once more, and comes here.
+            # The exception may still be pending, and must not surface later, where nothing expects it. Clearing it
+            # would leave CPython 3.11 looking for it forever while a tracer is active. So throw another one, which
+            # replaces it, and wait for that here.
             try:
                 self._throw()
                 while True:
                     pass
             except Stuck:
                 pass
-        return self._stood
+        return self._interrupted_at
 
     def _throw(self) -> None:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(Stuck))
 
-    def look(self, now: float) -> None:
-        """Throw into the thread if it is over its time, and again each second if that is swallowed."""
+    def check(self, now: float) -> None:
+        """Interrupt the thread if it is past its deadline, and again after a second if it goes on."""
         with self._lock:
             deadline = self._deadline
-            if deadline is None or now < deadline + _GRACE or now < self._thrown + 1:
+            if deadline is None or now < deadline + _GRACE or now < self._thrown + _REPEAT_INTERVAL:
                 return
-            stood = _stood(sys._current_frames().get(self._thread))  # pyright: ignore[reportPrivateUsage] # noqa: SLF001 - there is no public way
-            self._stood = self._stood or stood
+            line = _user_line(sys._current_frames().get(self._thread))  # pyright: ignore[reportPrivateUsage] # noqa: SLF001 - there is no public way
+            self._interrupted_at = self._interrupted_at or line
             self._thrown = now
             self._throw()
 
 
-def _stood(frame: FrameType | None) -> str:
+def _user_line(frame: FrameType | None) -> str:
     while frame is not None:
-        if is_programs(frame):
-            line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-            return f"{shown_place(frame.f_code.co_filename, frame.f_lineno)}: {line}"
+        if is_user_frame(frame):
+            return f"{frame_location(frame)}: {source_line(frame)}"
         frame = frame.f_back
     return ""
 
 
 _lock = threading.Lock()
-_watched: dict[Watched, None] = {}
-_thread: threading.Thread | None = None
-_wanted = threading.Event()
+_watched: dict[WatchedThread, None] = {}
+_watchdog: threading.Thread | None = None
+_has_work = threading.Event()
 
 
 @contextmanager
-def watching() -> Generator[Watched]:
-    """Watch this thread; its runs set the deadline."""
-    global _thread
-    watched = Watched()
+def watching() -> Generator[WatchedThread]:
+    """Watch the current thread inside the block. `WatchedThread.begin` sets the deadline of each run."""
+    global _watchdog
+    watched = WatchedThread()
     with _lock:
         _watched[watched] = None
-        if _thread is None or not _thread.is_alive():
-            _thread = threading.Thread(target=_watch, name="failpoints.explore watchdog", daemon=True)
-            _thread.start()
-            ignored_threads[_thread.ident or 0] = None
-        _wanted.set()
+        if _watchdog is None or not _watchdog.is_alive():
+            _watchdog = threading.Thread(target=_watch, name="failpoints.explore watchdog", daemon=True)
+            _watchdog.start()
+            ignored_threads[_watchdog.ident or 0] = None
+        _has_work.set()
     try:
         yield watched
     finally:
@@ -111,20 +114,20 @@ def watching() -> Generator[Watched]:
 
 
 def _watch() -> None:
-    global _thread
+    global _watchdog
     while True:
-        if not _wanted.wait(_IDLE):
+        if not _has_work.wait(_IDLE_TIMEOUT):
             with _lock:
                 if not _watched:
-                    _thread = None
+                    _watchdog = None
                     ignored_threads.pop(threading.get_ident(), None)
                     return
         now = time.monotonic()
         with _lock:
-            everybody = list(_watched)
-            if not everybody:
-                _wanted.clear()
-        for watched in everybody:
-            watched.look(now)
-        if everybody:
-            time.sleep(_LOOK)
+            all_watched = list(_watched)
+            if not all_watched:
+                _has_work.clear()
+        for watched in all_watched:
+            watched.check(now)
+        if all_watched:
+            time.sleep(_CHECK_INTERVAL)

@@ -17,7 +17,7 @@ EXPECTED: dict[str, tuple[str, int, str]] = {
     "settings": ("error", 2, "AssertionError: the file holds ''"),
     "transfer": ("error", 3, "AssertionError: the accounts hold 90"),
     "stock": ("error", 2, "AssertionError: 2 of 10 are sold, and 10 are left"),
-    "locks": ("deadlock", 1, "deadlock: every task waits"),
+    "locks": ("deadlock", 1, "deadlock: every task is waiting"),
 }
 
 

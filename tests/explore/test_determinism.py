@@ -101,7 +101,7 @@ def test_a_visit_that_changes_from_run_to_run(backend: Any) -> None:
     assert str(failed.value).splitlines()[:3] == [
         "scenario is nondeterministic: run 2 did not follow its plan, at its decision 1.",
         "  expected, as in an earlier run:  visit {'number': 0} (task of the scenario, visit 1)",
-        "  came:                            visit {'number': 1} (task of the scenario, visit 1)",
+        "  found:                           visit {'number': 1} (task of the scenario, visit 1)",
     ]
 
 
@@ -126,7 +126,7 @@ def test_an_order_that_changes_from_run_to_run(backend: Any) -> None:
     assert failed.value.failure.kind == "nondeterministic"
     assert str(failed.value).splitlines()[1:3] == [
         "  expected, as in an earlier run:  one {'name': 'b'} (task 2, visit 1) or two (task 1, visit 1)",
-        "  came:                            the run ended before it",
+        "  found:                           the run ended before it",
     ]
 
 
@@ -140,7 +140,7 @@ def test_a_failure_that_does_not_come_again(backend: Any) -> None:
         if next(runs) == 1:
             raise OSError("only once")
 
-    with pytest.raises(ExplorationFailed, match="it failed, and passed when it was run again") as failed:
+    with pytest.raises(ExplorationFailed, match="it failed, and passed when it was repeated") as failed:
         explore(scenario, backend=backend)
     assert failed.value.failure.kind == "nondeterministic"
     assert isinstance(failed.value.__cause__, OSError)

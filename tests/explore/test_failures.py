@@ -131,10 +131,10 @@ def test_a_replay_that_passes(backend: Any) -> None:
 
     exploration = explore(mended, backend=backend, replay="f2.1 #0000")
     assert str(exploration) == (
-        "1 run, replayed: the program visits other places than when the replay was made: no failure"
+        "1 run, replayed: the program does not make the visits that the replay was made from: no failure"
     )
     assert exploration.hits == {"first": 1, "second": 1}
-    assert str(explore(mended, backend=backend, replay="f3.1")).endswith("when the replay was made: no failure")
+    assert str(explore(mended, backend=backend, replay="f3.1")).endswith("that the replay was made from: no failure")
     assert str(explore(mended, backend=backend, replay="f2.1")) == "1 run, replayed: no failure"
 
 
@@ -144,7 +144,9 @@ def test_a_replay_that_is_none(replay: Any) -> None:
     if replay == "":  # the first run: no fault, no turns
         assert explore(withdraw_twice, replay=replay).runs == 1
         return
-    with pytest.raises(FailpointUsageError, match="replay= is the text that a failure of explore"):
+    with pytest.raises(
+        FailpointUsageError, match="replay= must be the text that the message of a failed exploration has, such as"
+    ):
         explore(transfer, replay=replay)
 
 
@@ -318,7 +320,7 @@ def test_verdicts() -> None:
             await failpoint("visit")
 
     assert str(explore(nothing)) == (
-        "1 run, no failpoint was visited inside run.injecting(), so that there was nothing to try: no failure"
+        "1 run, no failpoint was visited inside run.injecting(), so there was nothing to try: no failure"
     )
     assert str(explore(one, max_faults=0)) == "1 run, no faults and no orders: no failure"
     assert str(explore(one, faults={"*": []})) == "1 run, no visit at which a fault could be injected: no failure"
@@ -331,8 +333,8 @@ def test_verdicts() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"backend": "trioo"}, "backend= is 'asyncio' or 'trio'; got 'trioo'; did you mean 'trio'?"),
-        ({"clock": "reel"}, "clock= is 'virtual' or 'real'; got 'reel'; did you mean 'real'?"),
+        ({"backend": "trioo"}, "backend= must be 'asyncio' or 'trio'; got 'trioo'; did you mean 'trio'?"),
+        ({"clock": "reel"}, "clock= must be 'virtual' or 'real'; got 'reel'; did you mean 'real'?"),
         ({"max_faults": -1}, "max_faults= must be a whole number of 0 or more; got -1"),
         ({"max_faults": True}, "max_faults= must be a whole number of 0 or more; got True"),
         ({"max_runs": 0}, "max_runs= must be a whole number of 1 or more; got 0"),
@@ -340,12 +342,12 @@ def test_verdicts() -> None:
             {"max_preemptions": 1.5, "interleavings": True},
             "max_preemptions= must be a whole number of 0 or more; got 1.5",
         ),
-        ({"max_preemptions": 1}, "max_preemptions= bounds the orders of tasks: give interleavings=True with it"),
-        ({"timeout": 0}, "timeout= is a number of real seconds above 0; got 0"),
-        ({"timeout": "5"}, "timeout= is a number of real seconds above 0; got '5'"),
+        ({"max_preemptions": 1}, "max_preemptions= limits the orders of tasks, so it needs interleavings=True"),
+        ({"timeout": 0}, "timeout= must be a number of real seconds above 0; got 0"),
+        ({"timeout": "5"}, "timeout= must be a number of real seconds above 0; got '5'"),
         (
             {"faults": {"a": ["raise"]}, "interleavings": True},
-            "faults= says what to inject, and max_faults is 0: give max_faults=1 with it",
+            "faults= has no effect while max_faults is 0: add max_faults=1",
         ),
     ],
 )
@@ -368,13 +370,16 @@ def test_scenarios_that_cannot_be() -> None:
     not_called: Any = without_argument()
     with pytest.raises(FailpointUsageError, match="leave out the \\(\\)"):
         explore(not_called)
-    with pytest.raises(FailpointUsageError, match="a scenario takes one argument, the run: async def without_argument"):
+    with pytest.raises(
+        FailpointUsageError, match="a scenario must take one argument, the run: async def without_argument"
+    ):
         explore(without_argument)  # type: ignore[arg-type]
-    with pytest.raises(FailpointUsageError, match="an async function of a run; got 3"):
+    with pytest.raises(FailpointUsageError, match=r"explore\(\) takes an async function; got 3"):
         explore(3)  # type: ignore[arg-type]
     for backend in ("asyncio", "trio"):
         with pytest.raises(
-            FailpointUsageError, match="a scenario is an async function of one run; .*plain returned None"
+            FailpointUsageError,
+            match="a scenario must be an async function that takes the run as its only argument; .*plain returned None",
         ):
             explore(plain, backend=backend)  # type: ignore[arg-type]
 
@@ -382,7 +387,7 @@ def test_scenarios_that_cannot_be() -> None:
 @pytest.mark.anyio
 async def test_not_inside_an_event_loop() -> None:
     """Inside a loop it is refused, and nothing is left armed."""
-    with pytest.raises(FailpointUsageError, match="cannot do so inside one"):
+    with pytest.raises(FailpointUsageError, match="which is not possible inside another one"):
         explore(transfer)
     assert not failpoints._core.store.ARMED
 

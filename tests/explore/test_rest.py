@@ -487,7 +487,7 @@ def test_a_thread_that_may_still_answer_is_no_deadlock(backend: Any) -> None:
     finally:
         release.set()
     assert failed.value.failure.kind == "hang"
-    assert "not called a deadlock, since other threads might still answer: the other one" in str(failed.value)
+    assert "not reported as a deadlock, since other threads might still answer: the other one" in str(failed.value)
 
 
 def test_a_task_that_is_left_behind() -> None:
@@ -508,7 +508,7 @@ def test_a_task_that_is_left_behind() -> None:
     with pytest.raises(ExplorationFailed) as failed:
         explore(scenario)
     assert failed.value.failure.kind == "leak"
-    assert "tasks were still alive when the scenario had ended" in str(failed.value)
+    assert "tasks were still running when the scenario had ended" in str(failed.value)
     assert "background  waits in sleep, at " in str(failed.value)
     assert ended
 
@@ -541,7 +541,7 @@ def test_an_error_that_nobody_sees() -> None:
     with pytest.raises(ExplorationFailed) as failed:
         explore(scenario)
     assert failed.value.failure.kind == "unhandled"
-    assert "task background failed, and nobody awaited it: OSError" in str(failed.value)
+    assert "task background failed, and its error was never retrieved: OSError" in str(failed.value)
     assert isinstance(failed.value.__cause__, OSError)
 
 
@@ -842,7 +842,7 @@ def test_a_thread_that_takes_too_long_is_no_exhaustive_search(backend: Any) -> N
 
     exploration = explore(scenario, backend=backend, interleavings=True, timeout=20)
     assert not exploration.exhaustive
-    assert exploration.bounds == ("a thread had not answered when a task was let go",)
+    assert exploration.bounds == ("a task went on before a thread had answered",)
 
 
 def test_a_task_that_polls(backend: Any) -> None:

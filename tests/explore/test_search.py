@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from failpoints._explore.plan.search import Plan, Search, Trail
+from failpoints._explore.plan.search import Plan, Search, Trace
 
 Choose = Callable[[int, int, bool], int]
 Program = Callable[[Choose], object]
@@ -21,34 +21,34 @@ def runs_of(program: Program, max_faults: int, most: int = 100_000) -> list[tupl
     search = Search(max_faults)
     runs: list[tuple[int, ...]] = []
     while (plan := search.next()) is not None:
-        trail = run(program, plan, max_faults)
-        assert trail.choices[: plan.length] == list(plan.choices)
-        assert trail.labels[: plan.length] == list(plan.labels)
-        runs.append(tuple(trail.choices))
-        search.record(trail)
+        trace = run(program, plan, max_faults)
+        assert trace.choices[: plan.length] == list(plan.choices)
+        assert trace.labels[: plan.length] == list(plan.labels)
+        runs.append(tuple(trace.choices))
+        search.record(trace)
         assert len(runs) <= most
     assert search.next() is None
     assert search.queued == 0
     return runs
 
 
-def run(program: Program, plan: Plan, max_faults: int) -> Trail:
+def run(program: Program, plan: Plan, max_faults: int) -> Trace:
     """One run: follows the plan, then takes the first option."""
-    trail = Trail()
+    trace = Trace()
     left = max_faults
 
     def choose(label: int, options: int, is_fault: bool = False) -> int:
         nonlocal left
         if is_fault and not left:
             return 0
-        position = len(trail)
+        position = len(trace)
         chosen = plan.choices[position] if position < plan.length else 0
-        trail.add(label, options, chosen, is_fault=is_fault)
+        trace.add(label, options, chosen, is_fault=is_fault)
         left -= is_fault and chosen > 0
         return chosen
 
     program(choose)
-    return trail
+    return trace
 
 
 @pytest.mark.parametrize(("hits", "alternatives", "faults"), list(product([0, 1, 3, 6], [1, 2, 3], [0, 1, 2, 3, 10])))

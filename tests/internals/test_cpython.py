@@ -95,6 +95,11 @@ def test_the_threads_can_be_counted() -> None:
     thread.join()
 
 
+def is_without_work(thread: threading.Thread) -> bool:
+    variables = sys._current_frames()[thread.ident or 0].f_locals
+    return variables["work_queue"].empty() and "work_item" not in variables
+
+
 @pytest.mark.parametrize("wait", ["join", "result", "idle"])
 def test_waiting_threads_are_recognized_by_their_frames(wait: str) -> None:
     """A thread that waits for another one, or for work, stands in one of these functions."""
@@ -121,13 +126,36 @@ def test_waiting_threads_are_recognized_by_their_frames(wait: str) -> None:
                 while frame is not None:
                     places.add((frame.f_globals["__name__"], frame.f_code.co_name))
                     frame = frame.f_back
-                if places & expected:
+                if places & expected and (wait != "idle" or is_without_work(thread)):
                     break
                 time.sleep(0.001)
         finally:
             release.set()
     thread.join()
     helper.join()
+
+
+def test_a_notified_thread_is_not_among_the_waiters() -> None:
+    """`Condition.wait` keeps a `waiter` in a variable and in `_waiters`, from which `notify` removes it at once."""
+    condition: Any = threading.Condition()
+
+    def wait() -> None:
+        with condition:
+            condition.wait()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    while not condition._waiters:
+        time.sleep(0.001)
+    with condition:
+        frame = sys._current_frames()[thread.ident or 0]
+        assert frame.f_code is threading.Condition.wait.__code__
+        assert frame.f_locals["self"] is condition
+        assert [*condition._waiters] == [frame.f_locals["waiter"]]
+        condition.notify()
+        assert not condition._waiters
+        assert sys._current_frames()[thread.ident or 0].f_code is threading.Condition.wait.__code__
+    thread.join()
 
 
 def test_an_exception_can_be_thrown_into_a_thread() -> None:

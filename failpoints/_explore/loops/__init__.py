@@ -1,1 +1,1 @@
-"""What runs a scenario: an event loop for asyncio, a clock for trio, and how each is made deterministic."""
+"""Runs a scenario on asyncio or trio, with an event loop or a clock that makes every run deterministic."""

@@ -1,6 +1,6 @@
-"""Has anyio cancel, in the runs on asyncio, what is inside a scope in the order in which it was entered.
+"""Makes anyio, on asyncio, cancel nested scopes in the order in which they were entered.
 
-It keeps these in a set, whose order is that of addresses in memory: another one in every run.
+anyio keeps these scopes in a set. Its order depends on memory addresses, so it differs from run to run.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from anyio._backends._asyncio import CancelScope
 from ..._core.own_calls import passes_on
 
 _lock = threading.Lock()
-ordering_threads: dict[int, None] = {}
-"""The threads that explore on asyncio now; scopes that are made in others stay as they are."""
+_exploring_threads: dict[int, None] = {}  # scopes made in other threads stay as they are
 
 
 class _OrderedSet(dict[Any, None]):
-    """As much of a set as a cancel scope needs."""
+    """The part of a set's interface that a cancel scope uses, in order of insertion."""
 
     def add(self, thing: object) -> None:
         self[thing] = None
@@ -33,20 +32,20 @@ class _OrderedSet(dict[Any, None]):
 
 
 @contextmanager
-def in_order() -> Generator[None]:
-    """For the explorations of this thread."""
+def deterministic_order() -> Generator[None]:
+    """Fix the order in which scopes are cancelled, for the explorations of the current thread."""
     scope: Any = CancelScope
-    ident = threading.get_ident()
+    thread = threading.get_ident()
     with _lock:
-        if not ordering_threads:
+        if not _exploring_threads:
             scope.__init__ = _ordering(scope.__init__)
-        ordering_threads[ident] = None
+        _exploring_threads[thread] = None
     try:
         yield
     finally:
         with _lock:
-            del ordering_threads[ident]
-            if not ordering_threads:
+            del _exploring_threads[thread]
+            if not _exploring_threads:
                 scope.__init__ = scope.__init__.__wrapped__
 
 
@@ -61,5 +60,5 @@ def _ordering(init: Callable[..., None]) -> Any:
 
 
 def _order(scope: Any) -> None:
-    if threading.get_ident() in ordering_threads:
+    if threading.get_ident() in _exploring_threads:
         scope._child_scopes = _OrderedSet()

@@ -1,4 +1,4 @@
-"""Where a task stands: the frames of its coroutine, and of what that awaits or calls."""
+"""The frames of a task: those of its coroutine, and of what that awaits or calls."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import inspect
 from types import FrameType
 from typing import Any
 
-_MOST_FRAMES = 1000
+_MAX_FRAMES = 1000
 
 
 def awaited_frames(coroutine: Any) -> list[FrameType]:
-    """The frames of a coroutine that waits, the outermost first."""
+    """Return the frames of a coroutine that is suspended, the outermost first."""
     frames: list[FrameType] = []
     awaited: Any = coroutine
-    while awaited is not None and len(frames) < _MOST_FRAMES:
+    while awaited is not None and len(frames) < _MAX_FRAMES:
         frame, inner = _frame_and_awaited(awaited)
         if frame is None and inner is None:
-            # What steps an async generator, or wraps a coroutine, tells only the garbage collector of what.
+            # The awaitable of an async generator's step, and a wrapped coroutine, show what is inside only to the
+            # garbage collector.
             inner = next((thing for thing in gc.get_referents(awaited) if _frame_and_awaited(thing)[0]), None)
         if frame is not None:
             frames.append(frame)
@@ -26,7 +27,7 @@ def awaited_frames(coroutine: Any) -> list[FrameType]:
 
 
 def running_frames(coroutine: Any) -> list[FrameType]:
-    """The frames of a coroutine that runs, and called what asks; the outermost first."""
+    """Return the frames of a coroutine that is running, and has called this function, the outermost first."""
     frames: list[FrameType] = []
     frame: FrameType | None = inspect.currentframe()
     while frame is not None and (not frames or frames[-1] is not coroutine.cr_frame):

@@ -1,4 +1,4 @@
-"""What each task of a run that got stuck waits for: where it stands, which lock, and who holds that."""
+"""What each task of a stuck run is waiting for: the line that it is at, and which lock, held by which task."""
 
 from __future__ import annotations
 
@@ -14,65 +14,68 @@ from weakref import WeakKeyDictionary
 import anyio
 
 from ..._core.own_calls import passes_on
-from ..plan.places import Place, current_place
-from ..problem import Blocked, Problem
-from ..program_frames import innermost, line_at, shown_place
+from ..plan.identity import TaskNode, TaskPath, current_node
+from ..problem import BlockedTask, Problem
+from ..user_frames import frame_location, innermost_user_frame, source_line
 
 _SENTENCES = {
-    "deadlock": "deadlock: every task waits, and no timer, thread or I/O is pending that could let one go on",
+    "deadlock": "deadlock: every task is waiting, and no timer, thread or I/O is left that could wake one",
     "hang": "the run did not end",
-    "leak": "tasks were still alive when the scenario had ended",
+    "leak": "tasks were still running when the scenario had ended",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """A task that has not ended: its place, its `id()`, its frames from the outermost on, what it awaits in C."""
+class UnfinishedTask:
+    """A task that has not ended.
 
-    place: Place
+    `ident` is the `id()` of the task of the event loop, and `frames` its frames, the outermost first. `awaits` is the
+    future that it awaits, on asyncio.
+    """
+
+    node: TaskNode
     ident: int
     frames: list[FrameType]
     awaits: object = None
 
 
-def blocked_problem(kind: str, standing: Sequence[Standing], notes: Sequence[str] = ()) -> Problem:
-    """A problem of this kind, with what each task waits for."""
-    places = {each.ident: each.place for each in standing}
-    lock_names: dict[int, str] = {}  # by the id of the lock
-    blocked = tuple(_blocked(each, places, lock_names) for each in standing)
+def blocked_problem(kind: str, unfinished: Sequence[UnfinishedTask], notes: Sequence[str] = ()) -> Problem:
+    """Return a problem of this kind, with what each unfinished task is waiting for."""
+    nodes = {each.ident: each.node for each in unfinished}
+    lock_names: dict[int, str] = {}  # by id() of the lock
+    blocked = tuple(_describe(each, nodes, lock_names) for each in unfinished)
     return Problem(kind, _SENTENCES[kind], notes=tuple(notes), blocked=blocked)
 
 
-def _blocked(standing: Standing, places: dict[int, Place], lock_names: dict[int, str]) -> Blocked:
-    frames = standing.frames
-    theirs = innermost(frames)
+def _describe(task: UnfinishedTask, nodes: dict[int, TaskNode], lock_names: dict[int, str]) -> BlockedTask:
+    frames = task.frames
+    innermost = innermost_user_frame(frames)
     where = line = ""
-    if theirs >= 0:
-        frame = frames[theirs]
-        where, line = shown_place(frame.f_code.co_filename, frame.f_lineno), line_at(frame)
-    waits_in = frames[theirs + 1].f_code.co_qualname if theirs + 1 < len(frames) else ""
-    lock = _lock_waited_for(frames[theirs + 1 :])
-    holder: tuple[int, ...] | None = None
+    if innermost >= 0:
+        where, line = frame_location(frames[innermost]), source_line(frames[innermost])
+    waits_in = frames[innermost + 1].f_code.co_qualname if innermost + 1 < len(frames) else ""
+    lock = _awaited_lock(frames[innermost + 1 :])
+    holder: TaskPath | None = None
     lock_name = ""
     if lock is not None:
-        name = _name_of(lock, frames[: theirs + 1])
-        others = sum(known.partition(" (")[0] == name for known in lock_names.values())
-        lock_name = lock_names.setdefault(id(lock.inner), f"{name} ({others + 1})" if others else name)
-        holder = _holder(lock.inner, places)
-    awaited = places.get(id(standing.awaits))
-    return Blocked(
-        standing.place.path, where, line, waits_in, lock_name, holder, awaited.path if awaited is not None else None
+        name = _lock_name(lock, frames[: innermost + 1])
+        namesakes = sum(known.partition(" (")[0] == name for known in lock_names.values())
+        lock_name = lock_names.setdefault(id(lock.inner), f"{name} ({namesakes + 1})" if namesakes else name)
+        holder = _holder(lock.inner, nodes)
+    awaited = nodes.get(id(task.awaits))
+    return BlockedTask(
+        task.node.path, where, line, waits_in, lock_name, holder, awaited.path if awaited is not None else None
     )
 
 
 class _Lock(NamedTuple):
-    """A lock: as the program has it, and the one inside that knows its owner."""
+    """A lock as the user's code has it, and the lock inside that knows its owner. Often both are the same."""
 
     outer: Any
     inner: Any
 
 
-def _lock_waited_for(frames: Sequence[FrameType]) -> _Lock | None:
+def _awaited_lock(frames: Sequence[FrameType]) -> _Lock | None:
     locks: list[Any] = []
     for frame in frames:
         thing = frame.f_locals.get("self")
@@ -87,19 +90,19 @@ def _is_lock(thing: object) -> bool:
     return type(thing).__module__ == "trio" and hasattr(thing, "statistics") and hasattr(thing, "_owner")
 
 
-def _holder(lock: Any, places: dict[int, Place]) -> tuple[int, ...] | None:
+def _holder(lock: Any, nodes: dict[int, TaskNode]) -> TaskPath | None:
     if isinstance(lock, asyncio.Lock):
         return _owners.get(lock)
     owner: Any = lock.statistics().owner
     if owner is None:
         return None
-    # anyio tells of a task what id() says of it, trio gives the task itself.
-    place = places.get(owner.id if isinstance(owner, anyio.TaskInfo) else id(owner))
-    return place.path if place is not None else None
+    # anyio has the id() of the owning task, trio the task itself.
+    node = nodes.get(owner.id if isinstance(owner, anyio.TaskInfo) else id(owner))
+    return node.path if node is not None else None
 
 
-def _name_of(lock: _Lock, frames: Sequence[FrameType]) -> str:
-    """What the program calls the lock, where that can be found."""
+def _lock_name(lock: _Lock, frames: Sequence[FrameType]) -> str:
+    """Return the name of a lock in the user's code, such as `self.lock`, where it can be found."""
     for frame in reversed(frames):
         for scope in (frame.f_locals, frame.f_globals):
             for name, thing in scope.items():
@@ -119,40 +122,40 @@ def _attributes(thing: Any) -> list[tuple[str, Any]]:
         return []
 
 
-# asyncio's locks do not know who holds them
+# The locks of asyncio do not know their owner, so it is recorded here.
 
-_owners: WeakKeyDictionary[asyncio.Lock, tuple[int, ...]] = WeakKeyDictionary()
+_owners: WeakKeyDictionary[asyncio.Lock, TaskPath] = WeakKeyDictionary()
 _lock = threading.Lock()
-_remembered_by = 0
+_recording = 0
 _acquire = asyncio.Lock.acquire
 
 
 @passes_on
-async def _acquire_and_remember(self: asyncio.Lock) -> Any:
+async def _acquire_and_record(self: asyncio.Lock) -> Any:
     await _acquire(self)
-    _remember(self)
+    _record_owner(self)
     return True
 
 
-def _remember(lock: asyncio.Lock) -> None:
-    place = current_place.get()
-    if place is not None:
-        _owners[lock] = place.path
+def _record_owner(lock: asyncio.Lock) -> None:
+    node = current_node.get()
+    if node is not None:
+        _owners[lock] = node.path
 
 
 @contextmanager
-def remembering_owners() -> Generator[None]:
-    """Keep, for the runs inside, which task acquired each of asyncio's locks last."""
-    global _acquire, _remembered_by
+def recording_lock_owners() -> Generator[None]:
+    """Record the last owner of each lock of asyncio, in the runs inside the block."""
+    global _acquire, _recording
     with _lock:
-        if not _remembered_by:
+        if not _recording:
             _acquire = asyncio.Lock.acquire
-            asyncio.Lock.acquire = _acquire_and_remember  # type: ignore[method-assign]
-        _remembered_by += 1
+            asyncio.Lock.acquire = _acquire_and_record  # type: ignore[method-assign]
+        _recording += 1
     try:
         yield
     finally:
         with _lock:
-            _remembered_by -= 1
-            if not _remembered_by:
+            _recording -= 1
+            if not _recording:
                 asyncio.Lock.acquire = _acquire  # type: ignore[method-assign]

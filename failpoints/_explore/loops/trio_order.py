@@ -1,6 +1,6 @@
-"""Has trio run each batch of tasks, in the runs of an exploration, in the order in which they were started.
+"""Makes trio run each batch of tasks in the order in which they were started.
 
-It draws that order from a generator of its own.
+Otherwise trio shuffles each batch with a random generator of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _lock = threading.Lock()
 
 
 class _Order:
-    """What trio draws from: nothing in the threads that explore, its own generator in the others."""
+    """Replaces trio's random generator: keeps the order in threads that explore, and shuffles in the others."""
 
     def __init__(self, random: Any, *, is_sorted: bool) -> None:
         self.random_before = random
@@ -34,21 +34,21 @@ class _Order:
 
 
 @contextmanager
-def in_order() -> Generator[None]:
-    """For the explorations of this thread."""
+def deterministic_order() -> Generator[None]:
+    """Fix the order of the tasks in each batch, for the explorations of the current thread."""
     module: Any = trio_run
-    ident = threading.get_ident()
+    thread = threading.get_ident()
     with _lock:
         if not isinstance(module._r, _Order):
             module._r = _Order(module._r, is_sorted=module._ALLOW_DETERMINISTIC_SCHEDULING)
-            module._ALLOW_DETERMINISTIC_SCHEDULING = True  # sorts each batch before it is shuffled
+            module._ALLOW_DETERMINISTIC_SCHEDULING = True  # trio sorts each batch before it is shuffled
         order: _Order = module._r
-        order.threads[ident] = None
+        order.threads[thread] = None
     try:
         yield
     finally:
         with _lock:
-            del order.threads[ident]
+            del order.threads[thread]
             if not order.threads:
                 module._r = order.random_before
                 module._ALLOW_DETERMINISTIC_SCHEDULING = order.is_sorted_before

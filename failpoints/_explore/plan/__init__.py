@@ -1,1 +1,1 @@
-"""What to try next. Pure: knows no event loop."""
+"""The search over faults and orders. Pure: it does not know any event loop."""

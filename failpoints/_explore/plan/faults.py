@@ -1,4 +1,4 @@
-"""Which faults are tried at a visit: what the site can raise, or what `faults=` says instead."""
+"""The faults to try at a visit: the exceptions that its site declares, or the actions that `faults=` gives instead."""
 
 from __future__ import annotations
 
@@ -14,91 +14,101 @@ from ..._core.messages import did_you_mean, safe_repr
 from ...errors import FailpointUsageError
 
 GivenFaults: TypeAlias = Mapping[str, Sequence[Actions]]
-"""What `explore` takes as `faults`: alternatives by a name, or by a pattern with `*`, `?` and `[…]`."""
+"""The type of `explore(faults=…)`: alternatives by failpoint name, or by a pattern with `*`, `?` and `[…]`."""
+
+
+def parse_faults(given: GivenFaults | None) -> dict[str, tuple[Action, ...]]:
+    """Return the actions of `explore(faults=…)` by name or pattern.
+
+    Raises `FailpointUsageError` for anything that cannot be tried, and `ActionSyntaxError` for a text that is not an
+    action.
+    """
+    if given is not None and not isinstance(given, Mapping):
+        raise FailpointUsageError(
+            'faults= must be a mapping of names or patterns to lists of actions, such as {"a.*": ["raise"]};'
+            f" got {safe_repr(given)}"
+        )
+    return {
+        _check_pattern(pattern): _parse_alternatives(pattern, actions) for pattern, actions in (given or {}).items()
+    }
 
 
 class Alternatives:
-    """The faults to try at each visit, by the name of the failpoint and what its site raises."""
+    """The faults to try at each visit, looked up by failpoint name and by the exceptions that the site declares."""
 
-    def __init__(self, given: GivenFaults | None) -> None:
-        """Read what `explore` was given; raises `FailpointUsageError`, `ActionSyntaxError`."""
-        if given is not None and not isinstance(given, Mapping):
-            raise FailpointUsageError(
-                'faults= is a mapping of names or patterns to lists of actions, such as {"a.*": ["raise"]};'
-                f" got {safe_repr(given)}"
-            )
-        entries = (given or {}).items()
-        self._given = {_pattern(pattern): _alternatives(pattern, actions) for pattern, actions in entries}
+    def __init__(self, parsed_faults: Mapping[str, tuple[Action, ...]]) -> None:
+        self._parsed_faults = parsed_faults
         self._known: dict[tuple[str, tuple[type[BaseException], ...]], tuple[Action, ...]] = {}
         self._matched: set[str] = set()
 
     def of(self, name: str, raises: tuple[type[BaseException], ...]) -> tuple[Action, ...]:
-        """The faults to try at a visit of this name."""
+        """Return the faults to try at a visit of failpoint *name* whose site declares *raises*."""
         known = self._known.get((name, raises))
         if known is None:
             known = self._known[name, raises] = self._find(name, raises)
         return known
 
     def _find(self, name: str, raises: tuple[type[BaseException], ...]) -> tuple[Action, ...]:
-        matching = [pattern for pattern in self._given if pattern == name or fnmatchcase(name, pattern)]
+        matching = [pattern for pattern in self._parsed_faults if pattern == name or fnmatchcase(name, pattern)]
         self._matched.update(matching)
         if not matching:
             return tuple(Raise(kind) for kind in raises) or (Raise(),)
-        return self._given[name if name in matching else matching[0]]
+        return self._parsed_faults[name if name in matching else matching[0]]
 
     def check_all_matched(self) -> None:
-        """Raise `FailpointUsageError` for a name or pattern that no visit bore: a typo must not pass."""
-        for pattern in self._given:
+        """Raise `FailpointUsageError` if a name or pattern of `faults=` matched no visit, since it may be a typo."""
+        for pattern in self._parsed_faults:
             if pattern not in self._matched:
                 visited = sorted({name for name, _ in self._known})
                 raise FailpointUsageError(
-                    f"faults= names {pattern!r}, which no failpoint bore that was visited inside run.injecting()"
+                    f"faults= names {pattern!r}, but no failpoint of that name was visited inside run.injecting()"
                     f" (visited: {', '.join(visited) or 'none'}){did_you_mean(pattern, visited)}"
                 )
 
 
 def fault_text(action: Action) -> str:
-    """A fault as a person reads it, and as `FAILPOINTS` takes it where it can."""
+    """Format a fault for messages, in the syntax of `FAILPOINTS` if that can express it."""
     if isinstance(action, Raise) and isinstance(action.error, type) and action.message is None:
         return f"raise({action.error.__name__})"
     return describe_actions(action)
 
 
-def _pattern(pattern: Any) -> str:
+def _check_pattern(pattern: Any) -> str:
     if not isinstance(pattern, str):
-        raise FailpointUsageError(f"faults= is a mapping of names or patterns, each a str; got {safe_repr(pattern)}")
+        raise FailpointUsageError(f"faults= must have names or patterns as its keys; got {safe_repr(pattern)}")
     return pattern
 
 
-def _alternatives(pattern: str, actions: Any) -> tuple[Action, ...]:
+def _parse_alternatives(pattern: str, actions: Any) -> tuple[Action, ...]:
     if isinstance(actions, str) or not isinstance(actions, Sequence):
         raise FailpointUsageError(
-            f"faults={{{pattern!r}: …}} is a list of actions, each tried in a run of its own;"
+            f"faults={{{pattern!r}: …}} must be a list of actions, each tried in a run of its own;"
             f" did you mean [{safe_repr(actions)}]?"
         )
-    return tuple(_alternative(pattern, action) for action in cast(Any, actions))
+    return tuple(_parse_alternative(pattern, action) for action in cast(Any, actions))
 
 
-def _alternative(pattern: str, given: Any) -> Action:
+def _parse_alternative(pattern: str, given: Any) -> Action:
     terms = as_terms(given)
     term = terms[0]
     if len(terms) > 1 or term.probability < 1 or term.times is not None:
         raise FailpointUsageError(
-            f"faults={{{pattern!r}: …}} takes plain actions, since exploring itself says when each is due;"
-            f" got {describe_actions(terms)}"
+            f"faults={{{pattern!r}: …}} takes single actions without a count or a probability, since explore()"
+            f" decides when each one is injected; got {describe_actions(terms)}"
         )
     if isinstance(term.action, Exit):
         raise FailpointUsageError(
-            f"faults={{{pattern!r}: …}}: 'exit' would end the process that explores; take 'panic', which no"
-            " `except Exception` sees"
+            f"faults={{{pattern!r}: …}}: 'exit' would end the exploring process; use 'panic', which passes through"
+            " `except Exception`"
         )
     if isinstance(term.action, Call):
         try:
             inspect.signature(term.action.function).bind(object())
         except TypeError as error:
             raise FailpointUsageError(
-                f"faults={{{pattern!r}: …}}: {describe_actions(term.action)} is called with the hit: {error}"
+                f"faults={{{pattern!r}: …}}: {describe_actions(term.action)} is called with the hit as its only"
+                f" argument: {error}"
             ) from None
-        except ValueError:  # a function in C that tells no signature
+        except ValueError:  # a C function without a signature
             pass
     return term.action

@@ -1,97 +1,101 @@
-"""One run in one line: `o0.1.2 f5.1 #4f2a`.
+"""A run in one line, to be repeated: `o0.1.2 f5.1 #4f2a`.
 
-`o` are the turns, counted from the task that would simply go on; what is left out at the end is 0. `f` are the
-faults: the number of the visit, and which alternative. `#` tells whether the program still visits the same places.
+`o` has the turns. Each is an index into the tasks that could go on, with the one that ran last at the front. Zeros at
+the end are left out. `f` has the faults, each as the number of a visit and the number of an alternative. `#` has a
+checksum of the visits, which shows whether the program still makes the same ones.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..._core.messages import safe_repr
 from ...errors import FailpointUsageError
-from .guide import by_continuing
-from .places import Place, Visit
+from .identity import TaskNode, Visit, VisitKey
+from .scheduler import last_one_first
 
 _SCRIPT = re.compile(
-    r"(?:o(?P<orders>\d+(?:\.\d+)*|)(?: |$))?(?P<faults>(?:f\d+\.\d+(?: |$))*)(?:#(?P<sum>[0-9a-f]{4}))?"
+    r"(?:o(?P<turns>\d+(?:\.\d+)*|)(?: |$))?(?P<faults>(?:f\d+\.\d+(?: |$))*)(?:#(?P<checksum>[0-9a-f]{4}))?"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What a run decided; `orders` is `None` if it held no tasks."""
+    """The decisions of a run. `turns` is `None` if the run did not hold tasks."""
 
-    orders: tuple[int, ...] | None
+    turns: tuple[int, ...] | None
     faults: tuple[tuple[int, int], ...]
     checksum: str = ""
 
     def __str__(self) -> str:
         parts = [f"f{number}.{alternative}" for number, alternative in self.faults]
-        if self.orders is not None:
-            parts.insert(0, f"o{'.'.join(map(str, self.orders))}")
+        if self.turns is not None:
+            parts.insert(0, f"o{'.'.join(map(str, self.turns))}")
         if self.checksum:
             parts.append(f"#{self.checksum}")
         return " ".join(parts)
 
     @classmethod
     def parse(cls, text: Any) -> Script:
-        """Read what `str` gives; raises `FailpointUsageError` for anything else."""
+        """Read the text that `str` of a script returns. Raises `FailpointUsageError` for anything else."""
         found = _SCRIPT.fullmatch(text) if isinstance(text, str) else None
         if found is None:
             raise FailpointUsageError(
-                f"replay= is the text that a failure of explore() gave, such as 'o0.1 f5.1'; got {safe_repr(text)}"
+                "replay= must be the text that the message of a failed exploration has, such as 'o0.1 f5.1';"
+                f" got {safe_repr(text)}"
             )
-        orders = found["orders"]
+        turns = found["turns"]
         faults = [fault.removeprefix("f").split(".") for fault in found["faults"].split()]
         return cls(
-            None if orders is None else tuple(int(turn) for turn in orders.split(".") if turn),
+            None if turns is None else tuple(int(turn) for turn in turns.split(".") if turn),
             tuple((int(number), int(alternative)) for number, alternative in faults),
-            found["sum"] or "",
+            found["checksum"] or "",
         )
 
 
 def checksum(visits: Iterable[Visit]) -> str:
-    """Four characters that tell one course of a run from another."""
+    """Return four characters that depend on all visits of a run, in order."""
     return f"{zlib.crc32(repr([tuple(visit) for visit in visits]).encode()) & 0xFFFF:04x}"
 
 
-class Scripted:
-    """Follows a script."""
+class ReplayScheduler:
+    """Repeats the decisions of a script. Takes the first option where the script does not fit the run."""
 
     def __init__(self, script: Script) -> None:
-        self._orders = list(script.orders or ())
+        self.bounds: set[str] = set()
+        self.holds_tasks = script.turns is not None
+        self.injects_faults = bool(script.faults)
+        self._turns = list(script.turns or ())
         self._faults = dict(script.faults)
         self._turn = 0
         self._visit = 0
-        self.misfits = False
-        self.bounds: set[str] = set()
+        self._has_misfit = False
 
-    def turn(self, options: list[Place], held: dict[Place, int], last: Place | None) -> Place:
-        """Which task is to go on."""
-        options = by_continuing(options, last if last in held else None)
-        chosen = self._orders[self._turn] if self._turn < len(self._orders) else 0
+    def next_task(self, options: list[TaskNode], held: Mapping[TaskNode, int], last: TaskNode | None) -> TaskNode:
+        """Choose the next task by the script."""
+        options = last_one_first(options, last if last in held else None)
+        chosen = self._turns[self._turn] if self._turn < len(self._turns) else 0
         self._turn += 1
         if chosen >= len(options):
-            self.misfits, chosen = True, 0
+            self._has_misfit, chosen = True, 0
         return options[chosen]
 
-    def fault(self, label: int, at: tuple[tuple[int, ...], str, str], options: int) -> int:
-        """Which fault to inject, 0 for none."""
+    def choose_fault(self, label: int, key: VisitKey, alternatives: int) -> int:
+        """Choose a fault by the script."""
         self._visit += 1
         chosen = self._faults.pop(self._visit, 0)
-        if chosen > options:
-            self.misfits, chosen = True, 0
+        if chosen > alternatives:
+            self._has_misfit, chosen = True, 0
         return chosen
 
-    def repeats(self) -> None:
-        """A script ends by itself."""
+    def visit_repeats(self) -> None:
+        """Do nothing: a script is finite."""
 
     @property
     def is_followed(self) -> bool:
-        """Whether everything in it could be done."""
-        return not (self.misfits or self._faults or self._turn < len(self._orders))
+        """Whether the run made every decision of the script."""
+        return not (self._has_misfit or self._faults or self._turn < len(self._turns))

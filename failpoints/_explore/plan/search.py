@@ -1,12 +1,12 @@
-"""What to try next: decisions in, the next plan out. Pure; knows no event loop and no failpoint.
+"""The search: takes the decisions of each run, and returns the plan of the next. Pure: knows no loop, no failpoint.
 
-A run makes decisions, each among so many options, of which the first is the ordinary one: no fault, the task whose
-turn it is. A plan says how the first decisions are to come out; after them the run takes the first option each time.
-The children of a run differ from it in one decision after the last that its plan had changed, so that every
-sequence of decisions is run exactly once.
+A run makes a sequence of decisions. Each has several options, of which the first is the ordinary one: no fault, or
+the task that has waited longest. A plan fixes the first decisions of a run. After them the run takes the first option
+each time. The children of a run differ from it in one decision, which comes after the last one that its own plan
+changed. So every sequence of decisions is run exactly once.
 
-First comes the ordinary order with its faults, fewest first; then the other orders, depth first, those without
-a fault before those with one, and so on.
+The ordinary order comes first, with its faults, fewest first. The other orders follow, depth first: those without a
+fault, then those with one, and so on.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 
-class Trail:
-    """What a run decided, one decision after the other.
+class Trace:
+    """The decisions of a run, in order.
 
-    `labels` say about what, `choices` which of so many `options`, counted from 0, and `are_faults` whether it was to
-    inject or not, 1 or 0.
+    For each decision, `labels` has what it was about, `options` the number of options, `choices` the index of the
+    chosen one, and `are_faults` 1 if it was about a fault or 0 if it was about a turn.
     """
 
     __slots__ = ("are_faults", "choices", "labels", "options")
@@ -35,7 +35,7 @@ class Trail:
         return len(self.choices)
 
     def add(self, label: int, options: int, chosen: int, *, is_fault: bool) -> None:
-        """Take down a decision."""
+        """Record a decision."""
         self.labels.append(label)
         self.options.append(options)
         self.choices.append(chosen)
@@ -44,9 +44,9 @@ class Trail:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How the first decisions of a run are to come out, and what they are to be about.
+    """The choices for the first decisions of a run, with the labels that these decisions must have.
 
-    `faults` are those of them that inject one: the alternative by the decision's label.
+    `faults` are the choices that inject a fault: the alternative, by the label of the decision.
     """
 
     choices: Sequence[int]
@@ -55,69 +55,76 @@ class Plan:
 
     @property
     def length(self) -> int:
-        """How many decisions it is about."""
+        """The number of decisions that are planned."""
         return len(self.choices)
 
 
-NOTHING_FORCED = Plan((), (), {})
+NOTHING_PLANNED = Plan((), (), {})
 
 
 class _Node:
-    """A run that was made: the plans of its children."""
+    """A finished run, as a node of the search tree: generates the plans of its children."""
 
-    __slots__ = ("_start", "_trail", "faults", "is_ordinary_order")
+    __slots__ = ("_start", "_trace", "faults", "is_ordinary_order")
 
-    def __init__(self, trail: Trail) -> None:
-        self._trail = trail
-        changed = [index for index, chosen in enumerate(trail.choices) if chosen]
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        changed = [index for index, chosen in enumerate(trace.choices) if chosen]
         self._start = changed[-1] + 1 if changed else 0
-        are_faults = trail.are_faults
-        self.faults = {trail.labels[index]: trail.choices[index] for index in changed if are_faults[index]}
+        are_faults = trace.are_faults
+        self.faults = {trace.labels[index]: trace.choices[index] for index in changed if are_faults[index]}
         self.is_ordinary_order = len(self.faults) == len(changed)
 
     def fault_children(self) -> Iterator[Plan]:
-        """With one more fault, the earliest first."""
-        return self._children(range(self._start, len(self._trail)), is_fault=1)
+        """Generate the plans with one more fault, the earliest one first."""
+        return self._children(range(self._start, len(self._trace)), is_fault=1)
 
     def order_children(self) -> Iterator[Plan]:
-        """In another order."""
-        # The last decision first: what is still to do is then never more than one run of each depth.
-        return self._children(range(len(self._trail) - 1, self._start - 1, -1), is_fault=0)
+        """Generate the plans with another order."""
+        # The last decision comes first. So there is never more than one unfinished run of each depth.
+        return self._children(range(len(self._trace) - 1, self._start - 1, -1), is_fault=0)
 
     @property
     def children(self) -> int:
-        """How many there are of both kinds; once no fault is left to inject, none of the decisions is about one."""
-        return sum(self._trail.options[self._start :]) - (len(self._trail) - self._start)
+        """The number of children of both kinds.
+
+        A run that has injected all of its faults does not decide about any more, so none of these children is counted
+        in vain.
+        """
+        return sum(self._trace.options[self._start :]) - (len(self._trace) - self._start)
 
     def _children(self, positions: range, is_fault: int) -> Iterator[Plan]:
-        trail = self._trail
+        trace = self._trace
         for position in positions:
-            if trail.are_faults[position] != is_fault:
+            if trace.are_faults[position] != is_fault:
                 continue
-            for chosen in range(1, trail.options[position]):
-                choices = trail.choices[:position]
+            for chosen in range(1, trace.options[position]):
+                choices = trace.choices[:position]
                 choices.append(chosen)
-                labels = trail.labels[: position + 1]
+                labels = trace.labels[: position + 1]
                 faults = {**self.faults, labels[position]: chosen} if is_fault else self.faults
                 yield Plan(choices, labels, faults)
 
 
 class Search:
-    """Every plan with so many faults at most, one after the other: `next`, run it, `record` what came of it."""
+    """Generates every plan with at most *max_faults* faults.
+
+    Call `next`, run the plan, and call `record` with the trace of the run, until `next` returns `None`.
+    """
 
     def __init__(self, max_faults: int) -> None:
         self._max_faults = max_faults
-        self._first: Plan | None = NOTHING_FORCED
-        # The ordinary order: the fault-children still to come, in levels by themselves.
+        self._first: Plan | None = NOTHING_PLANNED
+        # For the ordinary order: the unfinished fault children, one level of the tree after the other.
         self._levels: deque[Iterator[Plan]] = deque()
-        # The other orders, by the number of faults: the order-children, and the fault-children, still to come.
+        # For the other orders, by number of faults: the unfinished order children and fault children.
         self._orders: defaultdict[int, list[Iterator[Plan]]] = defaultdict(list)
         self._others: defaultdict[int, deque[Iterator[Plan]]] = defaultdict(deque)
         self._faults = 0
-        self.queued = 1  # plans that are known by now, and still to come
+        self.queued = 1  # plans that are known, and that `next` has not returned yet
 
     def next(self) -> Plan | None:
-        """The next plan; `None` once nothing is left to try."""
+        """Return the next plan, or `None` if there is nothing left to try."""
         plan = self._next()
         if plan is not None:
             self.queued -= 1
@@ -148,15 +155,15 @@ class Search:
             self._faults += 1
         return None
 
-    def record(self, trail: Trail) -> None:
-        """Take down what the run of the last plan decided."""
-        if not len(trail):
+    def record(self, trace: Trace) -> None:
+        """Add the children of the run that the last plan led to."""
+        if not len(trace):
             return
-        node = _Node(trail)
+        node = _Node(trace)
         self.queued += node.children
         faults = len(node.faults)
-        if 0 in trail.are_faults:
+        if 0 in trace.are_faults:
             self._orders[faults].append(node.order_children())
         if faults < self._max_faults:
-            waiting = self._levels if node.is_ordinary_order else self._others[faults + 1]
-            waiting.append(node.fault_children())
+            pending = self._levels if node.is_ordinary_order else self._others[faults + 1]
+            pending.append(node.fault_children())

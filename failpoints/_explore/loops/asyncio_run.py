@@ -1,0 +1,114 @@
+"""One run of a scenario on asyncio: from the event loop's creation until everything on it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any, cast
+
+from ..execution import Execution
+from ..plan.identity import task_name
+from ..problem import Problem
+from ..watchdog import Stuck
+from .asyncio_loop import ExplorationLoop, Halt
+from .blocked import blocked_problem
+
+_CANCELLATIONS = 3  # of each task, since one may swallow the first
+
+
+def run(execution: Execution, main: Coroutine[Any, Any, Any], deadline: float, *, is_virtual: bool) -> Problem | None:
+    """Run a scenario once, on an event loop of its own, and return what went wrong."""
+    loop = ExplorationLoop(execution, deadline, is_virtual=is_virtual)
+    execution.loop = loop
+    try:
+        return _run_scenario(loop, main)
+    finally:
+        execution.active = False
+        if execution.recorder is not None:
+            execution.recorder.finish(loop.named_nodes())
+        _close(loop)
+        del execution.loop  # which refers to the execution: no work for the garbage collector
+
+
+def _run_scenario(loop: ExplorationLoop, main: Coroutine[Any, Any, Any]) -> Problem | None:
+    root = loop.create_root(main)
+    try:
+        loop.run_until_complete(root)
+    except Halt as halt:
+        return halt.problem
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return Problem("error", "", error)
+    return _unhandled_error(loop) or (_leak(loop) if loop.unfinished() else None)
+
+
+def _unhandled_error(loop: ExplorationLoop) -> Problem | None:
+    for task in loop.created:
+        if task.done() and not task.cancelled() and task._log_traceback:
+            name = task_name(task.get_name(), task.node.name)
+            return Problem("unhandled", f"task {name} failed, and its error was never retrieved", task.exception())
+    for context in loop.unhandled:
+        return Problem("unhandled", str(context.get("message")), cast(Any, context.get("exception")))
+    return None
+
+
+def _leak(loop: ExplorationLoop) -> Problem | None:
+    try:
+        loop.settle()
+    except Halt:  # no time is left
+        pass
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return Problem("error", "", error)
+    problem = _unhandled_error(loop)
+    if problem is not None or not loop.unfinished():
+        return problem
+    return blocked_problem("leak", loop.unfinished_tasks())
+
+
+def _close(loop: ExplorationLoop) -> None:
+    """End what is still running, and close the loop."""
+    loop.limit_closing()
+    try:
+        _end_tasks(loop)
+        _end_async_generators(loop)
+        _silence(loop)
+    finally:
+        loop.close()
+
+
+def _end_tasks(loop: ExplorationLoop) -> None:
+    try:
+        for _ in range(_CANCELLATIONS):
+            unfinished = loop.unfinished()
+            for task in unfinished:
+                task.cancel()
+            if unfinished:
+                loop.run_forever()
+        if loop.is_ready:  # a transport, for example, closes only now
+            loop.settle()
+    except (Halt, Stuck):  # a task takes no notice of being cancelled
+        pass
+
+
+def _end_async_generators(loop: ExplorationLoop) -> None:
+    """Close the async generators that were left unfinished."""
+    if not loop.has_async_generators:
+        return
+    loop.limit_closing()
+    try:
+        closing = loop.create_foreign(loop.shutdown_asyncgens())
+        closing.add_done_callback(lambda _: loop.stop())
+        loop.run_forever()
+    except (Halt, Stuck):
+        pass
+
+
+def _silence(loop: ExplorationLoop) -> None:
+    """Have asyncio log nothing about tasks that are destroyed now, unfinished or with an error."""
+    for task in loop.created:
+        if not task.done():
+            task._log_destroy_pending = False
+        elif not task.cancelled() and task._log_traceback:
+            task._log_traceback = False

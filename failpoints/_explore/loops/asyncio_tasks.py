@@ -1,0 +1,173 @@
+"""An asyncio event loop that knows the position of each of its tasks in the tree of tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from typing import Any, cast
+
+from ..._core.hooks import exploring
+from ..._core.own_calls import passes_on
+from ..._core.store import entered
+from ..execution import Execution
+from ..plan.identity import TaskNode, current_node, task_name
+from .asyncio_selector import LazySocketsLoop
+from .await_frames import awaited_frames
+from .blocked import UnfinishedTask
+
+FOREIGN = 0  # the number, among the children of the root, of the node above all tasks that no task has started
+_EAGER_TASK_FACTORY: Any = getattr(asyncio, "eager_task_factory", object())  # new in Python 3.12
+
+
+class _Task(asyncio.Task[Any]):
+    """A task with its node. Its hash is its number, so that a set of tasks has the same order in every run."""
+
+    __slots__ = ("node", "number")
+
+    number: int
+    node: TaskNode
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class RunContext:
+    """The context variables that make a visit part of a run."""
+
+    def __init__(self, execution: Execution, stores: Any, node: TaskNode) -> None:
+        self._values: list[tuple[contextvars.ContextVar[Any], Any]] = [
+            (exploring, execution), (entered, stores), (current_node, node),
+        ]  # fmt: skip
+
+    def set(self) -> list[contextvars.Token[Any]]:
+        """Set the variables in the current context."""
+        return [variable.set(value) for variable, value in self._values]
+
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap a function so that the variables are set during its calls, in a thread whose context is empty."""
+
+        @passes_on
+        def in_thread(*args: Any) -> Any:
+            tokens = self.set()
+            try:
+                return function(*args)
+            finally:
+                for token in tokens:
+                    token.var.reset(token)
+
+        return in_thread
+
+
+class TaskTrackingLoop(LazySocketsLoop):
+    """An event loop that keeps all of its tasks, in the order of their creation, each with a `TaskNode`."""
+
+    # Private attributes of asyncio's own classes, which typeshed does not have.
+    _check_closed: Any
+    _task_factory: Any
+
+    def __init__(self, execution: Execution) -> None:
+        self.created: list[Any] = []
+        self._execution = execution
+        self._stores = entered.get()
+        self._foreign = TaskNode((FOREIGN,), "")
+        self._starting: list[TaskNode] = []  # of tasks that a task factory is making just now
+        self._numbered = 0
+        super().__init__()
+
+    @passes_on
+    def create_task(self, coro: Any, *, name: Any = None, context: Any = None, **kwargs: Any) -> Any:
+        node = self._node_for(coro)
+        if self._task_factory is _EAGER_TASK_FACTORY:
+            kwargs.setdefault("eager_start", True)
+        elif self._task_factory is not None:
+            return self._create_with_factory(node, coro, name=name, context=context, **kwargs)
+        return self._create(node, coro, name=name, context=context, **kwargs)
+
+    def create_root(self, coro: Any) -> Any:
+        """Create the task of the scenario."""
+        return self._create(self._execution.root, coro, name=None, context=None)
+
+    def create_foreign(self, coro: Any) -> Any:
+        """Create a task that does not belong to the scenario."""
+        return self._create(self._foreign, coro, name=None, context=None)
+
+    def _node_for(self, coro: Any) -> TaskNode:
+        starter = asyncio.current_task(self)
+        parent = self._foreign if starter is None else self.node_of(starter)
+        return parent.child(getattr(coro, "__name__", ""))
+
+    @passes_on
+    def _create(self, node: TaskNode, coro: Any, *, name: Any, context: Any, **kwargs: Any) -> Any:
+        task, context = self._new_task(node, context)
+        task.__init__(coro, loop=self, name=name, context=context, **kwargs)  # type: ignore[misc]  # runs an eager one
+        self.created.append(task)
+        return task
+
+    def _new_task(self, node: TaskNode, context: Any) -> tuple[_Task, Any]:
+        self._check_closed()
+        if context is None:
+            context = contextvars.copy_context()
+            context.run(current_node.set, node)
+        elif exploring not in context:  # given by the program, and made outside the run
+            context.run(self.run_context(node).set)
+        task = _Task.__new__(_Task)
+        task.node = node
+        self._numbered += 1
+        task.number = self._numbered
+        return task, context
+
+    def run_context(self, node: TaskNode) -> RunContext:
+        """Return the context variables of a task, or of a thread that it starts."""
+        return RunContext(self._execution, self._stores, node)
+
+    @passes_on
+    def _create_with_factory(self, node: TaskNode, coro: Any, **kwargs: Any) -> Any:
+        self._starting.append(node)
+        try:
+            task: Any = super().create_task(coro, **kwargs)
+        finally:
+            self._starting.pop()
+        task.node = node
+        self.created.append(task)
+        return task
+
+    def node_of(self, task: Any) -> TaskNode:
+        """Return the node of a task. Make one if the task was created without the loop."""
+        node: TaskNode | None = getattr(task, "node", None)
+        if node is None and self._starting:
+            return self._starting[-1]  # the task is an eager one, in its first step
+        if node is None:
+            node = task.node = self._foreign.child(task.get_coro().__name__)
+            self.created.append(task)
+        return node
+
+    def current_node(self) -> TaskNode:
+        """Return the node of the running task, or the foreign node for a callback."""
+        task: Any = asyncio.current_task(self)
+        try:
+            return cast(TaskNode, task.node)
+        except AttributeError:
+            return self._foreign if task is None else self.node_of(task)
+
+    def unfinished(self) -> list[Any]:
+        """Return the tasks that have not ended."""
+        return [task for task in self.created if not task.done()]
+
+    def unfinished_tasks(self) -> list[UnfinishedTask]:
+        """Describe the tasks that have not ended."""
+        return [
+            UnfinishedTask(self.node_of(task), id(task), awaited_frames(task.get_coro()), waiter_of(task))
+            for task in self.unfinished()
+        ]
+
+    def named_nodes(self) -> list[TaskNode]:
+        """Return the nodes of all tasks, with the current names of the tasks."""
+        for task in self.created:
+            task.node.name = task_name(task.get_name(), task.node.name)
+        return [task.node for task in self.created]
+
+
+def waiter_of(task: Any) -> Any:
+    """Return the future that a task awaits, or `None`. The task may be one without the attribute."""
+    return getattr(task, "_fut_waiter", None)

@@ -1,0 +1,230 @@
+"""What a run does once none of its tasks can run. The policy is the same on asyncio and trio.
+
+In this order: release a task that is held; report a deadlock if nothing is left to wait for; or go on to the next
+timer, which takes no time on a virtual clock. Before each of these the run really waits for whatever may still come
+from outside: from I/O, a signal, or another thread.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Collection
+from threading import Thread
+from typing import Protocol
+
+from ..execution import Execution
+from ..threads import busy_threads, is_only_thread, other_threads, working_threads
+from .wait_sources import WaitSource
+
+MAX_ROUNDS = 1_000  # of the event loop without a rest, until a task is held to be polling
+GRACE = 1.0  # seconds, the most to wait for a thread before a task is released, and for a run that is being ended
+SLICE = 0.05  # seconds to wait for a thread, until the threads are looked at again
+_DOUBT = 0.02  # seconds to wait before a deadlock is reported, if there are other threads at all
+_WAKE = 0.005  # seconds to wait for a thread that looks idle, but may just have been given something to do
+_MINIMUM = 0.001  # seconds to wait for such a thread if the time for it has run out
+_MAXIMUM = 86_400.0  # seconds that a selector is asked to wait at once
+
+
+class RestingLoop(Protocol):
+    """What the policy needs to know of an event loop whose tasks are all waiting."""
+
+    def threads_may_answer(self) -> bool:
+        """Return whether there is any thread or process that might wake a task. Must be fast."""
+        ...
+
+    def is_thread_awaited(self) -> bool:
+        """Return whether tasks are waiting for more threads than may themselves be waiting for a held task."""
+        ...
+
+    def is_signal_awaited(self) -> bool:
+        """Return whether a signal could wake a task."""
+        ...
+
+    def has_io(self) -> bool:
+        """Return whether any file descriptor is registered, apart from the loop's own."""
+        ...
+
+    def awaited_io(self) -> str:
+        """Return a description of the I/O that could wake a task, or "" if there is none."""
+        ...
+
+    def wait_sources(self) -> Collection[WaitSource]:
+        """Return the kinds of waits of all tasks that are not held."""
+        ...
+
+    def end_in_deadlock(self) -> None:
+        """End the run, since nothing can wake a task."""
+
+
+class RestPolicy:
+    """Decides what one run does at rest, and keeps its virtual time.
+
+    Attributes:
+        deadline: When the run must have ended, on the monotonic clock.
+        now: The virtual time of the run.
+        rounds: The number of rounds that the event loop has made since its last rest.
+        waiting_since: When the run began to wait for something outside, on the monotonic clock. `None` if a task has
+            run since.
+    """
+
+    def __init__(self, loop: RestingLoop, execution: Execution, deadline: float, *, is_virtual: bool) -> None:
+        self.deadline = deadline
+        self.now = 0.0
+        self.rounds = 0
+        self.waiting_since: float | None = None
+        self._loop = loop
+        self._execution = execution
+        self._is_virtual = is_virtual
+        self._timer: float | None = None  # the next one, while waiting for what may come before it
+        self._patience = _Patience()
+        self._real_for = ""  # what the run was waiting for when its clock was last real
+
+    def next_wait(self, timer: float) -> float:
+        """Return the number of seconds to really wait for I/O and threads, before this is called again.
+
+        Returns 0 if the run goes on at once: a task was released, or the virtual clock was advanced. *timer* is when
+        the next timer fires on the clock of the run, or `math.inf` if there is none.
+        """
+        self.rounds = 0
+        if self._execution.held:
+            seconds = self._seconds_before_release() if self._loop.threads_may_answer() else 0.0
+            if not seconds:
+                self.waiting_since = None
+                self._execution.release_one()
+            return seconds
+        if timer == math.inf:
+            return self._seconds_without_timer()
+        if not self._is_virtual:
+            return max(min(timer - time.monotonic(), self._seconds_left()), 0.0)
+        return self._seconds_before_timer(timer)
+
+    def woken(self) -> None:
+        """Take note that something has come in, so that tasks run again."""
+        self._pass_time()
+        self.waiting_since = self._timer = None
+
+    def release_beside_poller(self) -> None:
+        """Release a task that is held although another one never rests, since that may be polling for it."""
+        self.rounds = 0
+        if self._execution.held:
+            if self._loop.is_thread_awaited():
+                self._execution.scheduler.bounds.add("threads")
+            self._execution.release_one()
+
+    def hang_notes(self) -> tuple[str, ...]:
+        """Return the reasons why a run that did not end was not reported as a deadlock, and why its clock was real."""
+        threads = ", ".join(thread.name for thread in busy_threads())
+        notes: list[str] = []
+        if threads:
+            notes.append(f"not reported as a deadlock, since other threads might still answer: {threads}")
+        if self._loop.is_signal_awaited():
+            notes.append("not reported as a deadlock, since it handles a signal that might still come")
+        if self._real_for:
+            notes.append(f"its clock was real while it waited for {self._real_for}")
+        return tuple(notes)
+
+    def _seconds_before_release(self) -> float:
+        """Return how long to wait for threads that may wake a task, before a task is released that is held."""
+        now = time.monotonic()
+        has_looked = self.waiting_since is not None
+        if self.waiting_since is None:
+            self.waiting_since = now
+        if self._loop.is_thread_awaited():
+            seconds = SLICE if now - self.waiting_since < GRACE else 0.0
+            has_run_out = not seconds
+        else:
+            seconds = self._patience.seconds(self._loop.wait_sources(), has_looked=has_looked, is_before_timer=False)
+            has_run_out = self._patience.has_run_out
+        if not seconds and has_run_out:
+            self._execution.scheduler.bounds.add("threads")
+        return seconds
+
+    def _seconds_without_timer(self) -> float:
+        if self._may_be_woken():
+            self.waiting_since = None
+            return self._seconds_left() if self._loop.has_io() else min(SLICE, self._seconds_left())
+        if self.waiting_since is None and not is_only_thread():
+            self.waiting_since = time.monotonic()
+            return _DOUBT
+        self._loop.end_in_deadlock()
+        return 0.0
+
+    def _may_be_woken(self) -> bool:
+        loop = self._loop
+        if loop.has_io() or loop.is_signal_awaited() or loop.is_thread_awaited():
+            return True
+        return not is_only_thread() and bool(busy_threads())
+
+    def _seconds_before_timer(self, timer: float) -> float:
+        has_looked = self.waiting_since is not None
+        self._pass_time()
+        seconds = min(self._seconds_for_outside(has_looked), timer - self.now, self._seconds_left())
+        if seconds <= 0:
+            self.now = timer
+            self.waiting_since = self._timer = None
+            return 0.0
+        self.waiting_since = time.monotonic()
+        self._timer = timer
+        return seconds
+
+    def _pass_time(self) -> None:
+        """Add the time that has really passed to the virtual time, up to the next timer."""
+        if self.waiting_since is not None and self._timer is not None:
+            self.now = min(self.now + time.monotonic() - self.waiting_since, self._timer)
+
+    def _seconds_for_outside(self, has_looked: bool) -> float:
+        """Return how long to wait for what may wake a task before a timer does; 0 if there is no such thing."""
+        loop = self._loop
+        if not loop.has_io() and not loop.threads_may_answer():
+            return 0.0
+        if loop.is_thread_awaited():
+            self._real_for = "a worker thread"
+            return SLICE
+        sources = loop.wait_sources()
+        io = loop.awaited_io() if WaitSource.OUTSIDE in sources else ""
+        if io:
+            self._real_for = io
+            return self._seconds_left()
+        seconds = self._patience.seconds(sources, has_looked=has_looked, is_before_timer=True)
+        if seconds and self._patience.reason:
+            self._real_for = self._patience.reason
+        return seconds
+
+    def _seconds_left(self) -> float:
+        return min(max(self.deadline - time.monotonic(), 0.0), _MAXIMUM)
+
+
+class _Patience:
+    """Limits how long a run waits for threads of which nothing shows whether they will wake one of its tasks."""
+
+    def __init__(self) -> None:
+        self._older_threads = frozenset[Thread]() if is_only_thread() else frozenset(other_threads())
+        self._left = GRACE
+        self.has_run_out = False
+        self.reason = ""
+
+    def seconds(self, sources: Collection[WaitSource], *, has_looked: bool, is_before_timer: bool) -> float:
+        """Return how long to wait before the threads are looked at again, or 0 to go on.
+
+        *has_looked* is whether the run has waited for them already, and *is_before_timer* whether going on means that
+        a timer fires, rather than that a task is released.
+        """
+        is_outside = WaitSource.OUTSIDE in sources
+        if is_only_thread() or not (is_outside or WaitSource.SIGNALED in sources):
+            return 0.0
+        # Only a future or a socket is likely to be waiting for a thread that is older than the run.
+        threads = [thread for thread in working_threads() if is_outside or thread not in self._older_threads]
+        if threads:
+            self.reason = f"the thread {threads[0].name}"
+            seconds = SLICE if is_outside and is_before_timer else self._take(SLICE)
+            self.has_run_out = self.has_run_out or not seconds
+            return seconds
+        if not has_looked and (is_outside or not self._older_threads.issuperset(other_threads())):
+            return self._take(_WAKE) or _MINIMUM
+        return 0.0
+
+    def _take(self, seconds: float) -> float:
+        taken = min(seconds, self._left)
+        self._left -= taken
+        return taken

@@ -1,0 +1,94 @@
+"""The options of `explore()`: checked once, and printed the way a replay has to be given them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .._core.actions import Action
+from .._core.messages import did_you_mean, safe_repr
+from .._core.validation import check_count
+from ..errors import FailpointUsageError
+from .plan.faults import GivenFaults, parse_faults
+from .plan.replay import Script
+from .result import Progress
+
+_BACKENDS = ("asyncio", "trio")
+_CLOCKS = ("virtual", "real")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The arguments of one call of `explore()`, apart from the scenario.
+
+    The fields have the names and the meaning of `explore()`'s parameters. `fault_limit`, `parsed_faults` and `script`
+    are derived from them.
+
+    Raises:
+        FailpointUsageError: An argument is of the wrong type or out of range, or two of them contradict each other.
+        ActionSyntaxError: An action in *faults* is not written correctly.
+    """
+
+    backend: str = "asyncio"
+    faults: GivenFaults | None = None
+    max_faults: int | None = None
+    interleavings: bool = False
+    max_preemptions: int | None = None
+    max_runs: int = 10_000
+    timeout: float = 5.0
+    clock: str = "virtual"
+    replay: str | None = None
+    on_run: Callable[[Progress], object] | None = None
+    fault_limit: int = field(init=False)
+    parsed_faults: Mapping[str, tuple[Action, ...]] = field(init=False)
+    script: Script | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        _check_choice("backend", self.backend, _BACKENDS)
+        _check_choice("clock", self.clock, _CLOCKS)
+        if self.max_faults is not None:
+            check_count("max_faults=", self.max_faults, least=0)
+        if self.max_preemptions is not None:
+            check_count("max_preemptions=", self.max_preemptions, least=0)
+        check_count("max_runs=", self.max_runs)
+        timeout: Any = self.timeout
+        if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout > 0:
+            raise FailpointUsageError(f"timeout= must be a number of real seconds above 0; got {safe_repr(timeout)}")
+        fault_limit = self.max_faults
+        if fault_limit is None:
+            fault_limit = 0 if self.interleavings else 1
+        if self.replay is None:
+            if self.max_preemptions is not None and not self.interleavings:
+                raise FailpointUsageError("max_preemptions= limits the orders of tasks, so it needs interleavings=True")
+            if self.faults is not None and not fault_limit:
+                raise FailpointUsageError("faults= has no effect while max_faults is 0: add max_faults=1")
+        derive = object.__setattr__  # the dataclass is frozen
+        derive(self, "fault_limit", fault_limit)
+        derive(self, "parsed_faults", parse_faults(self.faults))
+        derive(self, "script", None if self.replay is None else Script.parse(self.replay))
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether the clock of the runs is virtual."""
+        return self.clock == "virtual"
+
+    def replay_call(self, scenario: str, replay: str) -> str:
+        """Return the call of `explore()` that repeats a single run of *scenario*, as Python source.
+
+        It has the options that a replay depends on, where they differ from their defaults. `faults=...` stands for
+        faults that cannot be written in one line.
+        """
+        given = {"backend": repr(self.backend), "clock": repr(self.clock), "timeout": f"{self.timeout:g}"}
+        defaults = {"backend": "'asyncio'", "clock": "'virtual'", "timeout": "5"}
+        arguments = [scenario, *(f"{name}={text}" for name, text in given.items() if text != defaults[name])]
+        if self.faults is not None:
+            faults = safe_repr(dict(self.faults))
+            arguments.append(f"faults={'...' if '<' in faults or faults.endswith('…') else faults}")
+        return f"explore({', '.join(arguments)}, replay={replay!r})"
+
+
+def _check_choice(name: str, given: object, choices: tuple[str, ...]) -> None:
+    if given not in choices:
+        near = did_you_mean(given, choices) if isinstance(given, str) else ""
+        raise FailpointUsageError(f"{name}= must be {' or '.join(map(repr, choices))}; got {safe_repr(given)}{near}")

@@ -1,0 +1,107 @@
+"""Identify tasks and visits by their position in the task tree, never by arrival time.
+
+So the same task, and the same visit, has the same identity in every run that behaves the same.
+"""
+
+from __future__ import annotations
+
+import re
+from contextvars import ContextVar
+from typing import Final, NamedTuple, TypeAlias, cast
+
+from ..._core.context import Context
+from ..._core.messages import safe_repr
+
+TaskPath: TypeAlias = tuple[int, ...]
+"""The position of a task in the tree: for each generation, its number among the tasks that its parent started."""
+
+VisitKey: TypeAlias = tuple[TaskPath, str, str]
+"""A visit without its ordinal: its task, the failpoint's name, and the context as text."""
+
+IN_THREAD: Final = -1
+"""The last number in the path of code in a worker thread. Threads have no order, and no numbers of their own."""
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_DEFAULT_TASK_NAME = re.compile(r"Task-\d+")  # from asyncio, whose counter runs through the whole process
+
+
+class TaskNode:
+    """A task of a run: a node of the tree of tasks."""
+
+    __slots__ = ("_children", "label", "last_turn", "name", "path")
+
+    def __init__(self, path: TaskPath, name: str) -> None:
+        self.path = path
+        self.name = name
+        # The step at which this task was last released, then its path: sorts tasks by how long ago they ran.
+        self.last_turn: tuple[int, TaskPath] = (0, path)
+        self.label = -1  # of the visit at which the task is held, or which it made last
+        self._children = 0
+
+    def child(self, name: str) -> TaskNode:
+        """Return the node for the next task that this one starts."""
+        self._children += 1
+        return TaskNode((*self.path, self._children), name)
+
+
+current_node: Final[ContextVar[TaskNode | None]] = ContextVar("failpoints.explore.node", default=None)
+"""The task that started this code, which is a task itself or runs in a worker thread."""
+
+
+class Visit(NamedTuple):
+    """The identity of a visit in every run: its task, failpoint, context as text, and ordinal among equal ones."""
+
+    path: TaskPath
+    name: str
+    context: str
+    occurrence: int
+
+
+class Labels:
+    """Numbers the decisions of an exploration, with the same number for the same decision in every run.
+
+    A decision is about a visit (which fault to inject there), or about several (which task to release next).
+    """
+
+    def __init__(self) -> None:
+        self._turns: dict[tuple[int, ...], int] = {}
+        self._visits: dict[VisitKey, list[int]] = {}
+        self._labelled: list[Visit | tuple[int, ...]] = []
+
+    def of_turn(self, visits: tuple[int, ...]) -> int:
+        """Return the label of a choice between tasks, given by the labels of the visits at which they are held."""
+        label = self._turns.get(visits)
+        if label is None:
+            label = self._turns[visits] = len(self._labelled)
+            self._labelled.append(visits)
+        return label
+
+    def of_visit(self, key: VisitKey, occurrence: int) -> int:
+        """Return the label of a visit. *occurrence* is its ordinal among visits with the same key, from 1."""
+        known = self._visits.get(key)
+        if known is None:
+            known = self._visits[key] = []
+        while len(known) < occurrence:
+            known.append(len(self._labelled))
+            self._labelled.append(Visit(*key, len(known)))
+        return known[occurrence - 1]
+
+    def visit(self, label: int) -> Visit:
+        """Return the visit that has this label."""
+        return cast(Visit, self._labelled[label])
+
+    def visits(self, label: int) -> list[Visit]:
+        """Return the visits that a decision is about."""
+        labelled = self._labelled[label]
+        return [labelled] if isinstance(labelled, Visit) else [self.visit(each) for each in labelled]
+
+
+def context_text(context: Context) -> str:
+    """Format the context of a visit without memory addresses, which differ from run to run."""
+    text = safe_repr(dict(context)) if context else ""
+    return _ADDRESS.sub("", text) if " at 0x" in text else text
+
+
+def task_name(given: str, function: str) -> str:
+    """Return the name that a task was given, or the name of its function if it was not given one."""
+    return function if not given or _DEFAULT_TASK_NAME.fullmatch(given) else given

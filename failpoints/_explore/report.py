@@ -1,0 +1,129 @@
+"""The exceptions that report a failed exploration, and their messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import cast
+
+from .execution import Execution
+from .plan.faults import fault_text
+from .plan.identity import Visit
+from .plan.replay import Script, checksum
+from .plan.scheduler import Divergence
+from .problem import Problem
+from .result import Exploration, ExplorationFailed, Failure
+from .runner import Outcome, Runner
+from .user_frames import raised_at
+
+_MAX_SHOWN = 3  # errors of a group
+
+
+def run_failed(runner: Runner, outcome: Outcome, exploration: Exploration) -> ExplorationFailed:
+    """Return the exception to raise for a run that failed and was recorded."""
+    problem, timeline, execution = outcome.problem, outcome.timeline, outcome.execution
+    assert problem is not None
+    assert timeline is not None
+    has_orders = execution.scheduler.holds_tasks
+    replay = str(_script_of(execution, timeline.visits))
+    configuration = timeline.configuration(has_orders=has_orders)
+    faults = tuple(f"{fault.visit.name}={fault_text(fault.action)}" for fault in execution.injected)
+    visits = timeline.lines()
+    failure = Failure(problem.kind, _summary(problem), tuple(visits), faults, replay, configuration)
+    name = runner.short_name
+    lines = [f"{name} failed {_circumstances(outcome, exploration)}:", *_describe(problem).splitlines(), ""]
+    lines += [f"  {line}" for line in visits or ["(no visit inside run.injecting())"]]
+    blocked = timeline.blocked_lines(problem)
+    if blocked:
+        lines += ["", *(f"  {line}" for line in blocked)]
+    lines += ["", *problem.notes]
+    lines.append(f"run it alone:    {runner.options.replay_call(name, replay)}")
+    if configuration:
+        lines.append(f"or without it:   FAILPOINTS={configuration!r}")
+    return ExplorationFailed("\n".join(lines), replace(exploration, failures=(failure,)), failure)
+
+
+def nondeterministic(
+    runner: Runner, exploration: Exploration, divergence: Divergence | None, problem: Problem | None
+) -> ExplorationFailed:
+    """Return the exception to raise for a run that did not follow its plan, or did not fail again when repeated."""
+    lines = [f"{runner.short_name} is nondeterministic: run {exploration.runs:,} did not follow its plan"]
+    if divergence is not None:
+        lines[0] += f", at its decision {divergence.position + 1}."
+        lines.append(f"  expected, as in an earlier run:  {_describe_decision(runner, divergence.expected)}")
+        lines.append(f"  found:                           {_describe_decision(runner, divergence.found)}")
+    elif problem is not None:
+        lines[0] += f": it failed, and passed when it was repeated.\n  {_describe(problem)}"
+    lines += [
+        "A run may depend on nothing but its faults and the order of its tasks. Remove from the scenario everything",
+        "else that differs between runs: the time, numbers from a random generator of its own, the order of a set,",
+        "files and globals that an earlier run has changed, ids in the context of a visit.",
+    ]
+    failure = Failure("nondeterministic", lines[0].splitlines()[0])
+    return ExplorationFailed("\n".join(lines), replace(exploration, failures=(failure,)), failure)
+
+
+def _script_of(execution: Execution, visits: Iterable[Visit]) -> Script:
+    """Return the decisions of a recorded run."""
+    turns = list(execution.turns)
+    while turns and not turns[-1]:
+        turns.pop()
+    faults = tuple((fault.number, fault.alternative) for fault in execution.injected)
+    return Script(tuple(turns) if execution.scheduler.holds_tasks else None, faults, checksum(visits))
+
+
+def _circumstances(outcome: Outcome, exploration: Exploration) -> str:
+    execution = outcome.execution
+    has_orders = execution.scheduler.holds_tasks
+    assert outcome.timeline is not None
+    if exploration.replayed:
+        where = "in the replay"
+    elif exploration.runs == 1 and not has_orders:
+        return "in its first run, which has no faults: fix this first"
+    else:
+        where = f"in run {exploration.runs:,}"
+    faults = len(execution.injected)
+    parts = ["no fault" if not faults else "1 fault" if faults == 1 else f"{faults} faults"]
+    if has_orders and outcome.timeline.tasks > 1:
+        switches = execution.preemptions
+        parts.append(f"{switches or 'no'} switch{'' if switches == 1 else 'es'} away from a task that could go on")
+    return f"{where}, with {' and '.join(parts)}"
+
+
+def _summary(problem: Problem) -> str:
+    if problem.error is None:
+        return problem.sentence
+    error = _describe_error(problem.error)
+    return f"{problem.sentence}: {error}" if problem.sentence else error
+
+
+def _describe_error(error: BaseException) -> str:
+    """Return the type and the first line of an error, or of the errors in a group."""
+    kind = type(error).__name__
+    if isinstance(error, BaseExceptionGroup):
+        inside = cast(BaseExceptionGroup[BaseException], error).exceptions
+        more = f" and {len(inside) - _MAX_SHOWN} more" if len(inside) > _MAX_SHOWN else ""
+        return f"{kind} of {'; '.join(map(_describe_error, inside[:_MAX_SHOWN]))}{more}"
+    lines = str(error).strip().splitlines()
+    return f"{kind}: {lines[0]}" if lines else kind
+
+
+def _describe(problem: Problem) -> str:
+    if problem.error is None:
+        return problem.sentence
+    location = raised_at(problem.error)
+    return f"{_summary(problem)}{f', at {location}' if location else ''}"
+
+
+def _describe_decision(runner: Runner, label: int | None) -> str:
+    if label is None:
+        return "the run ended before it"
+    return " or ".join(
+        f"{f'{visit.name} {visit.context}'.rstrip()}"
+        f" ({f'task {_dotted(visit.path)}' if visit.path else 'task of the scenario'}, visit {visit.occurrence})"
+        for visit in runner.labels.visits(label)
+    )
+
+
+def _dotted(path: tuple[int, ...]) -> str:
+    return ".".join(map(str, path))

@@ -1,0 +1,55 @@
+"""Tell the user's own lines of code from those of the libraries below."""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Sequence
+from types import FrameType, TracebackType
+from typing import cast
+
+from .._core.declared import is_theirs, seen_from_here
+
+_LIBRARIES = {"anyio", "exceptiongroup", "outcome", "sniffio", "trio", "wrapt"}
+
+
+def is_user_frame(frame: FrameType) -> bool:
+    """Return whether a frame runs the user's code."""
+    module = frame.f_globals.get("__name__") or ""
+    return module.partition(".")[0] not in _LIBRARIES and is_theirs(frame.f_code.co_filename)
+
+
+def innermost_user_frame(frames: Sequence[FrameType]) -> int:
+    """Return the index of the last frame that runs the user's code, or -1 if there is none."""
+    return next((index for index in range(len(frames) - 1, -1, -1) if is_user_frame(frames[index])), -1)
+
+
+def format_location(file: str, line: int) -> str:
+    """Format a line of a file as `file:line`, relative to the current folder if it is below that."""
+    return f"{seen_from_here(file)}:{line}"
+
+
+def frame_location(frame: FrameType) -> str:
+    """Format the line that a frame is at as `file:line`."""
+    return format_location(frame.f_code.co_filename, frame.f_lineno)
+
+
+def source_line(frame: FrameType) -> str:
+    """Return the source text of the line that a frame is at."""
+    return linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+
+
+def raised_at(error: BaseException) -> str:
+    """Return the innermost line of the user's code that an exception passed, as `file:line`, or "" for none.
+
+    For a group, it is that of the first exception inside.
+    """
+    leaf = error
+    while isinstance(leaf, BaseExceptionGroup):
+        leaf = cast(BaseExceptionGroup[BaseException], leaf).exceptions[0]
+    found = ""
+    traceback: TracebackType | None = leaf.__traceback__
+    while traceback is not None:
+        if is_user_frame(traceback.tb_frame):
+            found = format_location(traceback.tb_frame.f_code.co_filename, traceback.tb_lineno)
+        traceback = traceback.tb_next
+    return found
