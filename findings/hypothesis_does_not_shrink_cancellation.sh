@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Expected: when a property fails, Hypothesis shrinks the input and prints it. It does so for SystemExit too, so one would
-#     expect it of any other exception that is not an Exception, except KeyboardInterrupt.
+# Expected: when a property fails, Hypothesis shrinks the input and prints it. It does so for SystemExit too, so one
+#     would expect it of any other exception that is not an Exception, except KeyboardInterrupt.
 # Happens: for CancelledError and BaseExceptionGroup Hypothesis does neither. The test stops at the first input that
 #     fails, whatever its size, and the report contains a seed instead of the input. The input is stored, so the next
 #     run fails with it again, just as large. That the group also contains a ValueError makes no difference.
