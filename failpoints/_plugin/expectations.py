@@ -97,7 +97,10 @@ class Expectations:
         return is_off and any(earlier.hits for earlier in before)
 
     def section(self, seed: int) -> str:
-        """Describe everything that is configured, for the report of a failing test. *seed* is that of the run."""
+        """Describe what the test configured and what else is configured, for the report of a failing test.
+
+        *seed* is the seed of the run.
+        """
         shown = list(self._expectations)
         own = {expected.configuration for expected in shown}
         for status in PROCESS_STORE.statuses():

@@ -17,7 +17,7 @@ from .._core.known_sites import Location
 _MAX_WIDTH = 60  # of the column of actions, in characters
 
 
-class SitePlace(TypedDict):
+class ReportedSite(TypedDict):
     """A site. *file* is relative to pytest's root folder, with `/`, or absolute if it lies elsewhere.
 
     An instrumented function without source has its import path in *file*, and 0 in *line*.
@@ -36,7 +36,7 @@ class Row(TypedDict):
     misses: int
     triggers: int
     actions: dict[str, int]
-    sites: list[SitePlace]
+    sites: list[ReportedSite]
 
 
 class Document(TypedDict):
@@ -72,7 +72,7 @@ class Tally:
         with self._lock:
             return {*self._hits, *self._misses}
 
-    def row(self, name: str, sites: Iterable[SitePlace]) -> Row:
+    def row(self, name: str, sites: Iterable[ReportedSite]) -> Row:
         """Return the counts of one failpoint."""
         with self._lock:
             actions = self._actions.get(name, Counter())
@@ -94,15 +94,15 @@ def rows_of_process(tally: Tally, declared: Mapping[str, Sequence[Location]], ro
     ]
 
 
-def _place(site: Location, root: Path) -> SitePlace:
+def _place(site: Location, root: Path) -> ReportedSite:
     file = Path(site.file)
     inside = file.is_relative_to(root)
-    return SitePlace(
+    return ReportedSite(
         file=file.relative_to(root).as_posix() if inside else os.fspath(file), line=site.line, function=site.function
     )
 
 
-def _by_place(place: SitePlace) -> tuple[str, int]:
+def _by_place(place: ReportedSite) -> tuple[str, int]:
     return place["file"], place["line"]
 
 

@@ -184,3 +184,30 @@ def test_markers_on_doctests(run_tests: RunTests) -> None:
     assert "failpoint 'gateway.refund' was set and never hit: the test passed" in result.stdout.str()
     place = "test_never_hit.txt:1 (marker of [doctest] test_never_hit.txt)"
     assert f"  configured: return(7), at {place}" in result.outlines
+
+
+ITEMS_WITHOUT_FIXTURES = """
+    import pytest
+
+
+    class TextItem(pytest.Item):
+        def runtest(self):
+            assert self.path.read_text() == "text"
+
+
+    class TextFile(pytest.File):
+        def collect(self):
+            item = TextItem.from_parent(self, name="item")
+            item.add_marker(pytest.mark.failpoints({"x": "off"}))
+            yield item
+
+
+    def pytest_collect_file(file_path, parent):
+        if file_path.suffix == ".text":
+            return TextFile.from_parent(parent, path=file_path)
+"""
+
+
+def test_markers_on_items_without_fixtures(run_tests: RunTests) -> None:
+    """A marker does not break an item of another plugin that cannot have fixtures."""
+    run_tests("", files={"conftest.py": ITEMS_WITHOUT_FIXTURES, "a.text": "text"}).assert_outcomes(passed=1)
