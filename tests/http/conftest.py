@@ -1,4 +1,4 @@
-"""What the tests of the control plane have: servers in this process and in others, and clients that are not polite."""
+"""Fixtures for the tests of the control plane: servers in this and other processes, and a client on a bare socket."""
 
 from __future__ import annotations
 
@@ -26,28 +26,40 @@ from failpoints._core.store import PROCESS_STORE
 from failpoints._core.watches import Watches
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 20  # seconds, for what comes at once
+LIMIT = 20  # seconds to wait for things that normally happen at once
+
+
+@contextmanager
+def serving(app: Any, listener: socket.socket, **settings: Any) -> Iterator[None]:
+    """Run an application on a given socket, on a thread of its own, like `uvicorn` without options."""
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, **settings))
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = server.force_exit = True
+        thread.join(LIMIT)
+        assert not thread.is_alive()
 
 
 @contextmanager
 def served(app: Any, **settings: Any) -> Iterator[str]:
-    """Run an application on a thread and event loop of its own, as `uvicorn` without options does: its URL."""
-    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, **settings))
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = server.force_exit = True
-            thread.join(LIMIT)
-            assert not thread.is_alive()
+    """Run an application on a free port. Gives its URL."""
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener, serving(app, listener, **settings):
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 @pytest.fixture(scope="session")
 def serve() -> Callable[..., Any]:
-    """To run an application in this process, `with` its URL."""
+    """Run an application in this process for a `with` block, which gets its URL."""
     return served
+
+
+@pytest.fixture(scope="session")
+def serve_on() -> Callable[..., Any]:
+    """Run an application in this process on a given listener for a `with` block."""
+    return serving
 
 
 class Answer(NamedTuple):
@@ -75,14 +87,14 @@ def connected(url: str) -> socket.socket:
 
 
 def answer_on(connection: Any) -> Answer:
-    """The answer that comes on a connection."""
+    """Read the next answer on a connection."""
     response = http.client.HTTPResponse(connection)
     response.begin()
     return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
 
 
 class _Shared:
-    """A connection as `HTTPResponse` wants it, whose answers are read from one file."""
+    """Acts as a connection for `HTTPResponse`, so that several answers are read from the same file."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -91,14 +103,14 @@ class _Shared:
         return self
 
     def close(self) -> None:
-        """The next answer is read from it."""
+        """Leave the file open for the next answer."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
 
 
 def answers_on(connection: socket.socket, number: int) -> list[Answer]:
-    """The answers to requests that were sent without waiting in between."""
+    """Read the answers to pipelined requests."""
     with connection.makefile("rb") as file:
         return [answer_on(_Shared(file)) for _ in range(number)]
 
@@ -106,7 +118,7 @@ def answers_on(connection: socket.socket, number: int) -> list[Answer]:
 def request_of(
     method: str, path: str, *headers: str, body: bytes = b"", host: str | None = "127.0.0.1", json: object = ...
 ) -> bytes:
-    """A request, byte by byte as given."""
+    """Encode a request exactly as given, even if it is invalid."""
     lines = [f"{method} {path} HTTP/1.1", *headers]
     if host is not None:
         lines.insert(1, f"Host: {host}")
@@ -128,7 +140,7 @@ class Raw:
 
     @staticmethod
     def ask(url: str, *request: Any, **more: Any) -> Answer:
-        """Send `request_of` these arguments, and take the answer."""
+        """Send `request_of` these arguments and return the answer."""
         with connected(url) as connection:
             connection.sendall(request_of(*request, **more))
             return answer_on(connection)
@@ -141,24 +153,28 @@ def raw() -> type[Raw]:
 
 
 class Watchers:
-    """Who waits for something to happen in the process-wide registry."""
+    """The waits for events in the process-wide registry, of all threads and event loops."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
 
+    @staticmethod
+    def number() -> int:
+        """How many waits there are now."""
+        return len(PROCESS_STORE._watches._watches.all())
+
     def until(self, number: int) -> None:
-        """Go on once there are so many."""
+        """Block until there are exactly *number* waits."""
         with self.changed:
-            there = self.changed.wait_for(lambda: len(PROCESS_STORE._watches._watches.all()) == number, LIMIT)
-        assert there, PROCESS_STORE._watches._watches.all()
+            assert self.changed.wait_for(lambda: self.number() == number, LIMIT), self.number()
 
 
 @pytest.fixture
 def watchers(monkeypatch: pytest.MonkeyPatch) -> Watchers:
-    """To wait, without polling, until so many wait."""
+    """The waits for events in this process, with a method to block until there is a given number of them."""
     watchers = Watchers()
 
-    def told(method: Any) -> Any:
+    def notifying(method: Any) -> Any:
         def call(*arguments: Any) -> None:
             method(*arguments)
             with watchers.changed:
@@ -166,13 +182,13 @@ def watchers(monkeypatch: pytest.MonkeyPatch) -> Watchers:
 
         return call
 
-    monkeypatch.setattr(Watches, "add", told(Watches.add))
-    monkeypatch.setattr(Watches, "discard", told(Watches.discard))
+    monkeypatch.setattr(Watches, "add", notifying(Watches.add))
+    monkeypatch.setattr(Watches, "discard", notifying(Watches.discard))
     return watchers
 
 
 class Program:
-    """A program in a process of its own, and what it prints, line by line."""
+    """A program in a process of its own, whose output can be waited for line by line."""
 
     def __init__(self, command: Sequence[str], environment: dict[str, str], directory: Path) -> None:
         self._process = subprocess.Popen(
@@ -201,32 +217,38 @@ class Program:
         return self._process.pid
 
     def line(self, pattern: str) -> re.Match[str]:
-        """The next line in which the pattern is found."""
+        """Wait for the next line that the pattern matches."""
         while True:
             try:
                 line = self._lines.get(timeout=LIMIT)
             except queue.Empty:
-                raise AssertionError(f"{pattern!r} is not in {''.join(self.printed)}") from None
-            assert line is not None, f"it ended, without {pattern!r}: {''.join(self.printed)}"
+                raise AssertionError(f"no line matched {pattern!r} in time: {''.join(self.printed)}") from None
+            assert line is not None, f"the program ended before a line matched {pattern!r}: {''.join(self.printed)}"
             self.printed.append(line)
             if found := re.search(pattern, line):
                 return found
 
     def url(self) -> str:
-        """Where the next control plane listens."""
+        """Wait until a control plane logs its URL."""
         return self.line(r"failpoints control plane listening on (http://\S+)")[1]
 
-    def say(self, line: str = "") -> None:
-        """Write a line to its standard input."""
+    def ready(self) -> str:
+        """Wait until a control plane logs its URL, and then for the program's line "ready"."""
+        url = self.url()
+        self.line("^ready$")
+        return url
+
+    def send_line(self) -> None:
+        """Write an empty line to the program's standard input."""
         assert self._process.stdin
-        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.write("\n")
         self._process.stdin.flush()
 
     def send_signal(self, number: int) -> None:
         self._process.send_signal(number)
 
     def ended(self) -> tuple[int, str]:
-        """Its exit status, and all that it printed."""
+        """Close its standard input and wait for its end. Returns the exit status and the whole output."""
         assert self._process.stdin
         with suppress(BrokenPipeError):
             self._process.stdin.close()
@@ -251,7 +273,7 @@ class Program:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Callable[..., Program]]:
-    """To run a program, or a `command=`, in a process of its own: `run(source, FAILPOINTS_HTTP="127.0.0.1:0")`."""
+    """Run a program, or a `command=`, in a process of its own. Keywords are variables of its environment."""
     programs: list[Program] = []
     clean = {name: value for name, value in os.environ.items() if not name.startswith("FAILPOINTS")}
 

@@ -1,11 +1,11 @@
-"""The control plane: every row and every error of its table, under every name, mounted anywhere, on every loop."""
+"""The application of the control plane: every request and error, every name, mounted anywhere, on every event loop."""
 
 from __future__ import annotations
 
 import json
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 from urllib.parse import quote
@@ -33,7 +33,6 @@ from failpoints import (
     failpoint_scope,
     status,
 )
-from failpoints._core.registry import PROCESS_WIDE
 from failpoints.admin import admin_app
 
 pytestmark = pytest.mark.anyio
@@ -48,13 +47,20 @@ def client_of(app: Any, **settings: Any) -> httpx.AsyncClient:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the process-wide registry's application."""
+    """A client of an application for the process-wide registry."""
     async with client_of(admin_app()) as client:
         yield client
 
 
+@pytest.fixture(scope="module")
+def live_url(serve: Serve) -> Iterator[str]:
+    """A server of the process-wide registry's application, alone and mounted at /debug."""
+    with serve(Starlette(routes=[Mount("/debug", app=admin_app()), Mount("/", app=admin_app())])) as url:
+        yield url
+
+
 def refused(answer: httpx.Response, status: int) -> str:
-    """The message of an error, whose answer is nothing else."""
+    """Check that the answer is an error and nothing else, and return its message."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/json"
     document = answer.json()
@@ -67,7 +73,7 @@ def refused(answer: httpx.Response, status: int) -> str:
 
 @pytest.mark.parametrize("method", ["PUT", "POST"])
 async def test_configure(client: httpx.AsyncClient, method: str) -> None:
-    """PUT and POST configure every entry, and answer null."""
+    """PUT and POST configure every entry and answer `null`."""
     entries = [{"name": "a", "actions": "return(1)"}, {"name": "b", "actions": "2*off->return(2)"}]
     answer = await client.request(method, AT, json=entries)
     assert (answer.status_code, answer.text, answer.headers["content-type"]) == (200, "null", "application/json")
@@ -76,13 +82,13 @@ async def test_configure(client: httpx.AsyncClient, method: str) -> None:
 
 
 async def test_configuring_nothing(client: httpx.AsyncClient) -> None:
-    """An empty list is a list."""
+    """An empty array is accepted."""
     answer = await client.put(AT, json=[])
     assert (answer.status_code, answer.json()) == (200, None)
 
 
 async def test_the_last_of_one_name_counts(client: httpx.AsyncClient) -> None:
-    """As in the registry, a later entry of the same name counts."""
+    """Of several entries with the same name, the last one counts, as in the registry."""
     await client.put(AT, json=[{"name": "a", "actions": "return(1)"}, {"name": "a", "actions": "return(2)"}])
     assert await failpoint("a") == Return("2")
 
@@ -101,20 +107,20 @@ async def test_the_last_of_one_name_counts(client: httpx.AsyncClient) -> None:
 async def test_matchers(
     client: httpx.AsyncClient, matchers: dict[str, Any], matches: dict[str, Any], misses: dict[str, Any]
 ) -> None:
-    """`context_matchers` match as `context` does."""
+    """`context_matchers` match like the `context` of `configure`."""
     entry = {"name": "a", "actions": "return", "context_matchers": matchers}
     assert (await client.put(AT, json=[entry])).status_code == 200
     with failpoint_context(**misses):
         assert not await failpoint("a")
     with failpoint_context(**matches):
         assert await failpoint("a")
-    told = (await client.get(f"{AT}/a")).json()
-    assert (told["matchers"], told["hits"], told["misses"]) == (matchers, 1, 1)
+    shown = (await client.get(f"{AT}/a")).json()
+    assert (shown["matchers"], shown["hits"], shown["misses"]) == (matchers, 1, 1)
 
 
 @pytest.mark.parametrize("matchers", [{}, None])
 async def test_no_matchers(client: httpx.AsyncClient, matchers: Any) -> None:
-    """No matchers, and `null`, match everything."""
+    """An empty `context_matchers` and `null` match every visit."""
     await client.put(AT, json=[{"name": "a", "actions": "return", "context_matchers": matchers}])
     assert await failpoint("a")
 
@@ -148,19 +154,19 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("body", "said"), BAD, ids=[repr(body[:40]) for body, _ in BAD])
-async def test_bad_bodies(client: httpx.AsyncClient, body: bytes, said: str) -> None:
-    """What cannot be configured is a 400 that says what is wrong with it, and nothing has changed."""
+@pytest.mark.parametrize(("body", "message"), BAD, ids=[repr(body[:40]) for body, _ in BAD])
+async def test_bad_bodies(client: httpx.AsyncClient, body: bytes, message: str) -> None:
+    """An invalid body is a 400 with the reason, and changes nothing."""
     configure("there", "return")
     answer = await client.put(AT, content=body, headers={"Content-Type": "application/json"})
     msg = refused(answer, 400)
-    assert any(part in msg for part in said.split("|")), msg
+    assert any(part in msg for part in message.split("|")), msg
     assert [status.name for status in failpoints.statuses()] == ["there"]
 
 
 @pytest.mark.parametrize("bad", ["no action", "return(", "101%off", "raise(1x)"])
 async def test_all_or_none(client: httpx.AsyncClient, bad: str) -> None:
-    """One bad entry, and none is configured; the message names it."""
+    """If one entry is invalid, none is configured, and the message has its number."""
     configure("b", "return(old)")
     entries = [{"name": "a", "actions": "off"}, {"name": "b", "actions": bad}, {"name": "c", "actions": "exit"}]
     assert "entry 2" in refused(await client.put(AT, json=entries), 400)
@@ -168,8 +174,8 @@ async def test_all_or_none(client: httpx.AsyncClient, bad: str) -> None:
     assert [status.name for status in failpoints.statuses()] == ["b"]
 
 
-async def test_a_batch_wakes_who_waits(client: httpx.AsyncClient) -> None:
-    """Whoever waits at what is configured anew goes on."""
+async def test_a_batch_wakes_waiters(client: httpx.AsyncClient) -> None:
+    """Reconfiguring a failpoint wakes its waiters."""
     configure("a", "pause")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_visit, "a")
@@ -182,7 +188,7 @@ async def _visit(name: str) -> None:
 
 
 async def test_failpoints_that_are_disabled(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing can be configured, the answer says which variable says so."""
+    """With `FAILPOINTS_ENABLED=0`, configuring is a 400 that names the variable."""
     monkeypatch.setattr("failpoints._core.environment.ENABLED", False)
     assert "FAILPOINTS_ENABLED=0" in refused(await client.put(AT, json=[{"name": "a", "actions": "off"}]), 400)
 
@@ -190,8 +196,8 @@ async def test_failpoints_that_are_disabled(client: httpx.AsyncClient, monkeypat
 # a batch with an exit
 
 
-async def asked(app: Any, send: Any, body: bytes) -> None:
-    """Send a PUT to an application, without a client in between; it is there until it is answered."""
+async def put(app: Any, send: Any, body: bytes) -> None:
+    """Send a PUT directly to an application. The client disconnects after the answer."""
     scope = {
         "type": "http",
         "method": "PUT",
@@ -215,38 +221,38 @@ EXIT = json.dumps([{"name": "a", "actions": "off"}, {"name": "b", "actions": "50
 
 
 async def test_an_exit_is_configured_after_the_answer() -> None:
-    """A batch that holds an `exit` anywhere is configured when its answer is out; another one before."""
+    """A batch that contains an `exit` is configured after its answer is sent, any other batch before."""
     configured_then: list[list[str]] = []
 
     async def send(message: Any) -> None:
         configured_then.append([status.name for status in failpoints.statuses()])
 
-    await asked(admin_app(), send, EXIT)
+    await put(admin_app(), send, EXIT)
     assert configured_then == [[], []]
     assert [status.name for status in failpoints.statuses()] == ["a", "b"]
     configured_then.clear()
-    await asked(admin_app(), send, b'[{"name": "c", "actions": "pause"}]')
+    await put(admin_app(), send, b'[{"name": "c", "actions": "pause"}]')
     assert configured_then == [["a", "b", "c"]] * 2
 
 
 async def test_an_exit_whose_answer_cannot_be_sent() -> None:
-    """It is configured all the same: it was accepted."""
+    """An accepted `exit` is configured even if its answer cannot be sent."""
 
     async def send(message: Any) -> None:
         raise OSError("the client is gone")
 
     try:
-        await asked(admin_app(), send, EXIT)
+        await put(admin_app(), send, EXIT)
     except OSError:
         pass
     assert [status.name for status in failpoints.statuses()] == ["a", "b"]
 
 
-async def test_an_exit_behind_middleware_that_holds_the_answer() -> None:
-    """The answer is out of the whole stack before the exit is configured."""
+async def test_an_exit_behind_middleware_that_delays_the_answer() -> None:
+    """The answer has left all middleware before an `exit` is configured."""
     seen: list[list[str]] = []
 
-    async def slowly(request: Request, call_next: Any) -> Response:
+    async def delay(request: Request, call_next: Any) -> Response:
         response: Response = await call_next(request)
         await anyio.sleep(0.02)
         return response
@@ -254,8 +260,8 @@ async def test_an_exit_behind_middleware_that_holds_the_answer() -> None:
     async def send(message: Any) -> None:
         seen.append([status.name for status in failpoints.statuses()])
 
-    app = Starlette(routes=[Mount("/", app=admin_app())], middleware=[Middleware(BaseHTTPMiddleware, dispatch=slowly)])
-    await asked(app, send, EXIT)
+    app = Starlette(routes=[Mount("/", app=admin_app())], middleware=[Middleware(BaseHTTPMiddleware, dispatch=delay)])
+    await put(app, send, EXIT)
     assert seen
     assert not any(seen)
     assert [status.name for status in failpoints.statuses()] == ["a", "b"]
@@ -265,36 +271,36 @@ async def test_an_exit_behind_middleware_that_holds_the_answer() -> None:
 
 
 async def test_status(client: httpx.AsyncClient) -> None:
-    """The status of one, and of all in the order of their names."""
+    """GET returns the status of one failpoint, or of all of them ordered by name."""
     configure("b", "2*off->return(1)", context={"k": "v"})
     configure("a", "pause")
     await failpoint("b", context={"k": "v"})
     await failpoint("b", context={"k": "w"})
-    told = (await client.get(f"{AT}/b")).json()
-    assert told["name"] == "b"
-    assert told["actions"] == "2*off->return(1)"
-    assert told["matchers"] == {"k": "v"}
-    assert (told["hits"], told["misses"], told["triggers"]) == (1, 1, 1)
-    assert told["last_miss"] == {"k": "w"}
-    assert told["waiting"] == []
+    shown = (await client.get(f"{AT}/b")).json()
+    assert shown["name"] == "b"
+    assert shown["actions"] == "2*off->return(1)"
+    assert shown["matchers"] == {"k": "v"}
+    assert (shown["hits"], shown["misses"], shown["triggers"]) == (1, 1, 1)
+    assert shown["last_miss"] == {"k": "w"}
+    assert shown["waiting"] == []
     answer = await client.get(AT)
     assert [each["name"] for each in answer.json()] == ["a", "b"]
-    assert answer.json()[1] == told
+    assert answer.json()[1] == shown
 
 
 async def test_nothing_configured(client: httpx.AsyncClient) -> None:
-    """Of nothing the list is empty."""
+    """The list is empty while nothing is configured."""
     assert (await client.get(AT)).json() == []
 
 
 async def test_head(client: httpx.AsyncClient) -> None:
-    """HEAD is answered as GET."""
+    """HEAD has the status of GET."""
     assert (await client.head(AT)).status_code == 200
     assert (await client.head(f"{AT}/x")).status_code == 404
 
 
 async def test_remove_and_reset(client: httpx.AsyncClient) -> None:
-    """DELETE removes one, or all."""
+    """DELETE removes one failpoint, or all of them."""
     for name in "abc":
         configure(name, "off")
     answer = await client.delete(f"{AT}/b")
@@ -307,7 +313,7 @@ async def test_remove_and_reset(client: httpx.AsyncClient) -> None:
 
 
 async def test_resume(client: httpx.AsyncClient) -> None:
-    """Resuming wakes who waits now, says how many, and the failpoint stays."""
+    """`resume` wakes the waiters and returns their number, and the failpoint stays configured."""
     configure("a", "pause")
     async with anyio.create_task_group() as tasks:
         for _ in range(3):
@@ -319,12 +325,12 @@ async def test_resume(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize(("method", "end"), [("GET", ""), ("DELETE", ""), ("POST", "/resume"), ("GET", "/wait")])
-async def test_what_is_not_configured(client: httpx.AsyncClient, method: str, end: str) -> None:
-    """A name that is not configured is a 404 that names the nearest."""
+async def test_a_name_that_is_not_configured(client: httpx.AsyncClient, method: str, end: str) -> None:
+    """A name that is not configured is a 404 that suggests the nearest one."""
     configure("gateway.charge", "off")
     answer = await client.request(method, f"{AT}/gateway.chrage{end}")
-    said = "failpoint 'gateway.chrage' is not configured; did you mean 'gateway.charge'?"
-    assert refused(answer, 404) == said
+    expected = "failpoint 'gateway.chrage' is not configured; did you mean 'gateway.charge'?"
+    assert refused(answer, 404) == expected
     assert refused(await client.request(method, f"{AT}/x{end}"), 404) == "failpoint 'x' is not configured"
 
 
@@ -333,7 +339,7 @@ async def test_what_is_not_configured(client: httpx.AsyncClient, method: str, en
 
 @pytest.mark.parametrize("query", ["", "?hits=1", "?hits=1&timeout=5", "?timeout=1e1&hits=01"])
 async def test_waiting_for_a_hit(client: httpx.AsyncClient, query: str) -> None:
-    """`wait` answers with the status once the failpoint is hit; what was before counts, too."""
+    """`wait` answers with the status as soon as the failpoint is hit. Earlier hits count."""
     configure("a", "off")
     async with anyio.create_task_group() as tasks:
 
@@ -348,7 +354,7 @@ async def test_waiting_for_a_hit(client: httpx.AsyncClient, query: str) -> None:
 
 
 async def test_waiting_for_a_pause(client: httpx.AsyncClient) -> None:
-    """`wait?paused=2` answers when two wait, and they wait still."""
+    """`wait?paused=2` answers as soon as two tasks are paused, and leaves them paused."""
     configure("a", "pause")
     async with anyio.create_task_group() as tasks:
 
@@ -365,7 +371,7 @@ async def test_waiting_for_a_pause(client: httpx.AsyncClient) -> None:
 
 
 async def test_waiting_through_a_reconfiguration(client: httpx.AsyncClient) -> None:
-    """A wait goes on when the failpoint is configured anew, and counts anew."""
+    """A wait continues when the failpoint is reconfigured, and counts from zero again."""
     configure("a", "off")
     await failpoint("a")
     async with anyio.create_task_group() as tasks:
@@ -380,8 +386,8 @@ async def test_waiting_through_a_reconfiguration(client: httpx.AsyncClient) -> N
         await failpoint("a")
 
 
-async def test_removed_while_somebody_waits(client: httpx.AsyncClient) -> None:
-    """A wait ends with a 404 when the failpoint is removed."""
+async def test_removal_during_a_wait(client: httpx.AsyncClient) -> None:
+    """A wait is answered with a 404 when the failpoint is removed."""
     configure("a", "off")
     async with anyio.create_task_group() as tasks:
 
@@ -395,27 +401,27 @@ async def test_removed_while_somebody_waits(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "message"),
     [
         ("hits=2", "failpoint 'a' was not hit 2 times within 0 s"),
         ("paused=1", "failpoint 'a' did not have 1 waiting at it within 0 s"),
         ("paused=3", "failpoint 'a' did not have 3 waiting at it within 0 s"),
     ],
 )
-async def test_waiting_in_vain(client: httpx.AsyncClient, query: str, said: str) -> None:
-    """After the timeout the answer is a 408 of one line, and the status."""
+async def test_a_wait_that_times_out(client: httpx.AsyncClient, query: str, message: str) -> None:
+    """After the timeout the answer is a 408 with a message of one line and the status."""
     configure("a", "off")
     await failpoint("a")
     answer = await client.get(f"{AT}/a/wait?{query}&timeout=0")
     assert answer.status_code == 408
     document = answer.json()
     assert list(document) == ["msg", "status"]
-    assert document["msg"] == said
+    assert document["msg"] == message
     assert document["status"] == (await client.get(f"{AT}/a")).json()
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "message"),
     [
         ("hits=0", "hits must be a whole number from 1 to 9007199254740991; got '0'"),
         ("hits=-1", "hits must be a whole number"),
@@ -443,14 +449,14 @@ async def test_waiting_in_vain(client: httpx.AsyncClient, query: str, said: str)
         ("%FF=1", "UTF-8"),
     ],
 )
-async def test_bad_waits(client: httpx.AsyncClient, query: str, said: str) -> None:
-    """A wait that cannot be one is a 400, before anything is waited for."""
+async def test_invalid_waits(client: httpx.AsyncClient, query: str, message: str) -> None:
+    """An invalid query is a 400, without any waiting."""
     configure("a", "off")
-    assert said in refused(await client.get(f"{AT}/a/wait?{query}"), 400)
+    assert message in refused(await client.get(f"{AT}/a/wait?{query}"), 400)
 
 
-async def test_a_client_that_goes_away(watchers: Any) -> None:
-    """A wait ends when the client is gone: nobody watches any more."""
+async def test_a_client_that_disconnects(watchers: Any) -> None:
+    """A wait ends when its client disconnects."""
     configure("a", "off")
     gone = anyio.Event()
 
@@ -460,7 +466,7 @@ async def test_a_client_that_goes_away(watchers: Any) -> None:
         return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
-        """Nobody hears it."""
+        """Discard the answer to the client that has gone."""
 
     scope = {
         "type": "http",
@@ -479,8 +485,8 @@ async def test_a_client_that_goes_away(watchers: Any) -> None:
     watchers.until(0)
 
 
-async def test_a_body_that_comes_while_a_wait_lasts() -> None:
-    """It is passed over, and one over 1 MiB ends the wait."""
+async def test_a_body_during_a_wait() -> None:
+    """A wait ignores the body of its request, unless it exceeds 1 MiB."""
     configure("a", "off")
     sent: list[Any] = []
 
@@ -541,42 +547,39 @@ NAMES = [
 
 
 def escaped(name: str) -> str:
-    """A name in a path; dots, too, which clients take for folders, and the document hides one name."""
+    """Encode a name for a path. Dots too: clients resolve them as folders, and `openapi.json` is another resource."""
     return quote(name, safe="").replace(".", "%2E")
 
 
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: name[:20])
 @pytest.mark.parametrize("mount", ["", "/debug"])
-def test_names(serve: Serve, raw: Any, name: str, mount: str) -> None:
-    """Every name is reached, and no other, with everything that can be done to it."""
+def test_names(live_url: str, raw: Any, name: str, mount: str) -> None:
+    """Every request reaches the failpoint of exactly the name in its path, and no other."""
     around = ["a", "b", "aa", "A", ".a", "v1", "%2F", "x"]
     for other in around:
         configure(other, "off")
-    app = Starlette(routes=[Mount(mount, app=admin_app())])
-    with serve(app) as url:
-        at = f"{mount}{AT}"
-        assert raw.ask(url, "PUT", at, json=[{"name": name, "actions": "off"}]).body == b"null"
-        with failpoint_scope(name.removesuffix(":after")):
-            """Visits `name`, and `name:after`."""
-        for end in "", "/wait?hits=1&timeout=0":
-            told = raw.ask(url, "GET", f"{at}/{escaped(name)}{end}").json
-            assert (told["name"], told["hits"]) == (name, 1)
-        assert raw.ask(url, "POST", f"{at}/{escaped(name)}/resume").json == {"resumed": 0}
-        assert raw.ask(url, "DELETE", f"{at}/{escaped(name)}").body == b"null"
-        assert raw.ask(url, "DELETE", f"{at}/{escaped(name)}").status == 404
+    at = f"{mount}{AT}"
+    assert raw.ask(live_url, "PUT", at, json=[{"name": name, "actions": "off"}]).body == b"null"
+    with failpoint_scope(name.removesuffix(":after")):
+        """Visits `name` and `name:after`."""
+    for end in "", "/wait?hits=1&timeout=0":
+        shown = raw.ask(live_url, "GET", f"{at}/{escaped(name)}{end}").json
+        assert (shown["name"], shown["hits"]) == (name, 1)
+    assert raw.ask(live_url, "POST", f"{at}/{escaped(name)}/resume").json == {"resumed": 0}
+    assert raw.ask(live_url, "DELETE", f"{at}/{escaped(name)}").body == b"null"
+    assert raw.ask(live_url, "DELETE", f"{at}/{escaped(name)}").status == 404
     assert [status.name for status in failpoints.statuses()] == sorted(around)
 
 
 @pytest.mark.parametrize("name", ["a:b", "a::b", "..", ".", "a@b!$&'()*+,", "~"])
-def test_names_that_need_no_escape(serve: Serve, raw: Any, name: str) -> None:
-    """What a path may hold as it is needs no escape."""
+def test_names_that_need_no_escape(live_url: str, raw: Any, name: str) -> None:
+    """Characters that a path may contain literally need no escape."""
     configure(name, "off")
-    with serve(admin_app()) as url:
-        assert raw.ask(url, "GET", f"{AT}/{name}").json["name"] == name
+    assert raw.ask(live_url, "GET", f"{AT}/{name}").json["name"] == name
 
 
 @pytest.mark.parametrize(
-    ("segment", "said"),
+    ("segment", "message"),
     [
         ("%FF", "not UTF-8: %FF"),
         ("%ED%A0%80", "not UTF-8"),
@@ -593,10 +596,10 @@ def test_names_that_need_no_escape(serve: Serve, raw: Any, name: str) -> None:
     ],
 )
 @pytest.mark.parametrize(("method", "end"), [("GET", ""), ("DELETE", ""), ("POST", "/resume"), ("GET", "/wait")])
-async def test_what_is_no_name(client: httpx.AsyncClient, segment: str, said: str, method: str, end: str) -> None:
-    """What cannot be a name is a 400."""
+async def test_invalid_names(client: httpx.AsyncClient, segment: str, message: str, method: str, end: str) -> None:
+    """A path segment that does not encode a valid name is a 400."""
     url = httpx.URL("http://127.0.0.1").copy_with(raw_path=f"{AT}/{segment}{end}".encode())
-    assert said in refused(await client.request(method, url), 400)
+    assert message in refused(await client.request(method, url), 400)
 
 
 # paths and methods
@@ -622,7 +625,7 @@ async def test_what_is_no_name(client: httpx.AsyncClient, segment: str, said: st
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
 async def test_no_such_path(client: httpx.AsyncClient, path: str, method: str) -> None:
-    """Any other path is a 404 that says which there are: none is guessed, and none redirected."""
+    """Any other path is a 404 that lists the paths. None is guessed or redirected."""
     configure("a", "off")
     assert refused(await client.request(method, path), 404).startswith("no such path: expected /v1/failpoints")
 
@@ -638,7 +641,7 @@ async def test_no_such_path(client: httpx.AsyncClient, path: str, method: str) -
     ],
 )
 async def test_no_such_method(client: httpx.AsyncClient, path: str, allowed: set[str]) -> None:
-    """Any other method is a 405, with those that there are; no header lets pages of other origins in."""
+    """Any other method is a 405 that lists the allowed ones. No header allows other origins."""
     for method in {"GET", "PUT", "POST", "DELETE", "PATCH", "OPTIONS", "TRACE", "FROB"} - allowed:
         answer = await client.request(method, path)
         assert set(answer.headers["allow"].split(", ")) == allowed
@@ -646,7 +649,7 @@ async def test_no_such_method(client: httpx.AsyncClient, path: str, allowed: set
         assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
-async def test_what_is_no_request() -> None:
+async def test_a_websocket() -> None:
     """A WebSocket is closed."""
     sent: list[Any] = []
 
@@ -690,7 +693,7 @@ def in_fastapi_with_a_root_path(app: Any) -> Any:
 
 
 def under_a_root_path(app: Any) -> Any:
-    """What a server with a root path of its own gives: `path` and `raw_path` with it."""
+    """Imitate a server with a root path of its own, which is part of `path` and `raw_path`."""
     mounted = in_starlette(app)
 
     async def outer(scope: Any, receive: Any, send: Any) -> None:
@@ -714,13 +717,13 @@ MOUNTED = [
 
 @pytest.mark.parametrize(("mount", "at"), MOUNTED)
 async def test_mounted(mount: Callable[[Any], Any], at: str) -> None:
-    """Mounted anywhere, beside routes of the application's own, it answers as it does alone."""
+    """Mounted anywhere, beside other routes, it answers as it does alone."""
     for name in "a", "a/wait", "x":
         configure(name, "off")
     async with client_of(mount(admin_app())) as client:
         for name in "a", "a%2Fwait":
-            told = await client.get(f"{at}{AT}/{name}")
-            assert told.json()["name"] == name.replace("%2F", "/"), told.text
+            shown = await client.get(f"{at}{AT}/{name}")
+            assert shown.json()["name"] == name.replace("%2F", "/"), shown.text
         assert (await client.get(f"{at}{AT}/a/wait?timeout=0")).status_code == 408
         assert (await client.get(f"{at}{AT}/openapi.json")).json()["openapi"] == "3.1.0"
         assert (await client.put(f"{at}{AT}", json=[])).text == "null"
@@ -729,14 +732,14 @@ async def test_mounted(mount: Callable[[Any], Any], at: str) -> None:
 
 
 async def test_the_routes_beside_it() -> None:
-    """What the application has beside it is its own."""
+    """The other routes of the surrounding application are not affected."""
     async with client_of(in_starlette(admin_app())) as client:
         for path in "/v1/failpoints", "/else", "/debugging/v1/failpoints":
             assert (await client.get(path)).text == "hello"
 
 
 async def test_an_escaped_mount() -> None:
-    """A `/` that is escaped divides no path: what follows it is not looked up."""
+    """An escaped `/` is not a separator, so nothing is looked up after it."""
     async with client_of(in_starlette(admin_app())) as client:
         configure("a", "off")
         refused(await client.get("/debug%2Fv1/failpoints/a"), 404)
@@ -744,7 +747,7 @@ async def test_an_escaped_mount() -> None:
 
 @pytest.mark.parametrize("raw_path", [None, b"", b"/somewhere/else"])
 async def test_a_server_without_the_raw_path(raw_path: bytes | None) -> None:
-    """Where a server does not tell the path as it was sent, or tells another one, the decoded path serves."""
+    """The decoded path is used if the server gives no `raw_path`, or one that does not match."""
     inner = in_starlette(admin_app())
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -753,15 +756,15 @@ async def test_a_server_without_the_raw_path(raw_path: bytes | None) -> None:
 
     configure("\N{COLLISION SYMBOL}%41", "off")
     async with client_of(app) as client:
-        told = await client.get(f"/debug{AT}/{escaped(chr(0x1F4A5) + '%41')}")
-        assert told.json()["name"] == "\N{COLLISION SYMBOL}%41"
+        shown = await client.get(f"/debug{AT}/{escaped(chr(0x1F4A5) + '%41')}")
+        assert shown.json()["name"] == "\N{COLLISION SYMBOL}%41"
 
 
 # the whole
 
 
 async def test_a_registry_of_its_own() -> None:
-    """An application of another registry steers that one alone."""
+    """An application for another registry acts on that one only."""
     with Registry() as registry:
         registry.configure("inner", "off")
         async with client_of(admin_app(registry)) as client:
@@ -772,22 +775,22 @@ async def test_a_registry_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("token", ["", " ", "a b", "é", "a\n", b"x", 1])
-def test_what_is_no_token(token: Any) -> None:
-    """A token that none can send is refused when the application is made, and not shown."""
+def test_invalid_tokens(token: Any) -> None:
+    """A token that a header cannot carry is refused when the application is made, and not shown."""
     with pytest.raises(FailpointUsageError, match="^a token must be a non-empty str of printable ASCII"):
         admin_app(token=token)
 
 
-def test_what_is_no_registry() -> None:
-    """What is no registry is refused, too: such as the token in its place."""
+def test_an_invalid_registry() -> None:
+    """Anything but a registry is refused, such as a token passed in its place."""
     with pytest.raises(
         FailpointUsageError, match="registry must be a Registry, or None for the process-wide one; got 'secret'"
     ):
         admin_app("secret")  # type: ignore[arg-type]
 
 
-async def test_an_error_inside(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """What goes wrong inside is a 500 that tells nothing of it, and is logged."""
+async def test_an_internal_error(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """An internal error is a 500 without details, and is logged with its traceback."""
     monkeypatch.setattr(Registry, "statuses", lambda self: 1 / 0)
     async with client_of(admin_app()) as client:
         answer = await client.get(AT)
@@ -801,68 +804,69 @@ async def test_an_error_inside(monkeypatch: pytest.MonkeyPatch, caplog: pytest.L
 # on a live server
 
 
-def test_two_hundred_wait(serve: Serve, raw: Any, watchers: Any) -> None:
-    """200 clients wait at once, hold no thread each, and are all answered; those that go away leave nothing behind."""
+def visit_in_thread(name: str) -> None:
+    failpoint(name).hit()  # in this file: the site of a bare `failpoint(name).hit` would be in threading.py
+
+
+def test_two_hundred_waits(live_url: str, raw: Any, watchers: Any) -> None:
+    """200 clients wait at once without a thread each. All that stay are answered, and none leaves a wait behind."""
     configure("a", "pause")
-    with serve(admin_app()) as url:
-        threads = threading.active_count()
-        clients = [raw.connected(url) for _ in range(201)]
-        try:
-            for client in clients[:200]:
-                client.sendall(raw.request_of("GET", f"{AT}/a/wait?paused=1&timeout=100"))
-            watchers.until(200)
-            assert threading.active_count() == threads
-            clients[200].sendall(raw.request_of("GET", AT))
-            assert raw.answer_on(clients[200]).status == 200
-            for client in clients[:50]:
-                client.close()
-            watchers.until(150)
-            visitor = threading.Thread(target=failpoint("a").hit)
-            visitor.start()
-            for client in clients[50:200]:
-                answer = raw.answer_on(client)
-                assert (answer.status, len(answer.json["waiting"])) == (200, 1)
-            watchers.until(0)
-            assert failpoints.resume("a") == 1
-            visitor.join(10)
-        finally:
-            for client in clients:
-                client.close()
+    threads = threading.active_count()
+    clients = [raw.connected(live_url) for _ in range(201)]
+    try:
+        for client in clients[:200]:
+            client.sendall(raw.request_of("GET", f"{AT}/a/wait?paused=1&timeout=100"))
+        watchers.until(200)
+        assert threading.active_count() == threads
+        clients[200].sendall(raw.request_of("GET", AT))
+        assert raw.answer_on(clients[200]).status == 200
+        for client in clients[:50]:
+            client.close()
+        watchers.until(150)
+        visitor = threading.Thread(target=visit_in_thread, args=["a"])
+        visitor.start()
+        for client in clients[50:200]:
+            answer = raw.answer_on(client)
+            assert (answer.status, len(answer.json["waiting"])) == (200, 1)
+        watchers.until(0)
+        assert failpoints.resume("a") == 1
+        visitor.join(10)
+    finally:
+        for client in clients:
+            client.close()
 
 
-def test_a_client_that_closes_one_side(serve: Serve, raw: Any, watchers: Any) -> None:
-    """A client that sends no more has gone away, too."""
+def test_a_half_closed_connection(live_url: str, raw: Any, watchers: Any) -> None:
+    """A client that shuts down its sending side counts as disconnected."""
     configure("a", "off")
-    with serve(admin_app()) as url, raw.connected(url) as client:
+    with raw.connected(live_url) as client:
         client.sendall(raw.request_of("GET", f"{AT}/a/wait?timeout=100"))
         watchers.until(1)
         client.shutdown(1)
         watchers.until(0)
 
 
-def test_neon_traffic(serve: Serve) -> None:
-    """What Neon's test runner sends is answered as it demands: 200 and null, and `msg` on errors."""
-    with serve(admin_app()) as url:
-        http = requests.Session()
+def test_neon_traffic(live_url: str) -> None:
+    """The requests of Neon's test runner get the answers that it requires: 200 and `null`, and `msg` on errors."""
+    with requests.Session() as http:
         pairs = [("before-upload", "return(42)"), ("after-upload", "1*sleep(10)->off")]
         body = [{"name": name, "actions": actions} for name, actions in pairs]
-        answer = http.put(f"{url.replace('127.0.0.1', 'localhost')}{AT}", json=body, headers={})
+        answer = http.put(f"{live_url.replace('127.0.0.1', 'localhost')}{AT}", json=body, headers={})
         answer.raise_for_status()
         assert answer.status_code == 200
         assert answer.json() is None
         assert failpoint("before-upload").hit() == Return("42")
         assert status("after-upload").actions
         matchers = [{**body[0], "context_matchers": {"tenant_id": "test_.*"}}]
-        assert http.post(f"{url}{AT}", json=matchers).json() is None
-        answer = http.put(f"{url}{AT}", json=[{"name": "x", "actions": "paws"}])
+        assert http.post(f"{live_url}{AT}", json=matchers).json() is None
+        answer = http.put(f"{live_url}{AT}", json=[{"name": "x", "actions": "paws"}])
         assert answer.status_code == 400
         assert "did you mean 'pause'?" in answer.json()["msg"]
-        assert http.delete(f"{url}{AT}").json() is None
-        http.close()
+        assert http.delete(f"{live_url}{AT}").json() is None
 
 
-def test_statuses_of_the_registry_are_served_while_it_is_used(serve: Serve) -> None:
-    """What the process does meanwhile, and what the server tells, do not meet."""
+def test_a_status_while_the_failpoint_is_visited(live_url: str) -> None:
+    """A status is consistent while another thread visits the failpoint: its counts never decrease."""
     configure("a", "off")
     over = threading.Event()
 
@@ -873,10 +877,10 @@ def test_statuses_of_the_registry_are_served_while_it_is_used(serve: Serve) -> N
     visitor = threading.Thread(target=visit)
     visitor.start()
     try:
-        with serve(admin_app()) as url, requests.Session() as http:
-            told = [http.get(f"{url}{AT}/a").json()["hits"] for _ in range(50)]
+        with requests.Session() as http:
+            hits = [http.get(f"{live_url}{AT}/a").json()["hits"] for _ in range(50)]
     finally:
         over.set()
         visitor.join(10)
-    assert told == sorted(told)
-    assert PROCESS_WIDE.status("a").hits >= told[-1]
+    assert hits == sorted(hits)
+    assert status("a").hits >= hits[-1]

@@ -1,4 +1,4 @@
-"""The client: the registry's verbs over HTTP, its errors, and what it makes of servers that are something else."""
+"""The client: the registry's verbs over HTTP, its errors, and its reaction to servers that are not control planes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from failpoints import (
     failpoint_scope,
     format_actions,
 )
-from failpoints._core.store import PROCESS_STORE, Store
+from failpoints._core.store import Store
 from failpoints._core.watches import Watch, Watches
 from failpoints.admin import admin_app
 from failpoints.client import FailpointsClient, RemoteHandle
@@ -48,13 +48,13 @@ from failpoints.client import FailpointsClient, RemoteHandle
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 20  # seconds, for what comes at once
+LIMIT = 20  # seconds to wait for things that normally happen at once
 TOKEN = "a-token"
 
 
 @pytest.fixture(scope="module")
 def url(serve: Callable[..., Any]) -> Iterator[str]:
-    """The control plane of this very process."""
+    """The control plane of this process."""
     with serve(admin_app()) as url:
         yield url
 
@@ -66,17 +66,17 @@ async def client(url: str) -> Any:
 
 
 class Waits:
-    """Who waits at the server."""
+    """The waits that the server carries out."""
 
     def __init__(self, watchers: Any) -> None:
         self._watchers = watchers
 
     @property
     def number(self) -> int:
-        return len(PROCESS_STORE._watches._watches.all())
+        return int(self._watchers.number())
 
     async def come_to(self, number: int) -> None:
-        """Go on once so many do."""
+        """Wait until there are exactly *number* waits."""
         await anyio.to_thread.run_sync(self._watchers.until, number)
 
 
@@ -86,10 +86,10 @@ def waits(watchers: Any) -> Waits:
 
 
 class FakeServer:
-    """A server that reads a request's head, and then does something to the connection."""
+    """A server that reads the head of each request, sends fixed bytes and closes the connection."""
 
     def __init__(self, answer: bytes | None) -> None:
-        self.answer = answer  # None: none, ever
+        self.answer = answer  # None never answers
         self.requests: list[str] = []
         self._stopped = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -125,13 +125,13 @@ class FakeServer:
         self._listener.close()
 
     def targets(self) -> list[str]:
-        """The lines in which it was asked."""
+        """Return the request lines that it has received."""
         return [request.partition("\r\n")[0] for request in self.requests]
 
 
 @pytest.fixture
 def fake() -> Iterator[Callable[[bytes | None], FakeServer]]:
-    """Start a server that gives everybody this answer."""
+    """Start a server that gives every request the same answer."""
     servers: list[FakeServer] = []
 
     def start(answer: bytes | None) -> FakeServer:
@@ -144,19 +144,19 @@ def fake() -> Iterator[Callable[[bytes | None], FakeServer]]:
 
 
 def answer(status: str, body: str, *headers: str) -> bytes:
-    """The bytes of an answer, after which the connection is closed."""
+    """Encode an answer after which the connection is closed."""
     head = [f"HTTP/1.1 {status}", f"Content-Length: {len(body.encode())}", "Connection: close", *headers]
     return "\r\n".join([*head, "", body]).encode()
 
 
 async def visit(name: str, **context: Any) -> None:
-    """Visit a failpoint, which may be that behind a scope."""
+    """Visit a failpoint, even one that ends in `:after`."""
     async with failpoint_scope(name.removesuffix(":after"), context=context):
         pass
 
 
-def seen_from_outside(*statuses: FailpointStatus) -> list[FailpointStatus]:
-    """Statuses as another process is told them: the sites' files as an import sees them."""
+def as_sent(*statuses: FailpointStatus) -> list[FailpointStatus]:
+    """Return statuses as they are sent: with the sites' files relative to the import folder."""
     return [replace(each, sites=tuple(site.removeprefix(f"{ROOT}/") for site in each.sites)) for each in statuses]
 
 
@@ -173,14 +173,14 @@ def seen_from_outside(*statuses: FailpointStatus) -> list[FailpointStatus]:
     ],
 )
 async def test_configure(client: FailpointsClient, actions: Any, text: str) -> None:
-    """Actions of every form are configured there as they are here."""
+    """Actions given in any form arrive unchanged."""
     await client.configure("a", actions)
     assert format_actions(failpoints.status("a").actions) == text
     assert (await client.status("a")).actions == failpoints.status("a").actions
 
 
 async def test_configure_with_matchers(client: FailpointsClient) -> None:
-    """Matchers are a pattern, a compiled one, or a value to be equal to, and mean there what they mean here."""
+    """Matchers keep their meaning: patterns, compiled patterns, and values that must be equal."""
     asked = {"tenant": "test_.*", "user": re.compile("ada", re.IGNORECASE), "shard": 3, "dry": False, "by": None}
     await client.configure("a", "off", context=asked)
     await visit("a", tenant="test_1", user="ADA", shard=3, dry=False, by=None)
@@ -191,7 +191,7 @@ async def test_configure_with_matchers(client: FailpointsClient) -> None:
 
 
 async def test_configure_all(client: FailpointsClient) -> None:
-    """Several are configured at once, from any iterable, with matchers or without; of one name the last counts."""
+    """`configure_all` takes any iterable of entries, with matchers or without. The last entry of a name counts."""
     await client.configure_all(iter([("a", "pause"), ["b", Off(), {"x": 1}], ("c", "off", None), ("c", "panic")]))
     assert [(each.name, format_actions(each.actions), each.matchers) for each in failpoints.statuses()] == [
         ("a", "pause", {}),
@@ -202,8 +202,8 @@ async def test_configure_all(client: FailpointsClient) -> None:
     assert len(failpoints.statuses()) == 3
 
 
-async def test_a_configuration_wakes_who_waits(client: FailpointsClient) -> None:
-    """Configured again, or removed, from outside, a failpoint lets everyone go who waits at it."""
+async def test_changes_wake_waiters(client: FailpointsClient) -> None:
+    """Reconfiguring or removing a failpoint from outside wakes its waiters."""
     for change in (
         lambda: client.configure("a", "off"),
         lambda: client.configure_all([("a", "off")]),
@@ -219,7 +219,7 @@ async def test_a_configuration_wakes_who_waits(client: FailpointsClient) -> None
 
 
 async def test_remove_and_reset(client: FailpointsClient) -> None:
-    """`remove` takes one away and is no error where there is none; `reset` takes all."""
+    """`remove` removes one failpoint, or does nothing if there is none. `reset` removes all."""
     await client.configure_all([("a", "off"), ("b", "off"), ("c", "off")])
     await client.remove("a")
     await client.remove("a")
@@ -230,7 +230,7 @@ async def test_remove_and_reset(client: FailpointsClient) -> None:
 
 
 async def test_resume(client: FailpointsClient) -> None:
-    """`resume` says how many it woke, and leaves the failpoint as it is; where there is none, it woke nobody."""
+    """`resume` returns how many waiters it woke, 0 if the failpoint is not configured, and changes nothing else."""
     assert await client.resume("a") == 0
     await client.configure("a", "pause")
     assert await client.resume("a") == 0
@@ -243,11 +243,11 @@ async def test_resume(client: FailpointsClient) -> None:
     assert format_actions((await client.status("a")).actions) == "pause"
 
 
-# looking
+# status
 
 
 async def test_status(client: FailpointsClient) -> None:
-    """A status tells what it tells in the process itself: counts, matchers, who waits with which context, and where."""
+    """A status contains what it contains in the process itself: counts, matchers, waiters with their context, sites."""
     failpoints.configure("client.status", "1*off->pause", context={"tenant": "t.*"})
     with anyio.fail_after(LIMIT):
         async with anyio.create_task_group() as tasks:
@@ -257,39 +257,40 @@ async def test_status(client: FailpointsClient) -> None:
             await client.wait_until_paused("client.status")
             there, here = await client.status("client.status"), failpoints.status("client.status")
             await client.resume("client.status")
-    assert [there] == seen_from_outside(here)
+    assert [there] == as_sent(here)
     assert (there.hits, there.misses, there.triggers) == (2, 1, 2)
     assert (there.last_miss, there.last_mismatch) == ({"tenant": "other"}, "tenant='other' does not match 't.*'")
     assert there.waiting[0].context == {"tenant": "t2", "seat": 1}
     assert all(re.fullmatch(r"tests/http/test_client\.py:\d+", site) for site in there.sites)
 
 
-async def test_status_of_what_has_no_text(client: FailpointsClient) -> None:
-    """An action that has no text is shown as it is shown there, and a value that JSON has not as text."""
+async def test_a_status_without_a_text_form(client: FailpointsClient) -> None:
+    """Actions without a text form, and values that JSON does not have, arrive as their `repr`."""
     failpoints.configure("a", [Term(Call(print), 0.5), Term(Off())], context={"size": callable, "t": (1, 2)})
     status = await client.status("a")
     assert "Call(print)" in str(status.actions)
     assert status.matchers == {"size": "callable", "t": "(1, 2)"}
 
 
-async def test_status_of_none(client: FailpointsClient) -> None:
-    """What is not configured has no actions, and zeros; nothing is configured by looking."""
+async def test_status_of_an_unconfigured_name(client: FailpointsClient) -> None:
+    """A name that is not configured has no actions and zero counts. Looking configures nothing."""
     assert await client.status("a") == FailpointStatus("a")
     assert await client.statuses() == []
 
 
 async def test_statuses(client: FailpointsClient) -> None:
-    """All of them come in the order of their names."""
-    await client.configure_all([("b", "off"), ("é", "off"), ("a", "pause")])
-    statuses = [await client.status(name) for name in ("a", "b", "é")]
-    assert await client.statuses() == statuses == seen_from_outside(*failpoints.statuses())
+    """`statuses` returns all of them, ordered by name."""
+    # Names that no other test visits: a site elsewhere, such as in the standard library, would be sent in another form.
+    await client.configure_all([("statuses.b", "off"), ("statuses.é", "off"), ("statuses.a", "pause")])
+    statuses = [await client.status(name) for name in ("statuses.a", "statuses.b", "statuses.é")]
+    assert await client.statuses() == statuses == as_sent(*failpoints.statuses())
 
 
 # waiting
 
 
 async def test_wait_until_hit(client: FailpointsClient, waits: Waits) -> None:
-    """A wait for a hit is over when it comes, not before and not much later; what was before counts."""
+    """A wait ends when its last hit comes, and not before. Earlier hits count."""
     await client.configure("a", "off")
     await visit("a")
     await client.wait_until_hit("a")
@@ -311,8 +312,8 @@ async def test_wait_until_hit(client: FailpointsClient, waits: Waits) -> None:
     assert waits.number == 0
 
 
-async def test_wait_until_paused_asks_for_the_present(client: FailpointsClient) -> None:
-    """A pause that is over again is none, and a wait for it times out."""
+async def test_wait_until_paused_is_about_the_present(client: FailpointsClient) -> None:
+    """A pause that has ended does not count, so waiting for it times out."""
     await client.configure("a", "pause")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(visit, "a")
@@ -324,7 +325,7 @@ async def test_wait_until_paused_asks_for_the_present(client: FailpointsClient) 
 
 
 async def test_200_waits_at_once(client: FailpointsClient, waits: Waits) -> None:
-    """Two hundred waits through one client are all answered, and other requests are, meanwhile."""
+    """200 waits through one client are all answered, and so are other requests during the waits."""
     await client.configure_all([("a", "off"), ("b", "pause")])
     done = 0
 
@@ -344,8 +345,8 @@ async def test_200_waits_at_once(client: FailpointsClient, waits: Waits) -> None
     assert waits.number == 0
 
 
-async def test_a_wait_goes_on_through_a_reconfiguration(client: FailpointsClient, waits: Waits) -> None:
-    """Whoever waits for hits goes on waiting when the failpoint is configured anew, and counts anew."""
+async def test_a_wait_survives_a_reconfiguration(client: FailpointsClient, waits: Waits) -> None:
+    """A wait for hits continues when the failpoint is reconfigured, and counts from zero again."""
     await client.configure("a", "off")
     await visit("a")
     with anyio.fail_after(LIMIT):
@@ -359,15 +360,15 @@ async def test_a_wait_goes_on_through_a_reconfiguration(client: FailpointsClient
 
 
 @pytest.mark.parametrize("wait", ["wait_until_hit", "wait_until_paused"])
-async def test_a_wait_for_what_is_not_configured(client: FailpointsClient, wait: str) -> None:
-    """A wait for what is not configured is a usage error at once, with the nearest name."""
+async def test_a_wait_for_an_unconfigured_name(client: FailpointsClient, wait: str) -> None:
+    """Waiting for a name that is not configured is a usage error at once, with the nearest name."""
     await client.configure("gateway.charge", "off")
     with pytest.raises(FailpointUsageError, match=r"'gateway.chrage' is not configured.*did you mean 'gateway.charge'"):
         await getattr(client, wait)("gateway.chrage")
 
 
-async def test_a_wait_for_what_is_removed(client: FailpointsClient, waits: Waits) -> None:
-    """A wait for what is removed meanwhile is a usage error then."""
+async def test_a_wait_whose_failpoint_is_removed(client: FailpointsClient, waits: Waits) -> None:
+    """A wait raises a usage error when its failpoint is removed."""
     await client.configure("a", "off")
 
     async def wait() -> None:
@@ -382,7 +383,7 @@ async def test_a_wait_for_what_is_removed(client: FailpointsClient, waits: Waits
 
 
 async def test_a_wait_that_times_out(client: FailpointsClient) -> None:
-    """A wait in vain raises `FailpointTimeout`, which tells what is known, a line each, and has the status."""
+    """A timeout raises `FailpointTimeout`, which lists the facts about the failpoint and has its status."""
     await client.configure("client.wait", "pause", context={"tenant": "test_.*"})
     with anyio.fail_after(LIMIT):
         async with anyio.create_task_group() as tasks:
@@ -405,8 +406,8 @@ TIMED_OUT = r"""failpoint 'client\.wait' did not have 2 waiting at it within 0\.
   sites:      tests/http/test_client\.py:\d+"""
 
 
-async def test_a_timeout_of_nothing(client: FailpointsClient) -> None:
-    """With a timeout of 0 a wait looks once."""
+async def test_a_timeout_of_zero(client: FailpointsClient) -> None:
+    """With a timeout of 0 a wait checks once."""
     await client.configure("nowhere", "off")
     with pytest.raises(FailpointTimeout) as error:
         await client.wait_until_hit("nowhere", timeout=0)
@@ -417,10 +418,10 @@ async def test_a_timeout_of_nothing(client: FailpointsClient) -> None:
 
 
 @pytest.mark.parametrize("timeout", [None, float("inf"), 10**400, 0.35])
-async def test_a_wait_longer_than_a_request_may_last(
+async def test_a_wait_longer_than_a_request(
     client: FailpointsClient, timeout: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What one request may not wait for is asked for again and again, until it is so or the timeout is over."""
+    """A long wait is split into several requests, until the event or the timeout."""
     monkeypatch.setattr("failpoints.client._MAX_WAIT_REQUEST", 0.1)
     await client.configure("a", "off")
     asked = threading.Semaphore(0)
@@ -442,16 +443,14 @@ async def test_a_wait_longer_than_a_request_may_last(
                 await client.wait_until_hit("a", timeout=timeout)
 
             tasks.start_soon(wait)
-            for _ in range(5):  # each request looks twice at most
+            for _ in range(5):  # each request checks at most twice
                 assert await anyio.to_thread.run_sync(partial(asked.acquire, timeout=LIMIT))
             await visit("a")
 
 
 @pytest.mark.parametrize("how", ["cancelled", "left"])
-async def test_a_cancelled_wait_leaves_nobody_behind(
-    client: FailpointsClient, waits: Waits, url: str, how: str
-) -> None:
-    """A wait that is cancelled, or whose client is left, is given up at the server too."""
+async def test_a_cancelled_wait_ends_at_the_server(client: FailpointsClient, waits: Waits, url: str, how: str) -> None:
+    """The server gives up a wait that is cancelled, or whose client is closed."""
     await client.configure("a", "pause")
     with anyio.fail_after(LIMIT):
         async with anyio.create_task_group() as tasks, FailpointsClient(url) as other:
@@ -466,11 +465,11 @@ async def test_a_cancelled_wait_leaves_nobody_behind(
         assert format_actions((await client.status("a")).actions) == "pause"
 
 
-# a block
+# blocks
 
 
 async def test_configured(client: FailpointsClient) -> None:
-    """`configured` holds for a block, whose handle watches and steers it; afterwards it is removed."""
+    """`configured` configures for a block, whose handle gives all verbs, and removes the failpoint afterwards."""
     with anyio.fail_after(LIMIT):
         async with client.configured("a", "pause", context={"tenant": "t1"}) as handle:
             assert isinstance(handle, RemoteHandle)
@@ -492,8 +491,8 @@ async def test_configured(client: FailpointsClient) -> None:
         assert failpoints.statuses() == []
 
 
-async def test_configured_wakes_who_waits_on_leaving(client: FailpointsClient) -> None:
-    """Who waits when the block is left goes on, also when an exception leaves it, which stays what it is."""
+async def test_configured_wakes_waiters_on_leaving(client: FailpointsClient) -> None:
+    """Leaving the block wakes the waiters, also by an exception, which propagates unchanged."""
     with anyio.fail_after(LIMIT):
         async with anyio.create_task_group() as tasks:
             with pytest.raises(KeyError, match="in the block"):
@@ -505,7 +504,7 @@ async def test_configured_wakes_who_waits_on_leaving(client: FailpointsClient) -
 
 
 async def test_configured_is_removed_when_it_is_cancelled(client: FailpointsClient) -> None:
-    """A cancelled block removes what it configured, before anything else goes on."""
+    """A cancelled block removes its configuration before the cancellation propagates."""
     with anyio.CancelScope() as scope:
         async with client.configured("a", "pause"):
             assert failpoints.status("a").actions
@@ -516,7 +515,7 @@ async def test_configured_is_removed_when_it_is_cancelled(client: FailpointsClie
 
 
 async def test_configured_that_cannot_be_removed(client: FailpointsClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A removal that is refused is an error, but not in place of what went wrong in the block."""
+    """An error of the removal is raised, but does not replace an exception of the block."""
 
     async def refused(name: str) -> None:
         raise FailpointUsageError("refused")
@@ -530,8 +529,8 @@ async def test_configured_that_cannot_be_removed(client: FailpointsClient, monke
             raise KeyError("in the block")
 
 
-async def test_configured_that_cannot_be(client: FailpointsClient) -> None:
-    """What cannot be configured leaves what is configured under that name."""
+async def test_configured_with_invalid_actions(client: FailpointsClient) -> None:
+    """If `configured` fails, the previous configuration of the name stays."""
     failpoints.configure("a", "off")
     with pytest.raises(ActionSyntaxError):
         async with client.configured("a", "retrun"):
@@ -542,7 +541,7 @@ async def test_configured_that_cannot_be(client: FailpointsClient) -> None:
 async def test_a_cancelled_configured_stays_cancelled(
     fake: Callable[[bytes | None], FakeServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever gives up entering is not kept, and gets no other error, where the program answers nothing at all."""
+    """Entering a block can be cancelled although the program never answers, and raises nothing else."""
     monkeypatch.setattr("failpoints.client._CLEANUP_TIMEOUT", 0.05)
     with anyio.fail_after(LIMIT):
         async with FailpointsClient(fake(None).url) as client:
@@ -552,8 +551,8 @@ async def test_a_cancelled_configured_stays_cancelled(
     assert scope.cancelled_caught
 
 
-async def test_what_may_have_been_configured_is_removed(fake: Callable[[bytes | None], FakeServer]) -> None:
-    """Where the answer is lost, `configured` removes what it may have configured; where it is refused, nothing."""
+async def test_configured_whose_answer_is_lost(fake: Callable[[bytes | None], FakeServer]) -> None:
+    """If the answer is lost, `configured` removes what it may have configured. After a refusal it removes nothing."""
     server = fake(b"")
     async with FailpointsClient(server.url) as client:
         with pytest.raises(FailpointUsageError, match="did not answer"):
@@ -571,26 +570,26 @@ async def test_what_may_have_been_configured_is_removed(fake: Callable[[bytes | 
 async def test_an_exit_is_in_force_when_configure_returns(
     client: FailpointsClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though the answer is sent before an exit is configured, `configure` comes back after."""
+    """`configure` returns after an `exit` is configured, although its answer is sent before."""
     install_all = Store.install_all
 
-    def late(store: Store, configurations: Any) -> None:
-        time.sleep(0.05)  # the answer is there by now
+    def delayed(store: Store, configurations: Any) -> None:
+        time.sleep(0.05)  # the answer has arrived by now
         install_all(store, configurations)
 
-    monkeypatch.setattr(Store, "install_all", late)
+    monkeypatch.setattr(Store, "install_all", delayed)
     await client.configure_all([("a", "off"), ("b", "1*off->exit")])
     assert [each.name for each in failpoints.statuses()] == ["a", "b"]
 
 
-async def test_configured_outlives_its_program(run: Callable[..., Any]) -> None:
-    """That the program ends inside the block is no error on leaving it, and what follows says that it is gone."""
+async def test_a_program_that_ends_inside_the_block(run: Callable[..., Any]) -> None:
+    """Leaving the block is not an error if the program has ended. Later requests say that it cannot be reached."""
     program = run("import failpoints; input(); failpoints.failpoint('a').hit()", FAILPOINTS_HTTP="127.0.0.1:0")
     url = await anyio.to_thread.run_sync(program.url)
     async with FailpointsClient(url) as client:
         with anyio.fail_after(LIMIT):
             async with client.configured("a", "exit(7)"):
-                program.say()
+                program.send_line()
                 assert (await anyio.to_thread.run_sync(program.ended))[0] == 7
             with pytest.raises(FailpointUsageError, match=r"cannot connect to .*is the program running"):
                 await client.status("a")
@@ -627,14 +626,14 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: ascii(name[:20]))
 async def test_every_name_reaches_its_failpoint(client: FailpointsClient, name: str) -> None:
-    """Every verb reaches the failpoint of exactly this name, whatever a path or a URL means by its characters."""
+    """Every verb reaches exactly this name, whatever its characters mean in a path or a URL."""
     others = ["a", "a/b/c", "b", "é"]
     with anyio.fail_after(LIMIT):
         await client.configure_all((other, "off") for other in others)
         async with client.configured(name, "pause") as handle, anyio.create_task_group() as tasks:
             tasks.start_soon(visit, name)
             await handle.wait_paused()
-            assert [await client.status(name)] == seen_from_outside(failpoints.status(name))
+            assert [await client.status(name)] == as_sent(failpoints.status(name))
             assert (await handle.status()).hits == 1
             await handle.wait_hit()
             assert await handle.resume() == 1
@@ -644,8 +643,8 @@ async def test_every_name_reaches_its_failpoint(client: FailpointsClient, name: 
 
 
 @pytest.mark.parametrize("name", ["\N{GRINNING FACE}" * 10_000, "x" * 70_000], ids=["emoji", "letters"])
-async def test_a_name_that_no_url_can_hold(client: FailpointsClient, name: str) -> None:
-    """A name too long for a URL can be configured; asking for it is a usage error, not another name's failpoint."""
+async def test_a_name_too_long_for_a_url(client: FailpointsClient, name: str) -> None:
+    """A name too long for a URL can be configured. The verbs that have it in their path raise a usage error."""
     await client.configure(name, "off")
     assert [each.name for each in await client.statuses()] == [name]
     for verb in (client.status, client.resume, client.remove, client.wait_until_hit):
@@ -666,8 +665,8 @@ async def test_a_name_that_no_url_can_hold(client: FailpointsClient, name: str) 
         ("é", "%C3%A9"),
     ],
 )
-async def test_what_goes_over_the_wire(fake: Callable[[bytes | None], FakeServer], name: str, segment: str) -> None:
-    """A name is percent-encoded as one segment of the path, below that of the base URL."""
+async def test_paths_of_requests(fake: Callable[[bytes | None], FakeServer], name: str, segment: str) -> None:
+    """A name is percent-encoded as one segment of the path, below the path of the base URL."""
     server = fake(answer("200 OK", "null"))
     for base, prefix in (("", ""), ("/", ""), ("/debug/%41", "/debug/%41"), ("/debug/", "/debug")):
         async with FailpointsClient(server.url + base) as client:
@@ -676,7 +675,7 @@ async def test_what_goes_over_the_wire(fake: Callable[[bytes | None], FakeServer
 
 
 async def test_a_mounted_control_plane(serve: Callable[..., Any]) -> None:
-    """The base URL may have a path: where the control plane is mounted in an application."""
+    """The base URL may have a path, where the control plane is mounted."""
     with serve(Starlette(routes=[Mount("/debug/tools", app=admin_app())])) as url, anyio.fail_after(LIMIT):
         for base in (f"{url}/debug/tools", f"{url}/debug/tools/"):
             async with FailpointsClient(base) as client, client.configured("a/..", "off") as handle:
@@ -690,7 +689,7 @@ async def test_a_mounted_control_plane(serve: Callable[..., Any]) -> None:
 
 
 async def test_a_registry_of_its_own(serve: Callable[..., Any]) -> None:
-    """A control plane of one registry steers that one."""
+    """A control plane for one registry acts on that one only."""
     registry = Registry()
     with serve(admin_app(registry)) as url:
         async with FailpointsClient(url) as client:
@@ -718,10 +717,10 @@ async def test_a_registry_of_its_own(serve: Callable[..., Any]) -> None:
         (("a", "off", "x"), FailpointUsageError, "matchers are a mapping"),
     ],
 )
-async def test_what_cannot_be_configured(
+async def test_invalid_configurations(
     fake: Callable[[bytes | None], FakeServer], arguments: Any, error: type[Exception], message: str
 ) -> None:
-    """What cannot be configured raises the registry's own error, and nothing is sent, whatever else is in the batch."""
+    """An invalid argument raises the registry's own error, and nothing is sent, not even the rest of a batch."""
     server = fake(answer("200 OK", "null"))
     name, actions, context = (*arguments, None)[:3]
     async with FailpointsClient(server.url) as client:
@@ -736,8 +735,8 @@ async def test_what_cannot_be_configured(
 
 
 @pytest.mark.parametrize("entries", [{"a": "off"}, 7, ["ab"], [("a",)], [("a", "off", None, None)], [7]])
-async def test_entries_that_are_none(fake: Callable[[bytes | None], FakeServer], entries: Any) -> None:
-    """What are no entries for `configure_all` is refused in the registry's own words."""
+async def test_invalid_entries(fake: Callable[[bytes | None], FakeServer], entries: Any) -> None:
+    """Invalid entries for `configure_all` raise the registry's own error."""
     with pytest.raises(FailpointUsageError) as here:
         failpoints.configure_all(entries)
     server = fake(answer("200 OK", "null"))
@@ -761,10 +760,10 @@ async def test_entries_that_are_none(fake: Callable[[bytes | None], FakeServer],
     ],
 )
 @pytest.mark.parametrize("wait", ["wait_until_hit", "wait_until_paused"])
-async def test_waits_that_are_none(
+async def test_invalid_waits(
     fake: Callable[[bytes | None], FakeServer], wait: str, arguments: Any, keywords: Any
 ) -> None:
-    """A count or a timeout that is none is refused in the registry's own words, and nothing is sent."""
+    """An invalid count, timeout or name raises the registry's own error, and nothing is sent."""
     with pytest.raises(FailpointError) as here:
         await getattr(failpoints, wait)(*arguments, **keywords)
     server = fake(answer("200 OK", "null"))
@@ -798,14 +797,14 @@ async def test_waits_that_are_none(
         (22381, "got 22381"),
     ],
 )
-def test_a_url_that_is_none(url: Any, message: str) -> None:
-    """A URL that cannot be a control plane's is refused at once, with what was probably meant."""
+def test_invalid_urls(url: Any, message: str) -> None:
+    """An invalid URL is refused when the client is made, with a suggestion."""
     with pytest.raises(FailpointUsageError, match=message):
         FailpointsClient(url)
 
 
 def test_secrets_are_not_shown() -> None:
-    """A password in the URL and a token that is none are refused, and not shown; nor is a good token."""
+    """A password in the URL and an invalid token are refused without being shown. Nor is a valid token."""
     for refused in (
         lambda: FailpointsClient("http://me:s3cret@localhost"),
         lambda: FailpointsClient("http://h", token="s3 cret"),
@@ -819,8 +818,8 @@ def test_secrets_are_not_shown() -> None:
     assert repr(FailpointsClient("http://h/x/", token="s3cret")) == "<FailpointsClient of http://h/x>"
 
 
-async def test_outside_of_its_block(url: str) -> None:
-    """Outside of its block a client is a usage error that shows how it is entered; so is entering it twice."""
+async def test_outside_its_block(url: str) -> None:
+    """Using a client outside its block, or entering it twice, is a usage error. It can be entered again later."""
     client = FailpointsClient(url)
     with pytest.raises(
         FailpointUsageError, match=rf"has not been entered: write async with FailpointsClient\('{url}'\)"
@@ -837,11 +836,11 @@ async def test_outside_of_its_block(url: str) -> None:
         assert await client.statuses() == []
 
 
-# what the control plane refuses
+# answers
 
 
 async def test_a_token(serve: Callable[..., Any]) -> None:
-    """With the token all is granted; without it, or with another, the error says what to give."""
+    """With the token every verb works. Without it, or with another, the error says where the token is set."""
     with serve(admin_app(token=TOKEN)) as url:
         async with FailpointsClient(url, token=TOKEN) as client:
             await client.configure("a", "off")
@@ -857,7 +856,7 @@ async def test_a_token(serve: Callable[..., Any]) -> None:
 
 
 async def test_a_batch_that_is_too_large(client: FailpointsClient) -> None:
-    """What the control plane refuses is raised in its own words, and nothing has changed."""
+    """A refusal by the control plane raises its message, and nothing has changed."""
     with pytest.raises(FailpointUsageError, match="at most 1048576 bytes"):
         await client.configure_all([(f"a{number}", f"return({'x' * 1000})") for number in range(2_000)])
     assert failpoints.statuses() == []
@@ -903,8 +902,8 @@ CARET = "expected an action, found 'x'\n    x\n    ^"
     ],
     ids=lambda value: value[:40].decode("latin-1") if isinstance(value, bytes) else "",
 )
-async def test_answers_that_are_none(fake: Callable[[bytes | None], FakeServer], given: bytes, message: str) -> None:
-    """Whatever is answered, every verb raises `FailpointUsageError`, which says what was answered and by whom."""
+async def test_foreign_answers(fake: Callable[[bytes | None], FakeServer], given: bytes, message: str) -> None:
+    """Whatever the answer, every verb raises `FailpointUsageError` with the answer and the URL."""
     server = fake(given)
     async with FailpointsClient(server.url) as client:
         for verb in (
@@ -924,30 +923,30 @@ async def test_answers_that_are_none(fake: Callable[[bytes | None], FakeServer],
             assert server.url in str(error.value) or "^" in message
 
 
-async def test_who_never_answers(fake: Callable[[bytes | None], FakeServer], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that never answers is a usage error in time: a wait's own time is added to it."""
-    monkeypatch.setattr("failpoints.client._ANSWER_TIMEOUT", 0.1)
+async def test_a_server_that_never_answers(
+    fake: Callable[[bytes | None], FakeServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If no answer comes in time, that is a usage error. For a wait, its own timeout is added to the limit."""
+    monkeypatch.setattr("failpoints.client._ANSWER_TIMEOUT", 0.25)
     server = fake(None)
     async with FailpointsClient(server.url) as client:
-        with pytest.raises(FailpointUsageError, match=rf"^{server.url} did not answer within 0\.1 s") as error:
+        with pytest.raises(FailpointUsageError, match=rf"^{server.url} did not answer within 0\.2 s") as error:
             await client.statuses()
         assert isinstance(error.value.__cause__, httpx.ReadTimeout)
         with pytest.raises(FailpointUsageError, match=r"did not answer within 0\.3 s"):
             await client.wait_until_hit("a", timeout=0.2)
 
 
-async def test_a_wait_has_its_own_time_and_that_of_an_answer(
-    client: FailpointsClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A wait that lasts longer than an answer may take is no server that does not answer."""
+async def test_a_wait_longer_than_the_answer_timeout(client: FailpointsClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wait may last longer than the limit for an answer."""
     monkeypatch.setattr("failpoints.client._ANSWER_TIMEOUT", 1)
     await client.configure("a", "off")
     with pytest.raises(FailpointTimeout):
         await client.wait_until_hit("a", timeout=1.1)
 
 
-async def test_nobody_listens() -> None:
-    """Where nobody listens, the error says so, and what to do; it comes from that of `httpx`."""
+async def test_a_closed_port() -> None:
+    """A refused connection is a usage error that says what to check, with the `httpx` error as its cause."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     async with FailpointsClient(f"http://127.0.0.1:{port}") as client:
@@ -957,8 +956,8 @@ async def test_nobody_listens() -> None:
     assert isinstance(error.value.__cause__, httpx.ConnectError)
 
 
-async def test_a_proxy_in_the_environment_has_no_part_in_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the environment says of proxies and passwords does not concern a client."""
+async def test_proxies_of_the_environment(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client ignores the proxies in the environment."""
     for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(variable, "http://127.0.0.1:1")
     monkeypatch.delenv("NO_PROXY", raising=False)
@@ -967,8 +966,8 @@ async def test_a_proxy_in_the_environment_has_no_part_in_it(url: str, monkeypatc
         assert await client.statuses() == []
 
 
-def test_from_a_program_that_has_no_failpoints(url: str) -> None:
-    """A program whose own failpoints are switched off drives those of another one."""
+def test_a_client_with_disabled_failpoints(url: str) -> None:
+    """A program with `FAILPOINTS_ENABLED=0` can still drive the failpoints of another program."""
     script = f"""
         import anyio
         from failpoints.client import FailpointsClient
@@ -982,11 +981,11 @@ def test_from_a_program_that_has_no_failpoints(url: str) -> None:
     assert [format_actions(each.actions) for each in failpoints.statuses()] == ["pause"]
 
 
-# installed, or not
+# the extra
 
 
 def test_without_httpx() -> None:
-    """Where `httpx` is not installed, importing the client is one sentence that says what to install."""
+    """Without `httpx`, importing the client raises an error that says what to install."""
     script = "import sys; sys.modules['httpx'] = None; import failpoints, failpoints.client"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=50)
     assert done.returncode == 1

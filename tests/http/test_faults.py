@@ -1,4 +1,4 @@
-"""Clients that do it wrong: an error each, where there is anybody to tell, and the server goes on."""
+"""Clients that misbehave: each gets an error if it can still receive one, and the server goes on."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ import pytest
 import failpoints
 from failpoints import configure
 from failpoints._core.store import PROCESS_STORE
-from failpoints._http import app as admin
-from failpoints._http import server as _server
+from failpoints._http import app
 from failpoints._http.address import Address, url_of
+from failpoints._http.server import Server
 from failpoints.admin import admin_app
 
 AT = "/v1/failpoints"
@@ -29,33 +29,55 @@ MIB = 1024 * 1024
 Serve = Callable[..., AbstractContextManager[str]]
 
 
-@pytest.fixture(params=["standalone", "mounted"])
-def url(request: pytest.FixtureRequest, serve: Serve, caplog: pytest.LogCaptureFixture) -> Iterator[str]:
-    """The standalone server, and a uvicorn of the program's; neither has logged an error at the end."""
+class Errors(logging.Handler):
+    """Collects the errors that any logger logs."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@pytest.fixture(scope="module")
+def errors() -> Iterator[list[logging.LogRecord]]:
+    """The errors that have been logged since the server started."""
+    handler = Errors()
+    logging.getLogger().addHandler(handler)
+    yield handler.records
+    logging.getLogger().removeHandler(handler)
+
+
+@pytest.fixture(scope="module", params=["standalone", "mounted"])
+def url(request: pytest.FixtureRequest, serve: Serve, errors: list[logging.LogRecord]) -> Iterator[str]:
+    """The standalone server, and the application in the program's own uvicorn. Neither logs an error."""
     if request.param == "mounted":
         with serve(admin_app()) as url:
             yield url
     else:
-        server = _server.Server(Address("127.0.0.1", 0), None)
+        server = Server(Address("127.0.0.1", 0), None)
         server.start()
         assert server._socket is not None
         yield url_of(server._socket)
         server.end()
-        assert not server._thread.is_alive() if server._thread else False
-    assert [record for record in caplog.records if record.levelno > logging.WARNING] == []
+        assert server._thread is not None
+        assert not server._thread.is_alive()
+    assert errors == []
 
 
 @pytest.fixture(autouse=True)
-def goes_on(url: str, raw: Any) -> Iterator[None]:
-    """After every test the server configures, and answers."""
+def still_serving(url: str, raw: Any, errors: list[logging.LogRecord]) -> Iterator[None]:
+    """After every test the server still configures and answers, and has logged no error."""
     yield
     assert raw.ask(url, "PUT", AT, json=[{"name": "after", "actions": "off"}]).body == b"null"
     assert "after" in [each["name"] for each in raw.ask(url, "GET", AT).json]
     assert PROCESS_STORE._watches._watches.all() == []
+    assert errors == []
 
 
 def reset(connection: socket.socket) -> None:
-    """Close it as a crash does: at once, dropping what is on the way."""
+    """Close a connection as a crash does: at once, and without sending what is still buffered."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
@@ -76,7 +98,7 @@ HALVES = [
 @pytest.mark.parametrize("half", HALVES, ids=range(len(HALVES)))
 @pytest.mark.parametrize("close", [socket.socket.close, reset])
 def test_half_a_request(url: str, raw: Any, half: bytes, close: Callable[[socket.socket], None]) -> None:
-    """Whoever leaves in the middle of a request has changed nothing."""
+    """A client that disconnects in the middle of a request has changed nothing."""
     for _ in range(5):
         connection = raw.connected(url)
         connection.sendall(half)
@@ -84,9 +106,9 @@ def test_half_a_request(url: str, raw: Any, half: bytes, close: Callable[[socket
     assert raw.ask(url, "GET", AT).json == []
 
 
-def test_half_a_request_and_no_more(url: str, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body that does not come whole is not waited for without end."""
-    monkeypatch.setattr(admin, "_BODY_TIMEOUT", 0.05)
+def test_a_body_that_stops_halfway(url: str, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server waits a limited time for the rest of a body."""
+    monkeypatch.setattr(app, "_BODY_TIMEOUT", 0.05)
     with raw.connected(url) as connection:
         connection.sendall(HEAD + b"Content-Length: 100\r\n\r\n[{")
         answer = raw.answer_on(connection)
@@ -97,7 +119,7 @@ def test_half_a_request_and_no_more(url: str, raw: Any, monkeypatch: pytest.Monk
 def test_clients_that_do_not_wait_for_their_answer(
     url: str, raw: Any, watchers: Any, close: Callable[[socket.socket], None]
 ) -> None:
-    """What was asked is done; who waited is forgotten."""
+    """A request whose client has gone is carried out, but its wait ends."""
     configure("a", "off")
     clients = [raw.connected(url) for _ in range(20)]
     for client in clients:
@@ -114,18 +136,18 @@ def test_clients_that_do_not_wait_for_their_answer(
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_ten_mebibytes(url: str, raw: Any, chunked: bool) -> None:
-    """10 MiB are refused: 1 MiB is read at most, the rest is not kept."""
+    """A body of 10 MiB is refused, and the connection stays usable."""
     body = b" " * (10 * MIB)
     sent = f"Transfer-Encoding: chunked\r\n\r\n{len(body):x}\r\n" if chunked else f"Content-Length: {len(body)}\r\n\r\n"
     with raw.connected(url) as connection:
         connection.sendall(HEAD + sent.encode() + body + (b"\r\n0\r\n\r\n" if chunked else b""))
         assert raw.answer_on(connection).status == 413
         connection.sendall(raw.request_of("GET", AT))
-        assert raw.answer_on(connection).status == 200  # the connection is in order still
+        assert raw.answer_on(connection).status == 200
 
 
 def test_many_entries(url: str, raw: Any) -> None:
-    """A batch of as many entries as go into 1 MiB is taken, and shown."""
+    """A batch as large as fits into 1 MiB is configured and listed."""
     entries = [{"name": f"n{number}", "actions": "off"} for number in range(25_000)]
     assert raw.ask(url, "PUT", AT, json=entries).body == b"null"
     assert len(raw.ask(url, "GET", AT).json) == 25_000
@@ -135,13 +157,13 @@ def test_many_entries(url: str, raw: Any) -> None:
 @pytest.mark.parametrize(
     "body", [b"\xff\xfe[]", b'[{"name": "\xe9", "actions": "off"}]', b'["\xed\xa0\x80"]', "[]".encode("utf-16"), b"\0"]
 )
-def test_what_is_no_utf8(url: str, raw: Any, body: bytes) -> None:
-    """A body that is not UTF-8, or no JSON, is a 400."""
+def test_a_body_that_is_not_utf8(url: str, raw: Any, body: bytes) -> None:
+    """A body that is not JSON in UTF-8 is a 400."""
     assert "the body is" in raw.ask(url, "PUT", AT, "Content-Type: application/json", body=body).msg
 
 
-def test_half_a_character(url: str, raw: Any) -> None:
-    """Half a surrogate pair, which JSON can write and UTF-8 cannot, is a 400 in a name; a message can show it."""
+def test_lone_surrogates(url: str, raw: Any) -> None:
+    """A lone surrogate, which JSON can escape and UTF-8 cannot encode, is a 400 in a name. Messages can show it."""
     body = rb'[{"name": "\ud800", "actions": "off"}]'
     assert "\\ud800" in raw.ask(url, "PUT", AT, "Content-Type: application/json", body=body).msg
     body = rb'[{"name": "a", "actions": "return(\ud800)"}]'
@@ -171,31 +193,31 @@ GARBAGE = [
 
 @pytest.mark.parametrize("garbage", GARBAGE, ids=range(len(GARBAGE)))
 def test_garbage(url: str, raw: Any, garbage: bytes) -> None:
-    """What is no HTTP is an error, and the end of that connection alone."""
+    """Bytes that are not HTTP get an error, and end that connection only."""
     with raw.connected(url) as connection, raw.connected(url) as other:
         connection.sendall(garbage)
         try:
             assert raw.answer_on(connection).status >= 400
         except ConnectionError:
-            assert len(garbage) > 65536  # refused in the middle: the rest of it undid the answer
+            assert len(garbage) > 65536  # refused before all of it was read, and the unread rest reset the connection
         other.sendall(raw.request_of("GET", AT))
         assert raw.answer_on(other).status == 200
 
 
 @pytest.mark.parametrize("url", ["standalone"], indirect=True)
 def test_garbage_is_answered_in_json(url: str, raw: Any) -> None:
-    """The standalone server speaks JSON even to those who speak no HTTP."""
+    """The standalone server answers in JSON even to bytes that are not HTTP."""
     with raw.connected(url) as connection:
         connection.sendall(b"hello\r\n\r\n")
         answer = raw.answer_on(connection)
     assert (answer.status, answer.msg) == (400, "this is not an HTTP request")
 
 
-# A uvicorn of the program's reads no further than the request that it answers: there the timeout ends the wait.
+# The program's own uvicorn stops reading while it answers a request, so there only the timeout ends the wait.
 @pytest.mark.parametrize("url", ["standalone"], indirect=True)
 @pytest.mark.parametrize("behind", [b"\0garbage\r\n\r\n", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"G"])
-def test_a_client_that_sends_on_and_goes_away(url: str, raw: Any, watchers: Any, behind: bytes) -> None:
-    """What comes behind a request that waits, be it no HTTP, does not hide that the client goes away."""
+def test_a_client_that_sends_more_and_disconnects(url: str, raw: Any, watchers: Any, behind: bytes) -> None:
+    """Bytes after a request that waits, even if they are not HTTP, do not hide that the client disconnects."""
     configure("a", "off")
     with raw.connected(url) as connection:
         connection.sendall(raw.request_of("GET", f"{AT}/a/wait?timeout=1000"))
@@ -205,7 +227,7 @@ def test_a_client_that_sends_on_and_goes_away(url: str, raw: Any, watchers: Any,
 
 
 def test_random_bytes(url: str, raw: Any) -> None:
-    """Any bytes at all, also in the place of a path, a header or a body."""
+    """Random bytes, alone or as a path, a header or a body, do no harm."""
     drawn = random.Random(1)
     for number in range(60):
         noise = drawn.randbytes(drawn.randrange(1, 300))
@@ -223,8 +245,8 @@ def test_random_bytes(url: str, raw: Any) -> None:
     assert raw.ask(url, "GET", AT).json == []
 
 
-def test_requests_behind_one_another(url: str, raw: Any) -> None:
-    """Requests that are sent without waiting for answers are answered in their order, each from what is so by then."""
+def test_pipelined_requests(url: str, raw: Any) -> None:
+    """Pipelined requests are answered in order, and each sees the effects of the ones before it."""
     requests = [raw.request_of("PUT", AT, json=[{"name": f"n{number}", "actions": "exit"}]) for number in range(5)]
     requests += [raw.request_of("GET", AT)]
     with raw.connected(url) as connection:
@@ -235,13 +257,13 @@ def test_requests_behind_one_another(url: str, raw: Any) -> None:
 
 
 def test_a_websocket(url: str, raw: Any) -> None:
-    """An upgrade to a WebSocket is refused, or answered as the plain request that it is."""
+    """An upgrade to a WebSocket is refused, or answered as a plain request."""
     upgrade = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: eA=="]
     assert raw.ask(url, "GET", AT, *upgrade).status in {200, 403, 404}
 
 
 def test_eight_clients_at_once(url: str, raw: Any) -> None:
-    """Clients that configure, look and remove at once are each answered rightly."""
+    """Clients that configure, look and remove concurrently each get the right answers."""
     failures: list[BaseException] = []
 
     def client(me: int) -> None:
@@ -270,10 +292,10 @@ def test_eight_clients_at_once(url: str, raw: Any) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the files of a process")
 def test_nothing_is_left_open(url: str, raw: Any) -> None:
-    """However 100 clients went away, the process has not kept the files of even a part of them."""
+    """100 clients that disconnect in different ways leave no file descriptors open."""
 
     def opened() -> int:
-        # An answer on a connection made after the others were closed: by then the server has seen them end.
+        # This connection was made after the others were closed, so its answer shows that the server has seen them end.
         assert raw.ask(url, "GET", AT).status == 200
         return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -283,4 +305,4 @@ def test_nothing_is_left_open(url: str, raw: Any) -> None:
         connection.sendall(HALVES[number % len(HALVES)])
         (socket.socket.close, reset)[number % 2](connection)
     ends = {opened() for _ in range(20)}
-    assert min(ends) < before + 25  # others may open one now and then
+    assert min(ends) < before + 25  # other parts of the process may open some in between

@@ -1,4 +1,4 @@
-"""Functions of others that are instrumented, with a control plane: what it and its client call never visits them."""
+"""Instrumented functions that the control plane and its client call: their own calls never visit the failpoints."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ OF_THE_CLIENT = ["httpx:AsyncClient.send", "httpx:AsyncClient.request", "httpx:R
 OF_THE_SERVER = ["starlette.requests:Request.body", "starlette.responses:Response.__call__"]
 
 
-async def test_neither_visits(serve: Callable[..., AbstractContextManager[str]]) -> None:
-    """Not to configure, ask, wait and resume, on both ends: a fault in JSON or HTTP never cuts off who drives it."""
+async def test_own_calls_do_not_visit(serve: Callable[..., AbstractContextManager[str]]) -> None:
+    """Requests and answers do not visit instrumented functions, so a fault in JSON or HTTP cannot lock a test out."""
     names: list[str] = []
     with ExitStack() as stack:
         for path in OF_BOTH + OF_THE_CLIENT + OF_THE_SERVER:
@@ -46,8 +46,8 @@ async def test_neither_visits(serve: Callable[..., AbstractContextManager[str]])
         assert not {path.replace(":", ".") for path in OF_THE_SERVER} & {*names}
 
 
-async def test_the_program_around_it(serve: Callable[..., AbstractContextManager[str]]) -> None:
-    """What a program does in a request of its own is visited, also while its control plane pauses it there."""
+async def test_calls_of_the_program_visit(serve: Callable[..., AbstractContextManager[str]]) -> None:
+    """The program's own calls of an instrumented function visit, and the control plane can pause and release them."""
 
     def reply() -> str:
         return json.dumps({"seat": 1})

@@ -1,4 +1,4 @@
-"""Who may speak to the control plane: each rule from a bare socket, and on every shape of a connection."""
+"""Access to the control plane: each rule, from a bare socket and for every kind of connection."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ import http.client
 import os
 import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -37,7 +35,7 @@ def open_url(serve: Serve) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def token_url(serve: Serve) -> Iterator[str]:
-    """A control plane with one."""
+    """A control plane with a token, mounted at /debug."""
     with serve(Starlette(routes=[Mount("/debug", app=admin_app(token=TOKEN))])) as url:
         yield url
 
@@ -78,7 +76,7 @@ WRONG = [
     ],
 )
 def test_a_wrong_token(token_url: str, raw: Any, headers: list[str], method: str, path: str) -> None:
-    """Without the token nothing is done and nothing told, not even which paths there are."""
+    """Without the right token nothing is done and nothing revealed, not even which paths exist."""
     configure("a", "off")
     answer = raw.ask(token_url, method, f"/debug{path}", *headers, json=[{"name": "b", "actions": "off"}])
     assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
@@ -96,9 +94,9 @@ def test_a_wrong_token(token_url: str, raw: Any, headers: list[str], method: str
 )
 @pytest.mark.parametrize("host", ["127.0.0.1", "example.com", "a b", None])
 def test_the_token(token_url: str, raw: Any, header: str, host: str | None) -> None:
-    """With it everything is answered, whatever the Host, and through a proxy, too."""
+    """With the token every request is answered, whatever its Host header, and also through a proxy."""
     request = [header, "X-Forwarded-For: 8.8.8.8"]
-    if host is None:  # HTTP/1.1 has to have one
+    if host is None:  # which HTTP/1.1 does not allow
         with raw.connected(token_url) as connection:
             connection.sendall(f"GET /debug{AT} HTTP/1.0\r\n{header}\r\n\r\n".encode())
             assert raw.answer_on(connection).status == 200
@@ -107,7 +105,7 @@ def test_the_token(token_url: str, raw: Any, header: str, host: str | None) -> N
 
 
 def test_the_token_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By `hmac.compare_digest`, on bytes."""
+    """Tokens are compared by `hmac.compare_digest`, as bytes."""
     compared: list[tuple[bytes, bytes]] = []
     monkeypatch.setattr(hmac, "compare_digest", lambda one, other: bool(compared.append((one, other))))
     refused = check_request({"headers": [(b"authorization", b"Bearer x\xff")]}, TOKEN)
@@ -115,9 +113,9 @@ def test_the_token_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch)
     assert (refused.status, compared) == (401, [(b"x\xff", TOKEN.encode())])
 
 
-# pages
+# web pages
 
-OF_PAGES = [
+PAGE_HEADERS = [
     "Origin: http://evil.example",
     "Origin: http://127.0.0.1",
     "Origin: null",
@@ -131,10 +129,10 @@ OF_PAGES = [
 ]
 
 
-@pytest.mark.parametrize("header", OF_PAGES)
+@pytest.mark.parametrize("header", PAGE_HEADERS)
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS"])
-def test_a_page(open_url: str, token_url: str, raw: Any, header: str, method: str) -> None:
-    """What a web page asks is refused, with the token, too, and no header lets its origin in."""
+def test_a_web_page(open_url: str, token_url: str, raw: Any, header: str, method: str) -> None:
+    """Requests from web pages are refused, even with the token, and no header allows their origin."""
     body = [{"name": "a", "actions": "off"}]
     answers = [
         raw.ask(open_url, method, AT, header, json=body),
@@ -149,13 +147,13 @@ def test_a_page(open_url: str, token_url: str, raw: Any, header: str, method: st
 
 
 @pytest.mark.parametrize("headers", [["Sec-Fetch-Site: none", "Sec-Fetch-Mode: navigate"], ["Sec-Fetch-Site:  None "]])
-def test_a_person_at_a_browser(open_url: str, raw: Any, headers: list[str]) -> None:
-    """What a person types into the address bar is answered."""
+def test_an_address_typed_into_a_browser(open_url: str, raw: Any, headers: list[str]) -> None:
+    """An address that a person types into a browser is answered."""
     assert raw.ask(open_url, "GET", AT, *headers).status == 200
 
 
-def test_one_good_header_beside_a_bad_one(open_url: str, raw: Any) -> None:
-    """A header that is sent twice is judged by its worst."""
+def test_contradicting_headers(open_url: str, raw: Any) -> None:
+    """One header that indicates a web page is enough, whatever the others say."""
     for headers in ["Sec-Fetch-Site: none", "Sec-Fetch-Site: cross-site"], ["Origin: null", "Sec-Fetch-Site: none"]:
         assert raw.ask(open_url, "GET", AT, *headers).status == 403
 
@@ -164,8 +162,8 @@ def test_one_good_header_beside_a_bad_one(open_url: str, raw: Any) -> None:
     "content_type",
     ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain", "text/ping", ""],
 )
-def test_a_form_that_tells_no_origin(open_url: str, raw: Any, content_type: str) -> None:
-    """A form of an old browser cannot resume, and no form can configure: forms name a type of their own."""
+def test_a_form_without_an_origin(open_url: str, raw: Any, content_type: str) -> None:
+    """Forms of old browsers, which send no Origin, can neither resume nor configure: their Content-Type is refused."""
     configure("a", "off")
     header = f"Content-Type: {content_type}"
     body = b'[{"name": "b", "actions": "off", "x": "="}]'
@@ -195,7 +193,7 @@ def test_a_form_that_tells_no_origin(open_url: str, raw: Any, content_type: str)
     ],
 )
 def test_the_host(open_url: str, raw: Any, host: str) -> None:
-    """Any name of the loopback is the server's, whatever the port: it may be forwarded."""
+    """Any loopback name is accepted, with any port, because the port may be forwarded."""
     assert raw.ask(open_url, "GET", AT, host=host).status == 200
 
 
@@ -238,12 +236,12 @@ def test_the_host(open_url: str, raw: Any, host: str) -> None:
     ],
 )
 def test_another_host(open_url: str, raw: Any, host: str) -> None:
-    """A Host that is not the server's, or none at all, is refused: a name that was made to lead here."""
+    """Any other Host is refused, so that a foreign name that resolves to this machine gives no access."""
     answer = raw.ask(open_url, "PUT", AT, host=host, json=[{"name": "a", "actions": "off"}])
     if host.strip() == "127.0.0.1":
-        assert answer.status == 200  # the tab is no part of it
+        assert answer.status == 200  # the tab is not part of the value
         return
-    # What is no header at all is refused by the server itself.
+    # The server itself refuses what is not a valid header.
     assert answer.status in ({400, 421} if not host.isascii() or " " in host else {421})
     assert failpoints.statuses() == []
 
@@ -252,29 +250,29 @@ def test_another_host(open_url: str, raw: Any, host: str) -> None:
     "hosts", ["", "Host: localhost\r\nHost: localhost\r\n", "Host: localhost\r\nHost: evil.example\r\n"]
 )
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-def test_no_host_and_two(open_url: str, raw: Any, hosts: str, version: str) -> None:
-    """None, and two, even of the right ones, are refused, by this application or the server below it."""
+def test_no_host_or_two(open_url: str, raw: Any, hosts: str, version: str) -> None:
+    """No Host, or two, even valid ones, are refused by the application or by the server below it."""
     with raw.connected(open_url) as connection:
         connection.sendall(f"GET {AT} HTTP/{version}\r\n{hosts}\r\n".encode())
         assert raw.answer_on(connection).status in {400, 421}
 
 
 def test_the_host_of_an_absolute_request(open_url: str, raw: Any) -> None:
-    """A request that names another server in its first line finds no path here."""
+    """A request line with the full URL of another server is a 404."""
     assert raw.ask(open_url, "GET", f"http://evil.example{AT}").status == 404
 
 
 @pytest.mark.parametrize("header", [[], [(b"host", b"a"), (b"host", b"127.0.0.1")], [(b"host", b"10.0.0.1")]])
-def test_servers_that_let_any_host_through(header: list[tuple[bytes, bytes]]) -> None:
-    """The application does not rely on the server to refuse such headers."""
+def test_hosts_that_a_server_lets_through(header: list[tuple[bytes, bytes]]) -> None:
+    """The application itself refuses missing, doubled and foreign Hosts, whatever the server checks."""
     refused = check_request({"headers": header, "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2)}, None)
     assert refused is not None
     assert refused.status == 421
 
 
-# both ends
+# connections
 
-NEAR: list[tuple[Any, Any]] = [
+LOCAL: list[tuple[Any, Any]] = [
     (("127.0.0.1", 1), ("127.0.0.1", 2)),
     (("127.0.0.1", 1), ("127.9.9.9", 2)),
     (("::1", 1), ("::1", 2)),
@@ -285,7 +283,7 @@ NEAR: list[tuple[Any, Any]] = [
     (("", 0), ("/run/app.sock", None)),
     (("", None), ("", None)),
 ]
-FAR: list[tuple[Any, Any]] = [
+REMOTE: list[tuple[Any, Any]] = [
     (("8.8.8.8", 1), ("127.0.0.1", 2)),
     (("127.0.0.1", 1), ("8.8.8.8", 2)),
     (("127.0.0.1", 1), ("0.0.0.0", 2)),
@@ -306,15 +304,15 @@ FAR: list[tuple[Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("client", "server"), NEAR)
-def test_both_ends_near(client: Any, server: Any) -> None:
-    """Both ends loopback, or a Unix socket as ASGI tells of one, need no token."""
+@pytest.mark.parametrize(("client", "server"), LOCAL)
+def test_local_connections(client: Any, server: Any) -> None:
+    """No token is required if both ends are loopback, or a Unix socket in the ways ASGI servers report one."""
     assert check_request({"headers": [(b"host", b"localhost")], "client": client, "server": server}, None) is None
 
 
-@pytest.mark.parametrize(("client", "server"), FAR)
-def test_one_end_far(client: Any, server: Any) -> None:
-    """Any other end, and one that is not told, needs a token; with it there is nothing to refuse."""
+@pytest.mark.parametrize(("client", "server"), REMOTE)
+def test_remote_connections(client: Any, server: Any) -> None:
+    """If either end is anything else, or unknown, a token is required and sufficient."""
     scope = {"headers": [(b"host", b"localhost")], "client": client, "server": server}
     refused = check_request(scope, None)
     assert refused is not None
@@ -323,16 +321,16 @@ def test_one_end_far(client: Any, server: Any) -> None:
     assert check_request(scope, TOKEN) is None
 
 
-def test_a_server_that_tells_neither_end() -> None:
-    """ASGI lets a server leave both out: then it is not known to be near."""
+def test_a_server_that_reports_neither_end() -> None:
+    """A connection whose ends the server leaves out of the scope is not local."""
     refused = check_request({"headers": []}, None)
     assert refused is not None
     assert refused.status == 403
 
 
 @pytest.mark.parametrize("token", [None, TOKEN])
-def test_what_is_said_first(token: str | None) -> None:
-    """Of a request that is wrong in all ways the page is told, then the missing right, and never more than that."""
+def test_the_order_of_the_checks(token: str | None) -> None:
+    """A request that breaks every rule is refused as one of a web page, and after that for its missing access."""
     scope = {"headers": [(b"Origin", b"x"), (b"host", b"evil")], "client": ("8.8.8.8", 1), "server": ("8.8.4.4", 1)}
     refused = check_request(scope, token)
     assert refused is not None
@@ -362,12 +360,19 @@ def test_what_is_said_first(token: str | None) -> None:
         ("", False),
     ],
 )
-def test_what_is_loopback(address: str, loopback: bool) -> None:
-    """Addresses in numbers, of this machine alone."""
+def test_loopback_addresses(address: str, loopback: bool) -> None:
+    """Only numeric addresses of this machine are loopback."""
     assert is_loopback(address) is loopback
 
 
 # proxies
+
+
+@pytest.fixture(scope="module", params=[{}, {"forwarded_allow_ips": "*"}, {"proxy_headers": False}], ids=str)
+def proxied_url(serve: Serve, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Servers that believe the headers of proxies on this machine, of any proxy, or of none."""
+    with serve(admin_app(), **request.param) as url:
+        yield url
 
 
 @pytest.mark.parametrize(
@@ -387,18 +392,16 @@ def test_what_is_loopback(address: str, loopback: bool) -> None:
         "CF-Connecting-IP: 127.0.0.1",
     ],
 )
-@pytest.mark.parametrize("trusting", [{}, {"forwarded_allow_ips": "*"}, {"proxy_headers": False}])
-def test_a_proxy(serve: Serve, raw: Any, header: str, trusting: dict[str, Any]) -> None:
-    """What came through a proxy is refused, whatever the server makes of its headers: anybody can write them."""
-    with serve(admin_app(), **trusting) as url:
-        answer = raw.ask(url, "PUT", AT, header, json=[{"name": "a", "actions": "off"}])
+def test_a_proxy(proxied_url: str, raw: Any, header: str) -> None:
+    """Requests through a proxy are refused, whatever the server makes of the headers, which any client can write."""
+    answer = raw.ask(proxied_url, "PUT", AT, header, json=[{"name": "a", "actions": "off"}])
     assert answer.status == 403
     assert "no proxy is in between" in answer.msg
     assert failpoints.statuses() == []
 
 
 def own_address() -> str:
-    """An address of this machine that is not loopback, if it has one."""
+    """Return an address of this machine that is not loopback, if it has one."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # sends nothing
@@ -408,18 +411,11 @@ def own_address() -> str:
 
 
 @pytest.mark.skipif(own_address().startswith("127."), reason="this machine has loopback addresses only")
-def test_from_another_address(raw: Any) -> None:
-    """Asked at an address that others reach, too, it refuses, though client and server are one machine."""
+def test_a_connection_over_another_address(serve_on: Callable[..., Any], raw: Any) -> None:
+    """A connection over an address that other machines can reach is refused, even from the same machine."""
     address = own_address()
-    with socket.create_server((address, 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(admin_app(), lifespan="off", log_config=None))
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        try:
-            answer = raw.ask(f"http://{address}:{listener.getsockname()[1]}", "GET", AT, host=address)
-        finally:
-            server.should_exit = True
-            thread.join(20)
+    with socket.create_server((address, 0)) as listener, serve_on(admin_app(), listener):
+        answer = raw.ask(f"http://{address}:{listener.getsockname()[1]}", "GET", AT, host=address)
     assert answer.status == 403
 
 
@@ -427,23 +423,17 @@ def test_from_another_address(raw: Any) -> None:
 @pytest.mark.parametrize(
     ("header", "status"), [("X-Some: x", 200), ("Origin: null", 403), ("X-Forwarded-For: ::1", 403)]
 )
-def test_a_unix_socket(raw: Any, tmp_path: Path, header: str, status: int) -> None:
-    """Over a Unix socket no token is needed, and any Host will do; pages and proxies are refused there, too."""
+def test_a_unix_socket(serve_on: Callable[..., Any], raw: Any, tmp_path: Path, header: str, status: int) -> None:
+    """A Unix socket requires no token and accepts any Host. Web pages and proxies are refused there as well."""
     path = str(tmp_path / "s")
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
         listener.bind(path)
         listener.listen()
-        server = uvicorn.Server(uvicorn.Config(admin_app(), lifespan="off", log_config=None))
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        try:
+        with serve_on(admin_app(), listener):
             client.settimeout(20)
             client.connect(path)
             client.sendall(raw.request_of("GET", AT, header, host="any.thing"))
             assert raw.answer_on(client).status == status
-        finally:
-            server.should_exit = True
-            thread.join(20)
 
 
 # bodies
@@ -468,8 +458,8 @@ MIB = 1024 * 1024
         "",
     ],
 )
-def test_another_type(open_url: str, raw: Any, content_type: str) -> None:
-    """A body of another type, an empty one included, is refused: what a page can send has another."""
+def test_another_content_type(open_url: str, raw: Any, content_type: str) -> None:
+    """A body with another Content-Type, even an empty one, is refused: it could come from a form."""
     body = b'[{"name": "a", "actions": "off"}]'
     answer = raw.ask(open_url, "PUT", AT, f"Content-Type: {content_type}", body=body)
     assert answer.status == 415
@@ -477,8 +467,8 @@ def test_another_type(open_url: str, raw: Any, content_type: str) -> None:
     assert failpoints.statuses() == []
 
 
-def test_no_type_and_two(open_url: str, raw: Any) -> None:
-    """A body without a type, and with two, is refused."""
+def test_no_content_type_or_two(open_url: str, raw: Any) -> None:
+    """A body without a Content-Type, or with two, is refused."""
     assert "it is missing" in raw.ask(open_url, "PUT", AT, body=b"[]").msg
     assert "it is missing" in raw.ask(open_url, "PUT", AT).msg
     two = ["Content-Type: application/json", "Content-Type: text/plain"]
@@ -495,19 +485,19 @@ def test_no_type_and_two(open_url: str, raw: Any) -> None:
         "application/json;",
     ],
 )
-def test_the_type(open_url: str, raw: Any, content_type: str) -> None:
-    """JSON, in any case, and with UTF-8 said."""
+def test_the_content_type(open_url: str, raw: Any, content_type: str) -> None:
+    """The type is accepted in any case, and with the charset UTF-8."""
     assert raw.ask(open_url, "PUT", AT, f"content-type: {content_type}", body=b"[]").status == 200
 
 
 def test_an_encoded_body(open_url: str, raw: Any) -> None:
-    """A packed body is refused: a small one may hold a large one."""
+    """A compressed body is refused, because it may unpack to a large one."""
     headers = ["Content-Type: application/json", "Content-Encoding: gzip"]
     assert "without Content-Encoding; got 'gzip'" in raw.ask(open_url, "PUT", AT, *headers, body=b"\x1f\x8b").msg
 
 
-def test_a_large_body_that_says_so(open_url: str, raw: Any) -> None:
-    """A body that says it is too large is refused before it is read."""
+def test_a_large_body_with_a_length(open_url: str, raw: Any) -> None:
+    """A body that is too large by its Content-Length is refused before it is read."""
     with raw.connected(open_url) as connection:
         connection.sendall(f"{HEAD}Content-Length: {MIB + 1}\r\n\r\n".encode())
         answer = raw.answer_on(connection)
@@ -515,8 +505,8 @@ def test_a_large_body_that_says_so(open_url: str, raw: Any) -> None:
     assert "1048576 bytes" in answer.msg
 
 
-def test_a_large_body_that_does_not(open_url: str, raw: Any) -> None:
-    """A body that comes in chunks is refused when it has become too large, while more is to come."""
+def test_a_large_body_in_chunks(open_url: str, raw: Any) -> None:
+    """A chunked body is refused as soon as it is too large, before its end arrives."""
     with raw.connected(open_url) as connection:
         connection.sendall(f"{HEAD}Transfer-Encoding: chunked\r\n\r\n".encode())
         for _ in range(17):
@@ -525,7 +515,7 @@ def test_a_large_body_that_does_not(open_url: str, raw: Any) -> None:
 
 
 def test_the_largest_body(open_url: str, raw: Any) -> None:
-    """1 MiB is not too large, in one piece or in chunks."""
+    """A body of 1 MiB is accepted, in one piece or in chunks."""
     body = b"[" + b" " * (MIB - 2) + b"]"
     assert raw.ask(open_url, "PUT", AT, "Content-Type: application/json", body=body).body == b"null"
     with raw.connected(open_url) as connection:
@@ -538,7 +528,7 @@ def test_the_largest_body(open_url: str, raw: Any) -> None:
     [("GET", AT, 200), ("GET", f"{AT}/a", 200), ("DELETE", f"{AT}/a", 200), ("POST", f"{AT}/a/resume", 200)],
 )
 def test_a_body_where_none_is_expected(open_url: str, raw: Any, method: str, path: str, status: int) -> None:
-    """It is not looked at, and not waited for, however large it says to be."""
+    """A body where none is expected is neither read nor waited for, however large its Content-Length."""
     configure("a", "off")
     with raw.connected(open_url) as connection:
         connection.sendall(raw.request_of(method, path, f"Content-Length: {10**12}") + b"x" * 1000)
@@ -546,28 +536,27 @@ def test_a_body_where_none_is_expected(open_url: str, raw: Any, method: str, pat
 
 
 def test_resuming_with_nothing_or_json(open_url: str, raw: Any) -> None:
-    """`curl -X POST` resumes, and so does a client that says JSON whatever it sends."""
+    """`resume` needs no body. A Content-Type of JSON is accepted as well."""
     configure("a", "off")
     for headers in [], ["Content-Length: 0"], ["Content-Type: application/json"]:
         assert raw.ask(open_url, "POST", f"{AT}/a/resume", *headers).json == {"resumed": 0}
 
 
-# what is told
+# answers
 
 
-def test_nothing_of_the_machine_is_told(open_url: str, raw: Any) -> None:
-    """No answer holds a directory, a traceback or a variable of the environment."""
-    import failpoints as here
+def test_answers_reveal_nothing_about_the_machine(open_url: str, raw: Any) -> None:
+    """No answer contains a directory, a traceback or a variable of the environment."""
 
-    @here.failpoint("told.here")
+    @failpoints.failpoint("revealing")
     def site() -> None:
-        """Somewhere in this file."""
+        """Be a site in this file."""
 
-    configure("told.here", "off", context={"file": __file__[-5:], "f": lambda value: True})
+    configure("revealing", "off", context={"file": __file__[-5:], "f": lambda value: True})
     site()
     answers = [
         raw.ask(open_url, "GET", path)
-        for path in (AT, f"{AT}/told.here", f"{AT}/x", f"{AT}/%FF", "/", f"{AT}/told.here/wait?hits=9&timeout=0")
+        for path in (AT, f"{AT}/revealing", f"{AT}/x", f"{AT}/%FF", "/", f"{AT}/revealing/wait?hits=9&timeout=0")
     ]
     answers += [
         raw.ask(open_url, "PUT", AT, "Content-Type: application/json", body=body)
@@ -579,14 +568,14 @@ def test_nothing_of_the_machine_is_told(open_url: str, raw: Any) -> None:
         assert not [secret for secret in secrets if secret in text], text
 
 
-def test_no_header_tells_what_answers(open_url: str, raw: Any) -> None:
-    """The application adds no header but those of its JSON."""
+def test_headers_reveal_nothing(open_url: str, raw: Any) -> None:
+    """The application adds only the headers of its JSON body."""
     headers = raw.ask(open_url, "GET", AT).headers
-    assert set(headers) <= {"content-type", "content-length", "date", "server"}  # the last two are uvicorn's
+    assert set(headers) <= {"content-type", "content-length", "date", "server"}  # the last two come from uvicorn
 
 
-def test_a_real_client(open_url: str) -> None:
-    """A polite client is not in the way of any of this."""
+def test_an_ordinary_client(open_url: str) -> None:
+    """An ordinary HTTP client meets none of these rules."""
     connection = http.client.HTTPConnection(open_url.removeprefix("http://"), timeout=20)
     connection.request("PUT", AT, b"[]", {"Content-Type": "application/json"})
     assert connection.getresponse().read() == b"null"

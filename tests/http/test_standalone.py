@@ -1,4 +1,4 @@
-"""The standalone control plane: in programs that know nothing of it, from import to end, and in their forks."""
+"""The standalone control plane: in programs that do not know of it, from import to end, and in their forks."""
 
 from __future__ import annotations
 
@@ -26,13 +26,50 @@ forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no o
 
 Run = Callable[..., Any]
 
-# A program as there are many: it logs nothing, and ends when its standard input does.
+# An ordinary program: it logs nothing, and ends with its standard input.
 PROGRAM = """
 import sys
 from failpoints import failpoint
 
 for line in sys.stdin:
     print(failpoint("place").hit(), flush=True)
+"""
+
+# The start of the other programs. The control plane starts with the import.
+PRELUDE = """
+import logging, os, re, signal, sys, threading
+import failpoints
+
+def ready():  # announces it, and waits for a line
+    print("ready", flush=True)
+    sys.stdin.readline()
+
+def stay():  # waits until the standard input ends
+    sys.stdin.read()
+
+def on_log(message, function):  # calls a function on the thread that logs a message, while it does so
+    class Handler(logging.Handler):
+        def emit(self, record):
+            if record.getMessage().startswith(message):
+                function()
+    logger = logging.getLogger("failpoints")
+    logger.addHandler(Handler())
+    logger.setLevel("INFO")
+
+def in_child(function):
+    child = os.fork()
+    if child:
+        return child
+    signal.alarm(30)
+    try:
+        function()
+    except BaseException as error:
+        print("failed:", repr(error), flush=True)
+        os._exit(1)
+    os._exit(0)
+
+def waited(child):
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 """
 
 
@@ -55,12 +92,12 @@ def has_ipv6() -> bool:
         return False
 
 
-def test_a_program_that_knows_nothing_of_it(run: Run, raw: Any) -> None:
-    """It is steered from outside, says once where, and ends as it would without; nothing else comes on its streams."""
+def test_an_unsuspecting_program(run: Run, raw: Any) -> None:
+    """A program is driven from outside, logs the URL once, ends as usual, and prints nothing else."""
     program = run(PROGRAM, interpreter=DEV, FAILPOINTS_HTTP=ANY)
     url = program.url()
     assert raw.ask(url, "PUT", AT, json=[{"name": "place", "actions": "return(7)"}]).body == b"null"
-    program.say()
+    program.send_line()
     program.line(r"Return\(value='7'\)")
     assert raw.ask(url, "GET", f"{AT}/place/wait").json["sites"] == ["program.py:6"]
     status, printed = program.ended()
@@ -69,7 +106,7 @@ def test_a_program_that_knows_nothing_of_it(run: Run, raw: Any) -> None:
 
 
 def test_without_the_variable(run: Run) -> None:
-    """Without it, or with an empty one, there is no server, no thread, and no Starlette or uvicorn."""
+    """Without the variable, or with an empty one, there is no server, no thread, and no Starlette or uvicorn."""
     for variables in {}, {"FAILPOINTS_HTTP": ""}, {"FAILPOINTS_TOKEN": ""}:
         program = run(
             """
@@ -97,7 +134,7 @@ def test_without_the_variable(run: Run) -> None:
     ],
 )
 def test_where_it_listens(host: str, url: str) -> None:
-    """Any loopback address, and localhost."""
+    """It can listen on any loopback address, and on localhost."""
     with bind(parse_address(f"{host}:0"), allow_remote=False) as listener:
         assert re.fullmatch(url, url_of(listener))
 
@@ -110,8 +147,8 @@ def test_where_it_listens(host: str, url: str) -> None:
         ("localhost:65535", Address("localhost", 65535)),
     ],
 )
-def test_an_address(text: str, address: Address) -> None:
-    """A host and a port."""
+def test_valid_addresses(text: str, address: Address) -> None:
+    """An address is a host and a port."""
     assert parse_address(text) == address
 
 
@@ -121,8 +158,8 @@ def test_an_address(text: str, address: Address) -> None:
      "127..0.0.1:22381", ".localhost:1", f"{'a' * 64}:80", "[a..b]:80", "\udcff:80",
      "[::1]", "[::1]80", "[]:80", "http://127.0.0.1:80", "127.0.0.1:80/", "a b:80", "127.0.0.1:80:80", "\u0661:\u0661"],
 )  # fmt: skip
-def test_what_is_no_address(text: str) -> None:
-    """What is none is shown, with what was expected."""
+def test_invalid_addresses(text: str) -> None:
+    """The error for an invalid address shows it, what was expected, and where it was given."""
     with pytest.raises(FailpointUsageError) as raised:
         parse_address(text)
     assert str(raised.value).startswith(f"FAILPOINTS_HTTP is {safe_repr(text)}")
@@ -132,14 +169,14 @@ def test_what_is_no_address(text: str) -> None:
 
 
 def stopped(program: Any) -> str:
-    """What the program said that was stopped at its import: the last line, which is one sentence."""
+    """Return the error message of a program that is stopped by its import of failpoints."""
     status, printed = program.ended()
     assert status == 1, printed
-    assert "never reached" not in printed
+    assert "not reached" not in printed
     return str(printed.splitlines()[-1])
 
 
-IMPORT = 'import failpoints\nprint("never reached")'
+IMPORT = 'import failpoints\nprint("not reached")'
 OURS = "failpoints.errors.FailpointUsageError: "
 
 
@@ -169,34 +206,34 @@ OURS = "failpoints.errors.FailpointUsageError: "
         ),
     ],
 )
-def test_what_stops_a_program_at_import(run: Run, variables: dict[str, str], said: str) -> None:
-    """A mistake in the variables stops the import, with one sentence that names the variable."""
+def test_invalid_variables(run: Run, variables: dict[str, str], said: str) -> None:
+    """An invalid variable stops the import, with a message that names the variable."""
     assert stopped(run(IMPORT, **variables)).startswith(OURS + said)
 
 
-def test_a_port_that_is_taken(run: Run) -> None:
-    """A fixed port that somebody has stops the program at its import, with one sentence."""
+def test_a_port_in_use(run: Run) -> None:
+    """A fixed port that is in use stops the import."""
     with taken_port() as port:
         said = stopped(run(IMPORT, FAILPOINTS_HTTP=f"127.0.0.1:{port}"))
     assert said.startswith(f"{OURS}FAILPOINTS_HTTP: cannot listen on 127.0.0.1:{port}: Address already in use")
 
 
 def test_two_programs_on_one_port(run: Run) -> None:
-    """The second of two is stopped, and the port is free again as soon as the first has ended."""
+    """The second program on a port is stopped. The port is free again as soon as the first one has ended."""
     port = free_port()
     first = run(PROGRAM, FAILPOINTS_HTTP=f"127.0.0.1:{port}")
-    first.say()
+    first.send_line()
     first.line("Continue")
     assert "Address already in use" in stopped(run(IMPORT, FAILPOINTS_HTTP=f"127.0.0.1:{port}"))
     first.ended()
     third = run(PROGRAM, FAILPOINTS_HTTP=f"127.0.0.1:{port}")
-    third.say()
+    third.send_line()
     third.line("Continue")
     assert third.ended()[0] == 0
 
 
-def test_a_fixed_port_is_told_quietly(run: Run, raw: Any) -> None:
-    """Of a fixed port, which one knows, the log tells at INFO."""
+def test_a_fixed_port_is_logged_at_info(run: Run, raw: Any) -> None:
+    """The URL of a fixed port, which is known anyway, is logged at INFO."""
     port = free_port()
     program = run(f"import logging; logging.basicConfig(level='INFO')\n{PROGRAM}", FAILPOINTS_HTTP=f"127.0.0.1:{port}")
     assert (
@@ -208,7 +245,7 @@ def test_a_fixed_port_is_told_quietly(run: Run, raw: Any) -> None:
 
 
 def test_a_token(run: Run, raw: Any) -> None:
-    """With a token it may listen anywhere, and wants to see it."""
+    """With a token it may listen on any address, and requires the token."""
     program = run(PROGRAM, FAILPOINTS_HTTP="0.0.0.0:0", FAILPOINTS_TOKEN="t0k")
     url = program.url().replace("0.0.0.0", "127.0.0.1")
     assert raw.ask(url, "GET", AT).status == 401
@@ -223,27 +260,27 @@ class Blocked:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Blocked())
 import failpoints{module}
-print("never reached")
+print("not reached")
 """
 
 
 @pytest.mark.parametrize("package", ["starlette", "uvicorn"])
 def test_without_the_extra(run: Run, package: str) -> None:
-    """A program with the variable, and without what it needs, stops with one sentence that says what to install."""
+    """With the variable, but without its requirements, the import stops with a message that says what to install."""
     said = stopped(run(BLOCKED.format(package=package, module=""), FAILPOINTS_HTTP=ANY))
     assert re.fullmatch(rf"{OURS}\S+ needs {package}, which is not installed: pip install 'failpoints\[http\]'", said)
 
 
 def test_the_application_without_the_extra(run: Run) -> None:
-    """So does one that imports the application; neither has anything to do with a program that does not."""
+    """So does an import of the application. A program that uses neither needs no extra."""
     said = stopped(run(BLOCKED.format(package="starlette", module=".admin")))
     assert said == f"{OURS}failpoints.admin needs starlette, which is not installed: pip install 'failpoints[http]'"
-    program = run(BLOCKED.format(package="starlette", module="").replace("never reached", "went on"))
+    program = run(BLOCKED.format(package="starlette", module="").replace("not reached", "went on"))
     assert program.ended() == (0, "went on\n")
 
 
-def test_failpoints_that_are_disabled(run: Run, raw: Any) -> None:
-    """With FAILPOINTS_ENABLED=0 it answers what there is to see, and says why nothing can be configured."""
+def test_disabled_failpoints(run: Run, raw: Any) -> None:
+    """With `FAILPOINTS_ENABLED=0` it shows that nothing is configured, and refuses to configure with the reason."""
     program = run(PROGRAM, FAILPOINTS_HTTP=ANY, FAILPOINTS_ENABLED="0")
     url = program.url()
     assert raw.ask(url, "GET", AT).json == []
@@ -252,17 +289,17 @@ def test_failpoints_that_are_disabled(run: Run, raw: Any) -> None:
     assert "FAILPOINTS_ENABLED=0" in answer.msg
 
 
-def test_what_the_environment_configures_is_served(run: Run, raw: Any) -> None:
-    """FAILPOINTS and FAILPOINTS_HTTP act on one registry."""
+def test_configuration_from_the_environment(run: Run, raw: Any) -> None:
+    """`FAILPOINTS` and `FAILPOINTS_HTTP` act on the same registry."""
     program = run(PROGRAM, FAILPOINTS_HTTP=ANY, FAILPOINTS="place=return(1)")
     assert raw.ask(program.url(), "GET", f"{AT}/place").json["actions"] == "return(1)"
 
 
-# what is the program's stays the program's
+# isolation from the program
 
 
 def test_logging_is_left_alone(run: Run, raw: Any) -> None:
-    """No handler, level or flag of the program's logging is changed, and its own uvicorn's log goes on as before."""
+    """The program's logging is not changed: no handler, level or flag, not even for its own uvicorn."""
     program = run(
         """
         import logging, sys
@@ -285,7 +322,7 @@ def test_logging_is_left_alone(run: Run, raw: Any) -> None:
     )
     url = program.url()
     assert raw.ask(url, "GET", AT).status == 200
-    program.say()
+    program.send_line()
     assert program.ended() == (0, f"failpoints control plane listening on {url} (process {program.pid})\n")
 
 
@@ -299,8 +336,8 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("level", ["WARNING", "DEBUG"])
-def test_what_is_refused_is_not_logged(run: Run, raw: Any, level: str) -> None:
-    """No client, and no web page, fills the log of the program, unless that shows what is for debugging."""
+def test_refused_requests_are_not_logged(run: Run, raw: Any, level: str) -> None:
+    """No client or web page can fill the program's log, except at level DEBUG."""
     program = run(
         f"""
         import logging, sys
@@ -311,14 +348,13 @@ def test_what_is_refused_is_not_logged(run: Run, raw: Any, level: str) -> None:
         """,
         FAILPOINTS_HTTP=ANY,
     )
-    url = program.url()
-    program.line("ready")
+    url = program.ready()
     for headers in REFUSED:
         assert raw.ask(url, "GET", AT, *headers).status in {200, 400, 403, 501}
     with raw.connected(url) as client:
         client.sendall(b"\x16\x03\x01\x02\x00\r\n\r\n")
         assert raw.answer_on(client).status == 400
-    program.say()
+    program.send_line()
     status, printed = program.ended()
     logged = printed.partition("ready\n")[2]
     assert status == 0
@@ -328,28 +364,29 @@ def test_what_is_refused_is_not_logged(run: Run, raw: Any, level: str) -> None:
 
 @posix
 def test_signals_are_left_alone(run: Run, raw: Any) -> None:
-    """Ctrl-C interrupts the main thread as ever, also while a request is on; no handler is installed."""
+    """Ctrl-C interrupts the main thread as usual, even during a request. No signal handler is installed."""
     program = run(
         """
-        import signal, sys
+        import signal, time
         before = [signal.getsignal(number) for number in signal.valid_signals()]
         import failpoints
         assert [signal.getsignal(number) for number in signal.valid_signals()] == before
         assert signal.set_wakeup_fd(-1) == -1
         failpoints.configure("place", "off")
         try:
-            print("ready", flush=True)  # from now on it may be interrupted
-            signal.pause()
+            print("ready", flush=True)
+            while True:  # a signal just before signal.pause(), or any endless wait, would not end it
+                time.sleep(0.01)
         except KeyboardInterrupt:
             print("interrupted", flush=True)
             raise
         """,
         FAILPOINTS_HTTP=ANY,
     )
-    url = program.url()
-    program.line("ready")
+    url = program.ready()
     with raw.connected(url) as client:
         client.sendall(raw.request_of("GET", f"{AT}/place/wait?timeout=1000"))
+        assert raw.ask(url, "GET", AT).status == 200  # the server has read the request before this one
         program.send_signal(signal.SIGINT)
         program.line("interrupted")
         status, printed = program.ended()
@@ -359,7 +396,7 @@ def test_signals_are_left_alone(run: Run, raw: Any) -> None:
 
 @posix
 def test_termination_is_left_alone(run: Run) -> None:
-    """SIGTERM ends the program at once."""
+    """SIGTERM ends the program as usual."""
     program = run("import failpoints, signal\nsignal.pause()", FAILPOINTS_HTTP=ANY)
     program.url()
     program.send_signal(signal.SIGTERM)
@@ -372,30 +409,27 @@ def test_termination_is_left_alone(run: Run) -> None:
 @pytest.mark.parametrize(
     ("end", "status"), [("", 0), ("sys.exit(3)", 3), ("os._exit(4)", 4), ("raise SystemExit('over')", 1)]
 )
-def test_it_keeps_no_program_from_ending(run: Run, raw: Any, end: str, status: int) -> None:
-    """A program ends at once, and quietly, with clients that wait, that are idle, and that are in mid-request."""
+def test_a_program_ends_despite_its_clients(run: Run, raw: Any, end: str, status: int) -> None:
+    """A program ends at once and quietly while clients wait, are idle, or are in the middle of a request."""
     program = run(
-        f"""
-        import os, sys
-        import failpoints
-        failpoints.configure("place", "off")
-        print("ready", flush=True)
-        sys.stdin.readline()
-        {end}
-        """,
+        PRELUDE
+        + f"""
+failpoints.configure("place", "off")
+ready()
+{end}
+""",
         interpreter=DEV,
         FAILPOINTS_HTTP=ANY,
     )
-    url = program.url()
-    program.line("ready")
+    url = program.ready()
     clients = [raw.connected(url) for _ in range(4)]
     try:
         clients[0].sendall(raw.request_of("GET", AT))
-        assert raw.answer_on(clients[0]).status == 200  # and it stays
+        assert raw.answer_on(clients[0]).status == 200  # and the connection stays open
         clients[1].sendall(raw.request_of("GET", f"{AT}/place/wait?timeout=1000"))
         clients[2].sendall(raw.request_of("PUT", AT, "Content-Length: 100", "Content-Type: application/json"))
-        assert raw.ask(url, "GET", AT).status == 200  # by now all have been seen
-        program.say()
+        assert raw.ask(url, "GET", AT).status == 200  # the server has read all the requests before this one
+        program.send_line()
         ended, printed = program.ended()
         assert ended == status
         assert printed.replace("over\n", "").count("\n") == 2, printed
@@ -406,8 +440,8 @@ def test_it_keeps_no_program_from_ending(run: Run, raw: Any, end: str, status: i
             client.close()
 
 
-def test_a_program_that_ends_at_once(run: Run) -> None:
-    """A program that only imports ends quietly, however early that is for the server."""
+def test_a_program_that_only_imports(run: Run) -> None:
+    """A program that ends while the server is still starting ends quietly."""
     for _ in range(5):
         program = run("import failpoints", interpreter=DEV, FAILPOINTS_HTTP=ANY)
         status, printed = program.ended()
@@ -415,7 +449,7 @@ def test_a_program_that_ends_at_once(run: Run) -> None:
 
 
 def test_exit_over_http(run: Run, raw: Any) -> None:
-    """A batch with an `exit` is answered, and then ends the program where it is reached."""
+    """A batch with an `exit` is answered first, and then ends the program at its next visit."""
     program = run(
         """
         from failpoints import failpoint
@@ -429,12 +463,12 @@ def test_exit_over_http(run: Run, raw: Any) -> None:
     assert program.ended()[0] == 7
 
 
-def test_it_serves_while_the_program_is_busy_or_blocked(run: Run, raw: Any) -> None:
-    """Who pauses the main thread can resume it: the server is no part of what waits."""
+def test_the_main_thread_is_paused_and_resumed(run: Run, raw: Any) -> None:
+    """A client can pause the main thread and resume it, because the server has a thread of its own."""
     program = run(PROGRAM, FAILPOINTS_HTTP=ANY)
     url = program.url()
     raw.ask(url, "PUT", AT, json=[{"name": "place", "actions": "pause"}])
-    program.say()
+    program.send_line()
     [waiting] = raw.ask(url, "GET", f"{AT}/place/wait?paused=1").json["waiting"]
     assert waiting["name"] == "MainThread"
     assert raw.ask(url, "POST", f"{AT}/place/resume").json == {"resumed": 1}
@@ -442,30 +476,21 @@ def test_it_serves_while_the_program_is_busy_or_blocked(run: Run, raw: Any) -> N
 
 
 def test_a_failpoint_on_the_servers_own_thread(run: Run, raw: Any) -> None:
-    """A log handler of the program's with a failpoint of its own cannot hang the server: a pause there is an error."""
+    """A failpoint in a log handler cannot block the server: a pause on the server's thread is an error."""
     program = run(
-        """
-        import logging, sys
-        from failpoints import failpoint
-
-        class Handler(logging.Handler):
-            def emit(self, record):
-                if record.getMessage().startswith("configured b"):
-                    try:
-                        failpoint("place").hit()
-                    except Exception as error:
-                        print("refused:", error, flush=True)
-
-        logger = logging.getLogger("failpoints")
-        logger.addHandler(Handler())
-        logger.setLevel("INFO")
-        print("ready", flush=True)
-        sys.stdin.readline()
-        """,
+        PRELUDE
+        + """
+def visit():
+    try:
+        failpoints.failpoint("place").hit()
+    except Exception as error:
+        print("refused:", error, flush=True)
+on_log("configured b", visit)
+ready()
+""",
         FAILPOINTS_HTTP=ANY,
     )
-    url = program.url()
-    program.line("ready")
+    url = program.ready()
     raw.ask(url, "PUT", AT, json=[{"name": "place", "actions": "pause"}])
     assert raw.ask(url, "PUT", AT, json=[{"name": "b", "actions": "off"}]).status == 200
     program.line("refused: .* event loop")
@@ -474,44 +499,21 @@ def test_a_failpoint_on_the_servers_own_thread(run: Run, raw: Any) -> None:
 
 # forks
 
-FORKING = """
-import logging, os, re, signal, sys, threading
-import failpoints
-
-def stay():
-    '''Until the standard input ends.'''
-    sys.stdin.read()
-
-def in_child(function):
-    child = os.fork()
-    if child:
-        return child
-    signal.alarm(30)
-    try:
-        function()
-    except BaseException as error:
-        print("failed:", repr(error), flush=True)
-        os._exit(1)
-    os._exit(0)
-
-def waited(child):
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-"""
-# The warning is that of Python 3.12 and later, which count the server's thread among the program's.
+# Python 3.12 and later warn about a fork beside threads, and the server's thread is one.
 FORK_DEV = ["-X", "dev", "-W", "error", "-W", "ignore:This process:DeprecationWarning"]
 
 
 def urls_of(program: Any, number: int) -> dict[int, str]:
-    """The URLs that so many processes tell next, by process."""
+    """Wait until *number* processes log their URLs, and return these by process id."""
     lines = [program.line(r"control plane listening on (http://\S+) \(process (\d+)\)") for _ in range(number)]
     return {int(line[2]): line[1] for line in lines}
 
 
 @forks
 def test_a_child_has_a_port_of_its_own(run: Run, raw: Any) -> None:
-    """A forked child is steered at a port of its own, and so is its child; each one acts on its own registry."""
+    """A forked child listens on a port of its own, and so does its child. Each acts on its own registry."""
     program = run(
-        FORKING
+        PRELUDE
         + """
 failpoints.configure("place", "off")
 child = in_child(lambda: (in_child(stay), stay()))
@@ -535,10 +537,10 @@ print(waited(child))
 
 @forks
 def test_a_fixed_port_in_a_child(run: Run, raw: Any) -> None:
-    """A fixed port is the parent's: the child says at ERROR that it has none, and goes on."""
+    """A fixed port stays with the parent. The child logs an error that it has no control plane, and continues."""
     port = free_port()
     program = run(
-        FORKING
+        PRELUDE
         + """
 child = in_child(lambda: (stay(), print("went on", flush=True)))
 print("forked", flush=True)
@@ -548,10 +550,10 @@ print(waited(child))
         interpreter=FORK_DEV,
         FAILPOINTS_HTTP=f"127.0.0.1:{port}",
     )
-    said = program.line("has no control plane")
+    line = program.line("has no control plane")
     assert re.match(
         rf"process \d+ has no control plane: FAILPOINTS_HTTP: cannot listen on \S+:{port}: Address already in use",
-        said.string,
+        line.string,
     )
     assert raw.ask(f"http://127.0.0.1:{port}", "GET", AT).json == []
     status, printed = program.ended()
@@ -561,9 +563,9 @@ print(waited(child))
 
 @forks
 def test_a_child_without_a_port_forks_again(run: Run) -> None:
-    """A child that has no control plane forks as it would without; its own children look for the port again."""
+    """A child without a control plane can fork. Its children try to get the port again."""
     program = run(
-        FORKING
+        PRELUDE
         + """
 def fork_again():
     sys.stdin.readline()
@@ -576,7 +578,7 @@ assert waited(in_child(fork_again)) == 0
     )
     for _ in range(4):
         program.line("has no control plane")
-        program.say()
+        program.send_line()
     status, printed = program.ended()
     assert (status, printed.count("\n")) == (0, 4), printed
 
@@ -584,9 +586,9 @@ assert waited(in_child(fork_again)) == 0
 CLOSING = (
     """
 import atexit, socket
-atexit.register(lambda: (check(), [each.close() for each in taken]))  # after all that failpoints does at the end
+atexit.register(lambda: (check(), [each.close() for each in taken]))  # runs after the exit handlers of failpoints
 """
-    + FORKING
+    + PRELUDE
     + """
 failpoints.configure("place", "off")
 taken = []
@@ -609,7 +611,7 @@ def close_and_open(take):
     assert [each.fileno() for each in taken] == list(range(3, 3 + len(taken)))
 
 def check():
-    # what was opened is there, and nobody has written to it
+    # everything that was opened is still there, and nothing was written to it
     for each in taken:
         assert os.fstat(each.fileno()).st_size == 0
         if isinstance(each, socket.socket) and not each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
@@ -627,19 +629,18 @@ def wait_for_its_end():
     check()
 """
 )
-ENDS = "control plane stopped: the program closed its sockets\n"
+STOPPED = "control plane stopped: the program closed its sockets\n"
 TAKES = ["nothing", "files", "sockets", "listeners"]
 
 
 @forks
 @pytest.mark.parametrize("take", TAKES)
-def test_a_program_that_closes_all_its_files(run: Run, raw: Any, take: str) -> None:
-    """A program that closes what it does not know ends the control plane, which says so, once; its files are whole."""
+def test_closing_all_files(run: Run, raw: Any, take: str) -> None:
+    """A program that closes all descriptors ends the control plane, which logs it once and leaves new files alone."""
     program = run(
         CLOSING
         + f"""
-print("ready", flush=True)
-sys.stdin.readline()
+ready()
 close_and_open({take})
 wait_for_its_end()
 failpoints.failpoint("place").hit()
@@ -649,33 +650,32 @@ stay()
         interpreter=FORK_DEV[:2],
         FAILPOINTS_HTTP=ANY,
     )
-    url = program.url()
-    program.line("ready")
+    url = program.ready()
     with raw.connected(url) as waiting, raw.connected(url) as idle:
         waiting.sendall(raw.request_of("GET", f"{AT}/place/wait?timeout=1000"))
         assert raw.ask(url, "GET", AT).status == 200
-        program.say()
+        program.send_line()
         assert (waiting.recv(1), idle.recv(1)) == (b"", b"")
         program.line("over")
         with pytest.raises(ConnectionRefusedError):
             raw.connected(url)
         status, printed = program.ended()
-    assert (status, printed.partition("\n")[2]) == (0, f"ready\n{ENDS}over\n")
+    assert (status, printed.partition("\n")[2]) == (0, f"ready\n{STOPPED}over\n")
 
 
 @forks
 @pytest.mark.parametrize("take", TAKES)
-def test_a_program_that_closes_all_its_files_and_ends(run: Run, take: str) -> None:
-    """One that ends before the control plane has seen it ends as it would without, and soon."""
+def test_closing_all_files_and_ending(run: Run, take: str) -> None:
+    """A program that ends before the control plane notices ends as usual, and soon."""
     program = run(CLOSING + f"close_and_open({take})", interpreter=FORK_DEV[:2], FAILPOINTS_HTTP=ANY)
     status, printed = program.ended()
-    assert (status, printed.partition("\n")[2] in {"", ENDS}) == (0, True), printed
+    assert (status, printed.partition("\n")[2] in {"", STOPPED}) == (0, True), printed
 
 
 @forks
 @pytest.mark.parametrize("take", TAKES)
-def test_a_program_that_closes_all_its_files_and_forks(run: Run, raw: Any, take: str) -> None:
-    """Its child, forked before the control plane has seen it or after, is served anew; the files of both are whole."""
+def test_closing_all_files_and_forking(run: Run, raw: Any, take: str) -> None:
+    """A child forked before or after the control plane notices gets a new one. The files of both are left alone."""
     program = run(
         CLOSING
         + f"""
@@ -694,14 +694,14 @@ print(waited(at_once), waited(later))
     for url in urls.values():
         assert raw.ask(url, "GET", AT).status == 200
     status, printed = program.ended()
-    others = [line for line in printed.splitlines(keepends=True) if "control plane listening on" not in line]
-    assert (status, others) == (0, [ENDS, "0 0\n"]), printed
+    rest = [line for line in printed.splitlines(keepends=True) if "control plane listening on" not in line]
+    assert (status, rest) == (0, [STOPPED, "0 0\n"]), printed
 
 
 @forks
 @pytest.mark.parametrize("take", TAKES)
 def test_a_daemon(run: Run, take: str) -> None:
-    """A child that closes all its files at once, while its control plane starts, has its own files whole, too."""
+    """The files of a child that closes all descriptors while its control plane starts are left alone as well."""
     program = run(
         CLOSING
         + f"""
@@ -717,76 +717,70 @@ wait_for_its_end()
     )
     status, printed = program.ended()
     lines = printed.splitlines(keepends=True)
-    assert (status, lines[2:]) == (0, [ENDS]), printed
+    assert (status, lines[2:]) == (0, [STOPPED]), printed
     assert all("control plane listening on" in line for line in lines[:2]), printed
 
 
 @forks
 def test_a_child_that_stays_on_the_servers_own_thread(run: Run, raw: Any) -> None:
-    """A child that goes on in the parent's loop, after a log handler's fork, leaves that; it does not spin in it."""
+    """A child forked on the server's thread, by a log handler, leaves the copy of the parent's loop."""
     program = run(
-        FORKING
+        PRELUDE
         + """
-class Handler(logging.Handler):
-    def emit(self, record):
-        if "configured new" in record.getMessage() and not os.fork():
-            signal.alarm(30)
-            thread = threading.current_thread()
-            threading.Thread(target=lambda: (thread.join(), print("left", flush=True), os._exit(0))).start()
-logger = logging.getLogger("failpoints")
-logger.addHandler(Handler())
-logger.setLevel("INFO")
-print("ready", flush=True)
+def fork():
+    if not os.fork():
+        signal.alarm(30)
+        thread = threading.current_thread()
+        threading.Thread(target=lambda: (thread.join(), print("left", flush=True), os._exit(0))).start()
+on_log("configured new", fork)
+ready()
 stay()
 """,
         FAILPOINTS_HTTP=ANY,
     )
-    url = program.url()
-    program.line("ready")
+    url = program.ready()
     assert raw.ask(url, "PUT", AT, json=[{"name": "new", "actions": "off"}]).status == 200
     program.line("left")
     assert raw.ask(url, "GET", AT).status == 200
 
 
 @forks
-def test_a_program_that_closes_the_files_of_its_clients(run: Run, raw: Any) -> None:
-    """Where only connections are closed, nothing is written to what has their numbers: the control plane ends, too."""
+def test_closing_the_connections_of_clients(run: Run, raw: Any) -> None:
+    """If the program closes only connections, the control plane ends and never writes to their descriptor numbers."""
     program = run(
         CLOSING
         + """
-from failpoints._http import server as _server
-ours = {each.fileno() for each in _server._current._sockets._files}
-print("ready", flush=True)
-sys.stdin.readline()
-clients = sorted({each.fileno() for each in _server._current._sockets._files} - ours)
+from failpoints._http import server
+ours = {each.fileno() for each in server._current._sockets._files}
+ready()
+clients = sorted({each.fileno() for each in server._current._sockets._files} - ours)
 for number in clients:
     os.close(number)
 taken += sockets()
 assert set(clients) < {each.fileno() for each in taken}
-failpoints.failpoint("place").hit()  # the answer would go there
+failpoints.failpoint("place").hit()  # its answer would go to one of the new files
 wait_for_its_end()
 print(len(clients), flush=True)
 """,
         FAILPOINTS_HTTP=ANY,
     )
-    url = program.url()
-    program.line("ready")
+    url = program.ready()
     with raw.connected(url) as client:
         client.sendall(raw.request_of("GET", f"{AT}/place/wait?hits=1"))
         with raw.connected(url) as other:
             other.sendall(raw.request_of("GET", AT))
             assert raw.answer_on(other).status == 200
-            program.say()
+            program.send_line()
             assert client.recv(1) == b""
     status, printed = program.ended()
-    assert (status, printed.partition("\n")[2]) == (0, f"ready\n{ENDS}2\n")
+    assert (status, printed.partition("\n")[2]) == (0, f"ready\n{STOPPED}2\n")
 
 
 @forks
-def test_a_child_takes_a_fixed_port_that_is_free(run: Run, raw: Any) -> None:
-    """A child of a parent that has ended by then can have the port, and keeps none of the parent's sockets open."""
+def test_a_child_that_outlives_its_parent(run: Run, raw: Any) -> None:
+    """A child keeps none of its parent's sockets open, and its own control plane survives the parent."""
     program = run(
-        FORKING
+        PRELUDE
         + """
 child = in_child(signal.pause)
 sys.stdin.readline()
@@ -799,7 +793,7 @@ sys.stdin.readline()
     with raw.connected(parent) as client:
         client.sendall(raw.request_of("GET", AT))
         assert raw.answer_on(client).status == 200
-        program.say()
+        program.send_line()
         assert client.recv(1) == b""  # the parent has ended
         with pytest.raises(ConnectionRefusedError):
             raw.connected(parent)
@@ -807,14 +801,13 @@ sys.stdin.readline()
 
 
 @forks
-def test_clients_of_the_parent_stay_its_own(run: Run, raw: Any) -> None:
-    """Whoever waits at the parent during forks is answered by it, once, and not by a child."""
+def test_clients_of_the_parent_during_forks(run: Run, raw: Any) -> None:
+    """A client that waits at the parent during forks is answered once, by the parent and not by a child."""
     program = run(
-        FORKING
+        PRELUDE
         + """
 failpoints.configure("place", "off")
-print("ready", flush=True)
-sys.stdin.readline()
+ready()
 children = [in_child(lambda: failpoints.failpoint("place").hit()) for _ in range(10)]
 assert [waited(child) for child in children] == [0] * 10
 print("forked", flush=True)
@@ -825,19 +818,18 @@ stay()
         interpreter=FORK_DEV,
         FAILPOINTS_HTTP=ANY,
     )
-    url = program.url()
-    program.line("ready")
+    url = program.ready()
     with raw.connected(url) as client, raw.connected(url) as sender:
         client.sendall(raw.request_of("GET", f"{AT}/place/wait?timeout=100"))
         request = raw.request_of("PUT", AT, json=[{"name": "new", "actions": "off"}])
         sender.sendall(request[:-5])
         assert raw.ask(url, "GET", AT).status == 200
-        program.say()
+        program.send_line()
         program.line("forked")
         sender.sendall(request[-5:])
         assert raw.answer_on(sender).status == 200
         assert [each["name"] for each in raw.ask(url, "GET", AT).json] == ["new", "place"]
-        program.say()
+        program.send_line()
         assert raw.answer_on(client).json["hits"] == 1
         client.settimeout(0.2)
         with pytest.raises(TimeoutError):
@@ -845,10 +837,10 @@ stay()
 
 
 @forks
-def test_children_that_end_or_go_over_to_another_program_at_once(run: Run, raw: Any) -> None:
-    """They are not disturbed, and the parent goes on."""
+def test_children_that_end_or_exec_at_once(run: Run, raw: Any) -> None:
+    """Children that end or exec at once do so undisturbed, and the parent continues."""
     program = run(
-        FORKING
+        PRELUDE
         + """
 logging.getLogger("failpoints").setLevel("CRITICAL")
 for _ in range(20):
@@ -868,10 +860,10 @@ stay()
 
 
 @forks
-def test_a_child_that_ends_as_a_program_does(run: Run) -> None:
-    """A child that comes to its own end closes what is its own, quietly."""
+def test_a_child_that_ends_normally(run: Run) -> None:
+    """A child that ends with its exit handlers closes its control plane quietly."""
     program = run(
-        FORKING
+        PRELUDE
         + """
 for _ in range(5):
     child = os.fork()
@@ -889,9 +881,9 @@ for _ in range(5):
 
 @forks
 def test_forks_in_many_threads(run: Run, raw: Any) -> None:
-    """Forks from several threads at once, while clients ask, all come back, and leave the server as it was."""
+    """Concurrent forks from several threads, during requests, all return and leave the server intact."""
     program = run(
-        FORKING
+        PRELUDE
         + """
 logging.getLogger("failpoints").setLevel("ERROR")
 failpoints.configure("place", "off")
@@ -910,8 +902,7 @@ stay()
         interpreter=FORK_DEV,
         FAILPOINTS_HTTP=ANY,
     )
-    url = program.url()
-    program.line("ready")
+    url = program.ready()
     for _ in range(100):
         assert raw.ask(url, "GET", AT).status == 200
     program.line("over")
@@ -921,10 +912,10 @@ stay()
 
 @forks
 @pytest.mark.parametrize("lock", ["failpoints._core.store._guard.lock", "handler.lock", "own"])
-def test_a_fork_while_the_server_wants_a_lock_of_the_forking_thread(run: Run, raw: Any, lock: str) -> None:
-    """Where the server's thread cannot come to rest, the fork goes on without it, and parent and child are served."""
+def test_a_fork_while_the_server_waits_for_the_forking_thread(run: Run, raw: Any, lock: str) -> None:
+    """If the server's thread cannot stop, the fork happens anyway, and parent and child are both served."""
     program = run(
-        FORKING
+        PRELUDE
         + f"""
 own = threading.RLock()
 class Handler(logging.Handler):
@@ -948,13 +939,13 @@ stay()
         FAILPOINTS_HTTP=ANY,
     )
     url = program.url()
-    program.say()
+    program.send_line()
     program.line("locked")
     with raw.connected(url) as client:
         client.sendall(raw.request_of("PUT", AT, json=[{"name": "new", "actions": "off"}]))
         if lock == "own":
             program.line("emits")
-        program.say()
+        program.send_line()
         assert raw.answer_on(client).status == 200
     urls = urls_of(program, 1)
     for served in url, *urls.values():
@@ -963,9 +954,9 @@ stay()
 
 @forks
 def test_a_fork_in_a_running_loop(run: Run, raw: Any) -> None:
-    """A fork in a task of the program's own loop, on asyncio and on trio."""
+    """A task of the program can fork, on asyncio and on trio."""
     program = run(
-        FORKING
+        PRELUDE
         + """
 import anyio
 
@@ -989,25 +980,18 @@ stay()
 
 @forks
 def test_a_fork_on_the_servers_own_thread(run: Run, raw: Any) -> None:
-    """What the program forks in a log handler, on the server's thread, has a server, too; the parent's goes on."""
+    """A child forked on the server's thread, by a log handler, has a server, and so has the parent still."""
     program = run(
-        FORKING
+        PRELUDE
         + """
-class Handler(logging.Handler):
-    def emit(self, record):
-        if "configured new" in record.getMessage():
-            in_child(signal.pause)
-logger = logging.getLogger("failpoints")
-logger.addHandler(logging.StreamHandler())
-logger.addHandler(Handler())
-logger.setLevel("INFO")
-print("ready", flush=True)
+logging.getLogger("failpoints").addHandler(logging.StreamHandler())
+on_log("configured new", lambda: in_child(signal.pause))
+ready()
 stay()
 """,
         FAILPOINTS_HTTP=ANY,
     )
-    url = program.url()
-    program.line("ready")
+    url = program.ready()
     assert raw.ask(url, "PUT", AT, json=[{"name": "new", "actions": "off"}]).status == 200
     for served in url, program.url():
         assert raw.ask(served, "GET", AT).status == 200
@@ -1015,7 +999,7 @@ stay()
 
 @pytest.mark.parametrize("method", [pytest.param("fork", marks=forks), "spawn"])
 def test_multiprocessing(run: Run, raw: Any, method: str) -> None:
-    """A process of multiprocessing has a port of its own, and ends when its function does."""
+    """A process of `multiprocessing` has a port of its own, and ends when its function does."""
     program = run(
         f"""
         import multiprocessing, os, sys
@@ -1044,7 +1028,7 @@ def test_multiprocessing(run: Run, raw: Any, method: str) -> None:
     assert len(urls) == 2
     for url in urls.values():
         assert raw.ask(url, "GET", AT).status == 200
-    program.say()
+    program.send_line()
     program.line("worked")
     program.line("ended 0")
     assert program.ended()[0] == 0
@@ -1062,7 +1046,7 @@ def app(environ, start_response):
 @forks
 @pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["", "preload"])
 def test_gunicorn(run: Run, raw: Any, preload: list[str]) -> None:
-    """Each worker of gunicorn takes a port of its own, loaded before the fork or after it."""
+    """Each worker of gunicorn has a port of its own, whether it loads the program before or after the fork."""
     command = [sys.executable, "-m", "gunicorn", "--workers=2", "--bind=127.0.0.1:0", "--no-control-socket", *preload]
     program = run(WSGI, command=[*command, "program:app"], FAILPOINTS_HTTP=ANY)
     urls = urls_of(program, 2 + len(preload))
@@ -1079,7 +1063,7 @@ def test_gunicorn(run: Run, raw: Any, preload: list[str]) -> None:
 
 @forks
 def test_gunicorn_with_a_fixed_port(run: Run, raw: Any) -> None:
-    """Loaded before the fork, the fixed port is the master's, and each worker says that it has none, and works."""
+    """With --preload, a fixed port belongs to the master. The workers log that they have none, and work."""
     port = free_port()
     command = [sys.executable, "-m", "gunicorn", "--workers=2", "--bind=127.0.0.1:0", "--preload"]
     program = run(WSGI, command=[*command, "--no-control-socket", "program:app"], FAILPOINTS_HTTP=f"127.0.0.1:{port}")
@@ -1098,7 +1082,7 @@ def test_gunicorn_with_a_fixed_port(run: Run, raw: Any) -> None:
 
 @posix
 def test_uvicorn_workers(run: Run, raw: Any) -> None:
-    """Each worker of uvicorn, which is no fork, takes a port of its own; its own log is as it would be without."""
+    """Each worker of uvicorn, which is spawned, has a port of its own, and its access log is unaffected."""
     program = run(
         """
         import failpoints
@@ -1127,7 +1111,7 @@ def test_uvicorn_workers(run: Run, raw: Any) -> None:
 
 @posix
 def test_uvicorn_workers_with_a_fixed_port(run: Run) -> None:
-    """A worker that finds the fixed port taken is stopped, with the sentence that says so."""
+    """A worker of uvicorn that finds the fixed port in use is stopped with a message that says so."""
     program = run(
         "import failpoints\nasync def app(scope, receive, send): ...",
         command=[sys.executable, "-m", "uvicorn", "--workers=2", "--port=0", "program:app"],

@@ -36,17 +36,17 @@ from failpoints._http.wire import check_token, entry_document, parse_entries, pa
 
 
 def through_json(document: object) -> Any:
-    """What arrives at the other end."""
+    """Encode and decode a document as JSON."""
     return json.loads(to_json(document))
 
 
 def parsed(body: bytes) -> list[tuple[str, str, dict[str, Any]]]:
-    """The entries of a body, as they are passed to the registry."""
+    """Return the entries of a body as they are passed to the registry."""
     return parse_entries(body, lambda *entry: entry)
 
 
 def shout(value: object) -> None:
-    """An action, or a predicate, that has no text."""
+    """Serve as an action or a predicate that has no text form."""
 
 
 class Shard(enum.StrEnum):
@@ -73,20 +73,20 @@ class OldShard(str, enum.Enum):  # noqa: UP042 - whose str() is not its text
     ],
 )
 def test_matchers_arrive(given: Any, arrives: dict[str, Any]) -> None:
-    """Patterns with their flags, numbers, bools and None arrive as what they ask for."""
+    """Matchers keep their meaning: patterns with their flags, numbers, bools and `None`."""
     document = entry_document("x", "2*off->return(é)", given)
     assert parsed(to_json([document])) == [("x", "2*off->return(é)", arrives)]
 
 
 @pytest.mark.parametrize("actions", [Term(Return("42"), 0.25, 3), [Off(), Pause(500)], Raise(OSError("disk full"))])
 def test_actions_arrive(actions: Actions) -> None:
-    """Actions given in Python arrive as their text."""
+    """Actions given as Python objects arrive as text."""
     [(_, text, _)] = parsed(to_json([entry_document("x", actions)]))
     assert text == entry_document("x", text)["actions"]
 
 
 @pytest.mark.parametrize(
-    ("name", "actions", "context", "error", "says"),
+    ("name", "actions", "context", "error", "message"),
     [
         ("a b", "off", None, FailpointNameError, "without white space"),
         ("x", "retrun(1)", None, ActionSyntaxError, "did you mean 'return'?"),
@@ -99,15 +99,15 @@ def test_actions_arrive(actions: Actions) -> None:
     ],
 )
 def test_what_cannot_be_configured_is_not_sent(
-    name: str, actions: Actions, context: Any, error: type[FailpointError], says: str
+    name: str, actions: Actions, context: Any, error: type[FailpointError], message: str
 ) -> None:
-    """Whoever writes an entry gets the registry's own errors, and a usage error for what JSON has not."""
-    with pytest.raises(error, match=re.escape(says)):
+    """Writing an entry raises the registry's own errors, and a usage error for values that JSON does not have."""
+    with pytest.raises(error, match=re.escape(message)):
         entry_document(name, actions, context)
 
 
 @pytest.mark.parametrize(
-    ("body", "says"),
+    ("body", "message"),
     [
         (b"", "the body is not JSON: Expecting value at line 1, column 1"),
         (b"\xff", "the body is not UTF-8: invalid start byte at byte 0"),
@@ -135,14 +135,14 @@ def test_what_cannot_be_configured_is_not_sent(
     ],
     ids=lambda value: ascii(value[:60]),
 )
-def test_a_body_that_is_none_says_why(body: bytes, says: str) -> None:
-    """Whatever is wrong with a body is one usage error, which names the entry where there are several."""
-    with pytest.raises(FailpointUsageError, match=re.escape(says)):
+def test_an_invalid_body(body: bytes, message: str) -> None:
+    """Anything wrong with a body is a usage error, which has the number of the entry if there are several."""
+    with pytest.raises(FailpointUsageError, match=re.escape(message)):
         parsed(body)
 
 
-def test_no_matchers_may_be_null() -> None:
-    """`context_matchers` is optional, and `null` is none."""
+def test_optional_matchers() -> None:
+    """`context_matchers` may be missing or `null`, and the array may be empty."""
     assert parsed(b'[{"name": "x", "actions": "off", "context_matchers": null}]') == [("x", "off", {})]
     assert parsed(b" [ ] ") == []
 
@@ -154,7 +154,7 @@ SINCE = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
 
 def test_a_status_arrives() -> None:
-    """A status of plain values arrives equal."""
+    """A status with plain values is equal after a round trip."""
     status = FailpointStatus(
         name="a::b:after",
         actions=(Term(Return("42"), 0.25, 3), Term(Pause())),
@@ -179,8 +179,8 @@ def test_a_status_arrives() -> None:
         ([Off(), Return(b"x")], "off->Return(value=b'x')"),
     ],
 )
-def test_an_action_without_a_text_can_be_looked_at(actions: Actions, text: str) -> None:
-    """What has no text arrives as an action that is shown as it is there, and can do nothing here."""
+def test_an_action_without_a_text_form(actions: Actions, text: str) -> None:
+    """An action without a text form arrives as one that looks the same, but cannot be carried out here."""
     with Registry() as registry:
         registry.configure("x", actions)
         document = through_json(status_document(registry.status("x")))
@@ -192,8 +192,8 @@ def test_an_action_without_a_text_can_be_looked_at(actions: Actions, text: str) 
             failpoint("x").hit()
 
 
-def test_values_that_json_has_not_are_shown() -> None:
-    """Contexts and matchers are shown as Python shows them where JSON has no such value, cut where long."""
+def test_values_without_a_json_form() -> None:
+    """Values of contexts and matchers that JSON does not have are shown as their `repr`, shortened if long."""
     miss = {"bytes": b"x", "far": 10**30, "infinite": float("inf"), 3: [1], "long": ["x" * 1000], "lone": "\ud800"}
     asked = {"shape": re.compile("a", re.IGNORECASE), "check": shout, "parts": (1, 2)}
     document = through_json(status_document(FailpointStatus("x", last_miss=miss, matchers=asked)))
@@ -205,8 +205,8 @@ def test_values_that_json_has_not_are_shown() -> None:
     assert document["matchers"] == {"shape": "(?i)a", "check": "shout", "parts": "(1, 2)"}
 
 
-def test_sites_name_no_directory_of_the_machine(tmp_path: Path) -> None:
-    """A site is told from the folder that it is imported from; elsewhere only its file is."""
+def test_sites_do_not_reveal_directories(tmp_path: Path) -> None:
+    """The path of a site is relative to the folder it was imported from. Without one, only the file name is shown."""
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "till.py").write_text("from failpoints import *\nfailpoint('x').hit()\n")
     script = f"""
@@ -216,17 +216,17 @@ from failpoints import configure, status
 from failpoints._http.wire import status_document
 configure("x", "off")
 import shop.till
-told = lambda: status_document(status("x"))["sites"]
-print(told())
+shown = lambda: status_document(status("x"))["sites"]
+print(shown())
 sys.path.pop(0)
-print(told())
+print(shown())
 os.chdir({str(tmp_path)!r})
-print(told())
-if os.name == "posix":  # elsewhere nobody can stand in a folder that is no more
+print(shown())
+if os.name == "posix":  # elsewhere the current folder cannot be deleted
     os.mkdir("gone")
     os.chdir("gone")
     os.rmdir("../gone")
-print(told())
+print(shown())
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=50)
     assert done.stderr == ""
@@ -239,8 +239,8 @@ print(told())
     [None, [], "x", {}, {"name": "a b"}, {**status_document(FailpointStatus("x")), "waiting": 3}],
     ids=repr,
 )
-def test_a_foreign_answer_is_refused(document: object) -> None:
-    """What is no status is a usage error that shows it."""
+def test_a_document_that_is_not_a_status(document: object) -> None:
+    """A document that is not a status is a usage error that shows it."""
     with pytest.raises(FailpointUsageError, match="this is not a status of a failpoint: "):
         parse_status(document)
 
@@ -249,12 +249,12 @@ def test_a_foreign_answer_is_refused(document: object) -> None:
 
 
 @pytest.mark.parametrize("token", ["", " ", "a b", "a\n", "é", None, b"x", 3])
-def test_what_can_be_no_token_is_refused(token: object) -> None:
-    """A token that a header cannot carry, or an empty one, is a usage error that does not repeat it."""
+def test_invalid_tokens(token: object) -> None:
+    """A token that is empty, or that a header cannot carry, is a usage error that does not show it."""
     with pytest.raises(FailpointUsageError, match="a token must be a non-empty str of printable ASCII characters"):
         check_token(token)
 
 
-def test_a_token_may_hold_any_printable_character() -> None:
-    """Printable ASCII makes a token."""
+def test_a_valid_token() -> None:
+    """Printable ASCII characters make a token."""
     assert check_token("s3cret!~") == "s3cret!~"
