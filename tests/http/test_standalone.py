@@ -181,7 +181,7 @@ OURS = "failpoints.errors.FailpointUsageError: "
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("variables", "message"),
     [
         ({"FAILPOINTS_HTTP": "22381"}, "FAILPOINTS_HTTP is '22381': expected HOST:PORT, such as"),
         (
@@ -206,16 +206,16 @@ OURS = "failpoints.errors.FailpointUsageError: "
         ),
     ],
 )
-def test_invalid_variables(run: Run, variables: dict[str, str], said: str) -> None:
+def test_invalid_variables(run: Run, variables: dict[str, str], message: str) -> None:
     """An invalid variable stops the import, with a message that names the variable."""
-    assert stopped(run(IMPORT, **variables)).startswith(OURS + said)
+    assert stopped(run(IMPORT, **variables)).startswith(OURS + message)
 
 
 def test_a_port_in_use(run: Run) -> None:
     """A fixed port that is in use stops the import."""
     with taken_port() as port:
-        said = stopped(run(IMPORT, FAILPOINTS_HTTP=f"127.0.0.1:{port}"))
-    assert said.startswith(f"{OURS}FAILPOINTS_HTTP: cannot listen on 127.0.0.1:{port}: Address already in use")
+        message = stopped(run(IMPORT, FAILPOINTS_HTTP=f"127.0.0.1:{port}"))
+    assert message.startswith(f"{OURS}FAILPOINTS_HTTP: cannot listen on 127.0.0.1:{port}: Address already in use")
 
 
 def test_two_programs_on_one_port(run: Run) -> None:
@@ -267,14 +267,16 @@ print("not reached")
 @pytest.mark.parametrize("package", ["starlette", "uvicorn"])
 def test_without_the_extra(run: Run, package: str) -> None:
     """With the variable, but without its requirements, the import stops with a message that says what to install."""
-    said = stopped(run(BLOCKED.format(package=package, module=""), FAILPOINTS_HTTP=ANY))
-    assert re.fullmatch(rf"{OURS}\S+ needs {package}, which is not installed: pip install 'failpoints\[http\]'", said)
+    message = stopped(run(BLOCKED.format(package=package, module=""), FAILPOINTS_HTTP=ANY))
+    assert re.fullmatch(
+        rf"{OURS}\S+ needs {package}, which is not installed: pip install 'failpoints\[http\]'", message
+    )
 
 
 def test_the_application_without_the_extra(run: Run) -> None:
     """So does an import of the application. A program that uses neither needs no extra."""
-    said = stopped(run(BLOCKED.format(package="starlette", module=".admin")))
-    assert said == f"{OURS}failpoints.admin needs starlette, which is not installed: pip install 'failpoints[http]'"
+    message = stopped(run(BLOCKED.format(package="starlette", module=".admin")))
+    assert message == f"{OURS}failpoints.admin needs starlette, which is not installed: pip install 'failpoints[http]'"
     program = run(BLOCKED.format(package="starlette", module="").replace("not reached", "went on"))
     assert program.ended() == (0, "went on\n")
 
