@@ -13,7 +13,7 @@ import anyio
 
 from ._core.actions import Actions, Exit
 from ._core.context import GivenMatchers
-from ._core.diagnosis import configured_and_counts, labelled
+from ._core.diagnosis import configured_and_counts, describe_waiting, labelled
 from ._core.grammar import parse_actions
 from ._core.messages import missing_extra, safe_repr
 from ._core.status import FailpointStatus
@@ -456,7 +456,5 @@ def _described(status: FailpointStatus) -> str:
     facts = [*configured_and_counts(status)]
     if status.last_mismatch is not None:
         facts.append(("last miss", status.last_mismatch))
-    for waiting in status.waiting:
-        at = f", {safe_repr(dict(waiting.context))}" if waiting.context else ""
-        facts.append(("waiting", f"{waiting.name!r} since {waiting.since:%H:%M:%S} UTC{at}"))
+    facts += [("waiting", describe_waiting(waiting)) for waiting in status.waiting]
     return labelled([*facts, ("sites", ", ".join(status.sites) or "none seen so far in that process")])

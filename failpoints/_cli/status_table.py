@@ -15,9 +15,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from .._core.elapsed import waited
 from .._core.formatting import describe_actions
 from .._core.status import FailpointStatus, Waiting
-from .text import duration, printable
+from .text import printable
 
 NOTHING = "no failpoint is configured"
 
@@ -130,9 +131,8 @@ def _waiting(waiting: Iterable[Waiting], now: datetime) -> str:
     tasks = sorted(waiting, key=lambda each: each.since)
     if not tasks:
         return ""
-    longest = duration((now - tasks[0].since).total_seconds())
     subject = printable(tasks[0].name) if len(tasks) == 1 else f"{len(tasks)} tasks, the first"
-    return f"{subject} for {longest}"
+    return f"{subject} for {waited(tasks[0], now)}"
 
 
 @contextmanager

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 
 from .context import Matchers
 from .declared import where_declared
+from .elapsed import waited
 from .formatting import describe_actions
 from .messages import safe_repr
 from .status import FailpointStatus, Waiting
@@ -47,7 +47,7 @@ def _facts(status: FailpointStatus, where: str) -> Iterator[tuple[str, str]]:
             yield label, said
             label = ""
     for waiting in status.waiting:
-        yield "waiting", _who(waiting)
+        yield "waiting", describe_waiting(waiting)
     yield "declared", where_declared(status.name)
     if status.name.endswith(":after") and not status.hits and status.sites:
         yield "", "':after' is visited once the body has completed without raising"
@@ -64,10 +64,10 @@ def _waiting_elsewhere(name: str, statuses: Iterable[FailpointStatus]) -> Iterat
     for status in statuses:
         if status.name != name:
             for waiting in status.waiting:
-                yield "elsewhere", f"at {status.name!r} {_who(waiting)}"
+                yield "elsewhere", f"at {status.name!r} {describe_waiting(waiting)}"
 
 
-def _who(waiting: Waiting) -> str:
-    seconds = (datetime.now(UTC) - waiting.since).total_seconds()
-    at = f", {safe_repr(dict(waiting.context))}" if waiting.context else ""
-    return f"{waiting.name!r} has waited {seconds:.1f} s{at}"
+def describe_waiting(waiting: Waiting) -> str:
+    """Describe a waiting task or thread: its name, for how long, and with which context."""
+    context = f", {safe_repr(dict(waiting.context))}" if waiting.context else ""
+    return f"{waiting.name!r} has waited {waited(waiting)}{context}"

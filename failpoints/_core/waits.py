@@ -7,7 +7,7 @@ import time
 
 from anyio import move_on_after
 
-from ..errors import FailpointUsageError
+from ..errors import FailpointTimeout, FailpointUsageError
 from .store import Store
 from .validation import seconds
 from .wakeups import Ended, TaskWakeup, ThreadWakeup, on_event_loop
@@ -24,7 +24,7 @@ async def wait(store: Store, watch: Watch, timeout: float | None) -> None:
                 await wakeup.wait()
             return
         if not store.has_ended(watch):
-            raise watch.timed_out(timeout, store.status(watch.name), store.statuses())
+            raise _timeout(store, watch, timeout)
     finally:
         store.unwatch(watch)
 
@@ -43,6 +43,15 @@ def wait_sync(store: Store, watch: Watch, timeout: float | None) -> None:
         while not store.has_ended(watch, wakeup := ThreadWakeup()):
             ended = wakeup.wait(max(deadline - time.monotonic(), 0))
             if ended is Ended.EXPIRED and not store.has_ended(watch):
-                raise watch.timed_out(timeout, store.status(watch.name), store.statuses())
+                raise _timeout(store, watch, timeout)
     finally:
         store.unwatch(watch)
+
+
+def _timeout(store: Store, watch: Watch, timeout: float | None) -> FailpointTimeout:
+    # Imported here, because it brings in the scanner of source code, which few programs ever need.
+    from .diagnosis import diagnosis
+
+    status = store.status(watch.name)
+    described = diagnosis(status, elsewhere=store.statuses())
+    return FailpointTimeout(f"{watch.shortfall()} within {timeout:g} s\n{described}", status)

@@ -1,57 +1,62 @@
-"""Those who wait for something to happen at a failpoint: for so many hits, or so many waiting there now.
+"""Watches: waits for an event at a failpoint, for N hits or for N tasks paused there.
 
-Holds no lock: the registry's is held whenever a method is called.
+Nothing here takes a lock. The caller of each method holds the store's.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
-from ..errors import FailpointTimeout, FailpointUsageError
+from ..errors import FailpointUsageError
 from .configuration import Configuration
 from .messages import did_you_mean
 from .multimap import Multimap
-from .status import FailpointStatus
 from .validation import check_count, check_name
 from .wakeups import Wakeup
 
 
 class Watch:
-    """Somebody who waits until a failpoint is `"hit"` or `"paused"`, so many times or by so many."""
+    """One wait, until a failpoint has been hit *target* times or has *target* tasks and threads paused there.
 
-    __slots__ = ("_reached", "_removed", "_target", "_wakeup", "_what", "name", "thread")
+    Raises `FailpointNameError` or `FailpointUsageError` for a wrong name or target.
+    """
 
-    def __init__(self, name: str, what: Literal["hit", "paused"], target: int) -> None:
+    __slots__ = ("_event", "_reached", "_removed", "_target", "_wakeup", "name", "thread")
+
+    def __init__(self, name: str, event: Literal["hit", "paused"], target: int) -> None:
         self.name = check_name(name)
-        self._what = what
-        self._target = check_count("hits" if what == "hit" else "tasks", target)
+        self._event = event
+        self._target = check_count("hits" if event == "hit" else "tasks", target)
         self._reached = False
         self._removed = False
         self._wakeup: Wakeup | None = None
         self.thread = threading.get_ident()
 
     def has_ended(self, configurations: Mapping[str, Configuration], wakeup: Wakeup | None) -> bool:
-        """Whether it is so; if not, `wakeup` is what to set next. Raises if it never will be."""
+        """Return whether the event has happened. If not, `changed` returns *wakeup* once it may have.
+
+        Raises `FailpointUsageError` if it never will, because the failpoint is not configured.
+        """
         self._wakeup = wakeup
-        if self._reached and self._what == "hit":
-            return True  # it has happened, whatever came after; a pause that is over again is none
+        if self._reached and self._event == "hit":
+            return True  # a hit stays true whatever comes after it, a pause that is over does not
         if self._removed:
-            raise FailpointUsageError(
-                f"failpoint {self.name!r} was removed while somebody waited until it is {self._what}"
-            )
+            awaited = "it to be hit" if self._event == "hit" else "a pause there"
+            raise FailpointUsageError(f"failpoint {self.name!r} was removed while a task was waiting for {awaited}")
         configuration = configurations.get(self.name)
         if configuration is None:
+            hopeless = "it will never be hit" if self._event == "hit" else "no task will ever be paused there"
             raise FailpointUsageError(
-                f"failpoint {self.name!r} is not configured, so it will never be {self._what}; configure it first,"
-                f" with 'off' if it should only count{did_you_mean(self.name, configurations)}"
+                f"failpoint {self.name!r} is not configured, so {hopeless}: configure it first, with 'off' to count"
+                f" hits only{did_you_mean(self.name, configurations)}"
             )
         configuration.forget_the_gone()
         return self._holds(configuration)
 
     def changed(self, configuration: Configuration | None) -> list[Wakeup]:
-        """The failpoint was hit, waited at, or removed: the wake-up, if that ends the wait."""
+        """Note a hit, a pause or, without a configuration, a removal. Return the wakeup, if it may end the wait."""
         if configuration is None:
             self._removed = True
         elif self._holds(configuration):
@@ -61,46 +66,37 @@ class Watch:
         return [self._wakeup] if self._wakeup is not None else []
 
     def _holds(self, configuration: Configuration) -> bool:
-        count = configuration.hits if self._what == "hit" else len(configuration.parked)
+        count = configuration.hits if self._event == "hit" else len(configuration.parked)
         return count >= self._target
 
-    def timed_out(
-        self, timeout: float | None, status: FailpointStatus, statuses: Iterable[FailpointStatus]
-    ) -> FailpointTimeout:
-        """What to raise when it has not come to it in time: with what is known of it, and of who waits elsewhere."""
-        from .diagnosis import diagnosis  # only ever needed on the way to an error
-
-        wanted = (
-            f"was not hit {'once' if self._target == 1 else f'{self._target} times'}"
-            if self._what == "hit"
-            else f"did not have {self._target} waiting at it"
-        )
-        return FailpointTimeout(
-            f"failpoint {self.name!r} {wanted} within {timeout:g} s\n{diagnosis(status, elsewhere=statuses)}",
-            status,
-        )
+    def shortfall(self) -> str:
+        """Describe what has not happened: `failpoint 'x' was not hit 3 times`."""
+        if self._event == "hit":
+            return f"failpoint {self.name!r} was not hit{'' if self._target == 1 else f' {self._target} times'}"
+        tasks = "no task was" if self._target == 1 else f"fewer than {self._target} tasks were"
+        return f"{tasks} paused at failpoint {self.name!r}"
 
 
 class Watches:
-    """The watches of one registry."""
+    """The watches of one store."""
 
     def __init__(self) -> None:
         self._watches = Multimap[Watch]()
 
     def add(self, watch: Watch) -> None:
-        """It wants to be told of changes."""
+        """Keep the watch informed of changes."""
         self._watches.add(watch.name, watch)
 
     def discard(self, watch: Watch) -> None:
-        """It does not any more."""
+        """Forget the watch. Does nothing if it is not known."""
         self._watches.discard(watch.name, watch)
 
     def keep_this_thread(self) -> None:
-        """After a fork: the other threads, and whoever watches in them, are not in this process."""
+        """Forget, after a fork, the watches of threads that this process does not have."""
         for _, watch in self._watches.all():
             if watch.thread != threading.get_ident():
                 self.discard(watch)
 
     def changed(self, name: str, configuration: Configuration | None) -> list[Wakeup]:
-        """The wake-ups of those whose wait a change of this failpoint may have ended."""
+        """Inform the watches of this failpoint of a change. Return the wakeups of those that it may end."""
         return [wakeup for watch in self._watches.under(name) for wakeup in watch.changed(configuration)]

@@ -13,7 +13,8 @@ from rich.console import Console
 import failpoints
 from failpoints import FailpointStatus, Waiting, parse_actions
 from failpoints._cli.status_table import plain_lines, table
-from failpoints._cli.text import duration, printable
+from failpoints._cli.text import printable
+from failpoints._core.elapsed import duration
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

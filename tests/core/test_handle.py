@@ -365,8 +365,8 @@ async def test_a_wait_ends_when_the_failpoint_is_removed(waits: str, end: str) -
                 await anyio.lowlevel.checkpoint()
             ENDINGS[end]()
     finish(*threads)
-    what = {"wait_hit": "hit", "wait_paused": "paused"}[waits]
-    assert errors == [f"failpoint 'x' was removed while somebody waited until it is {what}"] * 2
+    awaited = {"wait_hit": "it to be hit", "wait_paused": "a pause there"}[waits]
+    assert errors == [f"failpoint 'x' was removed while a task was waiting for {awaited}"] * 2
     assert _watches() == 0
 
 
@@ -378,7 +378,11 @@ def _watches() -> int:
 async def test_a_wait_for_what_is_not_configured_is_refused(what: str) -> None:
     """Waiting for what is not configured is a usage error at once, which names the nearest that is."""
     configure("cache.fill", "off")
-    message = f"failpoint 'cache.fil' is not configured, so it will never be {what};.*did you mean 'cache.fill'"
+    hopeless = {"hit": "it will never be hit", "paused": "no task will ever be paused there"}[what]
+    message = (
+        f"^failpoint 'cache.fil' is not configured, so {hopeless}: configure it first, with 'off' to count hits only;"
+        " did you mean 'cache.fill'[?]$"
+    )
     wait = {"hit": wait_until_hit, "paused": wait_until_paused}[what]
     with pytest.raises(FailpointUsageError, match=message):
         await wait("cache.fil")
@@ -409,7 +413,7 @@ async def test_off_only_counts() -> None:
 
 TIMEOUTS = [
     ("wait_hit", "failpoint 'handle.told' was not hit 3 times within 0 s"),
-    ("wait_paused", "failpoint 'handle.told' did not have 3 waiting at it within 0 s"),
+    ("wait_paused", "fewer than 3 tasks were paused at failpoint 'handle.told' within 0 s"),
 ]
 
 
