@@ -18,7 +18,7 @@ pytestmark = pytest.mark.internals
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """These are about anyio's own code for asyncio."""
+    """Run on asyncio only: the tests are about anyio's own code for it."""
     return "asyncio"
 
 
@@ -68,7 +68,7 @@ async def test_a_scope_keeps_the_scopes_inside_it(monkeypatch: pytest.MonkeyPatc
 
 
 def places(coroutine: Any) -> list[tuple[str, str]]:
-    """The module and the name of each function in which a task waits, from the outermost."""
+    """Return the module and the name of each function in which a task waits, the outermost first."""
     found = []
     awaited = coroutine
     while (frame := getattr(awaited, "cr_frame", None)) is not None:

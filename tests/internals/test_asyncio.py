@@ -189,7 +189,7 @@ def test_the_future_of_a_thread_is_chained() -> None:
 
 
 async def innermost_frame(coroutine: Any) -> FrameType:
-    """The frame in which a task stands that runs this coroutine, once it waits."""
+    """Run the coroutine in a task until it waits, and return its innermost frame."""
     task = asyncio.create_task(coroutine)
     await asyncio.sleep(0)
     awaited: Any = coroutine

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.internals
 
 @pytest.fixture(scope="module")
 def wide() -> str:
-    """A fixture of a wider scope."""
+    """Serve as a fixture of a wider scope."""
     return "wide"
 
 

@@ -39,7 +39,7 @@ ROWS = rows()
 
 
 def marked_tests() -> set[str]:
-    """The tests in this folder that are marked."""
+    """Return the tests in this folder that have the marker."""
     return {
         f"{file.name}::{node.name}"
         for file in Path(__file__).parent.glob("test_*.py")
@@ -50,7 +50,7 @@ def marked_tests() -> set[str]:
 
 
 def test_every_row_has_a_marked_test_and_every_marked_test_a_row() -> None:
-    """The last column names tests that `nox -s canary` runs, all of them."""
+    """The last column lists exactly the tests that `nox -s canary` runs."""
     assert {row.test for row in ROWS} == marked_tests()
 
 
@@ -63,7 +63,7 @@ def test_every_name_is_used_where_the_table_says(row: Row) -> None:
 
 
 def private_names(file: Path) -> Iterator[str]:
-    """The private names that a file uses of an object, by an attribute or by `getattr`."""
+    """Yield the names that a file reads from objects and modules."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         match node:
             case ast.Attribute(attr=name):
@@ -79,7 +79,7 @@ def private_names(file: Path) -> Iterator[str]:
 
 
 def own_names() -> set[str]:
-    """The private names that the package itself defines."""
+    """Return the names that the package itself defines."""
     found: set[str] = set()
     for file in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

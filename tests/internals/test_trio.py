@@ -19,7 +19,7 @@ pytestmark = pytest.mark.internals
 
 
 def places(task: Any) -> list[tuple[str, str]]:
-    """The module and the qualified name of each function in which a task waits, from the outermost."""
+    """Return the module and the qualified name of each function in which a task waits, the outermost first."""
     found = []
     awaited = task.coro
     while (frame := getattr(awaited, "cr_frame", None)) is not None:
