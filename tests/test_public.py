@@ -1,11 +1,13 @@
-"""The public names, and what is said of them."""
+"""The public names, their attributes and their docstrings."""
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
 import inspect
 import pkgutil
+import textwrap
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,13 +16,13 @@ import anyio
 import pytest
 
 import failpoints
-from failpoints import errors, explore
-from failpoints.instrument import Instrumentation
+from failpoints import admin, client, errors, explore, instrument, pytest_plugin
 from failpoints.pytest_plugin import Failpoints
 
 ROOT = Path(__file__).parents[1]
 MODULES = [importlib.import_module(module.name) for module in pkgutil.walk_packages(failpoints.__path__, "failpoints.")]
-PUBLIC = [(name, getattr(package, name)) for package in (failpoints, explore) for name in package.__all__]
+FACES: list[Any] = [failpoints, admin, client, errors, explore, instrument, pytest_plugin]
+PUBLIC: dict[str, Any] = {name: getattr(face, name) for face in FACES for name in face.__all__}
 EXAMPLES = [
     test
     for module in MODULES
@@ -28,25 +30,98 @@ EXAMPLES = [
     if test.examples
 ]
 
+ATTRIBUTES = {
+    "ActionSyntaxError": "position problem source text",
+    "Break": "",
+    "Call": "function",
+    "Cancelled": "",
+    "Continue": "",
+    "Delay": "duration",
+    "Exit": "status",
+    "Exploration": "bounds exhaustive failures hits interleavings max_faults replayed runs tasks visits",
+    "ExplorationFailed": "exploration failure replay",
+    "FailpointCancelled": "name",
+    "FailpointError": "",
+    "FailpointNameError": "",
+    "FailpointPanic": "",
+    "FailpointStatus": "actions hits last_mismatch last_miss matchers misses name sites triggers waiting",
+    "FailpointTimeout": "status",
+    "FailpointUsageError": "",
+    "Failpoints": "handle paused remove reset resume seed set status statuses",
+    "FailpointsClient": "configure configure_all configured remove reset resume status statuses"
+    " wait_until_hit wait_until_paused",
+    "Failure": "configuration faults kind replay summary timeline",
+    "Handle": "hits misses name remove resume status triggers"
+    " wait_hit wait_hit_sync wait_paused wait_paused_sync waiting",
+    "Hit": "context name",
+    "Injected": "action alternative label number visit",
+    "InjectedFault": "",
+    "Injecting": "",
+    "Instrumentation": "",
+    "Off": "",
+    "Panic": "message",
+    "Pause": "limit",
+    "Print": "message",
+    "Progress": "faults max_runs queued runs",
+    "Raise": "error message",
+    "Registry": "configure configure_all configured remove reset resume seed status statuses"
+    " wait_until_hit wait_until_hit_sync wait_until_paused wait_until_paused_sync",
+    "RemoteHandle": "name remove resume status wait_hit wait_paused",
+    "Return": "value",
+    "Run": "error faults injecting",
+    "Sleep": "duration",
+    "Term": "action probability times",
+    "Waiting": "context name since",
+    "Yield": "",
+    "failpoint": "hit name",
+    "failpoint_context": "",
+    "failpoint_scope": "name",
+}
+"""The attributes without an underscore of every public class and its instances. More than these is a leak."""
 
-@pytest.mark.parametrize("package", [failpoints, explore])
-def test_what_is_exported_is_what_the_package_has(package: Any) -> None:
-    """`__all__` is sorted and names everything public, and nothing else."""
-    has = [
-        name for name, thing in vars(package).items() if not name.startswith("_") and not isinstance(thing, ModuleType)
-    ]
-    assert sorted(has) == package.__all__ == sorted(package.__all__)
+
+@pytest.mark.parametrize("face", [failpoints, admin, explore, instrument], ids=lambda face: face.__name__)
+def test_a_face_exports_what_it_has(face: Any) -> None:
+    """`__all__` is sorted, and lists every public name of the module."""
+    has = [name for name, thing in vars(face).items() if not name.startswith("_") and not isinstance(thing, ModuleType)]
+    assert sorted(has) == face.__all__ == sorted(face.__all__)
 
 
 def test_every_exception_is_exported_twice() -> None:
-    """All errors are in `failpoints.errors` and in `failpoints`."""
+    """All exceptions are in `failpoints.errors` and in `failpoints`."""
     assert set(errors.__all__) <= set(failpoints.__all__)
     assert all(getattr(errors, name) is getattr(failpoints, name) for name in errors.__all__)
 
 
-@pytest.mark.parametrize(("name", "thing"), PUBLIC)
-def test_everything_public_says_what_it_is_for(name: str, thing: Any) -> None:
-    """Each public class and function, and each of its public methods, has a docstring of its own."""
+def test_public_classes_show_only_what_is_for_users() -> None:
+    """Every public class has exactly the public attributes of the table above."""
+    shown = {name: " ".join(attributes(thing)) for name, thing in PUBLIC.items() if inspect.isclass(thing)}
+    assert dict(sorted(shown.items())) == {name: " ".join(sorted(text.split())) for name, text in ATTRIBUTES.items()}
+
+
+def attributes(cls: type) -> list[str]:
+    """The public attributes of the class and its instances, but for those of its bases outside this package."""
+    names: set[str] = set()
+    for each in cls.__mro__:
+        if each.__module__.partition(".")[0] == "failpoints":
+            names |= {*vars(each), *inspect.get_annotations(each), *set_on_self(each)}
+    return sorted(name for name in names if not name.startswith("_"))
+
+
+def set_on_self(cls: type) -> set[str]:
+    return {
+        node.attr
+        for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(cls))))
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.ctx, ast.Store)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "self"
+    }
+
+
+@pytest.mark.parametrize(("name", "thing"), PUBLIC.items(), ids=PUBLIC)
+def test_everything_public_is_documented(name: str, thing: Any) -> None:
+    """Each public class, function and public method has a docstring."""
     if not (inspect.isclass(thing) or inspect.isroutine(thing)):
         return
     assert thing.__doc__, name
@@ -55,23 +130,9 @@ def test_everything_public_says_what_it_is_for(name: str, thing: Any) -> None:
             assert inspect.getdoc(function), f"{name}.{method}"
 
 
-ATTRIBUTES: dict[type, set[str]] = {
-    failpoints.failpoint: {"name", "hit"},
-    failpoints.failpoint_scope: {"name"},
-    failpoints.failpoint_context: set(),
-    Instrumentation: set(),
-}
-
-
-@pytest.mark.parametrize(("cls", "attributes"), ATTRIBUTES.items(), ids=lambda thing: getattr(thing, "__name__", ""))
-def test_a_public_class_shows_only_what_is_meant_for_users(cls: type, attributes: set[str]) -> None:
-    """The attributes without an underscore, of the class and its instances, are those of its reference."""
-    assert {name for name in dir(cls) if not name.startswith("_")} == attributes
-
-
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_the_examples_in_docstrings_run(example: doctest.DocTest, failpoints: Failpoints) -> None:
-    """What a docstring shows is what happens."""
+    """The examples in docstrings run, and print what they show."""
     example.globs.update(anyio=anyio, failpoints=failpoints, Failpoints=Failpoints)
     assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example).failed == 0
 
