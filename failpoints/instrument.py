@@ -1,7 +1,8 @@
 """Failpoints in code that is not yours: `from failpoints.instrument import instrument`.
 
-`FAILPOINTS_INSTRUMENT="httpx:AsyncClient.send;sqlite3:connect"` does it with no code at all: each path is a failpoint
-by its own name, with a dot for the colon (`httpx.AsyncClient.send`), from the import of its module on.
+The environment variable `FAILPOINTS_INSTRUMENT="httpx:AsyncClient.send;sqlite3:connect"` does the same without any
+code. Each path becomes a failpoint when its module is imported. Its name is the path with a dot instead of the colon
+(`httpx.AsyncClient.send`).
 """
 
 from ._instrument.instrumentation import Instrumentation, instrument

@@ -1,9 +1,9 @@
-"""What lets a decorated function cost nothing while nothing is configured: its code is exchanged when something is.
+"""Exchanging the code of decorated functions, so that they cost nothing while nothing is configured.
 
-A decorated function is a plain copy of the one that was given, and runs the same code. Once anything is configured,
-every copy is given the code of a trampoline, which takes the same parameters and hands them to the visits; after
-the last failpoint is removed, its own again. So a call costs nothing while there is nothing to visit, a bound method
-stored early fires, and whoever looks sees a function with its name, its place and its parameters.
+A decorated function is a plain copy of the given function, and runs the same code. When a failpoint is configured,
+every copy gets the code of a trampoline, which takes the same parameters and passes them to the visits. When the last
+failpoint is removed, every copy gets its own code back. So a call costs nothing while there is nothing to visit, a
+bound method that was stored early is visited too, and introspection finds the function's name, location and parameters.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from typing import Any, Final, NoReturn, Protocol, Self, cast
 from ..errors import FailpointUsageError
 
 ARMED: Final[dict[str, None]] = {}
-"""What is configured in any registry in force. Empty means that no site has anything to do."""
+"""The names that are configured in any active registry. While it is empty, no site has anything to do."""
 
-# Where exchanging code is known to work: it is CPython's code objects, and the lock of its interpreter, that it
-# rests on.
+# Exchanging code relies on CPython's code objects and its global lock, and is tested on these versions.
 _EXCHANGES: Final = (
     sys.implementation.name == "cpython"
     and sys.version_info < (3, 14)
@@ -30,28 +29,30 @@ _EXCHANGES: Final = (
 )
 
 _functions: set[weakref.ref[FunctionType]] = set()
-_armed: bool | None = False  # None while an exchange is under way
+_armed: bool | None = False  # None during an exchange
 
 
 class Visits(Protocol):
     """The visits around the calls of one function."""
 
-    def ready(self, args: tuple[Any, ...], keyword_only: tuple[Any, ...], more: Mapping[str, Any]) -> Callable[[], Any]:
-        """A call while anything is configured, with a value for each parameter: what is to be called for it."""
+    def prepare_call(
+        self, args: tuple[Any, ...], keyword_only: tuple[Any, ...], more: Mapping[str, Any]
+    ) -> Callable[[], Any]:
+        """Return a function that makes the call while something is configured, given a value for each parameter."""
         ...
 
-    def rewrite(self, code: CodeType) -> None:
-        """The function was given this code by somebody else."""
+    def replace_code(self, code: CodeType) -> None:
+        """Run other code from now on, which something other than this module gave to the function."""
         ...
 
 
 def can_arm(function: object) -> bool:
-    """Whether this is a plain function, whose code can be exchanged."""
+    """Whether the code of this object can be exchanged: it is a plain function, on a tested Python."""
     return _EXCHANGES and type(function) is FunctionType
 
 
 def armed_copy(function: FunctionType, visits: Visits) -> FunctionType:
-    """The function, visited while anything is configured; the one that was given stays as it is."""
+    """Return a copy of the function that is visited while anything is configured. The original stays as it is."""
     code = own_code(function)
     copy = copied(function, code, _Closure(function, code, visits))
     _functions.add(weakref.ref(copy, _functions.discard))
@@ -60,7 +61,7 @@ def armed_copy(function: FunctionType, visits: Visits) -> FunctionType:
 
 
 def copied(function: FunctionType, code: CodeType, closure: tuple[Any, ...] | None) -> FunctionType:
-    """The function with another code and closure; what is set on the one is set on the other."""
+    """Copy a function with other code and another closure. The copy shares the attribute dictionary."""
     copy = FunctionType(code, function.__globals__, function.__name__, function.__defaults__, closure)
     for name in ("__kwdefaults__", "__annotations__", "__doc__", "__module__", "__qualname__", "__dict__"):
         setattr(copy, name, getattr(function, name))
@@ -70,17 +71,17 @@ def copied(function: FunctionType, code: CodeType, closure: tuple[Any, ...] | No
 
 
 def own_code(function: FunctionType) -> CodeType:
-    """The code that a function has of itself, armed or not."""
+    """Return the function's own code, even while a trampoline replaces it."""
     code = function.__code__
     gate = _gate(code)
     return code if gate is None else gate.code
 
 
 def arm_or_disarm() -> None:
-    """Exchange the code of all functions if there is now something to visit, or nothing any more.
+    """Exchange the code of all functions if `ARMED` has become empty, or is no longer empty.
 
-    Right also when a signal handler or a finalizer reconfigures between any two lines: it asks what is so, not what
-    this call has done. The caller holds the lock of the registries.
+    The caller holds the lock of the registries. Safe to re-enter from a signal handler or a finalizer that
+    reconfigures: it checks the actual state instead of remembering what it did.
     """
     global _armed
     while _armed is not (armed := bool(ARMED)):
@@ -93,7 +94,7 @@ def arm_or_disarm() -> None:
 
 
 def _settle(function: FunctionType) -> None:
-    """Give a function the code that is due; without a lock, so a change of mind meanwhile is looked for."""
+    """Give a function the code that it should have now. Without a lock, so it checks again for a later change."""
     closure = cast(_Closure, function.__closure__)
     while True:
         armed = bool(ARMED)
@@ -108,10 +109,10 @@ def _settle(function: FunctionType) -> None:
 
 
 class _Closure(tuple[Any, ...]):  # noqa: SLOT001 - a tuple has no slots, and this needs some
-    """The closure of a copy, which keeps the visits alive as long as the function lives, and no longer.
+    """The closure of a copy. It keeps the visits alive as long as the function.
 
-    A code object must not hold them: the garbage collector does not look into one, and a function that refers to
-    itself would live for ever.
+    A code object must not refer to them: the garbage collector does not traverse it, so a function that refers to
+    itself would never be collected.
     """
 
     code: CodeType
@@ -126,12 +127,12 @@ class _Closure(tuple[Any, ...]):  # noqa: SLOT001 - a tuple has no slots, and th
         return closure
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return tuple, (tuple(self),)  # cloudpickle takes functions apart: what it makes elsewhere is a plain one
+        return tuple, (tuple(self),)  # cloudpickle takes functions apart, and rebuilds plain ones elsewhere
 
     def trampoline(self, code: CodeType) -> CodeType:
-        """What stands in for this code, which is the function's own: made when it is wanted."""
-        if code is not self.code:  # somebody else exchanged it: a reloader, say
-            self.visits.rewrite(code)
+        """Return the trampoline for the function's own code, which is made when it is first needed."""
+        if code is not self.code:  # replaced by something else, such as a reloader
+            self.visits.replace_code(code)
             self.code = code
             self._trampoline = None
         trampoline = self._trampoline
@@ -141,7 +142,7 @@ class _Closure(tuple[Any, ...]):  # noqa: SLOT001 - a tuple has no slots, and th
 
 
 class _Gate:
-    """The constant in a trampoline's code, which knows nothing of its function, that leads to the visits."""
+    """The constant in a trampoline's code through which it finds the visits: code does not know its function."""
 
     __slots__ = ("_visits", "code")
 
@@ -153,15 +154,15 @@ class _Gate:
         visits = self._visits()
         if visits is None:
             raise FailpointUsageError(
-                f"this copy of {self.code.co_qualname} was made of its code alone, while a failpoint was configured,"
+                f"this copy of {self.code.co_qualname} was made from its code alone, while a failpoint was configured,"
                 " and the function decorated with @failpoint is gone: copy it with its closure, or before configuring"
             )
         return visits
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            f"{self.code.co_qualname}, decorated with @failpoint, is pickled by its name while a failpoint is"
-            " configured: its code, which is not its own then, is nothing for another process"
+            f"{self.code.co_qualname}, decorated with @failpoint, can only be pickled by its name while a failpoint is"
+            " configured: its code is then not its own, and no use to another process"
         )
 
 
@@ -176,7 +177,7 @@ _GATE: Final = "the gate"
 
 
 def _trampoline(gate: _Gate) -> CodeType:
-    """Code that looks like the gate's, and takes the same parameters and free variables."""
+    """Make code that looks like the gate's code, with the same parameters and free variables."""
     code = gate.code
     parameters = code.co_argcount, code.co_kwonlyargcount
     rest, more = bool(code.co_flags & CO_VARARGS), bool(code.co_flags & CO_VARKEYWORDS)
@@ -186,8 +187,8 @@ def _trampoline(gate: _Gate) -> CodeType:
         co_qualname=code.co_qualname,
         co_filename=code.co_filename,
         co_firstlineno=code.co_firstlineno,
-        # Among them what kind of function this is to whoever looks. What makes a call a coroutine or a generator
-        # is in the instructions, and this returns the one that the visits make.
+        # They make introspection see a coroutine or generator function. Whether a call makes a coroutine depends on
+        # the instructions instead, and these return the one that the visits make.
         co_flags=code.co_flags,
         co_posonlyargcount=code.co_posonlyargcount,
         co_varnames=code.co_varnames[: sum(parameters) + rest + more],
@@ -197,23 +198,24 @@ def _trampoline(gate: _Gate) -> CodeType:
 
 
 @functools.cache
-def _template(positional: int, keyword_only: int, rest: bool, more: bool, free: int) -> CodeType:
+def _template(positional: int, named: int, rest: bool, more: bool, free: int) -> CodeType:
     """Compile the trampoline of all functions with these numbers of parameters and free variables.
 
     The free variables are mentioned, in a branch that never runs, so that the code sets them up as any closure does.
     A frame whose code only declares them crashes the process when its `f_locals` is read (CPython 3.11 and 3.12).
     """
     given = [f"p{number}" for number in range(positional)]
-    named = [f"k{number}" for number in range(keyword_only)]
-    parameters = [*given, *(["*rest"] if rest else ["*"] if named else []), *named, *(["**more"] if more else [])]
+    keywords = [f"k{number}" for number in range(named)]
+    parameters = [*given, *(["*rest"] if rest else ["*"] if keywords else []), *keywords, *(["**more"] if more else [])]
     args = "".join(f"{name}, " for name in ([*given, "*rest"] if rest else given))
-    keyword_only_values = "".join(f"{name}, " for name in named)
+    keyword_only = "".join(f"{name}, " for name in keywords)
+    values = f"({args}), ({keyword_only}), {'more' if more else '{}'}"
     free_variables = [f"f{number}" for number in range(free)]
     source = [
         f"def enclosing({', '.join(free_variables)}):",
         f"    def trampoline({', '.join(parameters)}):",
         *(f"        if 0: {name}" for name in free_variables),
-        f"        return {_GATE!r}.visits().ready(({args}), ({keyword_only_values}), {'more' if more else '{}'})()",
+        f"        return {_GATE!r}.visits().prepare_call({values})()",
     ]
     enclosing = _inner_code(compile("\n".join(source), "trampoline", "exec"))
     code = _inner_code(enclosing)
@@ -225,7 +227,7 @@ def _inner_code(code: CodeType) -> CodeType:
 
 
 def _one_line(instructions: int) -> bytes:
-    """The table that says of all instructions: on the first line, in no column that a traceback could mark."""
+    """Make a line table that puts all instructions on the first line, without columns for a traceback to mark."""
     no_column = 0x80 | 13 << 3  # CPython's Objects/locations.md
     lengths = [min(8, instructions - start) for start in range(0, instructions, 8)]
     return b"".join(bytes([no_column | length - 1, 0]) for length in lengths)

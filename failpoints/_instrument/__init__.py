@@ -1,1 +1,1 @@
-"""Failpoints on functions that belong to somebody else."""
+"""Failpoints on functions that belong to other packages."""

@@ -1,8 +1,4 @@
-"""Failpoints in code that is not yours: `from failpoints.instrument import instrument`.
-
-`FAILPOINTS_INSTRUMENT="httpx:AsyncClient.send;sqlite3:connect"` does it with no code at all: each path is a failpoint
-by its own name, with a dot for the colon (`httpx.AsyncClient.send`), from the import of its module on.
-"""
+"""`instrument`, and the undo that it returns."""
 
 from __future__ import annotations
 
@@ -15,16 +11,16 @@ from .._core.messages import safe_repr
 from .._core.site import Cancel, Converter, Site
 from ..errors import FailpointUsageError
 from .import_hooks import missing_module, when_imported
-from .stand_ins import hold, let_go
-from .targets import Path, PathProblem, Target, read_path
+from .patches import patch, revert
+from .targets import Path, PathProblem, Target, parse_path
 
 
 class Instrumentation:
-    """To undo what `instrument` did: call it, or use it as a context manager. Doing so again changes nothing.
+    """Undoes one `instrument`: call it, or use it as a context manager. Doing so twice does no harm.
 
-    The very object that stood there stands there again, once everybody has undone it who instrumented it. What
-    somebody else has put over it meanwhile (a `mock.patch`, say) stays, and so does what is beneath: it only passes
-    calls on. Undone before the import of the module, that import changes nothing.
+    The original object is put back once every `instrument` of the same path is undone. If something else was put over
+    it in the meantime (a `mock.patch`, for example), that stays, and what it wraps only passes calls on. If it is
+    undone before the module is imported, the import changes nothing.
 
     >>> import json
     >>> from failpoints.instrument import instrument
@@ -62,27 +58,27 @@ class Instrumentation:
         if self._undone:
             return
         try:
-            target = hold(self._path, module, self._site, self)
+            target = patch(self._path, module, self._site, self)
         except FailpointUsageError as error:
-            error.add_note(f"This is asked for by {self}.")
+            error.add_note(f"It was requested by {self}.")
             raise
         if self._target is not None and self._target.owner is not target.owner:
-            let_go(self._target, self)  # of a module whose import failed in the end
+            revert(self._target, self)  # its module was imported before, and that import failed in the end
         self._target = target
-        self._wait_no_more()
-        if self._undone:  # on another thread, just now
-            let_go(target, self)
+        self._stop_waiting()
+        if self._undone:  # by another thread, just now
+            revert(target, self)
 
-    def _wait_no_more(self) -> None:
+    def _stop_waiting(self) -> None:
         for name in self._names:
             known_sites.withdraw(name, self)
 
     def __call__(self) -> None:
         """Undo it."""
         self._undone = True
-        self._wait_no_more()
+        self._stop_waiting()
         if self._target is not None:
-            let_go(self._target, self)
+            revert(self._target, self)
 
     # with instrument("module:function", "name"):
 
@@ -103,22 +99,35 @@ def instrument(
     convert: Converter | None = None,
     cancel: Cancel | None = None,
 ) -> Instrumentation:
-    """To put a failpoint on a function that you cannot decorate: one of a library, or of the standard library.
+    """Put a failpoint on a function that you cannot decorate, from a library or the standard library.
 
-    `path` is `module:function` or `module:Class.method`. From then on that function is as if decorated with
-    `@failpoint(name, …)`, which takes the same options: functions, methods, class and static methods of any kind,
-    inherited ones (for this class only), and functions written in C, but no methods of a class that is written in C.
-    If the module is not imported yet, it is done at the end of its import. Returns the undo, a context manager, too.
+    Until it is undone, the function behaves as if it were decorated with `@failpoint(name, …)`. It can be a function, a
+    method, or a class or static method, written in Python or in C. An inherited method is instrumented for the named
+    class only. Methods of classes that are written in C cannot be instrumented.
 
-    The same path, instrumented again under the same name, is one failpoint still; it ends with the last undo. Out of
-    reach is who has taken the function from the module before (`from httpx import get`). Calls that `failpoints` itself
-    makes never visit it, directly or by way of others: log handlers, predicates and contexts are its calls too, but
-    not what an action `Call` runs.
+    If the module is not imported yet, its function is instrumented at the end of its import. Instrumenting the same
+    path again under the same name adds nothing. The failpoint then lasts until the last undo.
 
-    Raises `FailpointUsageError` for a path that leads nowhere (it names the nearest one) or to no function, for one
-    that is instrumented under another name or with other options, and for what `failpoint` refuses, and
-    `FailpointNameError` for a name that cannot be one; then nothing has changed. If the module is imported later, its
-    import raises it.
+    References taken earlier are out of reach (`from httpx import get`). Calls that `failpoints` itself makes never
+    visit the failpoint, directly or indirectly. Such calls include log handlers, predicates and contexts, but not the
+    function of a `Call` action.
+
+    Args:
+        path: `module:function` or `module:Class.method`.
+        name: The name of the failpoint.
+        context: As for `failpoint`.
+        raises: As for `failpoint`.
+        convert: As for `failpoint`.
+        cancel: As for `failpoint`.
+
+    Returns:
+        The undo, which is also a context manager.
+
+    Raises:
+        FailpointUsageError: The path leads nowhere (the message suggests the nearest one) or to an object that cannot
+            be instrumented. Or it is instrumented under another name or with other options. Or an option is invalid. If
+            the module is imported later, its import raises this.
+        FailpointNameError: *name* cannot be a failpoint's name.
 
     >>> import json
     >>> from failpoints.instrument import instrument
@@ -132,10 +141,10 @@ def instrument(
     site = Site(name, context=context, raises=raises, convert=convert, cancel=cancel)
     site.check_around_function()
     try:
-        read = read_path(path)
+        parsed = parse_path(path)
     except PathProblem as problem:
-        raise FailpointUsageError(f"{path!r} is no path of a function: {problem}") from None
-    missing = missing_module(read.module)
+        raise FailpointUsageError(f"{path!r} is not the path of a function: {problem}") from None
+    missing = missing_module(parsed.module)
     if missing is not None:
         raise FailpointUsageError(f"{path!r}: {missing}")
-    return Instrumentation(read, site, f"instrument({path!r}, {name!r})")
+    return Instrumentation(parsed, site, f"instrument({path!r}, {name!r})")

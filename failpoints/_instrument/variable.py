@@ -1,4 +1,4 @@
-"""What `FAILPOINTS_INSTRUMENT` says."""
+"""Instrumenting the functions that the environment variable `FAILPOINTS_INSTRUMENT` names."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ from .._core.site import Site
 from ..errors import FailpointUsageError, pointed_at
 from .import_hooks import missing_module
 from .instrumentation import Instrumentation
-from .targets import Path, PathProblem, read_path
+from .targets import Path, PathProblem, parse_path
 
 _VARIABLE = "FAILPOINTS_INSTRUMENT"
 
 
 def instrument_from_environment() -> None:
-    """Do what `FAILPOINTS_INSTRUMENT` says; raises `FailpointUsageError` for what is no path, and shows where."""
+    """Instrument what `FAILPOINTS_INSTRUMENT` names.
+
+    Raises `FailpointUsageError` for a path that cannot be instrumented. The message points to it.
+    """
     text = environment.INSTRUMENT
     entries = list(_entries(text))
     if entries and not environment.ENABLED:
-        logger.warning("%s is passed over, since FAILPOINTS_ENABLED=0: %s", _VARIABLE, text)
+        logger.warning("%s is ignored, because FAILPOINTS_ENABLED=0: %s", _VARIABLE, text)
         return
     done: list[Instrumentation] = []
     try:
         for at, path in entries:
             missing = missing_module(path.module)
-            if missing is not None:  # of a program that has only begun: it may still come to where it is found
+            if missing is not None:  # the program has only begun, and may still extend sys.path
                 logger.warning("%s: so far %s", _VARIABLE, missing)
             try:
                 done.append(Instrumentation(path, Site(path.dotted), _VARIABLE))
@@ -39,7 +42,7 @@ def instrument_from_environment() -> None:
 
 
 def _entries(text: str) -> Iterator[tuple[int, Path]]:
-    """Each path and where it begins; spaces and empty entries are passed over."""
+    """Yield each path, and the index where it begins. Spaces and empty entries are ignored."""
     end = -1
     for part in text.split(";"):
         begin, end = end + 1, end + 1 + len(part)
@@ -49,15 +52,15 @@ def _entries(text: str) -> Iterator[tuple[int, Path]]:
             continue
         if "=" in path:
             name = path.partition("=")[0].strip().replace(":", ".")
-            problem = f"expected a path alone, found '='; what {name!r} does is for FAILPOINTS to say"
+            problem = f"expected a path alone, found '='; set the actions of {name!r} in FAILPOINTS"
             raise _misread(text, at + path.index("="), problem)
         try:
-            read = read_path(path)
+            parsed = parse_path(path)
         except PathProblem as problem:
             raise _misread(text, at + problem.position, str(problem)) from None
-        if read.module == "__main__":
-            raise _misread(text, at, "__main__ is no module that is imported: decorate its functions with @failpoint")
-        yield at, read
+        if parsed.module == "__main__":
+            raise _misread(text, at, "__main__ is never imported: decorate its functions with @failpoint")
+        yield at, parsed
 
 
 def _misread(text: str, at: int, problem: str) -> FailpointUsageError:

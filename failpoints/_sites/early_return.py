@@ -55,7 +55,7 @@ class DecoratedCall:
         """Whether the body of this call is what runs in `frame`."""
         return self._frame is frame if self._code is None else self._code is frame.f_code
 
-    def asked_by(self, error: BaseException) -> tuple[str, Return] | None:
+    def early_return_in(self, error: BaseException) -> tuple[str, Return] | None:
         """The failpoint whose scope had this call return, and what, if that is `error`, alone or in a group.
 
         Raises the rest of a group in which other tasks failed too.

@@ -70,12 +70,12 @@ def test_a_program_that_imports_failpoints_itself(tmp_path: Path) -> None:
     ("text", "sentence", "place"),
     [
         ("json:loads;json.dumps;x:y", "expected module:function, found no ':'; did you mean 'json:dumps'?", ";x:y"),
-        ("json:loads; json:;x:y", "expected a function's name after ':', found none", ";x:y"),
-        ("json:loads;:a", "expected a module's name before ':', found none", ":a"),
+        ("json:loads; json:;x:y", "expected a function's name after ':', found nothing", ";x:y"),
+        ("json:loads;:a", "expected a module's name before ':', found nothing", ":a"),
         ("json:loads;json:1a", "expected a function's name after ':', found '1a'", "1a"),
         (
             "json:loads=return(1)",
-            "expected a path alone, found '='; what 'json.loads' does is for FAILPOINTS to say",
+            "expected a path alone, found '='; set the actions of 'json.loads' in FAILPOINTS",
             "=return(1)",
         ),
         (
@@ -83,9 +83,9 @@ def test_a_program_that_imports_failpoints_itself(tmp_path: Path) -> None:
             "'json:lods': there is no 'lods' in the module json; did you mean 'json:loads'?",
             "json:lods",
         ),
-        ("json:loads;json:JSONDecoder", "is no function, but a class", "json:JSONDecoder"),
+        ("json:loads;json:JSONDecoder", "is not a function but a class", "json:JSONDecoder"),
         ("failpoints:configure", "the functions of this package cannot be instrumented", "failpoints:configure"),
-        ("__main__:f", "__main__ is no module that is imported", "__main__:f"),
+        ("__main__:f", "__main__ is never imported", "__main__:f"),
     ],
 )
 def test_a_malformed_value_stops_the_import(text: str, sentence: str, place: str) -> None:
@@ -119,7 +119,7 @@ def test_a_typo_in_what_is_imported_later() -> None:
     assert done.stderr.splitlines()[-2:] == [
         "failpoints.errors.FailpointUsageError: 'colorsys:rgb_to_hvs': there is no 'rgb_to_hvs' in the module colorsys;"
         " did you mean 'colorsys:rgb_to_hsv'?",
-        "This is asked for by FAILPOINTS_INSTRUMENT.",
+        "It was requested by FAILPOINTS_INSTRUMENT.",
     ]
 
 
@@ -156,8 +156,9 @@ def test_not_enabled() -> None:
             print(error)
     """
     done = run(script, FAILPOINTS_ENABLED="0", FAILPOINTS_INSTRUMENT="json:loads")
-    assert done.stdout == "True\n'json:' is no path of a function: expected a function's name after ':', found none\n"
-    assert done.stderr == "FAILPOINTS_INSTRUMENT is passed over, since FAILPOINTS_ENABLED=0: json:loads\n"
+    problem = "expected a function's name after ':', found nothing"
+    assert done.stdout == f"True\n'json:' is not the path of a function: {problem}\n"
+    assert done.stderr == "FAILPOINTS_INSTRUMENT is ignored, because FAILPOINTS_ENABLED=0: json:loads\n"
 
 
 def test_the_same_in_the_program() -> None:
@@ -175,8 +176,8 @@ def test_the_same_in_the_program() -> None:
             print(error)
     """
     assert printed(script, FAILPOINTS_INSTRUMENT="json:loads") == (
-        "x\n'json:loads' is the failpoint 'json.loads' already, by FAILPOINTS_INSTRUMENT, and cannot be 'loads' too:"
-        " use that name, or undo it first\n"
+        "x\n'json:loads' already has the failpoint 'json.loads', from FAILPOINTS_INSTRUMENT, and cannot have 'loads' as"
+        " well: use that name, or undo it first\n"
     )
 
 

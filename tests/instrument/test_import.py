@@ -134,7 +134,7 @@ def test_a_path_that_the_module_does_not_have(write: Write, swallowed: bool) -> 
     for _ in range(3):
         with pytest.raises(FailpointUsageError, match=f"did you mean '{name}:double'") as error:
             imported(name)
-        assert error.value.__notes__ == [f"This is asked for by instrument('{name}:duoble', 'typo')."]
+        assert error.value.__notes__ == [f"It was requested by instrument('{name}:duoble', 'typo')."]
         assert name not in sys.modules
     undo_typo()
     module = imported(name)
@@ -151,7 +151,7 @@ def test_another_name_before_the_import(write: Write) -> None:
     with (
         instrument(f"{name}:double", "theirs"),
         instrument(f"{name}:double", "other"),
-        pytest.raises(FailpointUsageError, match="is the failpoint 'theirs' already"),
+        pytest.raises(FailpointUsageError, match="already has the failpoint 'theirs'"),
     ):
         imported(name)
 
@@ -393,13 +393,13 @@ def test_after_a_fork() -> None:
     """A child that was forked while another thread was instrumenting can instrument and undo."""
     script = """
         import json, os, threading, warnings
-        from failpoints._instrument import stand_ins
+        from failpoints._instrument import patches
         from failpoints.instrument import instrument
         warnings.simplefilter("ignore")
         before = json.loads
         held, go_on = threading.Event(), threading.Event()
         def hold():
-            with stand_ins._guard.lock:
+            with patches._guard.lock:
                 held.set()
                 go_on.wait(20)
         thread = threading.Thread(target=hold)

@@ -393,17 +393,17 @@ def test_two_paths_to_the_same_place_are_one() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "problem"),
     [
-        ("other", {}, "and cannot be 'other' too: use that name, or undo it first"),
-        ("theirs", {"raises": (OSError,)}, "with another raises=: give the same, or undo it first"),
-        ("theirs", {"context": ["number"]}, "with another context=: give the same, or undo it first"),
-        ("theirs", {"convert": int}, "with another convert=: give the same, or undo it first"),
+        ("other", {}, "and cannot have 'other' as well: use that name, or undo it first"),
+        ("theirs", {"raises": (OSError,)}, "with another raises=: pass the same, or undo it first"),
+        ("theirs", {"context": ["number"]}, "with another context=: pass the same, or undo it first"),
+        ("theirs", {"convert": int}, "with another convert=: pass the same, or undo it first"),
     ],
 )
 def test_the_same_path_under_another_name(name: str, options: dict[str, Any], problem: str) -> None:
     """The same path cannot be two failpoints: the error names the first, which stays as it is."""
     with of("plain"):
         put = standing("plain")
-        with pytest.raises(FailpointUsageError, match="is the failpoint 'theirs' already, by instrument") as error:
+        with pytest.raises(FailpointUsageError, match="already has the failpoint 'theirs', from instrument") as error:
             of("plain", name, **options)
         assert problem in str(error.value)
         assert standing("plain") is put
@@ -516,11 +516,11 @@ ERRORS = [
     ("json.dumps", "expected module:function, found no ':'; did you mean 'json:dumps'?"),
     ("json.JSONDecoder.decode", "found no ':'; did you mean 'json:JSONDecoder.decode'?"),
     ("not.imported.Class.method", "found no ':'; did you mean 'not.imported:Class.method'?"),
-    ("json:", "expected a function's name after ':', found none"),
-    (":dumps", "expected a module's name before ':', found none"),
+    ("json:", "expected a function's name after ':', found nothing"),
+    (":dumps", "expected a module's name before ':', found nothing"),
     ("json:a:b", "expected a function's name after ':', found 'a:b'"),
     ("json:a b", "expected a function's name after ':', found 'a b'"),
-    ("json..x:a", "expected a module's name before ':', found none"),
+    ("json..x:a", "expected a module's name before ':', found nothing"),
     ("jsn:dumps", "'jsn:dumps': there is no module 'jsn'; did you mean 'json'?"),
     ("json.decodr:x", "there is no module 'json.decodr'; did you mean 'json.decoder'?"),
     ("json:dmps", "'json:dmps': there is no 'dmps' in the module json; did you mean 'json:dumps'?"),
@@ -529,24 +529,27 @@ ERRORS = [
     ("json:raw_decode", "there is no 'raw_decode' in the module json; did you mean 'json:JSONDecoder.raw_decode'?"),
     (
         "json:JSONDecoder",
-        "is no function, but a class: instrument one of its methods; did you mean 'json:JSONDecoder.__init__'?",
+        "is not a function but a class: instrument one of its methods; did you mean 'json:JSONDecoder.__init__'?",
     ),
-    ("json:decoder", "is no function, but a module: instrument one of its functions, 'json.decoder:…'"),
-    ("json:__all__", "is no function, but ["),
+    ("json:decoder", "is not a function but a module: instrument one of its functions, 'json.decoder:…'"),
+    ("json:__all__", "is not a function but ["),
     ("os:environ", "which cannot be called"),
     (
         "os:environ.get",
-        "os:environ is no class, but an instance of _Environ; instrument the function where its class has it;",
+        "os:environ is not a class but an instance of _Environ; instrument the function in its class;",
     ),
-    (f"{HERE}:Base.value", "is no function, but a property: instrument a function that it calls"),
+    (f"{HERE}:Base.value", "is not a function but a property: instrument a function that it calls"),
     (
         f"{HERE}:base",
-        f"is no function, but an instance of Base that can be called; did you mean '{HERE}:Base.__call__'?",
+        f"is not a function but a callable instance of Base; did you mean '{HERE}:Base.__call__'?",
     ),
-    (f"{HERE}:Slotted.of_the_metaclass", f"but one of its metaclass; did you mean '{HERE}:Meta.of_the_metaclass'?"),
-    (f"{HERE}:Base.__init__", "is what every object has, which behaves otherwise where a class has its own"),
-    ("datetime:datetime.now", "is a class method written in C, which nothing can stand in for"),
-    ("builtins:str.upper", "is a method of a class written in C, which Python does not let anybody change"),
+    (
+        f"{HERE}:Slotted.of_the_metaclass",
+        f"is not a method of the class but of its metaclass; did you mean '{HERE}:Meta.of_the_metaclass'?",
+    ),
+    (f"{HERE}:Base.__init__", "is the method of object, which behaves differently once a class has its own"),
+    ("datetime:datetime.now", "is a class method written in C, which cannot be wrapped"),
+    ("builtins:str.upper", "is a method of a class written in C, which Python does not allow to be changed"),
     ("failpoints:configure", "the functions of this package cannot be instrumented"),
     ("failpoints._core.visit:visit", "the functions of this package cannot be instrumented"),
 ]

@@ -137,8 +137,8 @@ def test_a_method_of_a_class_written_in_c(path: str) -> None:
     with pytest.raises(FailpointUsageError) as error:
         instrument(path, "db.execute")
     assert str(error.value) == (
-        f"'{path}' is a method of a class written in C, which Python does not let anybody change: instrument the method"
-        " of a subclass, or a Python function that calls it"
+        f"'{path}' is a method of a class written in C, which Python does not allow to be changed: instrument the"
+        " method of a subclass, or a Python function that calls it"
     )
     assert status("db.execute").sites == ()
 

@@ -638,7 +638,7 @@ def test_copy_of_the_code_alone() -> None:
         with pytest.raises(FailpointUsageError) as caught:
             alone()
     assert str(caught.value) == (
-        "this copy of test_copy_of_the_code_alone.<locals>.<lambda> was made of its code alone, while a failpoint was"
+        "this copy of test_copy_of_the_code_alone.<locals>.<lambda> was made from its code alone, while a failpoint was"
         " configured, and the function decorated with @failpoint is gone: copy it with its closure, or before"
         " configuring"
     )
@@ -714,7 +714,7 @@ def test_pickled_in_parts() -> None:
     assert type(copied[1][0]) is tuple
     with configured("another", "off"):
         gate = next(constant for constant in decorated.__code__.co_consts if type(constant) is _arming._Gate)
-        with pytest.raises(TypeError, match="<lambda>, decorated with @failpoint, is pickled by its name"):
+        with pytest.raises(TypeError, match="<lambda>, decorated with @failpoint, can only be pickled by its name"):
             pickle.dumps(gate)
 
 

@@ -1,0 +1,205 @@
+"""Replacing functions that belong to other packages by ones with a failpoint, and putting the originals back."""
+
+from __future__ import annotations
+
+import sys
+from types import MethodType
+from typing import Any, Protocol
+
+from .._core import known_sites
+from .._core.functions import callable_name
+from .._core.locks import ForkSafeLock
+from .._core.log import logger
+from .._core.own_calls import is_own_call, passes_on
+from .._core.site import Site
+from .._sites.decorated import Decorated
+from .._sites.wrapper import Wrapper
+from ..errors import FailpointUsageError
+from .targets import Path, Target, callable_of, find_target
+
+_OPTIONS = ("context", "raises", "convert", "cancel")
+
+
+class _PatchWrapper(Wrapper):
+    """Takes the place of an instrumented function."""
+
+    def __init__(self, function: Any, patch: Patch) -> None:
+        binds = hasattr(function, "__get__") and not isinstance(function, MethodType)
+        super().__init__(function, patch.call, binds=binds)
+        self._self_patch = patch
+
+    def __reduce_ex__(self, protocol: Any) -> Any:  # pickled as a function is, by its name
+        name: str = getattr(self.__wrapped__, "__qualname__", "")
+        return name if _is_importable_as(name, self) else (_itself, (self.__wrapped__,))
+
+
+def _is_importable_as(name: str, wrapper: _PatchWrapper) -> bool:
+    thing: Any = sys.modules.get(getattr(wrapper.__wrapped__, "__module__", None) or "")
+    for part in name.split("."):
+        thing = getattr(thing, part, None)
+    return thing is wrapper
+
+
+def _itself(function: Any) -> Any:
+    return function
+
+
+class Requester(Protocol):
+    """A call of `instrument`, or the environment variable: as text it says in messages which one it is."""
+
+    def __str__(self) -> str: ...
+
+
+class Patch:
+    """One function that is replaced by its wrapper, for as long as at least one requester wants it."""
+
+    def __init__(self, path: Path, target: Target, site: Site) -> None:
+        self.path = path
+        self.target = target
+        self.site = site
+        self.requesters: dict[Requester, None] = {}
+        self.is_active = False
+        function = _without_patches(target.function)
+        self._decorated = Decorated(function, site)
+        self._wrapper = _PatchWrapper(function, self)
+        self._names = site.name, f"{site.name}:after"
+
+    def apply(self) -> None:
+        """Replace the function; raise `FailpointUsageError` if it cannot be."""
+        found = self.target.found
+        kind = found.__class__
+        try:
+            self.target.set(kind(self._wrapper) if isinstance(found, (classmethod, staticmethod)) else self._wrapper)
+        except (TypeError, AttributeError) as error:
+            self._withdraw()
+            raise FailpointUsageError(f"{str(self.path)!r} cannot be replaced: {error}") from error
+        self.is_active = True
+
+    def deactivate(self) -> None:
+        """Pass every call on to the function from now on."""
+        self.is_active = False
+        self._withdraw()
+
+    @passes_on
+    def call(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call the function with its visits, for a wrapt wrapper."""
+        # Until the caller is known, this may call only functions that cannot be instrumented.
+        if self.is_active and not is_own_call():
+            return self._decorated.call(wrapped, instance, args, kwargs)
+        return wrapped(*args, **kwargs)
+
+    def register(self) -> None:
+        """Register the sites of both failpoints."""
+        function, code = callable_name(self._wrapper), self._decorated.source_code
+        for name in self._names:
+            if code is None:
+                known_sites.declare_path(name, str(self.path), function, self)
+            else:
+                known_sites.declare(name, function, code)
+
+    def _withdraw(self) -> None:
+        for name in self._names:
+            known_sites.withdraw(name, self._decorated.source_code or self)
+
+    def is_under(self, thing: Any) -> bool:
+        """Whether an object is this patch's wrapper, or wraps it."""
+        seen: set[int] = set()
+        while thing is not None and id(thing) not in seen:
+            if thing is self._wrapper:
+                return True
+            seen.add(id(thing))
+            thing = getattr(thing, "__func__", None) or getattr(thing, "__wrapped__", None)
+        return False
+
+
+_patches: dict[tuple[int, str], Patch] = {}  # by owner and attribute
+_guard = ForkSafeLock()
+
+
+def patch(path: Path, module: Any, site: Site, requester: Requester) -> Target:
+    """Put a failpoint on the function that *path* leads to.
+
+    Args:
+        path: The path of the function.
+        module: The module that the path begins with.
+        site: What the failpoint declares. If the function is patched already, it must declare the same.
+        requester: Reverts the patch later, with `revert`.
+
+    Raises:
+        FailpointUsageError: The path leads nowhere, or to an object that cannot be patched, or its function is patched
+            already, with another name or other options.
+    """
+    found = find_target(path, module)  # without the lock: a module's `__getattr__` may import something
+    with _guard.lock:
+        _restore_inactive(found)
+        target = find_target(path, module)
+        key = _key(target)
+        applied = before = _patches.get(key)
+        if before is not None:
+            _check_same(path, before, site)
+        if before is None or not before.is_under(target.found):  # a module that was reloaded has new functions
+            applied = Patch(path, target, site)
+            applied.apply()
+            if before is not None:
+                before.deactivate()
+                applied.requesters.update(before.requesters)
+            _patches[key] = applied
+        assert applied is not None
+        applied.requesters[requester] = None
+        applied.register()
+    logger.info("instrumented %s, as %s", path, site.name)
+    return target
+
+
+def revert(target: Target, requester: Requester) -> None:
+    """End a request, and with the last one put the original back. Do nothing if there is no such request.
+
+    If something else was put over the wrapper in the meantime (a `mock.patch`, for example), both stay. The wrapper
+    then only passes calls on.
+    """
+    with _guard.lock:
+        applied = _patches.get(_key(target))
+        if applied is None or applied.requesters.pop(requester, applied) is applied or applied.requesters:
+            return
+        del _patches[_key(target)]
+        applied.deactivate()
+        _restore_inactive(target)
+        for other in _patches.values():
+            if other.site.name == applied.site.name:
+                other.register()  # the same function may be patched at another path, too
+    logger.info("no longer instrumented: %s, as %s", applied.path, applied.site.name)
+
+
+def _restore_inactive(target: Target) -> None:
+    """Put back what inactive patches replaced, if their wrappers are on top."""
+    original = current = target.current()
+    while (applied := _patch_of(original)) is not None and not applied.is_active:
+        original = applied.target.replaced
+    if original is not current:
+        target.set(original)
+
+
+def _patch_of(thing: Any) -> Patch | None:
+    function = callable_of(thing)
+    return function._self_patch if type(function) is _PatchWrapper else None  # noqa: SLF001 - a class of this module
+
+
+def _key(target: Target) -> tuple[int, str]:
+    return id(target.owner), target.attribute
+
+
+def _without_patches(function: Any) -> Any:
+    """Return the function under any wrapper: a base class may be patched too, with another failpoint."""
+    while type(function) is _PatchWrapper:
+        function = function.__wrapped__
+    return function
+
+
+def _check_same(path: Path, applied: Patch, site: Site) -> None:
+    first = applied.site
+    problem = f"{str(path)!r} already has the failpoint {first.name!r}, from {next(iter(applied.requesters))}"
+    if site.name != first.name:
+        raise FailpointUsageError(f"{problem}, and cannot have {site.name!r} as well: use that name, or undo it first")
+    for option in _OPTIONS:
+        if getattr(site, option) != getattr(first, option):
+            raise FailpointUsageError(f"{problem}, with another {option}=: pass the same, or undo it first")
