@@ -58,6 +58,6 @@ def run_tests(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Cal
         with monkeypatch.context() as patch:
             for name, value in (environment or {}).items():
                 patch.setenv(name, value)
-            return pytester.runpytest_subprocess("-pno:cacheprovider", *blocked, *arguments, timeout=60)
+            return pytester.runpytest_subprocess("-pno:cacheprovider", *blocked, *arguments, timeout=300)
 
     return run

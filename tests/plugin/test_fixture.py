@@ -243,7 +243,7 @@ async def test_the_server_goes_on_in_the_next_test(server):
 
 
 SERVERS = {
-    # One after the other: a loop of anyio that lives as long as the session suffers no other framework's beside it.
+    # Two runs, because anyio's loop, which lives as long as the session, cannot run beside another framework's.
     "anyio": (
         ["anyio"],
         {

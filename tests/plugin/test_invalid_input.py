@@ -169,7 +169,7 @@ def test_usage_errors(run_tests: RunTests, tmp_path: Path) -> None:
         input=json.dumps([(str(folder), arguments) for folder, _, arguments, _ in runs]),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert json.loads(done.stdout) == [[pytest.ExitCode.USAGE_ERROR, f"ERROR: {error}\n\n"] for _, _, _, error in runs]
     assert not list(tmp_path.glob("*/ran"))

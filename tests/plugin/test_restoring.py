@@ -305,7 +305,7 @@ def kept():
 def nothing_has_changed(kept, request):
     yield
     if request.node.get_closest_marker("failpoints") is not None:
-        return  # what a marker sets ends after this
+        return  # its configuration is removed later
     assert (kept.hits, kept.misses, kept.triggers) == (len(VISITS), 1, len(VISITS))
     assert (status("kept"), kept.status.matchers) == (kept.status, {"k": "v"})
     assert visit_kept() == Return("7"), "its first action, off, is used up"

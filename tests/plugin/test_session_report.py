@@ -41,7 +41,7 @@ def sharded(n):
 FILES = {
     "app/shop.py": REPORT_SHOP,
     "app/never_imported.py": REPORT_SHOP.replace("shop.", "never."),
-    # Imported in the order of their names reversed.
+    # The tests import these two in the reverse order of their names.
     "app/second.py": 'from failpoints import failpoint\n\n\n@failpoint("shared")\ndef second():\n    pass\n',
     "app/first.py": 'from failpoints import failpoint\n\n\n@failpoint("shared")\ndef first():\n    pass\n',
 }
