@@ -18,7 +18,7 @@ from .options import Options
 from .workers import Workers, is_worker, send_output
 
 EXPECTATIONS = pytest.StashKey[Expectations]()
-"""Of a test that uses the fixture."""
+"""Where a test that uses the fixture keeps its expectations."""
 
 _VERDICT = pytest.StashKey[str]()
 _SEED_NAME = pytest.StashKey[str]()
@@ -43,7 +43,7 @@ class Run:
             self._hit.add(configuration.name)
 
     def _configure(self) -> None:
-        """Configure what holds for the whole run again, except a name that has since been configured differently."""
+        """Configure the failpoints of the run again, except those that something else has configured since."""
         for name, actions in self.options.configured.items():
             current = PROCESS_STORE.current(name)
             if name not in self._configured or current is None or current is self._configured[name]:
