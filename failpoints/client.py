@@ -13,7 +13,7 @@ import anyio
 
 from ._core.actions import Actions, Exit
 from ._core.context import GivenMatchers
-from ._core.diagnosis import configured_and_counts, describe_waiting, labelled
+from ._core.diagnosis import describe_waiting, format_facts, main_facts
 from ._core.grammar import parse_actions
 from ._core.messages import missing_extra, safe_repr
 from ._core.status import FailpointStatus
@@ -453,8 +453,8 @@ def _may_have_succeeded(error: BaseException) -> bool:
 
 def _described(status: FailpointStatus) -> str:
     """Describe a failpoint after a timeout, as `diagnosis` does, but only from what its status contains."""
-    facts = [*configured_and_counts(status)]
+    facts = [*main_facts(status)]
     if status.last_mismatch is not None:
         facts.append(("last miss", status.last_mismatch))
     facts += [("waiting", describe_waiting(waiting)) for waiting in status.waiting]
-    return labelled([*facts, ("sites", ", ".join(status.sites) or "none seen so far in that process")])
+    return format_facts([*facts, ("sites", ", ".join(status.sites) or "none seen so far in that process")])

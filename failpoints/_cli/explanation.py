@@ -282,9 +282,9 @@ def _notes(piece: str, term: actions.Term) -> Iterator[str]:
 
 
 def _notes_on_exception(name: str, message: str | None) -> Iterator[str]:
-    kind = actions.named_exception(name)
+    kind = actions.builtin_exception(name)
     if kind is None:
-        known = (word for word in dir(builtins) if actions.named_exception(word))
+        known = (word for word in dir(builtins) if actions.builtin_exception(word))
         yield f"{name} is not a builtin exception, so the site must declare it in raises={did_you_mean(name, known)}"
         return
     try:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from .._core.environment import for_child
+from .._core.environment import child_environment
 from .._core.grammar import parse_entries
 from .._http.address import parse_address
 from ..errors import ActionSyntaxError, FailpointUsageError
@@ -78,7 +78,7 @@ def environment_with(settings: Sequence[str]) -> dict[str, str]:
     for setting in settings:
         if not parse_entries(setting, "--set"):
             raise ActionSyntaxError(setting, len(setting), "expected name=actions, found nothing", "--set")
-    environment = for_child(";".join(settings))
+    environment = child_environment(";".join(settings))
     parse_entries(environment.get("FAILPOINTS", ""), "FAILPOINTS")
     return environment
 

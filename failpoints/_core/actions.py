@@ -16,7 +16,7 @@ from ..errors import FailpointUsageError, InjectedFault
 from .messages import safe_repr
 from .validation import check_count
 
-MOST_TIMES = 10**18
+MAX_TIMES = 10**18
 """The highest count: far beyond use, and far below what `int()` refuses to read."""
 
 
@@ -213,14 +213,14 @@ class Term:
         # Plain numbers from here on: a NumPy float, an enum or -0.0 has no text that reads back.
         object.__setattr__(self, "probability", abs(float(chance)))
         if times is not None:
-            object.__setattr__(self, "times", int(check_count("Term: times", times, most=MOST_TIMES)))
+            object.__setattr__(self, "times", int(check_count("Term: times", times, most=MAX_TIMES)))
 
 
 Actions: TypeAlias = str | Action | Term | Sequence[Action | Term]
 """What `configure` and its kin take: a text, an action, a term, or a sequence of the two."""
 
 
-def named_exception(name: str) -> type[BaseException] | None:
+def builtin_exception(name: str) -> type[BaseException] | None:
     """The exception that a bare name in text stands for at any site: a builtin one, or `InjectedFault`."""
     found = InjectedFault if name == "InjectedFault" else getattr(builtins, name, None)
     return found if _is_exception_type(found) else None
@@ -239,7 +239,7 @@ def spelling_of(action: Raise) -> tuple[str, str | None] | None:
     if isinstance(error, str):
         return error, action.message
     kind = error if isinstance(error, type) else type(error)
-    if named_exception(kind.__name__) is not kind:
+    if builtin_exception(kind.__name__) is not kind:
         return None
     if isinstance(error, type):
         return kind.__name__, action.message

@@ -47,6 +47,7 @@ class Configuration:
         "_left",
         "_random",
         "ended_by",
+        "error",
         "hits",
         "last_mismatch",
         "last_miss",
@@ -56,11 +57,10 @@ class Configuration:
         "name",
         "parked",
         "pause_limit",
-        "refusal",
         "terms",
         "triggers",
-        "waited",
         "waiters",
+        "waiting_at_end",
     )
 
     def __init__(
@@ -79,15 +79,15 @@ class Configuration:
         self.waiters: dict[Waiter, None] = {}
         self.parked: dict[Waiter, None] = {}
         self.ended_by: int | None = None
-        self.waited: tuple[Waiting, ...] = ()  # who waited when it ended
-        self.refusal: Exception | None = None  # the last that kept a site from doing what it was told
+        self.waiting_at_end: tuple[Waiting, ...] = ()  # who waited when it ended
+        self.error: Exception | None = None  # the last that kept a site from doing what it was told
         self._left = [term.times for term in terms]
         self._random: Random | None = None
 
     def revive(self) -> None:
         """Put back after it was replaced or removed: it goes on counting, and nobody waits in it."""
         self.ended_by = None
-        self.waited = ()
+        self.waiting_at_end = ()
 
     def seed(self, seed: int | str | None) -> None:
         """Draw the chances from a generator made of the seed and the name; `None` is any seed."""
@@ -144,15 +144,15 @@ class Configuration:
         self.parked.pop(waiter, None)
         return self.waiters.pop(waiter, waiter) is None
 
-    def forget_the_gone(self) -> None:
+    def dismiss_abandoned(self) -> None:
         """Dismiss those whose loop is closed: they will not come to do it themselves."""
         for waiter in list(self.waiters):
-            if waiter.wakeup.gone:
+            if waiter.wakeup.abandoned:
                 self.dismiss(waiter)
 
     def release(self) -> list[Wakeup]:
         """All who wait, to be woken; none of them counts as waiting any more."""
-        self.forget_the_gone()
+        self.dismiss_abandoned()
         waiters = list(self.waiters)
         for waiter in waiters:
             self.dismiss(waiter)
@@ -161,11 +161,11 @@ class Configuration:
     def end(self) -> list[Wakeup]:
         """Replaced or removed: all who wait, to be woken."""
         self.ended_by = threading.get_ident()
-        self.forget_the_gone()
-        self.waited = self.waited or self._waiting()
+        self.dismiss_abandoned()
+        self.waiting_at_end = self.waiting_at_end or self._waiting()
         return self.release()
 
-    def keep_this_thread(self) -> None:
+    def forget_other_threads(self) -> None:
         """After a fork: the other threads, and whoever waits in them, are not in this process."""
         for waiter in list(self.waiters):
             if waiter.wakeup.thread != threading.get_ident():
@@ -173,7 +173,7 @@ class Configuration:
 
     def status(self) -> FailpointStatus:
         """The state as plain values, which are the caller's own."""
-        self.forget_the_gone()
+        self.dismiss_abandoned()
         return FailpointStatus(
             name=self.name,
             actions=self.terms,

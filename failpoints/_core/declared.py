@@ -49,18 +49,18 @@ def where_declared(name: str) -> str:
     return said
 
 
-def place(site: Location | Remark) -> str:
+def describe_location(site: Location | Remark) -> str:
     """`file:line (function)`, the file as seen from the current folder."""
     line = f":{site.line}" if site.line else ""
-    return f"{seen_from_here(site.file)}{line} ({site.function})"
+    return f"{relative_to_cwd(site.file)}{line} ({site.function})"
 
 
 def _places(sites: tuple[Location, ...] | list[Remark]) -> str:
     more = len(sites) - _MOST_PLACES
-    return ", ".join(map(place, sites[:_MOST_PLACES])) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(map(describe_location, sites[:_MOST_PLACES])) + (f" and {more} more" if more > 0 else "")
 
 
-def seen_from_here(file: str) -> str:
+def relative_to_cwd(file: str) -> str:
     try:
         return str(Path(file).relative_to(Path.cwd()))
     except (ValueError, OSError):  # elsewhere, or here is no more
@@ -71,7 +71,7 @@ def _scans() -> Iterator[Scan]:
     for module in list(sys.modules.values()):
         # Looked up with care: anything can stand there, and asking a lazy module for an attribute imports it.
         file = object.__getattribute__(module, "__dict__").get("__file__") if isinstance(module, ModuleType) else None  # pyright: ignore[reportUnnecessaryIsInstance]
-        if isinstance(file, str) and file.endswith(".py") and is_theirs(file):
+        if isinstance(file, str) and file.endswith(".py") and is_user_file(file):
             yield _scan(file)
 
 
@@ -83,7 +83,7 @@ def _scan(file: str) -> Scan:
         return Scan()
 
 
-def is_theirs(file: str) -> bool:
+def is_user_file(file: str) -> bool:
     paths = _paths()
     installed = (paths["purelib"], paths["platlib"])  # which may lie inside the standard library's folder
     of_python = file.startswith(paths["stdlib"] + os.sep) and not file.startswith(installed)

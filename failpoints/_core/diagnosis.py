@@ -23,15 +23,15 @@ def diagnosis(
 
     `where` is the place where it was configured, `elsewhere` what else is configured; `facts` come last.
     """
-    return labelled([*_facts(status, where), *_waiting_elsewhere(status.name, elsewhere), *facts])
+    return format_facts([*_facts(status, where), *_waiting_elsewhere(status.name, elsewhere), *facts])
 
 
-def labelled(facts: Iterable[tuple[str, str]]) -> str:
+def format_facts(facts: Iterable[tuple[str, str]]) -> str:
     """Facts as a person reads them: a line each, after its label, if it has one."""
     return "\n".join(f"  {f'{label}:' if label else '':<12}{text}" for label, text in facts)
 
 
-def configured_and_counts(status: FailpointStatus, where: str = "") -> Iterator[tuple[str, str]]:
+def main_facts(status: FailpointStatus, where: str = "") -> Iterator[tuple[str, str]]:
     """What is known of any failpoint, whatever process it is in."""
     asked = ", ".join(f"{key}={_matcher(value)}" for key, value in (status.matchers or {}).items())
     actions = describe_actions(status.actions) if status.actions else "not any more"
@@ -40,7 +40,7 @@ def configured_and_counts(status: FailpointStatus, where: str = "") -> Iterator[
 
 
 def _facts(status: FailpointStatus, where: str) -> Iterator[tuple[str, str]]:
-    yield from configured_and_counts(status, where)
+    yield from main_facts(status, where)
     if status.last_miss is not None:
         label = "last miss"
         for said in Matchers(status.matchers).compared(status.last_miss, status.last_mismatch):

@@ -51,7 +51,7 @@ TOKEN = _told("FAILPOINTS_TOKEN")
 """`FAILPOINTS_TOKEN`: what its clients must know, `None` if nothing."""
 
 
-def for_child(configuration: str) -> dict[str, str]:
+def child_environment(configuration: str) -> dict[str, str]:
     """The environment of a program that is to be started with `configuration` added to its `FAILPOINTS`."""
     before = os.environ.get("FAILPOINTS", "")
     return {**os.environ, "FAILPOINTS": ";".join(part for part in (before, configuration) if part.strip())}

@@ -29,7 +29,7 @@ def describe_actions(actions: Actions) -> str:
     return "->".join(_spelled_term(term) for term in as_terms(actions))
 
 
-def kind_of_action(action: Action) -> str:
+def action_label(action: Action) -> str:
     """The text of an action, or where there is none what any such action is called in every run."""
     try:
         return _format_action(action)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn, cast, get_args
 
 from ..errors import ActionSyntaxError, FailpointNameError, FailpointUsageError, pointed_at
 from . import actions
-from .actions import MOST_TIMES, Action, Term, is_exception_name
+from .actions import MAX_TIMES, Action, Term, is_exception_name
 from .functions import callable_name
 from .messages import did_you_mean, safe_repr
 from .validation import check_name
@@ -66,7 +66,7 @@ def _as_term(item: Any) -> Term:
         hint = f"; did you mean Raise({safe_repr(item)})?"
     elif isinstance(item, type) and issubclass(item, get_args(Action)):
         hint = f"; did you mean {callable_name(item)}(…)?"
-    elif isinstance(item, (int, float)) and not isinstance(item, bool) and 0 <= item <= MOST_TIMES:
+    elif isinstance(item, (int, float)) and not isinstance(item, bool) and 0 <= item <= MAX_TIMES:
         hint = f"; did you mean Sleep({item})?"
     elif isinstance(item, str):
         hint = "; join the terms of a text by '->'"
@@ -203,8 +203,8 @@ class _Reader:
         digits = number.lstrip("0")
         if "." in number or not digits:
             self.fail(f"expected a count, a whole number of 1 or more, found {_shortened(number)}", start)
-        if len(digits) > len(str(MOST_TIMES)) or int(digits) > MOST_TIMES:
-            self.fail(f"expected a count of at most {MOST_TIMES}, found {_shortened(number)}", start)
+        if len(digits) > len(str(MAX_TIMES)) or int(digits) > MAX_TIMES:
+            self.fail(f"expected a count of at most {MAX_TIMES}, found {_shortened(number)}", start)
         return int(digits)
 
     def bare_sleep(self, number: str, start: int) -> float:

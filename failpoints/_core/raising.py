@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import FailpointUsageError, InjectedFault
-from .actions import Raise, named_exception
+from .actions import Raise, builtin_exception
 from .messages import did_you_mean
 
 
@@ -46,11 +46,11 @@ def _named(text: str, name: str, raises: tuple[type[BaseException], ...]) -> typ
     for kind in raises:
         if text in (kind.__name__, kind.__qualname__, f"{kind.__module__}.{kind.__qualname__}"):
             return kind
-    builtin = named_exception(text)
+    builtin = builtin_exception(text)
     if builtin is not None:
         return builtin
     declared = [kind.__name__ for kind in raises]
-    known = [word for word in dir(builtins) if named_exception(word)]
+    known = [word for word in dir(builtins) if builtin_exception(word)]
     raise FailpointUsageError(
         f"failpoint {name!r} was told to raise {text}, which is no builtin exception and is not declared at the site"
         f" (raises={', '.join(declared) or 'nothing'}){did_you_mean(text, [*declared, *known])}"

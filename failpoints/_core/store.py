@@ -33,12 +33,12 @@ _stores: weakref.WeakSet[Store] = weakref.WeakSet()
 _in_force: dict[Store, None] = {}
 
 
-def _keep_this_thread() -> None:
+def _forget_other_threads() -> None:
     for store in list(_stores):
-        store.keep_this_thread()
+        store.forget_other_threads()
 
 
-_guard: Final = ForkSafeLock(held_while_forking=True, after_fork=_keep_this_thread)
+_guard: Final = ForkSafeLock(held_while_forking=True, after_fork=_forget_other_threads)
 
 
 class Store:
@@ -293,11 +293,11 @@ class Store:
         _arm_or_disarm(name)
         return woken
 
-    def keep_this_thread(self) -> None:
+    def forget_other_threads(self) -> None:
         """Forget, after a fork, what waits in threads that this process does not have."""
         for configuration in self._configurations.values():
-            configuration.keep_this_thread()
-        self._watches.keep_this_thread()
+            configuration.forget_other_threads()
+        self._watches.forget_other_threads()
 
 
 def find(name: str) -> tuple[Store, Configuration] | None:

@@ -82,7 +82,7 @@ async def visit(name: str, site: Site, context: Callable[[], Context]) -> Outcom
     try:
         return await perform(configured.action, site, configured, "hit")
     except FailpointUsageError as error:
-        configured.configuration.refusal = error
+        configured.configuration.error = error
         raise
     finally:
         configured.leave()
@@ -104,7 +104,7 @@ def visit_sync(name: str, site: Site, context: Callable[[], Context], function: 
     try:
         return perform_sync(configured.action, site, configured, "hit", function)
     except FailpointUsageError as error:
-        configured.configuration.refusal = error
+        configured.configuration.error = error
         raise
     finally:
         configured.leave()
@@ -137,7 +137,7 @@ def _arrive(
                 hit = Hit(name, {**ambient_context(), **context()})
             mismatch = configuration.matchers.mismatch(hit.context)
         except Exception as error:
-            configuration.refusal = error  # for the reports: the program may swallow it
+            configuration.error = error  # for the reports: the program may swallow it
             raise
         wakeup = new_wakeup() if configuration.may_wait else None
         decision = store.decide(configuration, hit, mismatch, wakeup)
@@ -167,5 +167,5 @@ def recording_usage_errors(name: str) -> Generator[None]:
         if explorer is not None:
             explorer.raised(error)
         elif found is not None:
-            found[1].refusal = error
+            found[1].error = error
         raise

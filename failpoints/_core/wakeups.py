@@ -48,7 +48,7 @@ class TaskWakeup:
         self._event = Event()
 
     @property
-    def gone(self) -> bool:
+    def abandoned(self) -> bool:
         """Whether its loop is closed, so that nothing will ever wake it; trio ends its tasks before it ends."""
         is_closed: Callable[[], bool] | None = getattr(self.loop, "is_closed", None)
         return is_closed is not None and is_closed()
@@ -103,7 +103,7 @@ class ThreadWakeup:
 
     __slots__ = ("_held", "loop", "thread")
 
-    gone = False
+    abandoned = False
 
     def __init__(self) -> None:
         self.loop = None

@@ -52,7 +52,7 @@ class Watch:
                 f"failpoint {self.name!r} is not configured, so {hopeless}: configure it first, with 'off' to count"
                 f" hits only{did_you_mean(self.name, configurations)}"
             )
-        configuration.forget_the_gone()
+        configuration.dismiss_abandoned()
         return self._holds(configuration)
 
     def changed(self, configuration: Configuration | None) -> list[Wakeup]:
@@ -91,7 +91,7 @@ class Watches:
         """Forget the watch. Does nothing if it is not known."""
         self._watches.discard(watch.name, watch)
 
-    def keep_this_thread(self) -> None:
+    def forget_other_threads(self) -> None:
         """Forget, after a fork, the watches of threads that this process does not have."""
         for _, watch in self._watches.all():
             if watch.thread != threading.get_ident():

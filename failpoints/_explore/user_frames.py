@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import cast
 
-from .._core.declared import is_theirs, seen_from_here
+from .._core.declared import is_user_file, relative_to_cwd
 
 _LIBRARIES = {"anyio", "exceptiongroup", "outcome", "sniffio", "trio", "wrapt"}
 
@@ -15,7 +15,7 @@ _LIBRARIES = {"anyio", "exceptiongroup", "outcome", "sniffio", "trio", "wrapt"}
 def is_user_frame(frame: FrameType) -> bool:
     """Return whether a frame runs the user's code."""
     module = frame.f_globals.get("__name__") or ""
-    return module.partition(".")[0] not in _LIBRARIES and is_theirs(frame.f_code.co_filename)
+    return module.partition(".")[0] not in _LIBRARIES and is_user_file(frame.f_code.co_filename)
 
 
 def innermost_user_frame(frames: Sequence[FrameType]) -> int:
@@ -25,7 +25,7 @@ def innermost_user_frame(frames: Sequence[FrameType]) -> int:
 
 def format_location(file: str, line: int) -> str:
     """Format a line of a file as `file:line`, relative to the current folder if it is below that."""
-    return f"{seen_from_here(file)}:{line}"
+    return f"{relative_to_cwd(file)}:{line}"
 
 
 def frame_location(frame: FrameType) -> str:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeGuard, TypeVar, cast
 
 from .._core.actions import Actions, Call, Hit, Off, Term
 from .._core.context import GivenMatchers, Matchers
-from .._core.formatting import format_actions, kind_of_action
+from .._core.formatting import action_label, format_actions
 from .._core.grammar import as_terms, parse_actions
 from .._core.messages import did_you_mean, safe_repr
 from .._core.status import FailpointStatus, Waiting
@@ -236,7 +236,7 @@ def _term_text(term: Term) -> str:
         return format_actions(term)
     except FailpointUsageError:
         modifiers = format_actions(Term(Off(), term.probability, term.times)).removesuffix("off")
-        return modifiers + (kind_of_action(term.action) if type(term.action) is Call else safe_repr(term.action))
+        return modifiers + (action_label(term.action) if type(term.action) is Call else safe_repr(term.action))
 
 
 def _shown_matcher(matcher: object) -> str | int | float | bool | None:

@@ -91,7 +91,7 @@ class Expectations:
             [other.configuration for other in others if other.configuration.name == configuration.name]
             for others in (self._expectations[:index], self._expectations[index + 1 :])
         )
-        if after and not configuration.misses and configuration.refusal is None:
+        if after and not configuration.misses and configuration.error is None:
             return True
         is_off = all(isinstance(term.action, Off) for term in configuration.terms)
         return is_off and any(earlier.hits for earlier in before)
@@ -116,7 +116,7 @@ class Expectations:
 
 
 def _complaint(expected: _Expectation) -> str:
-    name, error = expected.configuration.name, expected.configuration.refusal
+    name, error = expected.configuration.name, expected.configuration.error
     if error is not None and expected.expect_hit is not False:
         problem = "could not do what it was configured to do"
     elif expected.expect_hit and not expected.configuration.hits:
@@ -129,20 +129,20 @@ def _complaint(expected: _Expectation) -> str:
 
 
 def _details(expected: _Expectation, elsewhere: Iterable[FailpointStatus] = ()) -> str:
-    from .._core.declared import place  # imported here because only messages need them
+    from .._core.declared import describe_location  # imported here because only messages need them
     from .._core.diagnosis import diagnosis
 
     configuration = expected.configuration
     facts: list[tuple[str, str]] = []
-    if isinstance(configuration.refusal, FailpointError):
-        facts.append(("error", str(configuration.refusal)))
-    elif configuration.refusal is not None:
-        facts.append(("error", f"{safe_repr(configuration.refusal)}, raised by a matcher or the site's context="))
+    if isinstance(configuration.error, FailpointError):
+        facts.append(("error", str(configuration.error)))
+    elif configuration.error is not None:
+        facts.append(("error", f"{safe_repr(configuration.error)}, raised by a matcher or the site's context="))
     if configuration.ended_by is not None:
         replaced = PROCESS_STORE.current(configuration.name) is not None
         facts.append(("ended", "configured again since" if replaced else "no longer configured"))
-        facts += [("", f"{waiting.name!r} was waiting there until then") for waiting in configuration.waited]
-    where = place(expected.where) if isinstance(expected.where, Location) else expected.where
+        facts += [("", f"{waiting.name!r} was waiting there until then") for waiting in configuration.waiting_at_end]
+    where = describe_location(expected.where) if isinstance(expected.where, Location) else expected.where
     status = PROCESS_STORE.status_of(configuration)
     try:
         return diagnosis(status, where=where, elsewhere=elsewhere, facts=facts)

@@ -11,7 +11,7 @@ from typing import NotRequired, TypedDict
 
 from .._core.actions import Action
 from .._core.configuration import Configuration
-from .._core.formatting import kind_of_action
+from .._core.formatting import action_label
 from .._core.known_sites import Location
 
 _MAX_WIDTH = 60  # of the column of actions, in characters
@@ -61,7 +61,7 @@ class Tally:
     def __call__(self, configuration: Configuration, action: Action | None, matched: bool) -> None:
         """Count one visit."""
         name = configuration.name
-        ran = None if action is None else kind_of_action(action)
+        ran = None if action is None else action_label(action)
         with self._lock:
             (self._hits if matched else self._misses)[name] += 1
             if ran is not None:

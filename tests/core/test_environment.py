@@ -316,11 +316,11 @@ def test_a_program_that_is_told_of_the_command_is_none(tmp_path: Path, arguments
 
 def test_the_environment_of_a_child_adds_to_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is added comes after what `FAILPOINTS` said, and counts where both name a failpoint."""
-    from failpoints._core.environment import for_child
+    from failpoints._core.environment import child_environment
 
     monkeypatch.delenv("FAILPOINTS", raising=False)
-    assert for_child("a=off")["FAILPOINTS"] == "a=off"
+    assert child_environment("a=off")["FAILPOINTS"] == "a=off"
     monkeypatch.setenv("FAILPOINTS", "b=off; ")
     monkeypatch.setenv("SHOP", "1")
-    assert for_child("a=off")["FAILPOINTS"] == "b=off; ;a=off"
-    assert for_child("a=off")["SHOP"] == "1"
+    assert child_environment("a=off")["FAILPOINTS"] == "b=off; ;a=off"
+    assert child_environment("a=off")["SHOP"] == "1"
