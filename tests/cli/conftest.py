@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import json
 import os
 import select
 import socket
@@ -116,6 +117,44 @@ def in_a_shell(run_apart: Callable[..., Done]) -> Callable[[str], Done]:
         return run_apart(executable="sh", program=("-c", f'exec "$0" -m failpoints {line}', sys.executable))
 
     return in_a_shell
+
+
+_RUN_ALL = """if True:
+    import json, os, sys
+    calls, report, setup = json.loads(sys.argv[1])
+    from failpoints.cli import main
+    exec(setup)
+    originals = [(stream, os.dup(stream.fileno())) for stream in (sys.stdout, sys.stderr) if stream is not None]
+    statuses = []
+    for arguments in calls:
+        statuses.append(main(arguments))
+        for stream, original in originals:
+            stream.flush()  # as Python does when it exits, where an error would be shown
+            os.dup2(original, stream.fileno())  # which the command has redirected
+    with open(report, "w") as file:
+        json.dump(statuses, file)
+"""
+
+
+@pytest.fixture
+def run_all_in_a_shell(run_apart: Callable[..., Done], tmp_path: Path) -> Callable[..., tuple[list[int], str, str]]:
+    """Run the command once for each line of arguments, all in one process.
+
+    A shell has redirected the streams of that process, and it runs the code *setup* first. Return the exit statuses,
+    the output, and the errors.
+    """
+    if sys.platform == "win32":
+        pytest.skip("Windows has no shell that closes streams")
+
+    def run_all_in_a_shell(lines: list[str], redirection: str = "", setup: str = "") -> tuple[list[int], str, str]:
+        report = tmp_path / "statuses.json"
+        calls = json.dumps([[line.split() for line in lines], str(report), setup])
+        script = f'exec "$0" -c "$1" "$2" {redirection}'
+        done = run_apart(executable="sh", program=("-c", script, sys.executable, _RUN_ALL, calls))
+        assert done.status == 0, done.errors
+        return json.loads(report.read_text()), done.output, done.errors
+
+    return run_all_in_a_shell
 
 
 @contextmanager

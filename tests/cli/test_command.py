@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -195,55 +194,47 @@ def test_another_missing_module_is_an_error(monkeypatch: pytest.MonkeyPatch) -> 
 # how it ends
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pipe that breaks in this way")
-@pytest.mark.parametrize(
-    "arguments", [["check", "off"], ["list", "--json"], ["scan", "examples"], ["--help"], ["--version"]]
-)
-def test_a_closed_pipe(arguments: list[str], spawn: Callable[..., subprocess.Popen[str]], server: str) -> None:
+LINES = ["check off", "list --json", "scan examples", "--help", "--version"]
+
+
+def test_a_closed_pipe(server: str, run_all_in_a_shell: Run) -> None:
     """If the reader of a pipe is gone, the command ends without a message, as if by SIGPIPE."""
     failpoints.configure("backup", "off")
-    script = "import sys; sys.stdin.read(); from failpoints.cli import main; sys.exit(main())"
-    child = spawn(*arguments, program=("-c", script))
-    assert child.stdout is not None
-    child.stdout.close()
-    child.stdout = None
-    _, errors = child.communicate(timeout=50)
-    assert (child.returncode, errors) == (141, "")
+    setup = "reader, writer = os.pipe(); os.close(reader); os.dup2(writer, 1)"
+    assert run_all_in_a_shell(LINES, setup=setup) == ([141] * len(LINES), "", "")
 
 
 FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
 
 
 @FULL
-@pytest.mark.parametrize("arguments", ["check off", "list --json", "watch", "scan examples", "--help", "--version"])
-def test_a_full_disk(arguments: str, server: str, in_a_shell: Run) -> None:
+def test_a_full_disk(server: str, run_all_in_a_shell: Run) -> None:
     """If the output cannot be written, the command prints why, with exit status 2."""
-    done = in_a_shell(f"{arguments} >/dev/full")
-    assert done == (2, "", "Error: cannot write the output: No space left on device\n")
+    lines = [*LINES, "watch"]
+    message = "Error: cannot write the output: No space left on device\n"
+    assert run_all_in_a_shell(lines, ">/dev/full") == ([2] * len(lines), "", message * len(lines))
 
 
 @FULL
-@pytest.mark.parametrize("arguments", ["check nothing", "nothing", "scan nowhere", "list --url http://127.0.0.1:1"])
-def test_a_full_disk_for_the_errors(arguments: str, in_a_shell: Run) -> None:
+@pytest.mark.parametrize("redirection", ["2>/dev/full", ">/dev/full 2>/dev/full"])
+def test_a_full_disk_for_the_errors(redirection: str, run_all_in_a_shell: Run) -> None:
     """If the error message cannot be written either, the exit status is still 2."""
-    assert in_a_shell(f"{arguments} 2>/dev/full") == (2, "", "")
-    assert in_a_shell(f"{arguments} >/dev/full 2>/dev/full") == (2, "", "")
+    lines = ["check nothing", "nothing", "scan nowhere", "list --url http://127.0.0.1:1"]
+    assert run_all_in_a_shell(lines, redirection) == ([2] * len(lines), "", "")
 
 
-@pytest.mark.parametrize("arguments", ["check pause", "list", "set x off", "scan --help", "--version"])
-def test_a_closed_output(arguments: str, server: str, in_a_shell: Run) -> None:
+def test_a_closed_output(server: str, run_all_in_a_shell: Run) -> None:
     """If the output is closed, the command does nothing but print that, with exit status 2."""
-    done = in_a_shell(f"{arguments} >&-")
-    assert done == (2, "", "Error: standard output is closed, so there is nowhere to write\n")
-    assert in_a_shell(f"{arguments} >&- 2>&-") == (2, "", "")
+    lines = ["check pause", "list", "set x off", "scan --help", "--version"]
+    message = "Error: standard output is closed, so there is nowhere to write\n"
+    assert run_all_in_a_shell(lines, ">&-") == ([2] * len(lines), "", message * len(lines))
+    assert run_all_in_a_shell(lines, ">&- 2>&-") == ([2] * len(lines), "", "")
     assert failpoints.statuses() == []
 
 
-def test_closed_errors(server: str, in_a_shell: Run) -> None:
+def test_closed_errors(server: str, run_all_in_a_shell: Run) -> None:
     """If stderr is closed, messages are dropped and the exit status is the same."""
-    assert in_a_shell("check nothing 2>&-") == (2, "", "")
-    assert in_a_shell("list 2>&-") == (0, "", "")
-    assert in_a_shell("set x off 2>&-") == (0, "x: off\n", "")
+    assert run_all_in_a_shell(["check nothing", "list", "set x off"], "2>&-") == ([2, 0, 0], "x: off\n", "")
 
 
 def test_an_error_of_another_file(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,15 +145,22 @@ def test_no_program(run: Run) -> None:
     assert "Missing argument 'COMMAND" in done.errors
 
 
+@pytest.fixture
+def signals_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the signal handlers of this process, where a program that cannot be run does not replace it."""
+    monkeypatch.setattr(run_module, "_restore_signals", lambda: None)
+
+
 @POSIX
-def test_a_program_that_does_not_exist(run_apart: Run, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("signals_kept")
+def test_a_program_that_does_not_exist(run: Run, tmp_path: Path) -> None:
     """A program or interpreter that does not exist is exit status 127, as in a shell."""
-    done = run_apart("run", "--", "no-such-program-as-this")
+    done = run("run", "--", "no-such-program-as-this")
     assert done == (127, "", "Error: cannot run 'no-such-program-as-this': no such program\n")
     script = tmp_path / "script"
     script.write_text("#!/no/such/interpreter\n")
     script.chmod(0o755)
-    done = run_apart("run", "--", str(script))
+    done = run("run", "--", str(script))
     assert done == (
         127,
         "",
@@ -162,12 +169,13 @@ def test_a_program_that_does_not_exist(run_apart: Run, tmp_path: Path) -> None:
 
 
 @POSIX
-def test_a_program_that_cannot_be_run(run_apart: Run, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("signals_kept")
+def test_a_program_that_cannot_be_run(run: Run, tmp_path: Path) -> None:
     """A file that cannot be executed is exit status 126, as in a shell."""
     script = tmp_path / "script"
     script.write_text("#!/bin/sh\n")
-    assert run_apart("run", str(script)) == (126, "", f"Error: cannot run {str(script)!r}: Permission denied\n")
-    assert run_apart("run", str(tmp_path)) == (126, "", f"Error: cannot run {str(tmp_path)!r}: Permission denied\n")
+    assert run("run", str(script)) == (126, "", f"Error: cannot run {str(script)!r}: Permission denied\n")
+    assert run("run", str(tmp_path)) == (126, "", f"Error: cannot run {str(tmp_path)!r}: Permission denied\n")
 
 
 def test_an_empty_program(run: Run) -> None:
@@ -177,9 +185,9 @@ def test_an_empty_program(run: Run) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["true", "a\0b"], ["--set", 'a=return("\0")', "true"], ["true\0"]])
-def test_null_bytes(arguments: list[str], run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("signals_kept")
+def test_null_bytes(arguments: list[str], run: Run) -> None:
     """A null byte in an argument or in the environment is a usage error."""
-    monkeypatch.setattr(run_module, "_restore_signals", lambda: None)  # it would affect other tests
     done = run("run", *arguments)
     assert (done.status, done.output, done.errors.count("\n")) == (2, "", 1)
     assert "an argument or environment variable is invalid: " in done.errors
