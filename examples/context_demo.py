@@ -1,4 +1,4 @@
-"""A failpoint that acts for some tenants only: what a site says about itself decides.
+"""A failpoint that acts for some tenants only, selected by the context of its site.
 
 python -m examples.context_demo
 """
@@ -10,15 +10,15 @@ import anyio
 from failpoints import configured, failpoint
 
 
-@failpoint("backup", context=["tenant_id"])  # the parameter `tenant_id` is this site's context
+@failpoint("backup", context=["tenant_id"])  # the context is the parameter `tenant_id`
 async def backup(tenant_id: str) -> str:
     """Back up one tenant."""
-    return f"{tenant_id} is backed up"
+    return f"{tenant_id} was backed up"
 
 
 async def main() -> None:
-    """Back up two tenants, while a failpoint skips those whose name begins with `test_`."""
-    # A text must match the whole value; a key that the context lacks would not match either.
+    """Back up two tenants, while a failpoint skips those whose id starts with `test_`."""
+    # The pattern must match the whole value. A context without the key would not match.
     with configured("backup", "return(skipped)", context={"tenant_id": "test_.*"}) as handle:
         for tenant_id in ["test_1", "production_1"]:
             print(f"backup({tenant_id!r}) -> {await backup(tenant_id)!r}")

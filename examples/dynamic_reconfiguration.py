@@ -1,4 +1,4 @@
-"""A failpoint that is reconfigured while a task waits at it.
+"""A failpoint that is reconfigured while a task is paused there.
 
 python -m examples.dynamic_reconfiguration
 """
@@ -11,24 +11,24 @@ from failpoints import Return, configure, configured, failpoint
 
 
 async def copy_file(visit: str) -> None:
-    """Copy a file, with a failpoint on the way, and say what it said."""
+    """Copy a file, unless the failpoint returns early."""
     match await failpoint("copy.file"):
         case Return(value):
-            print(f"{visit}: the failpoint said Return({value!r}), so it ends early")
+            print(f"{visit}: the outcome is Return({value!r}), so it returns early")
         case outcome:
-            print(f"{visit}: the failpoint said {outcome!r}, so the file is copied")
+            print(f"{visit}: the outcome is {outcome!r}, so the file is copied")
 
 
 async def main() -> None:
-    """Let one task wait, reconfigure the failpoint, and visit it again."""
+    """Pause a task, reconfigure the failpoint, and visit it again."""
     with configured("copy.file", "pause") as handle:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(copy_file, "first visit")
 
-            await handle.wait_paused()  # until the task really waits: no sleep, no polling
-            print("main: the first visit waits, now the failpoint becomes return(42)")
+            await handle.wait_paused()  # returns once the task is paused: no sleep, no polling
+            print("main: the first visit is paused, now configuring return(42)")
 
-            # Wakes who waits. The new actions are for later visits, so the first one goes on.
+            # This wakes the task. The new actions apply to later visits, so the first one continues.
             configure("copy.file", "return(42)")
 
         await copy_file("second visit")

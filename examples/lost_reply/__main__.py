@@ -27,7 +27,7 @@ def main() -> int:
         parser.error(f"{backend} is not installed: pip install {backend}")
 
     try:
-        # Not earlier: `failpoints` reads FAILPOINTS at import, and a bad one stops the import.
+        # Imported here, because an invalid FAILPOINTS makes the import of `failpoints` fail.
         import anyio
 
         from failpoints import FailpointUsageError

@@ -1,4 +1,4 @@
-"""Whether the shop's orders and the payment service's charges agree."""
+"""Compares the shop's orders with the payment service's charges."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from .shop import Order
 
 @dataclass(frozen=True)
 class Books:
-    """What there is to see after the last order."""
+    """The orders and charges after the last order."""
 
     orders: list[Order]
     charges: list[Charge]
-    failures: dict[str, Exception]  # what the customer was told
+    failures: dict[str, Exception]  # by customer
 
     @property
     def paid(self) -> int:
-        """How many orders are paid."""
+        """The number of paid orders."""
         return sum(order.paid for order in self.orders)
 
     @property
     def charged(self) -> int:
-        """What was taken from the customers, in cents."""
+        """The sum of all charges, in cents."""
         return sum(charge.amount for charge in self.charges)
 
     @property
     def owed(self) -> int:
-        """What the customers owe, in cents: the paid orders, for nobody owes for a failed one."""
+        """The sum of all paid orders, in cents. Failed orders cost nothing."""
         return sum(order.amount for order in self.orders if order.paid)
 
     @property
     def verdict(self) -> str:
-        """Return `correct`, or the worst thing that happened to an order."""
+        """`correct`, or the worst thing that happened to an order."""
         charges = Counter(charge.order for charge in self.charges)
         most = max(charges.values(), default=0)
         if most > 1:
@@ -44,5 +44,5 @@ class Books:
         if any(order.paid and not charges[order.number] for order in self.orders):
             return "paid, but not charged"
         if any(order.paid and order.customer in self.failures for order in self.orders):
-            return "paid, but said to have failed"
+            return "paid, but reported as failed"
         return "correct"

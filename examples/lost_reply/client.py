@@ -1,4 +1,4 @@
-"""What the shop uses to ask the payment service for money."""
+"""The shop's client of the payment service."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from failpoints import failpoint
 
 
 class PaymentRefused(Exception):
-    """The payment service answered, and the answer is no."""
+    """The payment service refused a charge."""
 
 
 class GatewayClient:
@@ -20,10 +20,10 @@ class GatewayClient:
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
 
-    # `gateway.charge`: the request never left. `gateway.charge:after`: it was served, and the reply is lost.
+    # `gateway.charge`: the request is lost. `gateway.charge:after`: it was served, but the reply is lost.
     @failpoint("gateway.charge", context=["order"], raises=(TimeoutError, ConnectionError, PaymentRefused))
     async def charge(self, order: int, amount: int, key: str | None) -> str:
-        """Charge `amount` cents for an order, and return the charge's id."""
+        """Charge *amount* cents for an order, and return the id of the charge."""
         headers = {} if key is None else {"Idempotency-Key": key}
         try:
             response = await self._http.post("/charges", json={"order": order, "amount": amount}, headers=headers)
@@ -40,7 +40,7 @@ class GatewayClient:
 
 @asynccontextmanager
 async def gateway_client(url: str, *, timeout: float = 5.0) -> AsyncIterator[GatewayClient]:
-    """Keep a client for the payment service at `url` open, as long as the block."""
-    # The service is on this computer: no proxy that the environment names has a part in it.
+    """Open a client of the payment service at *url* for a block."""
+    # The service runs on this machine, so ignore proxies set in the environment.
     async with httpx.AsyncClient(base_url=url, timeout=timeout, trust_env=False) as http:
         yield GatewayClient(http)

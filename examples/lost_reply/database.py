@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Database:
-    """One database file. Every call is a transaction of its own, on a worker thread."""
+    """A database file. Every call is one transaction, on a worker thread."""
 
     def __init__(self, path: Path, schema: str) -> None:
         self._path = path
@@ -25,10 +25,10 @@ class Database:
         await self.run(lambda connection: connection.execute(self._schema))
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do `work` in a transaction: committed if it returns, rolled back if it raises."""
+        """Run *work* in a transaction, which is committed if it returns and rolled back if it raises."""
         return await anyio.to_thread.run_sync(self._run, work)
 
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        # A connection must stay on its thread, and the next call may run on another.
+        # Each call may run on another thread, and a connection must stay on its own.
         with closing(sqlite3.connect(self._path)) as connection, connection:
             return work(connection)

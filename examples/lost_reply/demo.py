@@ -1,4 +1,4 @@
-"""Orders for both shops, each on fresh databases, and what came of them side by side."""
+"""Places the same orders in both shops, each with new databases, and shows the results side by side."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SALES = {"Ada": 1250, "Grace": 800, "Barbara": 2400}  # customer: cents
 
 
 async def sell(shop_class: type[FirstShop], folder: Path) -> Books:
-    """Place the orders in one of the shops, with its database and the payment service's in `folder`."""
+    """Place the orders in one of the shops, and return its books. All databases are in *folder*."""
     await anyio.Path(folder).mkdir()
     orders, ledger = Orders(folder / "orders.sqlite"), Ledger(folder / "charges.sqlite")
     await orders.create()
@@ -35,35 +35,35 @@ async def sell(shop_class: type[FirstShop], folder: Path) -> Books:
             try:
                 await shop.place_order(customer, amount)
             except FailpointUsageError:
-                raise  # no order failed: a failpoint was told what it cannot do
+                raise  # not a failed order: the failpoint is configured incorrectly
             except Exception as error:
                 failures[customer] = error
     return Books(await orders.all(), await ledger.charges(), failures)
 
 
 async def run_demo(folder: Path) -> int:
-    """Sell in both shops under the same failpoints, show what came of it, and return the exit status."""
+    """Sell in both shops with the same failpoints, print the results, and return the exit status."""
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    from_outside = [f"{status.name}={format_actions(status.actions)}" for status in statuses()]
+    preset = [f"{status.name}={format_actions(status.actions)}" for status in statuses()]
     with ExitStack() as stack:
-        if from_outside:
-            console.print(f"FAILPOINTS is set, so nothing else is configured: {';'.join(from_outside)}")
+        if preset:
+            console.print(f"Failpoints from FAILPOINTS: {';'.join(preset)}")
         else:
             stack.enter_context(configured(*LOST_REPLY))
             console.print(f"The reply to the first charge is lost: {'='.join(LOST_REPLY)}")
         first = await sell(FirstShop, folder / "first")
         never_hit = {status.name for status in statuses() if not status.hits}
-        # What was used up (`1*…`) counts anew, so that the second shop meets the same.
+        # Configure again, which resets the counts (`1*…`), so that the second shop has the same failures.
         configure_all([(status.name, status.actions, status.matchers) for status in statuses()])
         second = await sell(SecondShop, folder / "second")
         never_hit &= {status.name for status in statuses() if not status.hits}
 
     _show(console, {"first version": first, "with idempotency keys": second})
     for name in sorted(never_hit):
-        console.print(f"{name} was never hit.")
-    console.print(f"Break it otherwise: {HINT}")
-    shown = (first.verdict, second.verdict) == ("charged twice", "correct")
-    return 0 if shown or from_outside else 1
+        console.print(f"Failpoint {name} was never hit.")
+    console.print(f"Another way to break it: {HINT}")
+    as_expected = (first.verdict, second.verdict) == ("charged twice", "correct")
+    return 0 if as_expected or preset else 1
 
 
 def _show(console: Console, shops: dict[str, Books]) -> None:
@@ -78,4 +78,4 @@ def _show(console: Console, shops: dict[str, Books]) -> None:
     console.print(table)
     for shop, books in shops.items():
         for customer, error in books.failures.items():
-            console.print(f"{shop}: the order of {customer} failed: {type(error).__name__}: {error}")
+            console.print(f"{shop}: {customer}'s order failed: {type(error).__name__}: {error}")

@@ -1,4 +1,4 @@
-"""The payment service: a real HTTP server with a database of its own."""
+"""The payment service, a real HTTP server with its own database."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ SCHEMA = """
     CREATE TABLE charges (
         id INTEGER PRIMARY KEY, order_number INTEGER NOT NULL, amount INTEGER NOT NULL, key TEXT UNIQUE
     )
-"""  # any number of charges may be without a key: in SQL, NULLs are not equal
+"""  # several charges can have no key, because NULLs are not equal in SQL
 
 
 @dataclass(frozen=True)
 class Charge:
-    """Money that was taken for an order, in cents."""
+    """A payment for an order, in cents."""
 
     id: int
     order: int
@@ -39,7 +39,7 @@ class Charge:
 
 
 class Ledger:
-    """The charges that the payment service made."""
+    """The charges in the payment service's database."""
 
     def __init__(self, path: Path) -> None:
         self._database = Database(path, SCHEMA)
@@ -50,8 +50,8 @@ class Ledger:
 
     @failpoint("gateway.record", context=["order", "key"], raises=(sqlite3.OperationalError,))
     async def record(self, order: int, amount: int, key: str | None) -> int:
-        """Make a charge and return its id; for a key that was used before, that charge's id."""
-        # The update changes nothing: it is there because only a row that was written is returned.
+        """Make a charge and return its id. If *key* was used before, return the id of that charge."""
+        # The update changes nothing, but RETURNING only returns rows that were written.
         insert = """
             INSERT INTO charges (order_number, amount, key) VALUES (?, ?, ?)
             ON CONFLICT (key) DO UPDATE SET key = excluded.key RETURNING id
@@ -64,14 +64,14 @@ class Ledger:
         return await self._database.run(work)
 
     async def charges(self) -> list[Charge]:
-        """Return all charges, the oldest first."""
+        """Return all charges, oldest first."""
         query = "SELECT id, order_number, amount FROM charges ORDER BY id"
         rows = await self._database.run(lambda connection: connection.execute(query).fetchall())
         return [Charge(*row) for row in rows]
 
 
 def gateway_app(ledger: Ledger) -> Starlette:
-    """Return the payment service as an application: `POST /charges` makes a charge."""
+    """Return the payment service as an ASGI application. `POST /charges` makes a charge."""
 
     async def post_charge(request: Request) -> Response:
         body = await request.json()
@@ -88,11 +88,11 @@ def gateway_app(ledger: Ledger) -> Starlette:
 
 @asynccontextmanager
 async def running_gateway(ledger: Ledger) -> AsyncIterator[str]:
-    """Run the payment service on a thread and event loop of its own, as long as the block; its URL."""
-    # It listens before the server starts, so no client can come too early. Port 0: any that is free.
+    """Run the payment service on its own thread and event loop for a block, which gets its URL."""
+    # Listen before the server starts, so that no client is too early. Port 0 takes any free port.
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        # A request that still waits at a failpoint when the block ends is cancelled after a second.
+        # A request that still waits at a failpoint when the block ends is cancelled after one second.
         config = uvicorn.Config(
             gateway_app(ledger), lifespan="off", log_config=None, log_level="critical", timeout_graceful_shutdown=1
         )

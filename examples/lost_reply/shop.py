@@ -1,4 +1,4 @@
-"""The two shops. They differ in one method: `idempotency_key`."""
+"""The two shops, which differ only in the method `idempotency_key`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ SCHEMA = """
     CREATE TABLE orders (
         number INTEGER PRIMARY KEY, customer TEXT NOT NULL, amount INTEGER NOT NULL, charge TEXT
     )
-"""  # an order with a charge is paid
+"""  # an order that has a charge is paid
 
 ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
 class Order:
-    """What somebody bought, its amount in cents, and the charge that paid for it."""
+    """An order, its amount in cents, and the id of the charge that paid for it."""
 
     number: int
     customer: str
@@ -31,7 +31,7 @@ class Order:
 
     @property
     def paid(self) -> bool:
-        """Whether the shop knows of a charge for it."""
+        """True if the shop knows of a charge for it."""
         return self.charge is not None
 
 
@@ -56,26 +56,26 @@ class Orders:
         return await self._database.run(work)
 
     async def set_paid(self, number: int, charge: str) -> None:
-        """Note the charge that paid for an order."""
+        """Record the charge that paid for an order."""
         update = "UPDATE orders SET charge = ? WHERE number = ?"
         await self._database.run(lambda connection: connection.execute(update, (charge, number)))
 
     async def all(self) -> list[Order]:
-        """Return all orders, the oldest first."""
+        """Return all orders, oldest first."""
         query = "SELECT number, customer, amount, charge FROM orders ORDER BY number"
         rows = await self._database.run(lambda connection: connection.execute(query).fetchall())
         return [Order(*row) for row in rows]
 
 
 class FirstShop:
-    """Asks for the money again when no answer came. What if it was only the answer that got lost?"""
+    """Asks for the money again if there was no answer. But what if only the answer was lost?"""
 
     def __init__(self, orders: Orders, gateway: GatewayClient) -> None:
         self._orders = orders
         self._gateway = gateway
 
     def idempotency_key(self, order: Order) -> str | None:
-        """Return what the payment service knows a repeated request by: here nothing."""
+        """Return the key by which the payment service recognises a repeated request. This version has none."""
         return None
 
     @failpoint("shop.order", context=["customer"])
@@ -83,7 +83,7 @@ class FirstShop:
         """Take an order, charge for it, and return its number."""
         order = await self._orders.add(customer, amount)
         charge = await self._charge(order)
-        # From here on the money is taken. A crash at this place is the most expensive one.
+        # The money has been taken. A crash here is the most expensive one.
         async with failpoint_scope(
             "orders.commit", context={"order": order.number}, raises=(sqlite3.OperationalError,)
         ):
@@ -96,18 +96,18 @@ class FirstShop:
             try:
                 return await self._gateway.charge(order.number, order.amount, self.idempotency_key(order))
             except (TimeoutError, ConnectionError):
-                # Nobody here can know whether the money was taken.
+                # The shop cannot know whether the money was taken.
                 if attempt == ATTEMPTS:
                     raise
-                # Told to return early, it gives up.
+                # If the failpoint returns early, give up.
                 if await failpoint("shop.retry", context={"order": order.number, "attempt": attempt}):
                     raise
                 attempt += 1
 
 
 class SecondShop(FirstShop):
-    """The same, put right: every attempt bears the order's own key, and the service charges once per key."""
+    """The fixed version: every attempt sends the order's key, and the service charges once per key."""
 
     def idempotency_key(self, order: Order) -> str:
-        """Return the same key at every attempt, and even after a crash, since the order is stored."""
+        """Return the same key at every attempt, even after a crash, because the order is stored."""
         return f"order-{order.number}"

@@ -1,4 +1,4 @@
-"""A shop that sells what it has in stock. The two stocks differ in one method: `take`."""
+"""A shop with a limited stock. The two stocks differ only in the method `take`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .client import GatewayClient
 from .database import Database
 from .shop import Order, Orders, SecondShop
 
-SCHEMA = "CREATE TABLE stock (left INTEGER NOT NULL)"  # one row, for this shop sells one thing
+SCHEMA = "CREATE TABLE stock (left INTEGER NOT NULL)"  # a single row, because the shop sells a single product
 
 
 class SoldOut(Exception):
@@ -21,19 +21,19 @@ class SoldOut(Exception):
 
 
 class FirstStock:
-    """Looks whether one is left, and then takes it. What if somebody else took it in between?"""
+    """Checks that an item is left, and then takes it. But what if another customer took it in between?"""
 
     def __init__(self, path: Path) -> None:
         self._database = Database(path, SCHEMA)
 
     async def create(self, left: int) -> None:
-        """Create the table, with so many in stock."""
+        """Create the table, with *left* items in stock."""
         await self._database.create()
         insert = "INSERT INTO stock (left) VALUES (?)"
         await self._database.run(lambda connection: connection.execute(insert, (left,)))
 
     async def left(self) -> int:
-        """Return how many are left."""
+        """Return the number of items that are left."""
 
         def work(connection: sqlite3.Connection) -> int:
             [(left,)] = connection.execute("SELECT left FROM stock")
@@ -42,28 +42,28 @@ class FirstStock:
         return await self._database.run(work)
 
     async def reserve(self, customer: str) -> None:
-        """Take one for a customer, unless it is sold out."""
+        """Take an item for a customer. Raise `SoldOut` if none is left."""
         if await self.left() < 1:
             raise SoldOut
         await failpoint("stock.reserve", context={"customer": customer})
         await self.take()
 
     async def take(self) -> None:
-        """Take one: `reserve` has seen that one is left."""
+        """Take an item. `reserve` has seen that one is left."""
         update = "UPDATE stock SET left = left - 1"
         await self._database.run(lambda connection: connection.execute(update))
 
     async def release(self) -> None:
-        """Put one back."""
+        """Put an item back."""
         update = "UPDATE stock SET left = left + 1"
         await self._database.run(lambda connection: connection.execute(update))
 
 
 class SecondStock(FirstStock):
-    """The same, put right: it looks and takes in one step, and what `reserve` saw before is but a hint."""
+    """The fixed version: checks and takes in one step. The check in `reserve` is only a hint."""
 
     async def take(self) -> None:
-        """Take one, unless it is sold out by now."""
+        """Take an item. Raise `SoldOut` if none is left by now."""
         update = "UPDATE stock SET left = left - 1 WHERE left > 0"
         taken = await self._database.run(lambda connection: connection.execute(update).rowcount)
         if not taken:
@@ -82,7 +82,7 @@ class StockedShop(SecondShop):
         try:
             return await super()._charge(order)
         except BaseException:
-            # Whoever is not known to have paid gets nothing, and who is cancelled must give it back, too.
+            # A customer who is not known to have paid gets nothing. A cancelled task must release the item as well.
             with anyio.CancelScope(shield=True):
                 await self._stock.release()
             raise

@@ -1,4 +1,4 @@
-"""The shop that charges twice, the shop that does not, and the demo that shows both."""
+"""The shop that charges twice, the shop that does not, and the demo of both."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,51 +14,51 @@ from pathlib import Path
 import anyio
 import pytest
 
+from examples.lost_reply.__main__ import main
 from examples.lost_reply.books import Books
 from examples.lost_reply.client import GatewayClient, PaymentRefused, gateway_client
 from examples.lost_reply.gateway import Charge, Ledger, running_gateway
 from examples.lost_reply.shop import FirstShop, Order, Orders, SecondShop
-from failpoints import configure, configured
+from failpoints import configure, configure_all, configured
 
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
-OURS = ("FAILPOINTS", "FORCE_COLOR", "TTY_COMPATIBLE")  # what would change what the demo does or how it looks
+OURS = ("FAILPOINTS", "FORCE_COLOR", "TTY_COMPATIBLE")  # variables that change the behaviour or the look of the demo
 
 both_shops = pytest.mark.parametrize("shop_class", [FirstShop, SecondShop])
 
 
 @dataclass
 class World:
-    """A shop in business, and the databases behind it."""
+    """An open shop and its databases."""
 
     shop: FirstShop
-    url: str
     gateway: GatewayClient
     orders: Orders
     ledger: Ledger
 
     async def books(self) -> Books:
-        """Everything that both databases hold."""
+        """Return the contents of both databases."""
         return Books(await self.orders.all(), await self.ledger.charges(), {})
 
 
 @asynccontextmanager
-async def open_shop(shop_class: type[FirstShop], folder: Path) -> AsyncIterator[World]:
-    """Open a shop on fresh databases, with a payment service that runs as long as the block."""
-    orders, ledger = Orders(folder / "orders.sqlite"), Ledger(folder / "charges.sqlite")
+async def open_shop(shop_class: type[FirstShop], folder: Path, service: tuple[str, Ledger]) -> AsyncIterator[World]:
+    """Open a shop on a new database."""
+    url, ledger = service
+    orders = Orders(folder / "orders.sqlite")
     await orders.create()
-    await ledger.create()
-    # A limit, so that what never comes fails a test and does not hang it.
+    # A limit, so that a wait that never ends fails the test.
     with anyio.fail_after(30):
-        async with running_gateway(ledger) as url, gateway_client(url) as gateway:
-            yield World(shop_class(orders, gateway), url, gateway, orders, ledger)
+        async with gateway_client(url) as gateway:
+            yield World(shop_class(orders, gateway), gateway, orders, ledger)
 
 
 @both_shops
-async def test_without_failpoints(shop_class: type[FirstShop], tmp_path: Path) -> None:
-    """With nothing configured, either shop charges once for each order."""
-    async with open_shop(shop_class, tmp_path) as world:
+async def test_without_failpoints(shop_class: type[FirstShop], tmp_path: Path, service: tuple[str, Ledger]) -> None:
+    """Without failpoints both shops charge once for each order."""
+    async with open_shop(shop_class, tmp_path, service) as world:
         assert await world.shop.place_order("Ada", 1250) == 1
         assert await world.shop.place_order("Grace", 800) == 2
         books = await world.books()
@@ -71,9 +71,11 @@ async def test_without_failpoints(shop_class: type[FirstShop], tmp_path: Path) -
     ("shop_class", "charged", "verdict"),
     [(FirstShop, 2500, "charged twice"), (SecondShop, 1250, "correct")],
 )
-async def test_lost_reply(shop_class: type[FirstShop], charged: int, verdict: str, tmp_path: Path) -> None:
-    """When a reply is lost, the first shop charges twice and the second once."""
-    async with open_shop(shop_class, tmp_path) as world:
+async def test_lost_reply(
+    shop_class: type[FirstShop], charged: int, verdict: str, tmp_path: Path, service: tuple[str, Ledger]
+) -> None:
+    """If a reply is lost, the first shop charges twice, and the second shop once."""
+    async with open_shop(shop_class, tmp_path, service) as world:
         with configured("gateway.charge:after", "1*raise(TimeoutError)") as reply:
             await world.shop.place_order("Ada", 1250)
             assert reply.triggers == 1
@@ -83,18 +85,20 @@ async def test_lost_reply(shop_class: type[FirstShop], charged: int, verdict: st
 
 
 @pytest.mark.parametrize(("shop_class", "verdict"), [(FirstShop, "charged twice"), (SecondShop, "correct")])
-async def test_service_fails_after_its_write(shop_class: type[FirstShop], verdict: str, tmp_path: Path) -> None:
-    """When the payment service itself fails once the charge is stored, it is the same as a lost reply."""
-    async with open_shop(shop_class, tmp_path) as world:
+async def test_service_fails_after_its_write(
+    shop_class: type[FirstShop], verdict: str, tmp_path: Path, service: tuple[str, Ledger]
+) -> None:
+    """A payment service that fails after storing the charge has the same effect as a lost reply."""
+    async with open_shop(shop_class, tmp_path, service) as world:
         with configured("gateway.record:after", "1*raise(OperationalError: disk full)") as record:
             await world.shop.place_order("Ada", 1250)
             assert record.triggers == 1
         assert (await world.books()).verdict == verdict
 
 
-async def test_reason_of_a_failing_service(tmp_path: Path) -> None:
-    """What went wrong in the payment service is told to the shop."""
-    async with open_shop(SecondShop, tmp_path) as world:
+async def test_reason_of_a_failing_service(tmp_path: Path, service: tuple[str, Ledger]) -> None:
+    """The shop's error contains the reason why the payment service failed."""
+    async with open_shop(SecondShop, tmp_path, service) as world:
         with configured("gateway.record", "raise(OperationalError: disk full)") as record:
             with pytest.raises(ConnectionError, match="the gateway failed: OperationalError: disk full"):
                 await world.shop.place_order("Ada", 1250)
@@ -102,9 +106,9 @@ async def test_reason_of_a_failing_service(tmp_path: Path) -> None:
 
 
 @both_shops
-async def test_lost_request(shop_class: type[FirstShop], tmp_path: Path) -> None:
-    """When only the request is lost, trying again is right in both shops."""
-    async with open_shop(shop_class, tmp_path) as world:
+async def test_lost_request(shop_class: type[FirstShop], tmp_path: Path, service: tuple[str, Ledger]) -> None:
+    """If only the request is lost, a retry is correct in both shops."""
+    async with open_shop(shop_class, tmp_path, service) as world:
         with configured("gateway.charge", "1*raise(ConnectionError)") as request:
             await world.shop.place_order("Ada", 1250)
             assert (request.hits, request.triggers) == (2, 1)
@@ -113,9 +117,9 @@ async def test_lost_request(shop_class: type[FirstShop], tmp_path: Path) -> None
 
 
 @both_shops
-async def test_gateway_down(shop_class: type[FirstShop], tmp_path: Path) -> None:
-    """When the payment service cannot be reached, the order fails after three attempts and costs nothing."""
-    async with open_shop(shop_class, tmp_path) as world:
+async def test_gateway_down(shop_class: type[FirstShop], tmp_path: Path, service: tuple[str, Ledger]) -> None:
+    """If the payment service cannot be reached, the order fails after three attempts and costs nothing."""
+    async with open_shop(shop_class, tmp_path, service) as world:
         with configured("gateway.charge", "raise(ConnectionError)") as request:
             with pytest.raises(ConnectionError):
                 await world.shop.place_order("Ada", 1250)
@@ -125,9 +129,9 @@ async def test_gateway_down(shop_class: type[FirstShop], tmp_path: Path) -> None
     assert (books.owed, books.verdict) == (0, "correct")
 
 
-async def test_told_to_give_up(tmp_path: Path) -> None:
-    """Told by `shop.retry` to return early, a shop gives up: the money is taken, and no order is paid."""
-    async with open_shop(SecondShop, tmp_path) as world:
+async def test_no_retry(tmp_path: Path, service: tuple[str, Ledger]) -> None:
+    """With a `return` at `shop.retry` the shop gives up: the money is taken, but the order is not paid."""
+    async with open_shop(SecondShop, tmp_path, service) as world:
         with (
             configured("gateway.charge:after", "raise(TimeoutError)"),
             configured("shop.retry", "return") as retry,
@@ -139,9 +143,11 @@ async def test_told_to_give_up(tmp_path: Path) -> None:
 
 
 @both_shops
-async def test_between_charge_and_payment(shop_class: type[FirstShop], tmp_path: Path) -> None:
-    """While the reply is on its way, the money is taken and the order is not paid yet."""
-    async with open_shop(shop_class, tmp_path) as world, anyio.create_task_group() as tasks:
+async def test_between_charge_and_payment(
+    shop_class: type[FirstShop], tmp_path: Path, service: tuple[str, Ledger]
+) -> None:
+    """While the reply is under way, the money is taken, but the order is not paid yet."""
+    async with open_shop(shop_class, tmp_path, service) as world, anyio.create_task_group() as tasks:
         with configured("gateway.charge:after", "pause") as reply:
             tasks.start_soon(world.shop.place_order, "Ada", 1250)
             await reply.wait_paused()
@@ -153,9 +159,9 @@ async def test_between_charge_and_payment(shop_class: type[FirstShop], tmp_path:
     assert (await world.books()).verdict == "correct"
 
 
-async def test_reconfigured_while_an_order_waits(tmp_path: Path) -> None:
-    """An order that waits at a failpoint goes on when it is reconfigured; the next one is refused."""
-    async with open_shop(SecondShop, tmp_path) as world:
+async def test_reconfigured_while_an_order_waits(tmp_path: Path, service: tuple[str, Ledger]) -> None:
+    """Reconfiguring a failpoint wakes the order that is paused there, and applies to the next order."""
+    async with open_shop(SecondShop, tmp_path, service) as world:
         with configured("gateway.charge", "pause") as request:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(world.shop.place_order, "Ada", 1250)
@@ -168,9 +174,9 @@ async def test_reconfigured_while_an_order_waits(tmp_path: Path) -> None:
     assert books.verdict == "correct"
 
 
-async def test_one_order_of_several(tmp_path: Path) -> None:
-    """A matcher on the order's number breaks that order and no other."""
-    async with open_shop(SecondShop, tmp_path) as world:
+async def test_one_order_of_several(tmp_path: Path, service: tuple[str, Ledger]) -> None:
+    """A matcher on the order's number affects only that order."""
+    async with open_shop(SecondShop, tmp_path, service) as world:
         with configured("gateway.charge", "raise(PaymentRefused)", context={"order": 2}) as request:
             await world.shop.place_order("Ada", 1250)
             with pytest.raises(PaymentRefused):
@@ -182,9 +188,9 @@ async def test_one_order_of_several(tmp_path: Path) -> None:
     assert books.verdict == "correct"
 
 
-async def test_commit_fails(tmp_path: Path) -> None:
-    """When the shop's own write fails, the money is taken and the order is not paid: no key helps here."""
-    async with open_shop(SecondShop, tmp_path) as world:
+async def test_commit_fails(tmp_path: Path, service: tuple[str, Ledger]) -> None:
+    """If the shop's own write fails, the money is taken, but the order is not paid. A key does not help."""
+    async with open_shop(SecondShop, tmp_path, service) as world:
         with configured("orders.commit", "raise(OperationalError: database is locked)") as commit:
             with pytest.raises(sqlite3.OperationalError, match="database is locked"):
                 await world.shop.place_order("Ada", 1250)
@@ -192,17 +198,17 @@ async def test_commit_fails(tmp_path: Path) -> None:
         assert (await world.books()).verdict == "charged, but not paid"
 
 
-async def test_commit_returns(tmp_path: Path) -> None:
-    """A `return` at the scope leaves `place_order` with its value, and without the write."""
-    async with open_shop(SecondShop, tmp_path) as world:
+async def test_commit_returns(tmp_path: Path, service: tuple[str, Ledger]) -> None:
+    """A `return` at the scope returns its value from `place_order`, without the write."""
+    async with open_shop(SecondShop, tmp_path, service) as world:
         with configured("orders.commit", "return(7)"):
             assert await world.shop.place_order("Ada", 1250) == 7
         assert (await world.books()).verdict == "charged, but not paid"
 
 
-async def test_invented_charge(tmp_path: Path) -> None:
-    """A `return` in place of the request gives an order that is paid and was never charged."""
-    async with open_shop(SecondShop, tmp_path) as world:
+async def test_invented_charge(tmp_path: Path, service: tuple[str, Ledger]) -> None:
+    """A `return` instead of the request results in an order that is paid but was never charged."""
+    async with open_shop(SecondShop, tmp_path, service) as world:
         with configured("gateway.charge", "return(invented)"):
             await world.shop.place_order("Ada", 1250)
         books = await world.books()
@@ -210,24 +216,24 @@ async def test_invented_charge(tmp_path: Path) -> None:
     assert books.verdict == "paid, but not charged"
 
 
-async def test_same_key(tmp_path: Path) -> None:
-    """The payment service charges once for one key, and each time without a key."""
-    async with open_shop(FirstShop, tmp_path) as world:
+async def test_same_key(tmp_path: Path, service: tuple[str, Ledger]) -> None:
+    """The payment service charges once per key, and every time without a key."""
+    async with open_shop(FirstShop, tmp_path, service) as world:
         assert await world.gateway.charge(1, 1250, "k") == await world.gateway.charge(1, 1250, "k")
         assert await world.gateway.charge(2, 800, None) != await world.gateway.charge(2, 800, None)
         assert [charge.order for charge in await world.ledger.charges()] == [1, 2, 2]
 
 
-async def test_refusal(tmp_path: Path) -> None:
-    """The payment service refuses an amount that is not positive, and nothing is charged."""
-    async with open_shop(FirstShop, tmp_path) as world:
+async def test_refusal(tmp_path: Path, service: tuple[str, Ledger]) -> None:
+    """The payment service refuses an amount that is not positive."""
+    async with open_shop(FirstShop, tmp_path, service) as world:
         with pytest.raises(PaymentRefused, match="more than 0"):
             await world.shop.place_order("Ada", 0)
         assert (await world.books()).charges == []
 
 
-async def test_nobody_listens(tmp_path: Path) -> None:
-    """A payment service that is gone is a `ConnectionError`: the server stops where its block ends."""
+async def test_a_stopped_service(tmp_path: Path) -> None:
+    """The payment service stops at the end of its block. After that a charge raises `ConnectionError`."""
     ledger = Ledger(tmp_path / "charges.sqlite")
     await ledger.create()
     async with running_gateway(ledger) as url:
@@ -237,8 +243,8 @@ async def test_nobody_listens(tmp_path: Path) -> None:
             await gateway.charge(1, 1250, None)
 
 
-async def test_stopping_while_a_request_waits(tmp_path: Path) -> None:
-    """The server stops even while a request waits at a failpoint, and that request is cancelled."""
+async def test_stopping_with_a_paused_request(tmp_path: Path) -> None:
+    """Stopping the payment service cancels a request that is paused at a failpoint."""
     ledger = Ledger(tmp_path / "charges.sqlite")
     await ledger.create()
     with anyio.fail_after(30), configured("gateway.record", "pause") as record:
@@ -251,14 +257,16 @@ async def test_stopping_while_a_request_waits(tmp_path: Path) -> None:
 
 
 async def test_silent_gateway(tmp_path: Path) -> None:
-    """A payment service that takes too long is a `TimeoutError`, with no exception injected."""
-    async with open_shop(FirstShop, tmp_path) as world, gateway_client(world.url, timeout=0.1) as impatient:
+    """A payment service that is too slow raises `TimeoutError`, without an injected exception."""
+    ledger = Ledger(tmp_path / "charges.sqlite")
+    await ledger.create()
+    async with running_gateway(ledger) as url, gateway_client(url, timeout=0.1) as impatient:
         with configured("gateway.record", "pause"), pytest.raises(TimeoutError):
             await impatient.charge(1, 1250, None)
 
 
 def test_verdicts() -> None:
-    """The verdict names the worst thing that happened to an order."""
+    """The verdict is the worst thing that happened to an order."""
     paid, unpaid = Order(1, "Ada", 5, charge="1"), Order(1, "Ada", 5)
     charge = Charge(1, order=1, amount=5)
     assert Books([], [], {}).verdict == "correct"
@@ -268,11 +276,11 @@ def test_verdicts() -> None:
     assert Books([unpaid], [charge] * 3, {}).verdict == "charged 3 times"
     assert Books([unpaid], [charge], {}).verdict == "charged, but not paid"
     assert Books([paid], [], {}).verdict == "paid, but not charged"
-    assert Books([paid], [charge], {"Ada": TimeoutError()}).verdict == "paid, but said to have failed"
+    assert Books([paid], [charge], {"Ada": TimeoutError()}).verdict == "paid, but reported as failed"
 
 
 def run_demo(*arguments: str, code: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the demo (or Python code) with just these variables of the library's, within a minute."""
+    """Run the demo, or Python code, with no variables of the library except these."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     command = ["-c", code] if code else ["-m", "examples.lost_reply"]
     return subprocess.run(
@@ -286,18 +294,36 @@ def run_demo(*arguments: str, code: str = "", **environment: str) -> subprocess.
 
 
 def table(output: str) -> dict[str, list[str]]:
-    """The demo's table: for each row's title, what it says of the two shops."""
+    """Return the demo's table: for each row's title, the cells of both shops."""
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in output.splitlines() if "│" in line]
     return {title: cells for title, *cells in rows}
 
 
-@pytest.mark.parametrize("arguments", [(), ("--backend", "asyncio"), ("--backend", "trio")])
-def test_demo(arguments: tuple[str, ...]) -> None:
-    """With nothing set up, the demo loses a reply: the first shop charges twice, the second is correct."""
-    done = run_demo(*arguments)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "gateway.charge:after=1*raise(TimeoutError)" in done.stdout
-    assert table(done.stdout) == {
+@pytest.fixture
+def run_demo_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the demo in this process. Return its exit status, output and errors."""
+    monkeypatch.setenv("COLUMNS", "120")
+    for name in OURS[1:]:
+        monkeypatch.delenv(name, raising=False)
+
+    def run_demo_here(*arguments: str, configuration: Sequence[tuple[str, str]] = ()) -> tuple[int, str, str]:
+        configure_all(configuration)
+        monkeypatch.setattr(sys, "argv", ["lost_reply", *arguments])
+        try:
+            status = main()
+        except SystemExit as end:  # of --help
+            status = int(end.code or 0)
+        return status, *capsys.readouterr()
+
+    return run_demo_here
+
+
+def assert_lost_reply(output: str) -> None:
+    """The first shop charges twice, and the second one is correct."""
+    assert "gateway.charge:after=1*raise(TimeoutError)" in output
+    assert table(output) == {
         "orders placed": ["3", "3"],
         "paid": ["3", "3"],
         "failed": ["0", "0"],
@@ -306,45 +332,62 @@ def test_demo(arguments: tuple[str, ...]) -> None:
         "owed in total": ["44.50", "44.50"],
         "verdict": ["charged twice", "correct"],
     }
-    assert "Break it otherwise: FAILPOINTS='gateway.charge=1*raise(ConnectionError)'" in done.stdout
+    assert "Another way to break it: FAILPOINTS='gateway.charge=1*raise(ConnectionError)'" in output
 
 
-def test_demo_obeys_the_environment() -> None:
-    """With FAILPOINTS set, the demo does just that to both shops, and says so."""
+def test_demo() -> None:
+    """Without any configuration the demo loses a reply: the first shop charges twice, the second is correct."""
+    done = run_demo()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert_lost_reply(done.stdout)
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_demo_on_a_backend(backend: str, run_demo_here: Callable[..., tuple[int, str, str]]) -> None:
+    """The demo has the same result on both backends."""
+    status, output, errors = run_demo_here("--backend", backend)
+    assert (status, errors) == (0, "")
+    assert_lost_reply(output)
+
+
+def test_demo_with_the_environment() -> None:
+    """If FAILPOINTS is set, the demo prints it and uses it for both shops instead of losing a reply."""
     done = run_demo(FAILPOINTS="gateway.charge=1*raise(ConnectionError)")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "FAILPOINTS is set, so nothing else is configured: gateway.charge=1*raise(ConnectionError)" in done.stdout
+    assert "Failpoints from FAILPOINTS: gateway.charge=1*raise(ConnectionError)" in done.stdout
     assert table(done.stdout)["charges made"] == ["3", "3"]
     assert table(done.stdout)["verdict"] == ["correct", "correct"]
     assert "never hit" not in done.stdout
 
 
-def test_demo_counts_anew_for_the_second_shop() -> None:
-    """What the first shop used up happens to the second one, too."""
-    done = run_demo(FAILPOINTS="gateway.charge=1*return(invented);orders.commit:after=1*off->1*raise(OSError)")
-    assert table(done.stdout)["verdict"] == ["paid, but not charged"] * 2
-    assert table(done.stdout)["failed"] == ["1", "1"]
+def test_demo_resets_counts_for_the_second_shop(run_demo_here: Callable[..., tuple[int, str, str]]) -> None:
+    """A count that the first shop used up starts again for the second shop."""
+    configuration = [("gateway.charge", "1*return(invented)"), ("orders.commit:after", "1*off->1*raise(OSError)")]
+    _, output, _ = run_demo_here(configuration=configuration)
+    assert table(output)["verdict"] == ["paid, but not charged"] * 2
+    assert table(output)["failed"] == ["1", "1"]
 
 
-def test_demo_with_failed_orders() -> None:
-    """An order that fails is a line that says why, without a traceback."""
-    done = run_demo(FAILPOINTS="gateway.charge=1*raise(PaymentRefused: no [money] left)")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert table(done.stdout)["failed"] == ["1", "1"]
-    assert table(done.stdout)["paid"] == ["2", "2"]
-    assert "first version: the order of Ada failed: PaymentRefused: no [money] left" in done.stdout
+def test_demo_with_failed_orders(run_demo_here: Callable[..., tuple[int, str, str]]) -> None:
+    """A failed order has a line with the reason, without a traceback."""
+    configuration = [("gateway.charge", "1*raise(PaymentRefused: no [money] left)")]
+    status, output, errors = run_demo_here(configuration=configuration)
+    assert (status, errors) == (0, "")
+    assert table(output)["failed"] == ["1", "1"]
+    assert table(output)["paid"] == ["2", "2"]
+    assert "first version: Ada's order failed: PaymentRefused: no [money] left" in output
 
 
-def test_demo_with_a_name_that_no_site_bears() -> None:
+def test_demo_with_an_unknown_name(run_demo_here: Callable[..., tuple[int, str, str]]) -> None:
     """A failpoint that was never hit is named."""
-    done = run_demo(FAILPOINTS="gatewya.charge=panic")
-    assert done.returncode == 0
-    assert "gatewya.charge was never hit." in done.stdout
+    status, output, _ = run_demo_here(configuration=[("gatewya.charge", "panic")])
+    assert status == 0
+    assert "Failpoint gatewya.charge was never hit." in output
 
 
 @pytest.mark.parametrize("text", ["gateway.charge", "gateway.charge=rise(OSError)", "=off"])
-def test_demo_with_bad_environment(text: str) -> None:
-    """A malformed FAILPOINTS stops the demo with the library's message, which names the variable."""
+def test_demo_with_an_invalid_environment(text: str) -> None:
+    """An invalid FAILPOINTS stops the demo with the library's message, which names the variable."""
     done = run_demo(FAILPOINTS=text)
     assert done.returncode == 1
     assert "FAILPOINTS" in done.stderr
@@ -352,29 +395,38 @@ def test_demo_with_bad_environment(text: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_demo_asked_for_what_cannot_be_done() -> None:
-    """An exception that the site does not know stops the demo with the library's message."""
-    done = run_demo(FAILPOINTS="gateway.charge=raise(NoSuchError)")
-    assert done.returncode == 1
-    assert "NoSuchError" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_demo_with_an_unknown_exception(run_demo_here: Callable[..., tuple[int, str, str]]) -> None:
+    """An exception that the site does not declare stops the demo with the library's message."""
+    status, _, errors = run_demo_here(configuration=[("gateway.charge", "raise(NoSuchError)")])
+    assert status == 1
+    assert "NoSuchError" in errors
+    assert "Traceback" not in errors
 
 
-@pytest.mark.parametrize("module", ["httpx", "starlette", "uvicorn", "rich"])
-def test_demo_without_a_library(module: str) -> None:
-    """Without one of its libraries the demo says how to install them."""
+def test_demo_without_a_library() -> None:
+    """If one of its libraries is not installed, the demo prints how to install it."""
+    libraries = ["httpx", "starlette", "uvicorn", "rich"]
     code = f"""
 import runpy, sys
-sys.modules[{module!r}] = None  # what makes its import fail
-runpy.run_module("examples.lost_reply", run_name="__main__", alter_sys=True)
+for library in {libraries!r}:
+    for name in list(sys.modules):
+        if name.partition(".")[0] in ["examples", *{libraries!r}]:
+            del sys.modules[name]
+    sys.modules[library] = None  # makes its import fail
+    try:
+        runpy.run_module("examples.lost_reply", run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        print(end.code)
 """
     done = run_demo(code=code)
-    assert done.returncode == 1
-    assert done.stderr == f'This example needs {module}: pip install -e ".[examples]"\n'
+    assert done.stdout == "1\n" * len(libraries)
+    assert done.stderr == "".join(
+        f'This example needs {library}: pip install -e ".[examples]"\n' for library in libraries
+    )
 
 
-def test_demo_help() -> None:
+def test_demo_help(run_demo_here: Callable[..., tuple[int, str, str]]) -> None:
     """The help lists other ways to break the shop."""
-    done = run_demo("--help")
-    assert done.returncode == 0
-    assert "FAILPOINTS='gateway.record:after=1*raise(OSError)'" in done.stdout
+    status, output, _ = run_demo_here("--help")
+    assert status == 0
+    assert "FAILPOINTS='gateway.record:after=1*raise(OSError)'" in output
