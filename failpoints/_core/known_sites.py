@@ -1,7 +1,7 @@
-"""The places in the code that bear a failpoint's name, as far as this process has seen them.
+"""The sites that this process has seen so far.
 
-Decorated functions are known from their decoration on; scopes and inline calls from the first visit while
-anything is configured; functions of others as long as they are instrumented.
+A decorated function is registered when it is decorated. A scope or an inline call is registered at its first visit
+while something is configured, and an instrumented function for as long as it is instrumented.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import CodeType, FrameType
 
-_MOST_NAMES = 10_000  # names made at run time, one a shard or a user, must not fill the memory
+_MOST_NAMES = 10_000  # names that are made at run time, one for each user for example, must not fill the memory
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """One place: `file`, `line` and the name of the `function` it is in.
+    """Where a site is: the file, the line, and the qualified name of the function that contains it.
 
-    What has no source that is known has the line 0, and its path, such as `sqlite3:connect`, for the file.
+    A function without known source has line 0, and its path instead of the file, such as `sqlite3:connect`.
     """
 
     file: str
@@ -27,49 +27,49 @@ class Location:
         return f"{self.file}:{self.line}" if self.line else self.file
 
 
-_sites: dict[str, dict[tuple[object, int], Location]] = {}
+_locations: dict[str, dict[tuple[object, int], Location]] = {}  # by name, then by what was registered, and its line
 
 
-def declare(name: str, function: str, code: CodeType) -> None:
-    """A function was decorated with this name."""
+def register_function(name: str, function: str, code: CodeType) -> None:
+    """Register a decorated or instrumented function, with its qualified name and its code."""
     _add(name, code, code.co_firstlineno, function)
 
 
-def declare_path(name: str, path: str, function: str, by: object) -> None:
-    """What this path leads to bears this name, `by` somebody's doing; `function` says what it is."""
-    if name in _sites or len(_sites) < _MOST_NAMES:
-        _sites.setdefault(name, {})[by, 0] = Location(path, 0, function)
+def register_path(name: str, path: str, function: str, owner: object) -> None:
+    """Register an instrumented path whose source is not known. *function* describes what the path leads to."""
+    if name in _locations or len(_locations) < _MOST_NAMES:
+        _locations.setdefault(name, {})[owner, 0] = Location(path, 0, function)
 
 
-def withdraw(name: str, by: object) -> None:
-    """The function with this code, or by this doing, does not bear this name any more; no error if it did not."""
-    places = _sites.get(name, {})
-    places.pop((by, by.co_firstlineno if isinstance(by, CodeType) else 0), None)
-    if not places:
-        _sites.pop(name, None)
-
-
-def note(name: str, frame: FrameType) -> None:
-    """A scope or an inline call bears this name, at the place where this frame is."""
+def register_line(name: str, frame: FrameType) -> None:
+    """Register a scope or an inline call at the line that a frame is at."""
     _add(name, frame.f_code, frame.f_lineno, frame.f_code.co_qualname)
 
 
-def is_known(name: str, frame: FrameType) -> bool:
-    """Whether the place where this frame is has been noted."""
-    places = _sites.get(name)
-    return places is not None and (frame.f_code, frame.f_lineno) in places
+def is_registered(name: str, frame: FrameType) -> bool:
+    """Whether the line that a frame is at is registered."""
+    locations = _locations.get(name)
+    return locations is not None and (frame.f_code, frame.f_lineno) in locations
+
+
+def unregister(name: str, owner: object) -> None:
+    """Forget a function by its code, or a path by its owner. Does nothing if it is not registered."""
+    locations = _locations.get(name, {})
+    locations.pop((owner, owner.co_firstlineno if isinstance(owner, CodeType) else 0), None)
+    if not locations:
+        _locations.pop(name, None)
 
 
 def _add(name: str, code: CodeType, line: int, function: str) -> None:
-    if name in _sites or len(_sites) < _MOST_NAMES:
-        _sites.setdefault(name, {})[code, line] = Location(code.co_filename, line, function)
+    if name in _locations or len(_locations) < _MOST_NAMES:
+        _locations.setdefault(name, {})[code, line] = Location(code.co_filename, line, function)
 
 
 def known_sites(name: str) -> tuple[Location, ...]:
-    """The sites that bear this name, in the order in which they were met."""
-    return tuple(dict.fromkeys(list(_sites.get(name, {}).values())))
+    """Return the locations of a name's sites, in the order in which they were registered."""
+    return tuple(dict.fromkeys(list(_locations.get(name, {}).values())))
 
 
 def known_names() -> tuple[str, ...]:
-    """Every name that a site bears."""
-    return tuple(_sites)
+    """Return the names of all registered sites."""
+    return tuple(_locations)

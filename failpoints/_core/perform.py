@@ -37,8 +37,8 @@ from .formatting import describe_actions
 from .functions import callable_name
 from .log import logger
 from .messages import safe_repr
-from .own_calls import hands_over
 from .raising import default_message, make_exception
+from .reentrancy import runs_user_code
 from .site import Site
 from .wakeups import Ended, TaskWakeup, ThreadWakeup, Wakeup, on_event_loop
 
@@ -126,13 +126,13 @@ def perform_sync(action: Action, site: Site, visit: Visit, event: str, function:
             return _perform_now(action, visit.hit.name, site)
 
 
-@hands_over
+@runs_user_code
 async def _run(function: Callable[[Hit], Any], hit: Hit) -> Any:
     result = function(hit)
     return await result if isawaitable(result) else result
 
 
-@hands_over
+@runs_user_code
 def _run_sync(function: Callable[[Hit], Any], hit: Hit) -> Any:
     return function(hit)
 

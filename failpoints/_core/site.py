@@ -124,7 +124,7 @@ def caller_frame() -> FrameType:
 def check_new_place(site: Site, frame: FrameType, *names: str) -> None:
     """Check a scope or an inline call at its first visit from this line, and register the line."""
     site.check()
-    if known_sites.is_known(site.name, frame):
+    if known_sites.is_registered(site.name, frame):
         return
     for name in (site.name, *names):
-        known_sites.note(name, frame)
+        known_sites.register_line(name, frame)

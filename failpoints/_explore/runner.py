@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeAlias
 from .._core.functions import callable_name
 from .._core.hooks import exploring
 from .._core.messages import safe_repr
-from .._core.own_calls import hands_over
+from .._core.reentrancy import runs_user_code
 from .._core.registry import Registry
 from ..errors import FailpointUsageError
 from .execution import Execution
@@ -151,7 +151,7 @@ class Runner:
         return coroutine
 
 
-@hands_over
+@runs_user_code
 def _call(scenario: Scenario, run: Run) -> object:
     return scenario(run)
 

@@ -41,7 +41,7 @@ class Instrumentation:
         if self._undone:
             return
         for name in self._names:
-            known_sites.declare_path(name, str(path), "when its module is imported", self)
+            known_sites.register_path(name, str(path), "when its module is imported", self)
         try:
             when_imported(self._path.module, self._begin)
         except BaseException:
@@ -71,7 +71,7 @@ class Instrumentation:
 
     def _stop_waiting(self) -> None:
         for name in self._names:
-            known_sites.withdraw(name, self)
+            known_sites.unregister(name, self)
 
     def __call__(self) -> None:
         """Undo it."""

@@ -10,7 +10,7 @@ from .._core import known_sites
 from .._core.functions import callable_name
 from .._core.locks import ForkSafeLock
 from .._core.log import logger
-from .._core.own_calls import is_own_call, passes_on
+from .._core.reentrancy import is_internal_call, transparent
 from .._core.site import Site
 from .._sites.decorated import Decorated
 from .._sites.wrapper import Wrapper
@@ -80,11 +80,11 @@ class Patch:
         self.is_active = False
         self._withdraw()
 
-    @passes_on
+    @transparent
     def call(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the function with its visits, for a wrapt wrapper."""
         # Until the caller is known, this may call only functions that cannot be instrumented.
-        if self.is_active and not is_own_call():
+        if self.is_active and not is_internal_call():
             return self._decorated.call(wrapped, instance, args, kwargs)
         return wrapped(*args, **kwargs)
 
@@ -93,13 +93,13 @@ class Patch:
         function, code = callable_name(self._wrapper), self._decorated.source_code
         for name in self._names:
             if code is None:
-                known_sites.declare_path(name, str(self.path), function, self)
+                known_sites.register_path(name, str(self.path), function, self)
             else:
-                known_sites.declare(name, function, code)
+                known_sites.register_function(name, function, code)
 
     def _withdraw(self) -> None:
         for name in self._names:
-            known_sites.withdraw(name, self._decorated.source_code or self)
+            known_sites.unregister(name, self._decorated.source_code or self)
 
     def is_under(self, thing: Any) -> bool:
         """Whether an object is this patch's wrapper, or wraps it."""

@@ -1,1 +1,1 @@
-"""Finds the failpoints in source code without running it."""
+"""Finding failpoints in source code, without running it."""

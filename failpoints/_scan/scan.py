@@ -1,4 +1,4 @@
-"""The failpoints that source code declares, found without importing or running it."""
+"""Finding the failpoints that source code declares, without importing or running it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
 
-from .names import MAKERS, Names, Thing
+from .name_resolution import MAKERS, Resolver, Symbol
 
 Kind: TypeAlias = Literal["decorator", "scope", "inline", "instrument"]
 
@@ -22,13 +22,19 @@ _MOST_SHOWN = 80  # characters of source in a remark
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """One site, where this Python's run time sees it.
+    """One site, at the line where it is visited when the program runs.
 
-    `name` is as the source gives it. `line` is that of the function's first decorator, of the `await`, of the `.hit`,
-    or of the `with` (from Python 3.13 on, of the item in it); `function` is the qualified name of the code that it is
-    in, or of the decorated function. What is kept in a variable is declared by the uses of that variable, one site
-    each. What has none, or is passed on to a call, is declared where it is made. `failpoint("x")(function)` is found
-    where it is written, and not where the function is, and so is `instrument("module:function", "x")`.
+    A failpoint that is kept in a variable has one site for each use of that variable. If it has no use, or is passed to
+    a call, the site is where the failpoint is made. `failpoint("x")(function)` and `instrument("module:function", "x")`
+    are sites where they are written, not where the function is.
+
+    Attributes:
+        name: The name in the source, without `:after`.
+        kind: How the failpoint is used.
+        file: The file, as it was given.
+        line: The line of the function's first decorator, of the `await`, of the `.hit`, or of the `with` (on Python
+            3.13 and later, of the item in it).
+        function: The qualified name of the decorated function, or of the function that contains the site.
     """
 
     name: str
@@ -36,19 +42,19 @@ class Declared:
     file: str
     line: int
     function: str
-    # Which sites belong together is told by these, of which nothing is shown:
-    made: tuple[int, int] = field(default=(0, 0), compare=False, repr=False)  # where the object is, for all its uses
+    # These identify the sites that belong together. They are not shown.
+    made: tuple[int, int] = field(default=(0, 0), compare=False, repr=False)  # where the failpoint is made
     redefined: int = field(default=0, compare=False, repr=False)  # the line of a function that replaces another, or 0
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The failpoints of this site."""
+        """The names of the failpoints that the site visits."""
         return (self.name,) if self.kind == "inline" else (self.name, f"{self.name}:after")
 
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """A place that a person should look at, and a sentence on why."""
+    """A line that someone should look at, and the reason."""
 
     file: str
     line: int
@@ -58,7 +64,14 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What was found: each part in the order of files and lines."""
+    """The result of a scan, each part sorted by file and line.
+
+    Attributes:
+        declared: The sites.
+        unresolved: Failpoints without a name, or with a name that only the running program knows.
+        never_awaited: Failpoints that are made and then not used.
+        unread: Files that cannot be read or parsed.
+    """
 
     declared: tuple[Declared, ...] = ()
     unresolved: tuple[Remark, ...] = ()
@@ -67,7 +80,7 @@ class Scan:
 
     @classmethod
     def merged(cls, scans: Iterable[Scan]) -> Scan:
-        """Several scans as one; what is in more than one of them is in it once."""
+        """Merge several scans, without duplicates."""
         scans = list(scans)
         return cls(
             _in_order(site for scan in scans for site in scan.declared),
@@ -78,36 +91,36 @@ class Scan:
 
 
 def scan_source(source: str | bytes, file: str) -> Scan:
-    """What the source of a file declares.
+    """Scan the source of a file.
 
-    What is no Python is a remark; unless it does not even say "failpoint", and is not read at all.
+    Source that cannot be parsed results in a remark. Source that does not contain "failpoint" is not parsed.
     """
     if not ("failpoint" in source if isinstance(source, str) else b"failpoint" in source):
         return Scan()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on escapes, say: they are for who compiles it, and no errors here
+            warnings.simplefilter("ignore")  # about escapes, for example, which do not concern the scan
             tree = ast.parse(source)
     except SyntaxError as error:
-        return _unread(file, error.lineno or 1, f"it is no Python: {error.msg}")
+        return _unread(file, error.lineno or 1, f"not valid Python: {error.msg}")
     except (RecursionError, MemoryError):
-        return _unread(file, 1, "it is nested too deeply to be read")
-    except (ValueError, LookupError) as error:  # a null byte, or an encoding that it is not in
-        return _unread(file, 1, f"it is no Python: {error}")
-    return _Reader(Names(tree), file).scan()
+        return _unread(file, 1, "nested too deeply to be parsed")
+    except (ValueError, LookupError) as error:  # a null byte, or a wrong encoding
+        return _unread(file, 1, f"not valid Python: {error}")
+    return _SiteFinder(Resolver(tree), file).scan()
 
 
 def scan_paths(paths: Iterable[Path]) -> Scan:
-    """What the files declare, and the `*.py` files in the folders.
+    """Scan files, and the `*.py` files in folders.
 
-    Hidden folders, `__pycache__` and virtual environments inside a folder are passed over; a file that is met again
-    is scanned once. Raises `FileNotFoundError` for a path that does not exist; what cannot be read is a remark.
+    Hidden folders, `__pycache__` and virtual environments inside a folder are skipped. Each file is scanned once. Files
+    that cannot be read result in remarks. Raises `FileNotFoundError` for a path that does not exist.
     """
     scans: list[Scan] = []
     seen: set[str] = set()
 
     def unreadable(error: OSError, file: Path | None = None) -> None:
-        scans.append(_unread(str(file or error.filename), 1, f"it cannot be read: {error.strerror or error}"))
+        scans.append(_unread(str(file or error.filename), 1, f"cannot be read: {error.strerror or error}"))
 
     for path in paths:
         if not path.exists():
@@ -145,21 +158,21 @@ def _in_order(places: Iterable[_Place]) -> tuple[_Place, ...]:
 
 
 def outermost(function: str) -> str:
-    """The qualified name of the function that all of it is in."""
+    """Return the qualified name of the outermost function around a function."""
     return function.partition(".<locals>")[0]
 
 
-def _redefinitions(names: Names) -> dict[str, list[tuple[int, int]]]:
-    """The functions that take the place of one of the same name: their first and last lines, by qualified name.
+def _redefinitions(resolver: Resolver) -> dict[str, list[tuple[int, int]]]:
+    """Return the first and last lines of functions that replace another of the same name, by qualified name.
 
-    Of two definitions neither is under a condition then, and the later is not decorated by the earlier, as setters are.
+    Neither definition is under a condition, and the later one is not decorated by the earlier one, as setters are.
     """
     found: dict[str, list[tuple[int, int]]] = {}
     before: set[tuple[object, str]] = set()
-    for node, inner in names.inner.items():
+    for node, inner in resolver.inner.items():
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             continue
-        scope, end = names.scopes[node], (node.end_lineno or node.lineno, node.end_col_offset)
+        scope, end = resolver.scopes[node], (node.end_lineno or node.lineno, node.end_col_offset)
         if not any(binding.certain and binding.end == end for binding in scope.bindings.get(node.name, ())):
             continue
         if (scope, node.name) in before and not any(map(partial(_is_of, node.name), node.decorator_list)):
@@ -177,30 +190,30 @@ def _is_of(name: str, decorator: ast.expr) -> bool:
             return False
 
 
-_UNREAD = {ast.Name, ast.Attribute, ast.Assign, ast.Return, ast.arg, ast.arguments, ast.keyword}  # most of the others
+_SKIPPED = {ast.Name, ast.Attribute, ast.Assign, ast.Return, ast.arg, ast.arguments, ast.keyword}  # frequent, no sites
 
 
-class _Reader:
-    """Finds the sites that a module makes, and what becomes of them."""
+class _SiteFinder:
+    """Finds the failpoints that a module makes, and how it uses them."""
 
-    def __init__(self, names: Names, file: str) -> None:
-        self._names = names
+    def __init__(self, resolver: Resolver, file: str) -> None:
+        self._resolver = resolver
         self._file = file
-        self._redefinitions = _redefinitions(names)
+        self._redefinitions = _redefinitions(resolver)
         self._used: set[ast.Call] = set()
         self._declared: list[Declared] = []
         self._unresolved: list[Remark] = []
         self._never_awaited: list[Remark] = []
 
     def scan(self) -> Scan:
-        """What the module declares."""
-        for node, scope in self._names.scopes.items():
-            if type(node) not in _UNREAD:
+        """Return what the module declares."""
+        for node, scope in self._resolver.scopes.items():
+            if type(node) not in _SKIPPED:
                 self._read(node, scope.qualname)
-        for node, scope in self._names.scopes.items():
-            if isinstance(node, ast.Call) and node in self._names.values(node):
+        for node, scope in self._resolver.scopes.items():
+            if isinstance(node, ast.Call) and node in self._resolver.values(node):
                 self._read_made(node, scope.qualname)
-            elif isinstance(node, ast.Call) and Thing.INSTRUMENT in self._names.values(node.func):
+            elif isinstance(node, ast.Call) and Symbol.INSTRUMENT in self._resolver.values(node.func):
                 self._read_instrumented(node, scope.qualname)
         return Scan(_in_order(self._declared), _in_order(self._unresolved), _in_order(self._never_awaited))
 
@@ -219,7 +232,7 @@ class _Reader:
                     where = item.context_expr if sys.version_info >= (3, 13) else node
                     self._use(item.context_expr, "scope", where.lineno, function)
             case ast.FunctionDef(decorator_list=[first, *_]) | ast.AsyncFunctionDef(decorator_list=[first, *_]):
-                self._read_decorators(node, first.lineno, self._names.inner[node].qualname)
+                self._read_decorators(node, first.lineno, self._resolver.inner[node].qualname)
             case ast.Expr(value=value) | ast.Match(subject=value) | ast.UnaryOp(op=ast.Not(), operand=value):
                 self._leave_idle(value, function)
             case ast.If(test=value) | ast.While(test=value) | ast.IfExp(test=value) | ast.Assert(test=value):
@@ -238,13 +251,13 @@ class _Reader:
     def _read_decorators(self, node: ast.FunctionDef | ast.AsyncFunctionDef, line: int, function: str) -> None:
         for decorator in node.decorator_list:
             self._use(decorator, "decorator", line, function)
-            for thing in MAKERS & self._names.values(decorator):
-                text = f'@{thing.value}: the name is missing; write @{thing.value}("some.name")'
+            for symbol in MAKERS & self._resolver.values(decorator):
+                text = f'@{symbol.value}: the name is missing; write @{symbol.value}("some.name")'
                 self._unresolved.append(Remark(self._file, decorator.lineno, function, text))
 
     def _use(self, expression: ast.expr, kind: Kind, line: int, function: str) -> None:
         for site in self._sites(expression):
-            if (self._maker(site) is Thing.SCOPE) is (kind == "scope"):
+            if (self._maker(site) is Symbol.SCOPE) is (kind == "scope"):
                 self._used.add(site)
                 self._declare(site.args, kind, line, function)
             else:
@@ -257,39 +270,39 @@ class _Reader:
             self._remark_idle(site, expression.lineno, function)
 
     def _remark_idle(self, site: ast.Call, line: int, function: str) -> None:
-        what = "is entered by no `with`" if self._maker(site) is Thing.SCOPE else "is neither awaited nor hit"
+        what = "is never entered with `with`" if self._maker(site) is Symbol.SCOPE else "is neither awaited nor hit"
         self._never_awaited.append(Remark(self._file, line, function, f"{self._shown(site)} {what}"))
 
     def _read_made(self, site: ast.Call, function: str) -> None:
-        """Say what is wrong with a site's name, and declare the site here if it is used nowhere."""
+        """Remark on a missing or unknown name, and declare the site here if the failpoint is used nowhere."""
         if not site.args:
             by_keyword = any(keyword.arg == "name" for keyword in site.keywords)
-            problem = "the name is given without `name=`" if by_keyword else "the name is missing"
-        elif Thing.UNKNOWN in (values := self._names.values(site.args[0])):
-            problem = "the name is not known before the program runs"
+            problem = "pass the name without `name=`" if by_keyword else "the name is missing"
+        elif Symbol.UNKNOWN in (values := self._resolver.values(site.args[0])):
+            problem = "the name is unknown before the program runs"
         else:
-            problem = "" if all(isinstance(value, str) for value in values) else "the name is no text"
+            problem = "" if all(isinstance(value, str) for value in values) else "the name is not a string"
         if problem:
             self._unresolved.append(Remark(self._file, site.lineno, function, f"{self._shown(site)}: {problem}"))
         if site not in self._used:
-            kind: Kind = "scope" if self._maker(site) is Thing.SCOPE else "inline"
+            kind: Kind = "scope" if self._maker(site) is Symbol.SCOPE else "inline"
             self._declare(site.args, kind, site.lineno, function)
 
     def _read_instrumented(self, call: ast.Call, function: str) -> None:
-        """Declare what `instrument` makes a failpoint, where it is called."""
+        """Declare the failpoint of a call of `instrument`, at the line of the call."""
         if len(call.args) < 2:
             problem = "the name is missing"
-        elif Thing.UNKNOWN in (values := self._names.values(call.args[1])):
-            problem = "the name is not known before the program runs"
+        elif Symbol.UNKNOWN in (values := self._resolver.values(call.args[1])):
+            problem = "the name is unknown before the program runs"
         else:
-            problem = "" if all(isinstance(value, str) for value in values) else "the name is no text"
+            problem = "" if all(isinstance(value, str) for value in values) else "the name is not a string"
         if problem:
-            shown = self._written(Thing.INSTRUMENT, call.args[:2])
+            shown = self._written(Symbol.INSTRUMENT, call.args[:2])
             self._unresolved.append(Remark(self._file, call.lineno, function, f"{shown}: {problem}"))
         self._declare(call.args[1:2], "instrument", call.lineno, function)
 
     def _declare(self, given: list[ast.expr], kind: Kind, line: int, function: str) -> None:
-        for name in self._names.values(given[0]) if given else ():
+        for name in self._resolver.values(given[0]) if given else ():
             if isinstance(name, str):
                 made = (given[0].lineno, given[0].col_offset)
                 redefined = self._redefined(line, function)
@@ -300,19 +313,19 @@ class _Reader:
         return next((first for first, last in spans if first <= line <= last), 0)
 
     def _sites(self, expression: ast.expr) -> list[ast.Call]:
-        return [value for value in self._names.values(expression) if isinstance(value, ast.Call)]
+        return [value for value in self._resolver.values(expression) if isinstance(value, ast.Call)]
 
-    def _maker(self, site: ast.Call) -> Thing:
-        return Thing.SCOPE if Thing.SCOPE in self._names.values(site.func) else Thing.FAILPOINT
+    def _maker(self, site: ast.Call) -> Symbol:
+        return Symbol.SCOPE if Symbol.SCOPE in self._resolver.values(site.func) else Symbol.FAILPOINT
 
     def _shown(self, site: ast.Call) -> str:
         return self._written(
             self._maker(site), [*site.args[:1], *(keyword for keyword in site.keywords if keyword.arg == "name")]
         )
 
-    def _written(self, thing: Thing, given: Iterable[ast.AST]) -> str:
+    def _written(self, symbol: Symbol, given: Iterable[ast.AST]) -> str:
         try:
             text = ", ".join(map(ast.unparse, given))
         except RecursionError:
             text = "…"
-        return f"{thing.value}({text if len(text) <= _MOST_SHOWN else f'{text[:_MOST_SHOWN]}…'})"
+        return f"{symbol.value}({text if len(text) <= _MOST_SHOWN else f'{text[:_MOST_SHOWN]}…'})"

@@ -15,7 +15,7 @@ from .._core.arming import armed_copy, can_arm, copied, own_code
 from .._core.context import Context
 from .._core.functions import Kind, callable_name, kind_of, underlying_function
 from .._core.messages import safe_repr
-from .._core.own_calls import passes_on
+from .._core.reentrancy import transparent
 from .._core.site import Site
 from .._core.visit import recording_usage_errors, visit, visit_sync
 from ..errors import FailpointCancelled, FailpointUsageError
@@ -80,7 +80,7 @@ class Decorated:
         self.source_code = own_code(written) if written is not None else None
         if self.source_code is not None:
             for name in (self._name, self._after):
-                known_sites.declare(name, self._qualname, self.source_code)
+                known_sites.register_function(name, self._qualname, self.source_code)
 
     def replace_code(self, code: CodeType) -> None:
         """Run other code from now on: a reloader, for example, replaced the code of the function."""
@@ -92,7 +92,7 @@ class Decorated:
 
     # calls
 
-    @passes_on
+    @transparent
     def call(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the function with the arguments as the caller wrote them, for a wrapt wrapper."""
         if not self._fits(args, kwargs):
@@ -149,7 +149,7 @@ class Decorated:
         started.__qualname__ = self._qualname
         return started
 
-    @passes_on
+    @transparent
     def _run_sync(self, args: tuple[Any, ...], kwargs: dict[str, Any], context: _GetContext) -> Any:
         outcome = visit_sync(self._name, self.site, context, self._qualname)
         if outcome:
@@ -167,7 +167,7 @@ class Decorated:
         outcome = visit_sync(self._after, self.site, context, self._qualname)
         return self._value(self._after, outcome) if outcome else result
 
-    @passes_on
+    @transparent
     async def _run_async(self, args: tuple[Any, ...], kwargs: dict[str, Any], context: _GetContext) -> Any:
         outcome = await visit(self._name, self.site, context)
         if outcome:
@@ -186,7 +186,7 @@ class Decorated:
         outcome = await visit(self._after, self.site, context)
         return self._value(self._after, outcome) if outcome else result
 
-    @passes_on
+    @transparent
     def _run_generator(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], context: _GetContext
     ) -> Generator[Any, Any, Any]:
@@ -226,7 +226,7 @@ class Decorated:
         outcome = visit_sync(self._after, self.site, context, self._qualname)
         return self._value(self._after, outcome) if outcome else result
 
-    @passes_on
+    @transparent
     async def _run_async_generator(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], context: _GetContext
     ) -> AsyncGenerator[Any, Any]:

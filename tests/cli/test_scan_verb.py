@@ -69,20 +69,20 @@ def test_places_to_look_at(run: Run, source: Callable[..., None]) -> None:
         app.py:6  scope   idle
 
         could not be read:
-          broken.py:2: it is no Python: invalid syntax
+          broken.py:2: not valid Python: invalid syntax
 
         could not be resolved:
-          app.py:4: failpoint(name): the name is not known before the program runs
+          app.py:4: failpoint(name): the name is unknown before the program runs
 
         never awaited, hit or entered:
           app.py:5: failpoint('forgotten') is neither awaited nor hit
-          app.py:6: failpoint_scope('idle') is entered by no `with`
+          app.py:6: failpoint_scope('idle') is never entered with `with`
     """)
     assert run("scan", ".", "--check") == done._replace(status=1)
     source(app="async def work(name): await failpoint(name)")
     assert run("scan", "app.py", "--check") == (
         0,
-        "could not be resolved:\n  app.py:2: failpoint(name): the name is not known before the program runs\n",
+        "could not be resolved:\n  app.py:2: failpoint(name): the name is unknown before the program runs\n",
         "no failpoints found\n",
     )
     source(app="", broken="failpoint(")
@@ -384,7 +384,7 @@ def test_json(run: Run, source: Callable[..., None]) -> None:
                 "file": "app.py",
                 "line": 7,
                 "function": "other",
-                "text": "failpoint(name): the name is not known before the program runs",
+                "text": "failpoint(name): the name is unknown before the program runs",
             }
         ],
         "never_awaited": [

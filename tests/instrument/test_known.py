@@ -51,8 +51,8 @@ def test_a_call_is_a_site() -> None:
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        ("instrument('a:b', name)", "instrument('a:b', name): the name is not known before the program runs"),
-        ("instrument('a:b', 3)", "instrument('a:b', 3): the name is no text"),
+        ("instrument('a:b', name)", "instrument('a:b', name): the name is unknown before the program runs"),
+        ("instrument('a:b', 3)", "instrument('a:b', 3): the name is not a string"),
         ("instrument('a:b')", "instrument('a:b'): the name is missing"),
     ],
 )

@@ -479,15 +479,15 @@ UNRESOLVED = {
         '4 A.f: @failpoint: the name is missing; write @failpoint("some.name")',
     ),
     "around a function": ("def f(): ...\nf = failpoint(f)", "3 <module>: failpoint(f): {unknown}"),
-    "by keyword": ('failpoint(name="x").hit()', "2 <module>: failpoint(name='x'): the name is given without `name=`"),
-    "a number": ("failpoint(3).hit()", "2 <module>: failpoint(3): the name is no text"),
-    "a number by name": ("N = 3\nfailpoint(N).hit()", "3 <module>: failpoint(N): the name is no text"),
-    "bytes": ('failpoint(b"x").hit()', "2 <module>: failpoint(b'x'): the name is no text"),
-    "true": ("failpoint(True).hit()", "2 <module>: failpoint(True): the name is no text"),
-    "a list": ('failpoint(["x"]).hit()', "2 <module>: failpoint(['x']): the name is no text"),
-    "a function": ("def f(): ...\nfailpoint(f)", "3 <module>: failpoint(f): the name is no text"),
-    "a class": ("class A: ...\nfailpoint(A)", "3 <module>: failpoint(A): the name is no text"),
-    "a failpoint": ("failpoint(failpoint)", "2 <module>: failpoint(failpoint): the name is no text"),
+    "by keyword": ('failpoint(name="x").hit()', "2 <module>: failpoint(name='x'): pass the name without `name=`"),
+    "a number": ("failpoint(3).hit()", "2 <module>: failpoint(3): the name is not a string"),
+    "a number by name": ("N = 3\nfailpoint(N).hit()", "3 <module>: failpoint(N): the name is not a string"),
+    "bytes": ('failpoint(b"x").hit()', "2 <module>: failpoint(b'x'): the name is not a string"),
+    "true": ("failpoint(True).hit()", "2 <module>: failpoint(True): the name is not a string"),
+    "a list": ('failpoint(["x"]).hit()', "2 <module>: failpoint(['x']): the name is not a string"),
+    "a function": ("def f(): ...\nfailpoint(f)", "3 <module>: failpoint(f): the name is not a string"),
+    "a class": ("class A: ...\nfailpoint(A)", "3 <module>: failpoint(A): the name is not a string"),
+    "a failpoint": ("failpoint(failpoint)", "2 <module>: failpoint(failpoint): the name is not a string"),
 }
 
 
@@ -498,7 +498,7 @@ def test_unresolved(source: str, expected: list[str]) -> None:
     """A name that the source does not tell, or that cannot be one, is remarked and not guessed."""
     found = scan(source)
     assert found.declared == ()
-    unknown = "the name is not known before the program runs"
+    unknown = "the name is unknown before the program runs"
     assert remarks(found.unresolved) == [line.replace("{unknown}", unknown) for line in expected]
     assert len({place.line for place in (*found.unresolved, *found.never_awaited)}) == len(expected)
 
@@ -507,7 +507,7 @@ def test_partly_known() -> None:
     """Where one of two names is known, it is declared, and the other remarked."""
     found = scan('def f(n=None):\n    failpoint(n or "x").hit()')
     assert sites(found) == ["3 inline x f"]
-    assert remarks(found.unresolved) == ["3 f: failpoint(n or 'x'): the name is not known before the program runs"]
+    assert remarks(found.unresolved) == ["3 f: failpoint(n or 'x'): the name is unknown before the program runs"]
 
 
 IDLE = {
@@ -546,7 +546,7 @@ def test_kept_and_never_awaited() -> None:
     assert sites(found) == ["4 inline x <module>", "5 scope y <module>"]
     assert remarks(found.never_awaited) == [
         "3 <module>: failpoint('x') is neither awaited nor hit",
-        "6 <module>: failpoint_scope('y') is entered by no `with`",
+        "6 <module>: failpoint_scope('y') is never entered with `with`",
     ]
 
 
@@ -555,7 +555,7 @@ def test_never_entered(use: str) -> None:
     """A scope that is used as a failpoint is, or not at all, is remarked."""
     found = scan(use.format('failpoint_scope("x")'))
     assert [(site.name, site.kind) for site in found.declared] == [("x", "scope")]
-    assert [remark.text for remark in found.never_awaited] == ["failpoint_scope('x') is entered by no `with`"]
+    assert [remark.text for remark in found.never_awaited] == ["failpoint_scope('x') is never entered with `with`"]
 
 
 # What a scan is
@@ -672,7 +672,7 @@ def test_no_python(source: str | bytes, line: int) -> None:
     [remark] = found.unread
     assert (remark.file, remark.function) == ("file.py", "<module>")
     assert remark.line in (line, 1)
-    assert remark.text.startswith("it is no Python: ")
+    assert remark.text.startswith("not valid Python: ")
 
 
 DEEP = {
@@ -694,7 +694,7 @@ def test_nested_without_end(source: str) -> None:
     if found.declared:
         assert (len(found.declared), found.unresolved) == (1, ())
     else:
-        assert remarks(found.unread) == ["1 <module>: it is nested too deeply to be read"]
+        assert remarks(found.unread) == ["1 <module>: nested too deeply to be parsed"]
 
 
 @pytest.mark.parametrize(
@@ -727,7 +727,7 @@ def test_texts_without_end(source: str) -> None:
     found = scan(source + "\nfailpoint(n100).hit()")
     assert found.declared == ()
     assert [remark.text.partition(": ")[2] for remark in found.unresolved] == [
-        "the name is not known before the program runs"
+        "the name is unknown before the program runs"
     ]
 
 
@@ -811,8 +811,8 @@ def test_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     found = scan_paths([tmp_path])
     assert [site.file for site in found.declared] == [str(good)]
     assert found.unread == (
-        Remark(str(bad), 2, "<module>", "it is no Python: '(' was never closed"),
-        Remark(str(locked), 1, "<module>", "it cannot be read: Permission denied"),
+        Remark(str(bad), 2, "<module>", "not valid Python: '(' was never closed"),
+        Remark(str(locked), 1, "<module>", "cannot be read: Permission denied"),
     )
 
 
@@ -825,7 +825,7 @@ def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(os, "scandir", scandir)
     assert scan_paths([tmp_path]) == Scan(
-        unread=(Remark(str(tmp_path), 1, "<module>", "it cannot be read: Permission denied"),)
+        unread=(Remark(str(tmp_path), 1, "<module>", "cannot be read: Permission denied"),)
     )
 
 

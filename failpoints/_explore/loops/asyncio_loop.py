@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from ..._core.own_calls import hands_over, passes_on
+from ..._core.reentrancy import runs_user_code, transparent
 from ..execution import Execution
 from ..plan.identity import TaskNode
 from ..problem import Problem
@@ -63,7 +63,7 @@ class ExplorationLoop(TaskTrackingLoop):
         self._ready.append(handle)
         return handle
 
-    @hands_over
+    @runs_user_code
     def _run_once(self) -> None:
         """Do the same as asyncio, without its work for timers if there are none."""
         if self._scheduled or self._debug:
@@ -81,7 +81,7 @@ class ExplorationLoop(TaskTrackingLoop):
     def time(self) -> float:
         return self._rest.now if self._is_virtual else time.monotonic()
 
-    @passes_on
+    @transparent
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
         if executor is None or isinstance(executor, ThreadPoolExecutor):
             func = self.run_context(self.current_node()).around(func)
@@ -93,7 +93,7 @@ class ExplorationLoop(TaskTrackingLoop):
     def _has_executed(self, future: object) -> None:
         self._executing -= 1
 
-    @passes_on
+    @transparent
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         if self.get_exception_handler() is not None:  # set by the scenario
             super().call_exception_handler(context)

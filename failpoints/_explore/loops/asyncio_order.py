@@ -12,7 +12,7 @@ from typing import Any
 
 from anyio._backends._asyncio import CancelScope
 
-from ..._core.own_calls import passes_on
+from ..._core.reentrancy import transparent
 
 _lock = threading.Lock()
 _exploring_threads: dict[int, None] = {}  # scopes made in other threads stay as they are
@@ -50,7 +50,7 @@ def deterministic_order() -> Generator[None]:
 
 
 def _ordering(init: Callable[..., None]) -> Any:
-    @passes_on
+    @transparent
     def ordering(self: Any, *args: Any, **kwargs: Any) -> None:
         init(self, *args, **kwargs)
         _order(self)

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from ..._core.own_calls import passes_on
+from ..._core.reentrancy import transparent
 
 
 class LazySelector(selectors.BaseSelector):
@@ -99,7 +99,7 @@ class LazySocketsLoop(asyncio.SelectorEventLoop):
         if self._csock is not None:
             super()._write_to_self()  # type: ignore[misc]
 
-    @passes_on
+    @transparent
     def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:  # type: ignore[override]
         self._make_real_self_pipe()
         super().add_signal_handler(sig, callback, *args)

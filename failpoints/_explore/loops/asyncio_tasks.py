@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from ..._core.hooks import exploring
-from ..._core.own_calls import passes_on
+from ..._core.reentrancy import transparent
 from ..._core.store import entered
 from ..execution import Execution
 from ..plan.identity import TaskNode, current_node, task_name
@@ -47,7 +47,7 @@ class RunContext:
     def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Wrap a function so that the variables are set during its calls, in a thread whose context is empty."""
 
-        @passes_on
+        @transparent
         def in_thread(*args: Any) -> Any:
             tokens = self.set()
             try:
@@ -75,7 +75,7 @@ class TaskTrackingLoop(LazySocketsLoop):
         self._numbered = 0
         super().__init__()
 
-    @passes_on
+    @transparent
     def create_task(self, coro: Any, *, name: Any = None, context: Any = None, **kwargs: Any) -> Any:
         node = self._node_for(coro)
         if self._task_factory is _EAGER_TASK_FACTORY:
@@ -97,7 +97,7 @@ class TaskTrackingLoop(LazySocketsLoop):
         parent = self._foreign if starter is None else self.node_of(starter)
         return parent.child(getattr(coro, "__name__", ""))
 
-    @passes_on
+    @transparent
     def _create(self, node: TaskNode, coro: Any, *, name: Any, context: Any, **kwargs: Any) -> Any:
         task, context = self._new_task(node, context)
         task.__init__(coro, loop=self, name=name, context=context, **kwargs)  # type: ignore[misc]  # runs an eager one
@@ -121,7 +121,7 @@ class TaskTrackingLoop(LazySocketsLoop):
         """Return the context variables of a task, or of a thread that it starts."""
         return RunContext(self._execution, self._stores, node)
 
-    @passes_on
+    @transparent
     def _create_with_factory(self, node: TaskNode, coro: Any, **kwargs: Any) -> Any:
         self._starting.append(node)
         try:

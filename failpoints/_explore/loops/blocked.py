@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 import anyio
 
-from ..._core.own_calls import passes_on
+from ..._core.reentrancy import transparent
 from ..plan.identity import TaskNode, TaskPath, current_node
 from ..problem import BlockedTask, Problem
 from ..user_frames import frame_location, innermost_user_frame, source_line
@@ -130,7 +130,7 @@ _recording = 0
 _acquire = asyncio.Lock.acquire
 
 
-@passes_on
+@transparent
 async def _acquire_and_record(self: asyncio.Lock) -> Any:
     await _acquire(self)
     _record_owner(self)

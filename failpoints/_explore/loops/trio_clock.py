@@ -17,7 +17,7 @@ import trio._core._run as trio_run
 from outcome import Error
 from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_rescheduled
 
-from ..._core.own_calls import hands_over
+from ..._core.reentrancy import runs_user_code
 from ..execution import Execution
 from ..plan.identity import TaskNode, current_node
 from ..problem import Problem
@@ -232,12 +232,12 @@ def _running_task() -> Task | None:
         return None
 
 
-@hands_over
+@runs_user_code
 def _run_trio(root: Callable[[], Coroutine[Any, Any, None]], clock: _ExplorationClock) -> None:
     trio.run(root, clock=clock, instruments=[clock])
 
 
-@hands_over
+@runs_user_code
 async def _run_scenario(main: Coroutine[Any, Any, Any]) -> None:
     await main
 
