@@ -1,4 +1,4 @@
-"""`with configured(…) as handle:` and its handle: counts, steering, and waits that never hang."""
+"""`configured(…)` and the handle that it yields: counts, `remove`, `resume`, and waits with timeouts."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def hit(name: str = "x", **context: Any) -> Outcome:
 
 
 def started(function: Callable[[], object]) -> threading.Thread:
-    """A thread that runs the function."""
+    """Run the function in a new thread."""
     thread = threading.Thread(target=function, daemon=True)
     thread.start()
     return thread
 
 
 def finish(*threads: threading.Thread) -> None:
-    """Wait for the threads, which must end."""
+    """Join the threads, and fail if one still runs."""
     for thread in threads:
         thread.join(5)
         assert not thread.is_alive()
@@ -69,7 +69,7 @@ def finish(*threads: threading.Thread) -> None:
 
 
 def test_with_configures_and_removes() -> None:
-    """`with configured(…)` configures on entering, not before, and removes on leaving."""
+    """`with configured(…)` configures the failpoint on entry and removes it on exit."""
     block = configured("x", "return", context={"k": "v"})
     assert statuses() == []
     with block as handle:
@@ -79,7 +79,7 @@ def test_with_configures_and_removes() -> None:
 
 
 async def test_async_with_configures_and_removes() -> None:
-    """`async with configured(…)` is the same in async code."""
+    """`async with configured(…)` configures the failpoint on entry and removes it on exit."""
     async with configured("x", "return", context={"k": "v"}) as handle:
         assert (await visit(), await visit(k="v")) == (Continue(), Return())
         assert handle.name == "x"
@@ -87,7 +87,7 @@ async def test_async_with_configures_and_removes() -> None:
 
 
 def test_an_exception_removes_too() -> None:
-    """An exception goes through the block untouched, and the failpoint is removed."""
+    """An exception leaves the block unchanged, and the failpoint is removed."""
     error = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError) as caught, configured("x", "return"):
         raise error
@@ -97,7 +97,7 @@ def test_an_exception_removes_too() -> None:
 
 @pytest.mark.parametrize("arguments", [("a b", "off"), ("x", "of"), ("x", "off", {"k": "("})], ids=str)
 def test_bad_arguments_are_refused_on_entering(arguments: tuple[Any, ...]) -> None:
-    """What `configure` refuses the block refuses on entering, and nothing is configured or removed."""
+    """Entering the block raises what `configure` would raise, and changes no configuration."""
     configure("x", "return")
     block = configured(arguments[0], arguments[1], context=arguments[2] if len(arguments) > 2 else None)
     with pytest.raises(ValueError, match=r"."):
@@ -105,8 +105,8 @@ def test_bad_arguments_are_refused_on_entering(arguments: tuple[Any, ...]) -> No
     assert hit() == Return()
 
 
-def test_a_block_serves_again() -> None:
-    """One `configured(…)` may be entered again, and begins to count anew."""
+def test_a_block_can_be_entered_again() -> None:
+    """A `configured(…)` object can be entered again, and its counts restart at zero."""
     block = configured("x", "1*return")
     for _ in range(2):
         with block as handle:
@@ -114,17 +114,17 @@ def test_a_block_serves_again() -> None:
             assert (handle.hits, handle.triggers) == (2, 1)
 
 
-def test_a_registry_has_it_too() -> None:
-    """`registry.configured(…)` configures in that registry."""
+def test_configured_of_a_registry() -> None:
+    """`registry.configured(…)` configures the failpoint in that registry only."""
     with Registry() as registry, registry.configured("x", "return") as handle:
         assert (hit(), handle.hits, statuses()) == (Return(), 1, [])
 
 
-# what it has
+# attributes
 
 
-async def test_what_a_handle_tells() -> None:
-    """A handle has the name, the status, the counts, and who waits now."""
+async def test_attributes_of_a_handle() -> None:
+    """A handle has the failpoint's name, status, counts and current waiters."""
     async with configured("x", "1*off->pause", context={"k": "v"}) as handle:
         assert isinstance(handle, Handle)
         await visit(k="other")
@@ -142,7 +142,7 @@ async def test_what_a_handle_tells() -> None:
 
 
 def test_the_counts_stay_after_the_block() -> None:
-    """After leaving, the handle keeps the counts; what happens at that name later is not counted."""
+    """After the block, a handle keeps its counts. Later visits do not change them."""
     with configured("x", "return", context={"k": "v"}) as handle:
         hit(k="v")
         hit(k="other")
@@ -153,7 +153,7 @@ def test_the_counts_stay_after_the_block() -> None:
 
 
 def test_a_handle_follows_a_reconfiguration() -> None:
-    """A handle follows the name: reconfigured inside the block, it has the new counts, also after leaving."""
+    """After a reconfiguration inside the block, a handle has the new counts, even after the block."""
     with configured("x", "return") as handle:
         hit()
         configure("x", "off")
@@ -163,8 +163,8 @@ def test_a_handle_follows_a_reconfiguration() -> None:
     assert (handle.hits, handle.status.actions) == (3, (Term(Off()),))
 
 
-async def test_remove_wakes_who_waits() -> None:
-    """`handle.remove()` ends the configuration and wakes who waits; leaving the block afterwards is no error."""
+async def test_remove_wakes_waiters() -> None:
+    """`handle.remove()` removes the configuration and wakes all waiters. The block then exits without an error."""
     outcomes: list[Outcome] = []
 
     async def reach() -> None:
@@ -180,8 +180,8 @@ async def test_remove_wakes_who_waits() -> None:
     assert (outcomes, handle.hits) == ([Continue()], 1)
 
 
-async def test_leaving_wakes_who_waits() -> None:
-    """Leaving the block wakes tasks and threads that wait at the failpoint."""
+async def test_leaving_wakes_waiters() -> None:
+    """Leaving the block wakes the tasks and threads that wait at the failpoint."""
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group, configured("x", "pause") as handle:
             group.start_soon(visit)
@@ -193,8 +193,8 @@ async def test_leaving_wakes_who_waits() -> None:
 # waiting
 
 
-async def test_the_waits_see_what_is_so_already() -> None:
-    """`wait_hit` counts hits before the wait, and `wait_paused` who waits already: both go on at once."""
+async def test_waits_count_earlier_hits_and_pauses() -> None:
+    """`wait_hit` and `wait_paused` return at once if enough hits or pauses came before them."""
     with configured("x", "2*off->pause") as handle:
         await visit()
         await visit()
@@ -208,8 +208,8 @@ async def test_the_waits_see_what_is_so_already() -> None:
             handle.resume()
 
 
-async def test_the_waits_go_on_at_the_right_number() -> None:
-    """`wait_hit(n)` and `wait_paused(n)` go on with the n-th hit and the n-th task, and not before."""
+async def test_waits_end_at_the_requested_number() -> None:
+    """`wait_hit(n)` and `wait_paused(n)` return at the n-th hit and the n-th paused task, not before."""
     order: list[str] = []
     with anyio.fail_after(5), configured("x", "pause") as handle:
 
@@ -231,8 +231,8 @@ async def test_the_waits_go_on_at_the_right_number() -> None:
             handle.resume()
 
 
-def test_the_sync_waits() -> None:
-    """`wait_hit_sync` and `wait_paused_sync` serve tests with threads, and see tasks of other threads too."""
+def test_sync_waits() -> None:
+    """`wait_hit_sync` and `wait_paused_sync` also see hits and pauses on the event loops of other threads."""
     with configured("x", "1*off->pause") as handle:
         first = started(hit)
         handle.wait_hit_sync(timeout=5)
@@ -243,8 +243,8 @@ def test_the_sync_waits() -> None:
     finish(first, second, third)
 
 
-def test_the_sync_waits_of_the_package() -> None:
-    """`wait_until_hit_sync` and `wait_until_paused_sync` wait without a handle, and time out as the others do."""
+def test_sync_waits_of_the_package() -> None:
+    """`wait_until_hit_sync` and `wait_until_paused_sync` need no handle, and raise `FailpointTimeout`."""
     configure("x", "1*off->pause")
     first = started(hit)
     wait_until_hit_sync("x", timeout=5)
@@ -257,8 +257,8 @@ def test_the_sync_waits_of_the_package() -> None:
     finish(first, second)
 
 
-async def test_a_pause_that_is_over_is_not_seen() -> None:
-    """`wait_paused` waits for a new pause after a resume, and a sleep counts as one."""
+async def test_a_resumed_pause_does_not_count() -> None:
+    """After `resume`, `wait_paused` waits for a new pause. A sleep counts as a pause."""
     with anyio.fail_after(5), configured("x", "1*pause->sleep(60m)") as handle:
         async with anyio.create_task_group() as group:
             group.start_soon(visit)
@@ -271,8 +271,8 @@ async def test_a_pause_that_is_over_is_not_seen() -> None:
             handle.resume()
 
 
-async def test_a_pause_that_ends_before_the_wait_looks_is_not_seen() -> None:
-    """A pause that begins and is resumed before the waiting task runs does not end its wait; the next one does."""
+async def test_a_pause_that_ends_before_the_waiting_task_runs_does_not_count() -> None:
+    """`wait_paused` ignores a pause that was resumed before the waiting task ran, and returns at the next one."""
     with anyio.fail_after(5), configured("x", "pause") as handle:
         over = anyio.Event()
 
@@ -285,7 +285,7 @@ async def test_a_pause_that_ends_before_the_wait_looks_is_not_seen() -> None:
             group.start_soon(wait)
             await anyio.wait_all_tasks_blocked()
             thread = started(hit)
-            while not handle.waiting:  # blocks this loop on purpose: the other task cannot look
+            while not handle.waiting:  # blocks the event loop on purpose, so the waiting task cannot run
                 pass
             assert handle.resume() == 1
             finish(thread)
@@ -297,8 +297,8 @@ async def test_a_pause_that_ends_before_the_wait_looks_is_not_seen() -> None:
 
 
 @pytest.mark.parametrize("waits", ["wait_hit", "wait_paused"])
-async def test_a_wait_goes_on_through_a_reconfiguration_counting_anew(waits: str) -> None:
-    """Configured again, a failpoint has to be hit or paused at as often as asked since then."""
+async def test_a_wait_counts_again_after_a_reconfiguration(waits: str) -> None:
+    """A wait continues through a reconfiguration, and counts only later hits and pauses."""
     order: list[str] = []
     with anyio.fail_after(5), configured("x", "pause") as handle:
 
@@ -322,8 +322,8 @@ async def test_a_wait_goes_on_through_a_reconfiguration_counting_anew(waits: str
             reset()
 
 
-async def test_a_hit_that_is_followed_by_a_removal_counts() -> None:
-    """A hit that came while the wait was on ends it well, though the failpoint is gone before the task looks."""
+async def test_a_hit_counts_even_if_the_failpoint_is_removed_next() -> None:
+    """`wait_hit` returns after a hit, even if the failpoint was removed before the waiting task ran."""
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
             with configured("x", "off") as handle:
@@ -342,7 +342,7 @@ ENDINGS = {
 @pytest.mark.parametrize("end", ENDINGS)
 @pytest.mark.parametrize("waits", ["wait_hit", "wait_paused"])
 async def test_a_wait_ends_when_the_failpoint_is_removed(waits: str, end: str) -> None:
-    """Removed meanwhile, a failpoint that somebody waits for is a usage error for them, in tasks and threads."""
+    """Removing the failpoint ends waits for it with a usage error, in tasks and in threads."""
     errors: list[str] = []
     threads: list[threading.Thread] = []
     with anyio.fail_after(10), configured("x", "off") as handle:
@@ -375,8 +375,8 @@ def _watches() -> int:
 
 
 @pytest.mark.parametrize("what", ["hit", "paused"])
-async def test_a_wait_for_what_is_not_configured_is_refused(what: str) -> None:
-    """Waiting for what is not configured is a usage error at once, which names the nearest that is."""
+async def test_a_wait_for_an_unconfigured_failpoint_is_refused(what: str) -> None:
+    """Waiting for an unconfigured failpoint is a usage error that suggests a similar configured name."""
     configure("cache.fill", "off")
     hopeless = {"hit": "it will never be hit", "paused": "no task will ever be paused there"}[what]
     message = (
@@ -391,8 +391,8 @@ async def test_a_wait_for_what_is_not_configured_is_refused(what: str) -> None:
         await to_thread.run_sync(sync, "cache.fil")
 
 
-async def test_the_waits_of_a_handle_that_was_left_are_refused() -> None:
-    """After the block a handle's waits are usage errors, and do not hang."""
+async def test_waits_after_the_block_are_refused() -> None:
+    """After the block, the waits of a handle raise a usage error instead of hanging."""
     with configured("x", "off") as handle:
         pass
     with pytest.raises(FailpointUsageError, match="not configured"):
@@ -402,7 +402,7 @@ async def test_the_waits_of_a_handle_that_was_left_are_refused() -> None:
 
 
 async def test_off_only_counts() -> None:
-    """`off` serves to wait for a hit without disturbing it."""
+    """With `off`, a test can wait for a hit without affecting the visit."""
     with anyio.fail_after(5), configured("x", "off") as handle:
         async with anyio.create_task_group() as group:
             group.start_soon(visit)
@@ -419,8 +419,8 @@ TIMEOUTS = [
 
 @pytest.mark.parametrize("sync", [False, True], ids=["async", "sync"])
 @pytest.mark.parametrize(("waits", "beginning"), TIMEOUTS)
-async def test_a_timeout_tells_what_is_known(waits: str, beginning: str, sync: bool) -> None:
-    """`FailpointTimeout`, also a `TimeoutError`, has the counts, the last miss and its reason, and who waits."""
+async def test_a_timeout_shows_the_status(waits: str, beginning: str, sync: bool) -> None:
+    """`FailpointTimeout`, also a `TimeoutError`, has the counts, the last miss with its reason, and the waiters."""
     with anyio.fail_after(5), configured("handle.told", "pause", context={"tenant_id": "test_.*"}) as handle:
         async with anyio.create_task_group() as group:
             group.start_soon(lambda: visit("handle.told", tenant_id="test_1"), name="the visitor")
@@ -448,7 +448,7 @@ async def test_a_timeout_tells_what_is_known(waits: str, beginning: str, sync: b
 
 
 def test_a_timeout_names_the_nearest_site() -> None:
-    """Where no site bears the name, `FailpointTimeout` says so, and names the nearest one that exists."""
+    """If no site has the name, the message of a `FailpointTimeout` suggests the most similar one."""
     failpoint("handle.nearest")
     with configured("handle.nearesd", "off") as handle, pytest.raises(FailpointTimeout) as caught:
         handle.wait_hit_sync(timeout=0)
@@ -459,8 +459,8 @@ def test_a_timeout_names_the_nearest_site() -> None:
     )
 
 
-async def test_a_timeout_tells_who_waits_elsewhere() -> None:
-    """The message of a `FailpointTimeout` names who waits at another failpoint, at which, and with what context."""
+async def test_a_timeout_shows_waiters_at_other_failpoints() -> None:
+    """The message of a `FailpointTimeout` lists waiters at other failpoints with their contexts."""
     with anyio.fail_after(5), configured("elsewhere", "pause") as there, configured("here", "pause") as here:
         async with anyio.create_task_group() as group:
             group.start_soon(lambda: visit("elsewhere", shard=3), name="the lost one")
@@ -476,7 +476,7 @@ async def test_a_timeout_tells_who_waits_elsewhere() -> None:
 @pytest.mark.parametrize("waits", ["wait_hit", "wait_paused"])
 @pytest.mark.parametrize("seconds", [0, 0.01])
 async def test_a_timeout_leaves_no_watch_behind(waits: str, seconds: float) -> None:
-    """A wait that timed out, or was cancelled, is forgotten."""
+    """A wait that timed out or was cancelled leaves nothing registered."""
     with configured("x", "off") as handle:
         with pytest.raises(FailpointTimeout):
             await getattr(handle, waits)(timeout=seconds)
@@ -488,8 +488,8 @@ async def test_a_timeout_leaves_no_watch_behind(waits: str, seconds: float) -> N
 
 
 @pytest.mark.parametrize("waits", ["wait_hit_sync", "wait_paused_sync"])
-async def test_the_sync_waits_are_refused_on_an_event_loop(waits: str) -> None:
-    """On a thread that runs an event loop the `_sync` waits are usage errors that name the way out."""
+async def test_sync_waits_are_refused_on_an_event_loop(waits: str) -> None:
+    """On a thread that runs an event loop, the `_sync` waits raise a usage error that names the async ones."""
     with configured("x", "off") as handle:
         await visit()
         with pytest.raises(FailpointUsageError, match="would block the event loop.*without _sync"):
@@ -501,8 +501,8 @@ async def test_the_sync_waits_are_refused_on_an_event_loop(waits: str) -> None:
 
 @pytest.mark.parametrize("number", [0, -1, 1.0, True, "1", None], ids=repr)
 @pytest.mark.parametrize("waits", ["wait_hit", "wait_paused"])
-async def test_a_number_to_wait_for_is_one_or_more(waits: str, number: Any) -> None:
-    """The number of hits or tasks is a whole number of 1 or more, in both kinds of wait."""
+async def test_the_number_to_wait_for_must_be_positive(waits: str, number: Any) -> None:
+    """The number of hits or tasks must be a whole number of 1 or more, in sync and async waits."""
     with configured("x", "off") as handle:
         with pytest.raises(FailpointUsageError, match="must be a whole number of 1 or more"):
             await getattr(handle, waits)(number)
@@ -513,7 +513,7 @@ async def test_a_number_to_wait_for_is_one_or_more(waits: str, number: Any) -> N
 @pytest.mark.parametrize("timeout", [-1, math.nan, "1", True, []], ids=repr)
 @pytest.mark.parametrize("waits", ["wait_hit", "wait_paused"])
 async def test_a_timeout_is_a_number_of_seconds(waits: str, timeout: Any) -> None:
-    """A timeout is a number of seconds, not negative, in both kinds of wait."""
+    """A timeout must be a non-negative number of seconds, in sync and async waits."""
     with configured("x", "off") as handle:
         with pytest.raises(FailpointUsageError, match="timeout is a number of seconds"):
             await getattr(handle, waits)(timeout=timeout)
@@ -523,8 +523,8 @@ async def test_a_timeout_is_a_number_of_seconds(waits: str, timeout: Any) -> Non
 
 @pytest.mark.parametrize("timeout", [math.inf, 1e300, 10**400], ids=["inf", "1e300", "10**400"])
 @pytest.mark.parametrize("waits", ["wait_hit", "wait_paused"])
-async def test_a_timeout_may_be_as_long_as_one_likes(waits: str, timeout: float) -> None:
-    """A timeout that never comes is no limit, in both kinds of wait."""
+async def test_a_timeout_may_be_infinite_or_huge(waits: str, timeout: float) -> None:
+    """An infinite or huge timeout means no limit, in sync and async waits."""
     with anyio.fail_after(5), configured("x", "pause") as handle:
         async with anyio.create_task_group() as visitors:
             async with anyio.create_task_group() as group:

@@ -1,4 +1,4 @@
-"""Configuring, removing and looking: what the functions of the registry take, refuse and count."""
+"""Configure, remove and inspect failpoints: accepted arguments, errors and counts."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from failpoints._core.registry import PROCESS_WIDE
 from failpoints._core.store import PROCESS_STORE
 
 HERE = __file__
-DRAWS = 64  # two sequences of so many even chances are the same once in 10**19 runs
+DRAWS = 64  # two random sequences of this length are equal once in 10**19 runs
 
 
 def hit(name: str = "x", **context: Any) -> Outcome:
@@ -54,7 +54,7 @@ def hit(name: str = "x", **context: Any) -> Outcome:
 
 
 def draws(name: str, count: int = DRAWS) -> list[bool]:
-    """Which of so many visits triggered."""
+    """Visit the failpoint *count* times and return which visits triggered."""
     return [bool(hit(name)) for _ in range(count)]
 
 
@@ -80,7 +80,7 @@ def held() -> Iterator[threading.Thread]:
     ids=str,
 )
 def test_configure_takes_text_an_action_a_term_or_a_sequence(actions: Any) -> None:
-    """`configure` takes a text, one action, one term, or a sequence of the two, and `status` shows the terms."""
+    """`configure` accepts a text, an action, a term, or a sequence of actions and terms."""
     configure("x", actions)
     terms = [actions] if not isinstance(actions, (list, tuple)) else actions
     wanted = (Term(Return("7")),) if actions == "return(7)" else tuple(_term(item) for item in terms)
@@ -94,7 +94,7 @@ def _term(item: Any) -> Term:
 
 @pytest.mark.parametrize("name", ["a", "a::b", "a.b:after", "a/wait", "naïve", "100%", "(", "\N{SNOWMAN}"])
 def test_a_name_is_printable_and_has_no_white_space(name: str) -> None:
-    """Every printable text without white space, `=` and `;` is a name."""
+    """Any printable text without white space, `=` and `;` is a valid name."""
     configure(name, "return")
     assert hit("a") == (Return() if name == "a" else Continue())
     assert [each.name for each in statuses()] == [name]
@@ -117,7 +117,7 @@ BAD_NAMES = ["", " ", "a b", "a\tb", "a=b", "a;b", "a\n", "a\x00b", "a\u00a0b", 
     ids=["configure", "configure_all", "remove", "resume", "status", "configured"],
 )
 def test_a_bad_name_is_refused(name: Any, call: Callable[[Any], object]) -> None:
-    """What cannot be a name is a `FailpointNameError`, a `FailpointError` that is also a `ValueError`, and shown."""
+    """An invalid name raises a `FailpointNameError`, also a `ValueError`, whose message shows the name."""
     with pytest.raises(FailpointNameError, match=re.escape(repr(name))[:20] if name != "" else "empty") as caught:
         call(name)
     assert isinstance(caught.value, FailpointError) and isinstance(caught.value, ValueError)
@@ -134,8 +134,8 @@ BAD_CONFIGURATIONS = [
     pytest.param(("held", [Off(), "off"]), FailpointUsageError, id="a text in a sequence"),
     pytest.param(("held", "off", {"k": "("}), FailpointNameError, id="a bad pattern"),
     pytest.param(("held", "off", {"k": re.compile(b"a")}), FailpointNameError, id="a pattern for bytes"),
-    pytest.param(("held", "off", {1: "a"}), FailpointUsageError, id="a matcher's key that is no str"),
-    pytest.param(("held", "off", ["k"]), FailpointUsageError, id="matchers that are no mapping"),
+    pytest.param(("held", "off", {1: "a"}), FailpointUsageError, id="a matcher's key that is not a str"),
+    pytest.param(("held", "off", ["k"]), FailpointUsageError, id="matchers that are not a mapping"),
     pytest.param(("he ld", "off"), FailpointNameError, id="a bad name"),
 ]
 
@@ -145,7 +145,7 @@ BAD_CONFIGURATIONS = [
 def test_a_bad_configuration_changes_nothing(
     function: str, arguments: tuple[Any, ...], error: type[Exception], held: threading.Thread
 ) -> None:
-    """On any error `configure` and `configure_all` leave what is configured, its counts and its waiters as they are."""
+    """After any error in `configure` or `configure_all`, configurations, counts and waiters are unchanged."""
     before = statuses()
     with pytest.raises(error) as caught:
         if function == "configure":
@@ -163,7 +163,7 @@ def test_a_bad_configuration_changes_nothing(
     ids=repr,
 )
 def test_configure_all_refuses_an_entry_of_a_wrong_shape(entry: Any, held: threading.Thread) -> None:
-    """An entry that is no `(name, actions)` or `(name, actions, context)` is a usage error, and changes nothing."""
+    """Any entry other than `(name, actions)` or `(name, actions, context)` is a usage error and changes nothing."""
     before = statuses()
     with pytest.raises(FailpointUsageError, match="an entry of configure_all is"):
         configure_all([("held", "off"), entry])
@@ -172,7 +172,7 @@ def test_configure_all_refuses_an_entry_of_a_wrong_shape(entry: Any, held: threa
 
 
 def test_configure_all_installs_nothing_when_its_entries_raise(held: threading.Thread) -> None:
-    """An iterable of entries that raises half way has configured nothing."""
+    """If the iterable of entries raises halfway, nothing is configured."""
 
     def entries() -> Iterator[tuple[str, str]]:
         yield "held", "off"
@@ -186,7 +186,7 @@ def test_configure_all_installs_nothing_when_its_entries_raise(held: threading.T
 
 
 def test_configure_all_installs_every_entry(held: threading.Thread) -> None:
-    """`configure_all` configures every entry, with its matchers, the later one of a name, and wakes who waited."""
+    """`configure_all` configures every entry and wakes waiters. The last entry of a name wins."""
     configure_all([("held", "off"), ["a", "return(1)"], ("b", Return(2), {"k": "v.*"}), ("a", "return(3)", None)])
     held.join(5)
     assert not held.is_alive()
@@ -197,7 +197,7 @@ def test_configure_all_installs_every_entry(held: threading.Thread) -> None:
 
 
 def test_configure_all_of_nothing_does_nothing() -> None:
-    """No entries at all are no error."""
+    """`configure_all` accepts an empty list."""
     configure_all([])
     assert statuses() == []
 
@@ -206,7 +206,7 @@ def test_configure_all_of_nothing_does_nothing() -> None:
 
 
 def test_remove_ends_one_failpoint_only() -> None:
-    """`remove` ends what was configured under the name, and nothing else; where there is nothing it is no error."""
+    """`remove` affects one name only, and does nothing if that name is not configured."""
     configure_all([("a", "return"), ("b", "return")])
     remove("a")
     remove("a")
@@ -214,8 +214,8 @@ def test_remove_ends_one_failpoint_only() -> None:
     assert (hit("a"), hit("b")) == (Continue(), Return())
 
 
-def test_reset_ends_everything(held: threading.Thread) -> None:
-    """`reset` ends every configuration and wakes everyone, and is no error when there is none."""
+def test_reset_removes_everything(held: threading.Thread) -> None:
+    """`reset` removes every configuration and wakes every waiter. It may be called again."""
     configure("a", "return")
     reset()
     held.join(5)
@@ -224,8 +224,8 @@ def test_reset_ends_everything(held: threading.Thread) -> None:
     reset()
 
 
-def test_resume_wakes_who_waits_without_disarming(held: threading.Thread) -> None:
-    """`resume` returns how many it woke, and the next visit is held again; nobody there or not configured is 0."""
+def test_resume_wakes_waiters_and_keeps_the_configuration(held: threading.Thread) -> None:
+    """`resume` returns the number of waiters that it woke, and later visits pause again."""
     assert resume("held") == 1
     held.join(5)
     assert not held.is_alive()
@@ -238,8 +238,8 @@ def test_resume_wakes_who_waits_without_disarming(held: threading.Thread) -> Non
     assert status("held").hits == 2
 
 
-def test_what_was_removed_is_forgotten() -> None:
-    """Names that were configured, hit and removed leave nothing behind: neither what was given nor the name."""
+def test_remove_keeps_no_reference_to_the_configuration() -> None:
+    """`remove` drops every reference to the name, the values and the context."""
 
     class Value:
         pass
@@ -260,11 +260,11 @@ def test_what_was_removed_is_forgotten() -> None:
     assert not ARMED
 
 
-# looking
+# reading the status
 
 
-def test_status_of_what_is_not_configured() -> None:
-    """A failpoint that is not configured has no actions, no matchers, and zeros."""
+def test_status_of_an_unconfigured_failpoint() -> None:
+    """The status of an unconfigured failpoint has no actions, no matchers, and zero counts."""
     assert status("registry.unknown") == FailpointStatus("registry.unknown")
     assert status("registry.unknown") == FailpointStatus(
         name="registry.unknown",
@@ -280,8 +280,8 @@ def test_status_of_what_is_not_configured() -> None:
     )
 
 
-def test_status_shows_what_was_configured_and_happened() -> None:
-    """`status` has the actions, the matchers as they were given, the counts and the last miss's context."""
+def test_status_has_the_configuration_and_the_counts() -> None:
+    """`status` has the actions, the matchers as given, the counts, and the context of the last miss."""
 
     def even(number: int) -> bool:
         return number % 2 == 0
@@ -302,8 +302,8 @@ def test_status_shows_what_was_configured_and_happened() -> None:
     assert now.last_mismatch == "tenant_id='u1' does not match 't.*'"
 
 
-def test_reading_changes_nothing(held: threading.Thread) -> None:
-    """`status` and `statuses` count nothing, use up nothing and wake nobody."""
+def test_reading_the_status_changes_nothing(held: threading.Thread) -> None:
+    """`status` and `statuses` change no counts, use up no actions, and wake no waiters."""
     configure("x", "1*return(7)")
     first = [(status("x"), statuses()) for _ in range(3)]
     assert first == [first[0]] * 3
@@ -311,16 +311,16 @@ def test_reading_changes_nothing(held: threading.Thread) -> None:
     assert hit() == Return("7")
 
 
-def test_status_shows_who_waits(held: threading.Thread) -> None:
-    """`waiting` has the thread's name, the context of its visit, and since when it waits."""
+def test_status_shows_the_waiters(held: threading.Thread) -> None:
+    """A `waiting` entry has the thread's name, the context of its visit, and the time when the wait began."""
     now = datetime.now(UTC)
     (waiting,) = status("held").waiting
     assert (waiting.name, waiting.context) == (held.name, {"tenant_id": "t1"})
     assert 0 <= (now - waiting.since).total_seconds() < 60
 
 
-def test_statuses_are_in_the_order_of_their_names() -> None:
-    """`statuses` has one status for every failpoint that is configured, as `status` gives it."""
+def test_statuses_are_sorted_by_name() -> None:
+    """`statuses` returns the status of every configured failpoint, sorted by name."""
     for name in ("c", "a", "b"):
         configure(name, "off")
     hit("b")
@@ -330,8 +330,8 @@ def test_statuses_are_in_the_order_of_their_names() -> None:
 # counting
 
 
-def test_counts_are_since_the_current_configuration() -> None:
-    """Configuring a failpoint again, even with the same actions, begins all its counts anew."""
+def test_configuring_again_resets_the_counts() -> None:
+    """Configuring a failpoint again resets its counts, even with the same actions."""
     for _ in range(2):
         configure("x", "1*return(7)->off", context={"k": "a"})
         assert [hit(k=k) for k in ("a", "a", "b")] == [Return("7"), Continue(), Continue()]
@@ -341,16 +341,16 @@ def test_counts_are_since_the_current_configuration() -> None:
     assert status("x") == FailpointStatus("x", (Term(Off()),), {}, sites=status("x").sites)
 
 
-def test_a_chosen_off_triggers_and_uses_up_the_hit() -> None:
-    """`2*off->1*return` lets two hits pass, which count as triggers, and a hit with nothing due is none."""
+def test_an_off_term_triggers_and_uses_up_the_hit() -> None:
+    """An `off` term counts as a trigger and uses up the hit. A hit with no term left is not a trigger."""
     configure("x", "2*off->1*return(7)")
     assert [hit() for _ in range(4)] == [Continue(), Continue(), Return("7"), Continue()]
     assert (status("x").hits, status("x").triggers) == (4, 3)
 
 
 @pytest.mark.parametrize("context", [{}, {"other": "test_1"}, {"tenant_id": "production_1"}], ids=str)
-def test_a_miss_uses_up_nothing_and_the_last_one_is_kept(context: dict[str, str]) -> None:
-    """A miss counts as a miss only: the count, the chance and the term stay for the next hit."""
+def test_a_miss_uses_up_no_term_and_no_draw(context: dict[str, str]) -> None:
+    """A miss leaves counts, draws and terms to the next hit, and its context is kept."""
     seed(1)
     configure("x", "50%return", context={"tenant_id": "test_.*"})
     wanted = [bool(hit(tenant_id="test_1")) for _ in range(DRAWS)]
@@ -366,26 +366,26 @@ def test_a_miss_uses_up_nothing_and_the_last_one_is_kept(context: dict[str, str]
     assert (status("x").hits, status("x").misses, status("x").triggers) == (2, 1, 1)
 
 
-# chances
+# probabilities
 
 
 @pytest.mark.parametrize(("percentage", "triggers"), [("0", 0), ("0.0", 0), ("100", 50), ("100.0", 50)])
-def test_never_and_always(percentage: str, triggers: int) -> None:
-    """0% never triggers and 100% always does."""
+def test_probabilities_of_0_and_100_percent(percentage: str, triggers: int) -> None:
+    """A term with 0% never triggers, and one with 100% always does."""
     configure("x", f"{percentage}%return")
     assert sum(draws("x", 50)) == triggers
     assert (status("x").hits, status("x").triggers) == (50, triggers)
 
 
-def test_a_chance_is_about_as_large_as_it_says() -> None:
-    """25% triggers about a quarter of a thousand hits."""
+def test_25_percent_triggers_about_a_quarter_of_the_hits() -> None:
+    """A term with 25% triggers at about a quarter of 1,000 hits."""
     seed(1)
     configure("x", "25%return")
     assert 200 < sum(draws("x", 1000)) < 300
 
 
-def test_the_same_seed_and_name_draw_the_same() -> None:
-    """The draws depend on the seed and the name alone, and `configure` and `seed` begin them anew."""
+def test_the_same_seed_and_name_give_the_same_draws() -> None:
+    """Draws depend only on the seed and the name. `configure` and `seed` restart them."""
     seed(1)
     configure("x", "50%return")
     first = draws("x")
@@ -401,7 +401,7 @@ def test_the_same_seed_and_name_draw_the_same() -> None:
 
 
 def test_another_failpoint_does_not_disturb_the_draws() -> None:
-    """One failpoint's draws stay the same however often another one draws in between."""
+    """Draws of one failpoint do not affect those of another."""
     seed(1)
     configure("x", "50%return")
     first = draws("x")
@@ -413,8 +413,8 @@ def test_another_failpoint_does_not_disturb_the_draws() -> None:
     assert between == first
 
 
-def test_a_registry_of_ones_own_draws_the_same() -> None:
-    """The draws are made of the seed and the name, in whichever registry they are made."""
+def test_a_separate_registry_gives_the_same_draws() -> None:
+    """The same seed and name give the same draws in every registry."""
     seed(1)
     configure("x", "50%return")
     first = draws("x")
@@ -425,7 +425,7 @@ def test_a_registry_of_ones_own_draws_the_same() -> None:
 
 
 def test_without_a_seed_the_draws_differ() -> None:
-    """`seed(None)`, as at the start, is any seed."""
+    """After `seed(None)`, which is the default, the draws are random."""
     seed(1)
     seed(None)
     configure("x", "50%return")
@@ -435,15 +435,15 @@ def test_without_a_seed_the_draws_differ() -> None:
 
 
 @pytest.mark.parametrize("bad", [1.5, "1", True, b"1"], ids=repr)
-def test_a_seed_is_a_whole_number(bad: Any) -> None:
-    """What is no `int` is no seed."""
+def test_a_seed_must_be_an_int(bad: Any) -> None:
+    """`seed` refuses a value that is not an `int`."""
     with pytest.raises(FailpointUsageError, match="a seed is an int"):
         seed(bad)
 
 
 @pytest.mark.parametrize("actions", ["50%2*return", "2*50%return"])
 def test_only_a_trigger_uses_up_the_count(actions: str) -> None:
-    """Hits whose chance fails leave the count alone: the first two that the chance lets through trigger."""
+    """Only hits that pass the probability use up the count of a term."""
     seed(1)
     configure("x", "50%return")
     chances = draws("x")
@@ -452,8 +452,8 @@ def test_only_a_trigger_uses_up_the_count(actions: str) -> None:
     assert [index for index, triggered in enumerate(draws("x")) if triggered] == lucky
 
 
-def test_the_chance_is_drawn_before_the_count_is_looked_at() -> None:
-    """A term that is spent draws as before, so that the terms after it see the same chances."""
+def test_a_spent_term_still_draws() -> None:
+    """A spent term still draws, so later terms see the same draws as before."""
     seed(1)
     configure("x", "50%return")
     chances = iter(draws("x", 2 * DRAWS))
@@ -473,7 +473,7 @@ def test_the_chance_is_drawn_before_the_count_is_looked_at() -> None:
 
 
 def test_sites_are_shown_as_file_and_line() -> None:
-    """`status` has the file and line of each decorated function, scope and inline call that bears the name, once."""
+    """`status` lists the file and line of each site once: decorated functions, scopes and inline calls."""
 
     @failpoint("registry.site")
     def decorated() -> None:
@@ -493,7 +493,7 @@ def test_sites_are_shown_as_file_and_line() -> None:
 
 
 def test_a_scope_over_several_lines_is_one_site() -> None:
-    """A scope that is left by the end of its block, by `return` or by `continue` is one site still."""
+    """A scope is one site, whether its block ends normally, with `return` or with `continue`."""
 
     def several(how: str) -> None:
         for _ in range(2):
@@ -516,8 +516,8 @@ def test_a_scope_over_several_lines_is_one_site() -> None:
         assert len(status(name).sites) == 1, status(name).sites
 
 
-def test_every_place_of_one_name_is_a_site() -> None:
-    """A name at two places has two sites, in the order in which they were met."""
+def test_one_name_can_have_several_sites() -> None:
+    """A name used at two places has two sites, in the order in which they were first reached."""
     configure("registry.twice", "off")
     line = inspect.currentframe().f_lineno  # type: ignore[union-attr]
     failpoint("registry.twice").hit()
@@ -525,13 +525,13 @@ def test_every_place_of_one_name_is_a_site() -> None:
     assert status("registry.twice").sites == (f"{HERE}:{line + 1}", f"{HERE}:{line + 2}")
 
 
-def test_a_registry_has_what_the_package_has() -> None:
-    """The package has a function for every public method of `Registry`, that of the process-wide registry."""
+def test_the_package_functions_are_methods_of_the_process_wide_registry() -> None:
+    """For every public method of `Registry`, the package has the bound method of the process-wide registry."""
     for name in [name for name in vars(Registry) if not name.startswith("_")]:
         assert getattr(failpoints, name) == getattr(PROCESS_WIDE, name)
 
 
-def test_pause_and_sleep_are_seen_as_configured() -> None:
-    """`status` shows terms in Python, whatever they were configured with."""
+def test_status_shows_text_as_terms() -> None:
+    """`status` has `Term` objects, even if the actions were configured as text."""
     configure("x", "25%3*pause(1.5s)->100")
     assert status("x").actions == (Term(Pause(1500), 0.25, 3), Term(Sleep(100)))

@@ -1,4 +1,4 @@
-"""Pauses and sleeps on one loop: what ends them, and that nothing leaves a task waiting at what is gone."""
+"""Pauses and sleeps on one event loop: what ends a wait, and that no task waits at a removed failpoint."""
 
 from __future__ import annotations
 
@@ -58,15 +58,15 @@ def hit(name: str = "x", **declaration: Any) -> Outcome:
     return failpoint(name, **declaration).hit()
 
 
-class Guest:
-    """Visits of `x` in tasks of their own, and their outcomes."""
+class Visits:
+    """Visits of `x`, each in its own task, and their outcomes."""
 
     def __init__(self, group: anyio.abc.TaskGroup) -> None:
         self.group = group
         self.outcomes: list[Outcome] = []
 
     def start(self, **declaration: Any) -> None:
-        """Begin a visit."""
+        """Start a task that visits `x`."""
         self.group.start_soon(self._visit, declaration)
 
     async def _visit(self, declaration: dict[str, Any]) -> None:
@@ -86,24 +86,24 @@ ENDS: dict[str, tuple[Callable[[], object], Outcome]] = {
 
 @pytest.mark.parametrize("how", ENDS)
 @pytest.mark.parametrize("action", WAITS)
-async def test_a_wait_is_ended(action: str, how: str) -> None:
-    """Who waits goes on with `Continue()`, and what is configured now is for the visits after."""
+async def test_changing_or_resuming_a_failpoint_wakes_its_waiters(action: str, how: str) -> None:
+    """A woken visit returns `Continue()`. The new configuration applies to later visits only."""
     end, later = ENDS[how]
     configure("x", f"2*{action}->return(second)")
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
-            guest = Guest(group)
-            guest.start()
-            guest.start()
+            visits = Visits(group)
+            visits.start()
+            visits.start()
             await wait_until_paused("x", 2)
             end()
             assert status("x").waiting == ()
-        assert guest.outcomes == [Continue(), Continue()]
+        assert visits.outcomes == [Continue(), Continue()]
         assert await visit() == later
 
 
-async def test_a_decorated_function_and_a_scope_go_on_with_their_bodies() -> None:
-    """Woken, a decorated function runs its body, and a scope its block."""
+async def test_a_woken_function_or_scope_runs_its_body() -> None:
+    """After a pause, a decorated function runs its body and a scope its block."""
     ran: list[str] = []
 
     @failpoint("x")
@@ -129,54 +129,54 @@ async def test_a_decorated_function_and_a_scope_go_on_with_their_bodies() -> Non
 
 
 @pytest.mark.parametrize("action", WAITS)
-async def test_another_failpoint_ends_nothing(action: str) -> None:
-    """Configuring, removing and resuming one failpoint leaves those alone who wait at another."""
+async def test_another_failpoint_does_not_wake_waiters(action: str) -> None:
+    """Configuring, removing or resuming one failpoint does not wake the waiters of another."""
     configure_all([("x", action), ("y", "pause")])
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
-            guest = Guest(group)
-            guest.start()
+            visits = Visits(group)
+            visits.start()
             await wait_until_paused("x")
             assert resume("y") == 0
             configure("y", "off")
             remove("y")
             await anyio.wait_all_tasks_blocked()
-            assert (guest.outcomes, len(status("x").waiting)) == ([], 1)
+            assert (visits.outcomes, len(status("x").waiting)) == ([], 1)
             remove("x")
 
 
-async def test_a_resumed_failpoint_holds_the_next_ones() -> None:
-    """`resume` returns how many it woke, and the failpoint holds those who come later."""
+async def test_a_resumed_failpoint_pauses_later_visits() -> None:
+    """`resume` returns the number of waiters that it woke, and later visits pause again."""
     configure("x", "pause")
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
-            guest = Guest(group)
+            visits = Visits(group)
             for number in (3, 2, 1):
                 for _ in range(number):
-                    guest.start()
+                    visits.start()
                 await wait_until_paused("x", number)
                 assert resume("x") == number
             assert resume("x") == 0
-    assert (len(guest.outcomes), status("x").hits) == (6, 6)
+    assert (len(visits.outcomes), status("x").hits) == (6, 6)
 
 
-async def test_a_thousand_tasks() -> None:
-    """A thousand tasks wait at once, are all seen, and are all woken."""
+async def test_a_thousand_waiters() -> None:
+    """A thousand tasks can wait at once, and `resume` wakes them all."""
     configure("x", "pause")
     with anyio.fail_after(30):
         async with anyio.create_task_group() as group:
-            guest = Guest(group)
+            visits = Visits(group)
             for _ in range(1000):
-                guest.start()
+                visits.start()
             await wait_until_paused("x", 1000)
             assert len(status("x").waiting) == 1000
             assert resume("x") == 1000
             assert status("x").waiting == ()
-        assert guest.outcomes == [Continue()] * 1000
+        assert visits.outcomes == [Continue()] * 1000
 
 
 async def test_a_pause_may_have_a_limit() -> None:
-    """`pause(limit)` raises `FailpointTimeout` after that long, which names the failpoint and the task's context."""
+    """`pause(limit)` raises a `FailpointTimeout` that names the failpoint and the context."""
     configure("x", "pause(1)")
     with anyio.fail_after(5), pytest.raises(FailpointTimeout, match=r"'x' was told to pause\(1\).*'tenant_id': 't1'"):
         await visit(context={"tenant_id": "t1"})
@@ -186,7 +186,7 @@ async def test_a_pause_may_have_a_limit() -> None:
 
 
 async def test_a_sleep_ends_by_itself() -> None:
-    """`sleep` is over after its time, with `Continue()`, in tasks and in threads."""
+    """`sleep` returns `Continue()` after its duration, in tasks and in threads."""
     configure("x", "sleep(1)")
     with anyio.fail_after(5):
         assert (await visit(), await to_thread.run_sync(hit)) == (Continue(), Continue())
@@ -194,8 +194,8 @@ async def test_a_sleep_ends_by_itself() -> None:
 
 
 @pytest.mark.parametrize("action", [Sleep(0), Pause(0)], ids=str)
-async def test_a_wait_of_no_length(action: Sleep | Pause) -> None:
-    """A sleep or pause of no length is over at once."""
+async def test_a_wait_of_zero_length(action: Sleep | Pause) -> None:
+    """A sleep or pause with a duration of zero ends at once."""
     configure("x", action)
     with anyio.fail_after(5):
         for site in (visit, lambda: to_thread.run_sync(hit)):
@@ -207,17 +207,17 @@ async def test_a_wait_of_no_length(action: Sleep | Pause) -> None:
 
 
 @pytest.mark.parametrize("action", [Sleep(1e300), Pause(1e300)], ids=str)
-async def test_a_wait_that_no_clock_can_count(action: Sleep | Pause) -> None:
-    """A wait that is longer than any clock counts waits until it is woken."""
+async def test_a_wait_longer_than_any_clock(action: Sleep | Pause) -> None:
+    """A wait with a duration beyond the range of the clock lasts until it is woken."""
     configure("x", action)
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
-            guest = Guest(group)
-            guest.start()
+            visits = Visits(group)
+            visits.start()
             group.start_soon(to_thread.run_sync, hit)
             await wait_until_paused("x", 2)
             assert resume("x") == 2
-    assert guest.outcomes == [Continue()]
+    assert visits.outcomes == [Continue()]
 
 
 # native cancellation
@@ -226,7 +226,7 @@ async def test_a_wait_that_no_clock_can_count(action: Sleep | Pause) -> None:
 @pytest.mark.parametrize("cancel", [False, True], ids=["", "cancel event"])
 @pytest.mark.parametrize("action", WAITS)
 async def test_a_cancel_scope_ends_a_wait(action: str, cancel: bool) -> None:
-    """Native cancellation goes through a pause or sleep, and leaves no waiter behind."""
+    """Cancelling a cancel scope ends a pause or sleep and leaves no waiter behind."""
     configure("x", action)
     outcomes: list[Outcome] = []
     event = anyio.Event() if cancel else None
@@ -246,7 +246,7 @@ async def test_a_cancel_scope_ends_a_wait(action: str, cancel: bool) -> None:
 @pytest.mark.parametrize("action", WAITS)
 @pytest.mark.parametrize(("backend", "options"), LOOPS)
 def test_asyncio_cancellation_is_untouched(backend: str, options: dict[str, Any], action: str, cancel: bool) -> None:
-    """`task.cancel("message")` arrives as it does in `asyncio.sleep`: the same message and count of cancellations."""
+    """`task.cancel("message")` ends a wait as it ends `asyncio.sleep`: same message, same cancellation count."""
 
     async def main() -> tuple[list[Any], list[Any]]:
         event = asyncio.Event() if cancel else None
@@ -284,7 +284,7 @@ def test_asyncio_cancellation_is_untouched(backend: str, options: dict[str, Any]
 @pytest.mark.parametrize("action", WAITS)
 @pytest.mark.parametrize(("backend", "options"), LOOPS)
 def test_a_timeout_of_asyncio_ends_a_wait(backend: str, options: dict[str, Any], action: str) -> None:
-    """`asyncio.timeout` around a pause or sleep becomes its own `TimeoutError`."""
+    """`asyncio.timeout` ends a pause or sleep and raises its own `TimeoutError`."""
 
     async def main() -> None:
         with pytest.raises(TimeoutError) as caught:
@@ -303,7 +303,7 @@ def test_a_timeout_of_asyncio_ends_a_wait(backend: str, options: dict[str, Any],
 @pytest.mark.parametrize("cancel", [False, True], ids=["", "cancel event"])
 @pytest.mark.parametrize("action", WAITS)
 def test_trio_cancellation_is_untouched(action: str, cancel: bool) -> None:
-    """Trio's `Cancelled` arrives as itself, in no group, and is caught by its own scope."""
+    """Trio's `Cancelled` is raised unchanged, in no group, and caught by its own scope."""
     seen: list[BaseException] = []
 
     async def main() -> None:
@@ -329,7 +329,7 @@ def test_trio_cancellation_is_untouched(action: str, cancel: bool) -> None:
 
 @pytest.mark.parametrize("wait", [wait_until_hit, wait_until_paused])
 async def test_cancellation_ends_a_wait_for_a_hit_or_pause(wait: Callable[[str], Any]) -> None:
-    """Native cancellation goes through `wait_until_hit` and `wait_until_paused`."""
+    """Cancelling a cancel scope ends `wait_until_hit` and `wait_until_paused`."""
     configure("x", "off")
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
@@ -343,7 +343,7 @@ async def test_cancellation_ends_a_wait_for_a_hit_or_pause(wait: Callable[[str],
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):
-    """Its clock jumps to the next timer instead of waiting for it."""
+    """An event loop whose clock jumps to the next timer instead of waiting for it."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -353,7 +353,7 @@ class JumpingLoop(asyncio.SelectorEventLoop):
         return self.now
 
     class Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
-        """Waits for no timer."""
+        """A selector that never waits, but advances the clock of its loop."""
 
         def __init__(self, loop: JumpingLoop) -> None:
             super().__init__()
@@ -377,8 +377,8 @@ def on_trio(function: Callable[[], Any]) -> None:
 
 
 @pytest.mark.parametrize("run", [on_asyncio, on_trio])
-def test_waits_are_on_the_clock_of_the_running_loop(run: Callable[[Callable[[], Any]], None]) -> None:
-    """A sleep of an hour and a limit of an hour pass at once where the loop's clock is a virtual one."""
+def test_waits_use_the_clock_of_the_running_loop(run: Callable[[Callable[[], Any]], None]) -> None:
+    """With a virtual clock, sleeps and limits of an hour pass at once."""
 
     async def main() -> None:
         began = anyio.current_time()
@@ -402,7 +402,7 @@ def test_waits_are_on_the_clock_of_the_running_loop(run: Callable[[Callable[[], 
 
 
 class Interruption:
-    """Does something to the failpoint once, out of code of the user's that runs in the middle of a visit."""
+    """A callable that acts on the failpoint once, when a visit calls it."""
 
     def __init__(self, do: Callable[[], object]) -> None:
         self.do = do
@@ -437,7 +437,7 @@ PLACES = ["predicate", "__str__", "__eq__", "context", "cancel", "hit", "paused"
 
 @pytest.fixture
 def interrupted(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[str, Interruption], dict[str, Any]]]:
-    """To configure `x` to wait, and say what a site has to declare to be interrupted in the place of that name."""
+    """A function that configures `x` and returns the arguments of a site whose visit is interrupted at *place*."""
     logger = logging.getLogger("failpoints")
     filters: list[Callable[[logging.LogRecord], bool]] = []
 
@@ -465,10 +465,10 @@ def interrupted(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[str, Int
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("place", PLACES)
-async def test_a_change_in_the_middle_of_a_visit_leaves_nobody_waiting(
+async def test_a_visit_reconfigured_halfway_does_not_wait(
     place: str, change: str, interrupted: Callable[[str, Interruption], dict[str, Any]]
 ) -> None:
-    """Reconfigured by code that its own visit runs, a failpoint holds nobody: the visit goes on with `Continue()`."""
+    """If code that an async visit runs reconfigures the failpoint, the visit returns `Continue()`."""
     interruption = Interruption(CHANGES[change])
     declaration = interrupted(place, interruption)
     with anyio.fail_after(5):
@@ -479,10 +479,10 @@ async def test_a_change_in_the_middle_of_a_visit_leaves_nobody_waiting(
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("place", PLACES)
-def test_a_change_in_the_middle_of_a_sync_visit_leaves_nobody_waiting(
+def test_a_sync_visit_reconfigured_halfway_does_not_wait(
     place: str, change: str, interrupted: Callable[[str, Interruption], dict[str, Any]]
 ) -> None:
-    """The same holds in sync code."""
+    """If code that a sync visit runs reconfigures the failpoint, the visit returns `Continue()`."""
     interruption = Interruption(CHANGES[change])
     declaration = interrupted(place, interruption)
     outcomes: list[Outcome] = []
@@ -493,8 +493,10 @@ def test_a_change_in_the_middle_of_a_sync_visit_leaves_nobody_waiting(
 
 
 @pytest.mark.parametrize("place", ["hit", "paused", "cancel"])
-async def test_resumed_before_it_waits(place: str, interrupted: Callable[[str, Interruption], dict[str, Any]]) -> None:
-    """A visit that is resumed by code that it runs on its way into the wait does not wait."""
+async def test_a_visit_resumed_before_it_waits_does_not_wait(
+    place: str, interrupted: Callable[[str, Interruption], dict[str, Any]]
+) -> None:
+    """If code that a visit runs before its wait resumes the failpoint, the visit does not wait."""
     numbers: list[int] = []
     declaration = interrupted(place, Interruption(lambda: numbers.append(resume("x"))))
     with anyio.fail_after(5):
@@ -504,7 +506,7 @@ async def test_resumed_before_it_waits(place: str, interrupted: Callable[[str, I
 
 @pytest.mark.parametrize("action", ["pause", "return", "off"])
 async def test_a_visit_that_always_reconfigures_itself_ends(action: str) -> None:
-    """A predicate that configures its own failpoint anew at each call ends the visit with `Continue()`."""
+    """A visit ends with `Continue()` even if its predicate configures the failpoint again at every call."""
     calls: list[object] = []
 
     def again(value: object) -> bool:
@@ -519,8 +521,8 @@ async def test_a_visit_that_always_reconfigures_itself_ends(action: str) -> None
     assert calls == [0, 1, 2]
 
 
-async def test_a_change_while_a_call_is_awaited() -> None:
-    """A pause that an async `Call` returns after its failpoint was removed is not waited in."""
+async def test_a_pause_returned_by_a_call_after_removal_does_not_wait() -> None:
+    """A visit ignores a `Pause` that an async `Call` returns after the failpoint was removed."""
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
             calling, go = anyio.Event(), anyio.Event()
@@ -530,37 +532,37 @@ async def test_a_change_while_a_call_is_awaited() -> None:
                 await go.wait()
                 return Pause()
 
-            guest = Guest(group)
+            visits = Visits(group)
             configure("x", Call(call))
-            guest.start()
+            visits.start()
             await calling.wait()
             remove("x")
             go.set()
-    assert guest.outcomes == [Continue()]
+    assert visits.outcomes == [Continue()]
 
 
-async def test_a_pause_that_a_call_returns_is_a_pause() -> None:
-    """A pause that a `Call` returns is seen by `wait_until_paused`, and ended as any other."""
+async def test_a_pause_returned_by_a_call_works_like_any_pause() -> None:
+    """`wait_until_paused` sees a `Pause` that a `Call` returned, and `resume` ends it."""
     with anyio.fail_after(5), configured("x", Call(lambda hit: Pause())) as handle:
         async with anyio.create_task_group() as group:
-            guest = Guest(group)
-            guest.start()
+            visits = Visits(group)
+            visits.start()
             group.start_soon(to_thread.run_sync, hit)
             await handle.wait_paused(2)
             assert handle.resume() == 2
-    assert (guest.outcomes, handle.hits, handle.triggers) == ([Continue()], 2, 2)
+    assert (visits.outcomes, handle.hits, handle.triggers) == ([Continue()], 2, 2)
 
 
-# what runs outside the lock
+# user code runs outside the lock
 
 
 @pytest.mark.parametrize("place", [*PLACES, "configured", "resumed", "removed"])
-def test_code_of_the_users_runs_outside_the_lock(
+def test_user_code_runs_outside_the_lock(
     place: str,
     interrupted: Callable[[str, Interruption], dict[str, Any]],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Another thread can configure while a predicate, `str()`, a log handler or another callable runs."""
+    """Another thread can configure failpoints while a visit runs a predicate, `str()`, a log handler or a callable."""
     finished: list[bool] = []
 
     def elsewhere() -> None:
@@ -591,19 +593,19 @@ def test_code_of_the_users_runs_outside_the_lock(
     assert finished == [True]
 
 
-async def test_cancelled_and_continue_are_told_apart() -> None:
-    """Woken by its event, a wait is `Cancelled()`; woken by the registry, it is `Continue()`."""
+async def test_cancelled_and_continue_are_distinct() -> None:
+    """A wait returns `Cancelled()` when its cancel event ends it, and `Continue()` when `resume` does."""
     event = anyio.Event()
     configure("x", "pause")
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
-            guest = Guest(group)
-            guest.start(cancel=event)
+            visits = Visits(group)
+            visits.start(cancel=event)
             await wait_until_paused("x")
             resume("x")
-            while not guest.outcomes:
+            while not visits.outcomes:
                 await anyio.lowlevel.checkpoint()
-            guest.start(cancel=event)
+            visits.start(cancel=event)
             await wait_until_paused("x")
             event.set()
-    assert guest.outcomes == [Continue(), Cancelled()]
+    assert visits.outcomes == [Continue(), Cancelled()]
