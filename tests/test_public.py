@@ -7,6 +7,7 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+import re
 import textwrap
 from pathlib import Path
 from types import ModuleType
@@ -145,3 +146,11 @@ def test_ci_runs_the_readme_command() -> None:
     ci = (ROOT / ".ci" / "run").read_text()
     assert "grep -m 1 'coverage run -m pytest' README.md" in ci
     assert "coverage run -m pytest -n auto -m slow" in ci
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/internals.md"])
+def test_the_files_that_a_document_names_exist(document: str) -> None:
+    """Each path in backticks is in the checkout, or below `failpoints/`."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    paths = re.findall(r"`([\w./]+(?:\.py|\.md|/))`", text)
+    assert [path for path in paths if not ((ROOT / path).exists() or (ROOT / "failpoints" / path).exists())] == []

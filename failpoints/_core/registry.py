@@ -176,11 +176,11 @@ class Registry:
 
 def store_of(registry: Registry) -> Store:
     """Return the store of a registry, for the rooms that need more of it than its verbs."""
-    return registry._store  # noqa: SLF001 - the one way in
+    return registry._store  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001 - the one way in
 
 
 PROCESS_WIDE: Final = Registry()
-PROCESS_WIDE._store = PROCESS_STORE  # noqa: SLF001 - which is there before any registry
+PROCESS_WIDE._store = PROCESS_STORE  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001 - which is there before any registry
 
 configure = PROCESS_WIDE.configure
 configure_all = PROCESS_WIDE.configure_all

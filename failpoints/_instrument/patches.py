@@ -181,7 +181,9 @@ def _restore_inactive(target: Target) -> None:
 
 def _patch_of(thing: Any) -> Patch | None:
     function = callable_of(thing)
-    return function._self_patch if type(function) is _PatchWrapper else None  # noqa: SLF001 - a class of this module
+    if type(function) is not _PatchWrapper:
+        return None
+    return function._self_patch  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001 - a class of this module
 
 
 def _key(target: Target) -> tuple[int, str]:

@@ -99,7 +99,11 @@ def _end_async_generators(loop: ExplorationLoop) -> None:
     loop.limit_closing()
     try:
         closing = loop.create_foreign(loop.shutdown_asyncgens())
-        closing.add_done_callback(lambda _: loop.stop())
+
+        def stop(closed: object) -> None:
+            loop.stop()
+
+        closing.add_done_callback(stop)
         loop.run_forever()
     except (Halt, Stuck):
         pass
