@@ -45,12 +45,12 @@ class FailpointsClient:
     Arguments are checked before anything is sent, and raise what the registry raises for them.
 
     Args:
-        base_url: where the control plane listens, such as `"http://127.0.0.1:22381"`. Includes the path if the control
+        base_url: Where the control plane listens, such as `"http://127.0.0.1:22381"`. Includes the path if the control
             plane is mounted at one.
-        token: the program's `FAILPOINTS_TOKEN`, if it has one.
+        token: The program's `FAILPOINTS_TOKEN`, if it has one.
 
     Raises:
-        FailpointUsageError: on construction, if *base_url* is not a URL or *token* is not a token. From every verb:
+        FailpointUsageError: On construction, if *base_url* is not a URL or *token* is not a token. From every verb:
             outside the block; if nothing answers within 10 seconds; if the answer is not from a control plane; and if
             the control plane refuses, with its own message. Errors of `httpx` are the `__cause__`.
 
@@ -103,7 +103,7 @@ class FailpointsClient:
         Raises:
             ActionSyntaxError: *actions* cannot be parsed.
             FailpointNameError: *name*, or a pattern in *context*, is invalid.
-            FailpointUsageError: an argument has the wrong type or no text form, or the request failed.
+            FailpointUsageError: An argument has the wrong type or no text form, or the request failed.
 
         >>> from failpoints.client import FailpointsClient
         >>> async def main() -> None:
@@ -211,13 +211,13 @@ class FailpointsClient:
         plane answers when the last hit happens.
 
         Args:
-            name: the failpoint.
-            hits: how many hits to wait for.
-            timeout: the limit in seconds, `None` for no limit.
+            name: The failpoint.
+            hits: How many hits to wait for.
+            timeout: The limit in seconds, `None` for no limit.
 
         Raises:
-            FailpointUsageError: the failpoint is not configured, or is removed during the wait.
-            FailpointTimeout: the timeout has expired. The message describes the failpoint, and `status` has its status.
+            FailpointUsageError: The failpoint is not configured, or is removed during the wait.
+            FailpointTimeout: The timeout has expired. The message describes the failpoint, and `status` has its status.
         """
         __tracebackhide__ = True  # pytest shows the line of the test instead
         await self._wait(name, "hits", check_count("hits", hits), timeout)

@@ -65,8 +65,8 @@ def admin_app(registry: Registry | None = None, *, token: str | None = None) -> 
     open for its *timeout* at most. In uvicorn, `--timeout-graceful-shutdown` limits this.
 
     Args:
-        registry: the registry that requests act on. `None` means the process-wide one.
-        token: the secret that clients send as `Authorization: Bearer TOKEN`. `None` means that none is required.
+        registry: The registry that requests act on. `None` means the process-wide one.
+        token: The secret that clients send as `Authorization: Bearer TOKEN`. `None` means that none is required.
 
     Raises:
         FailpointUsageError: *registry* is not a `Registry`, or *token* is empty or has characters that a header cannot
