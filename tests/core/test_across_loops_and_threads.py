@@ -1,4 +1,4 @@
-"""Waiters on loops of either backend and in plain threads, woken from anywhere, and never lost."""
+"""Waiters on asyncio, uvloop and trio loops and in plain threads, woken from any of these without a lost wakeup."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ from failpoints._core.store import PROCESS_STORE
 from failpoints._core.wakeups import TaskWakeup, wake
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 20  # seconds, far more than anything here takes
+LIMIT = 20  # seconds, far more than any wait here takes
 
 LOOPS: dict[str, tuple[str, dict[str, Any]]] = {
     "asyncio": ("asyncio", {"use_uvloop": False}),
     "uvloop": ("asyncio", {"use_uvloop": True}),
     "trio": ("trio", {}),
 }
-if sys.platform == "win32":  # uvloop has no Windows
+if sys.platform == "win32":  # uvloop does not support Windows
     del LOOPS["uvloop"]
 PLACES = ["thread", *LOOPS]
 
 
 class Background:
-    """A thread that runs a function, and what came of it."""
+    """A function that runs in its own thread, with its result or error."""
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self.function = function
@@ -72,7 +72,7 @@ class Background:
             self.error = error
 
     def finish(self, limit: float = LIMIT) -> Any:
-        """Wait for its end, and raise what it raised."""
+        """Join the thread, then return the function's result or raise its error."""
         self.thread.join(limit)
         assert not self.thread.is_alive(), "the thread still waits"
         if self.error is not None:
@@ -81,7 +81,7 @@ class Background:
 
 
 def run_on(place: str, function: Callable[[], Any]) -> Any:
-    """Run an async function on a loop of that kind."""
+    """Run an async function on an event loop of the kind *place*."""
     backend, options = LOOPS[place]
     return anyio.run(function, backend=backend, backend_options=options)
 
@@ -92,18 +92,18 @@ async def visit() -> Outcome:
 
 
 def visit_on(place: str) -> Background:
-    """Visit `x` once in a thread of its own, or on a loop in one."""
+    """Visit `x` once in a new thread, on an event loop there unless *place* is "thread"."""
     return Background(failpoint("x").hit if place == "thread" else lambda: run_on(place, visit))
 
 
 def wait_paused(tasks: int = 1) -> None:
-    """Wait until so many wait at `x`."""
+    """Wait until *tasks* tasks or threads wait at `x`."""
     wait_until_paused_sync("x", tasks, timeout=LIMIT)
 
 
 @pytest.fixture
 def switching_often() -> Iterator[None]:
-    """Threads take turns far more often than they would."""
+    """Make the interpreter switch threads far more often than by default."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     yield
@@ -124,7 +124,7 @@ ENDS: dict[str, Callable[[], object]] = {
 @pytest.mark.parametrize("action", ["pause", "pause(60m)", "sleep(60m)"])
 @pytest.mark.parametrize("end", ENDS)
 def test_woken_from_the_main_thread(end: str, action: str) -> None:
-    """A task of each kind of loop and a plain thread are woken by one call in the main thread."""
+    """One call in the main thread wakes tasks on every kind of loop and a plain thread."""
     configure("x", action)
     visitors = [visit_on(place) for place in PLACES]
     wait_paused(len(PLACES))
@@ -135,7 +135,7 @@ def test_woken_from_the_main_thread(end: str, action: str) -> None:
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("waker", LOOPS)
 def test_woken_from_another_loop(waker: str, end: str) -> None:
-    """A task on a loop of either backend wakes the tasks of all kinds of loops, and plain threads."""
+    """A task on any kind of loop wakes tasks on every kind of loop and a plain thread."""
     configure("x", "pause")
     visitors = [visit_on(place) for place in PLACES]
 
@@ -150,7 +150,7 @@ def test_woken_from_another_loop(waker: str, end: str) -> None:
 
 @pytest.mark.parametrize("place", LOOPS)
 def test_many_on_one_loop_are_woken_from_another_thread(place: str) -> None:
-    """All of a loop's tasks are woken from another thread, and counted."""
+    """`resume` in another thread wakes all waiters of a loop and returns their number."""
     configure("x", "pause")
 
     async def visit_often() -> None:
@@ -201,7 +201,7 @@ sender.join(5)
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="this system has no signals to send")
 @pytest.mark.parametrize("place", PLACES)
 def test_woken_from_a_signal_handler(place: str) -> None:
-    """A signal handler wakes the main thread, whether it waits itself or runs a loop that has nothing to do."""
+    """A signal handler wakes the main thread, whether it waits itself or runs an idle event loop."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FAILPOINTS")}
     done = subprocess.run(
         [sys.executable, "-c", SIGNALLED, place],
@@ -213,13 +213,13 @@ def test_woken_from_a_signal_handler(place: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "Continue()\n", "")
 
 
-# a signal handler between any two lines
+# signal handlers between any two lines
 
 
 def interrupting(line: int, handler: Callable[[], object], function: Callable[[], object]) -> bool:
-    """Run the function and, before the line with that number, the handler: in the same thread, as signals do.
+    """Run *function*, and call *handler* in the same thread before line number *line*, as a signal would.
 
-    Lines of the package and of `threading` count. Returns whether there were so many.
+    Only lines of the package and of `threading` count. Returns whether the handler was called.
     """
     left = line
     files = (str(ROOT / "failpoints"), threading.__file__)
@@ -251,8 +251,8 @@ MOVES: dict[str, Callable[[], object]] = {
 
 
 @pytest.mark.parametrize("move", MOVES)
-def test_a_visit_that_is_interrupted_anywhere_ends(move: str) -> None:
-    """A signal handler that reconfigures between any two lines of a visit leaves nobody waiting at what is gone."""
+def test_a_visit_interrupted_at_any_line_ends(move: str) -> None:
+    """A visit ends even if a signal handler reconfigures the failpoint between any two of its lines."""
     line, interrupted = 0, True
     while interrupted:
         line += 1
@@ -265,7 +265,7 @@ def test_a_visit_that_is_interrupted_anywhere_ends(move: str) -> None:
         woken = resume("x")
         interrupted = visitor.finish(2)
         assert (woken <= 1, status("x").waiting) == (True, ()), f"line {line}"
-        with pytest.raises((FailpointTimeout, FailpointUsageError)):  # nobody is paused, or nothing is configured
+        with pytest.raises((FailpointTimeout, FailpointUsageError)):  # there is no waiter, or no configuration
             wait_until_paused_sync("x", timeout=0)
         remove("x")
         assert ARMED == {}, f"line {line}"
@@ -284,8 +284,8 @@ CALLS: dict[str, Callable[[], object]] = {
 
 @pytest.mark.parametrize("move", MOVES)
 @pytest.mark.parametrize("call", CALLS)
-def test_a_call_that_is_interrupted_anywhere_does_what_it_does(call: str, move: str) -> None:
-    """A signal handler that reconfigures between any two lines of another call breaks neither of the two."""
+def test_a_call_interrupted_at_any_line_works(call: str, move: str) -> None:
+    """A call has its usual effect even if a signal handler reconfigures the failpoint between any two of its lines."""
     line, interrupted = 0, True
     while interrupted:
         line += 1
@@ -300,8 +300,8 @@ def test_a_call_that_is_interrupted_anywhere_does_what_it_does(call: str, move: 
     assert line > 3
 
 
-def put_back() -> Callable[[], object]:
-    """The call that puts a pause at `x` back, which something else stands in for."""
+def saved_pause() -> Callable[[], object]:
+    """Configure `off` over a pause at `x`, and return the call that restores the pause."""
     configure("x", "pause")
     saved = PROCESS_STORE.save()
     configure("x", "off")
@@ -309,11 +309,9 @@ def put_back() -> Callable[[], object]:
 
 
 @pytest.mark.parametrize("move", MOVES)
-@pytest.mark.parametrize("call", [lambda: partial(configure, "x", "pause"), put_back], ids=["configure", "put back"])
-def test_what_is_configured_while_interrupted_anywhere_holds(
-    call: Callable[[], Callable[[], object]], move: str
-) -> None:
-    """What is configured after a signal handler came in between any two lines does what it is configured to do."""
+@pytest.mark.parametrize("call", [lambda: partial(configure, "x", "pause"), saved_pause], ids=["configure", "restore"])
+def test_a_configuration_interrupted_at_any_line_works(call: Callable[[], Callable[[], object]], move: str) -> None:
+    """A configuration works even if a signal handler reconfigures the failpoint while it is made or restored."""
     line, interrupted = 0, True
     while interrupted:
         line += 1
@@ -330,8 +328,8 @@ def test_what_is_configured_while_interrupted_anywhere_holds(
 
 @pytest.mark.parametrize("move", ["remove", "reset"])
 @pytest.mark.parametrize("wait", ["wait_until_hit_sync", "wait_until_paused_sync"])
-def test_a_wait_that_is_interrupted_anywhere_by_a_removal_ends(wait: str, move: str) -> None:
-    """A signal handler that removes the failpoint between any two lines of a wait for it ends that wait."""
+def test_a_wait_interrupted_at_any_line_by_a_removal_ends(wait: str, move: str) -> None:
+    """A wait ends if a signal handler removes the failpoint between any two of its lines."""
     limit, line, in_time = 0.5, 0, True
     while in_time:
         line += 1
@@ -347,19 +345,23 @@ def test_a_wait_that_is_interrupted_anywhere_by_a_removal_ends(wait: str, move: 
             partial(interrupting, line, handler, partial(getattr(failpoints, wait), "x", timeout=limit))
         )
         caller.thread.join(LIMIT)
-        in_time = bool(removed) and removed[0] - began < limit / 2  # else it slept, and no line was left before
+        in_time = (
+            bool(removed) and removed[0] - began < limit / 2
+        )  # otherwise the wait slept first: no lines are left to interrupt
         assert not in_time or isinstance(caller.error, FailpointUsageError), f"line {line}"
     assert line > 10
 
 
-# loops that are gone
+# closed event loops
 
 
 @pytest.mark.parametrize("action", ["pause", "pause(60m)", "sleep(60m)"])
-@pytest.mark.parametrize("place", [place for place in LOOPS if place != "trio"])  # trio.run ends every task
+@pytest.mark.parametrize(
+    "place", [place for place in LOOPS if place != "trio"]
+)  # trio.run cancels every task that is left
 @pytest.mark.parametrize("end", ENDS)
-def test_a_closed_loop_is_no_error(end: str, place: str, action: str) -> None:
-    """A loop that is closed while a task waits on it is no error for whoever would wake that task, nor for others."""
+def test_a_closed_loop_does_not_affect_other_waiters(end: str, place: str, action: str) -> None:
+    """Waking other waiters raises no error if a waiter's loop was closed."""
     configure("x", action)
     if place == "uvloop":
         import uvloop
@@ -376,7 +378,7 @@ def test_a_closed_loop_is_no_error(end: str, place: str, action: str) -> None:
 
     task = loop.run_until_complete(leave_one_waiting())
     loop.close()
-    assert status("x").waiting == ()  # nobody is there to wait now
+    assert status("x").waiting == ()  # the task of the closed loop no longer counts
     with pytest.raises(FailpointTimeout):
         wait_until_paused_sync("x", timeout=0)
     other = visit_on("thread")
@@ -389,8 +391,8 @@ def test_a_closed_loop_is_no_error(end: str, place: str, action: str) -> None:
 
 
 @pytest.mark.parametrize("place", LOOPS)
-def test_waking_on_a_closed_loop_is_no_error(place: str) -> None:
-    """A wake-up for a loop that has run to its end is passed over, and the others are set."""
+def test_wake_skips_a_closed_loop(place: str) -> None:
+    """`wake` skips a wakeup whose loop has been closed, and sets the others."""
 
     async def make() -> TaskWakeup:
         return TaskWakeup()
@@ -407,13 +409,13 @@ def test_waking_on_a_closed_loop_is_no_error(place: str) -> None:
     run_on("asyncio", wait_beside_it)
 
 
-# no wake-up is lost
+# no lost wakeups
 
 
 @pytest.mark.usefixtures("switching_often")
 @pytest.mark.parametrize("place", PLACES)
-def test_no_wake_up_is_lost(place: str) -> None:
-    """Visits all come to an end while another thread reconfigures as fast as it can."""
+def test_no_wakeup_is_lost(place: str) -> None:
+    """Every visit ends while another thread reconfigures the failpoint as fast as it can."""
     visits = 1000
     actions = ["pause", "off->pause", "sleep(60m)", "1*return->pause", "pause(60m)"]
     ended = threading.Event()
@@ -452,8 +454,8 @@ def test_no_wake_up_is_lost(place: str) -> None:
 
 
 @pytest.mark.usefixtures("switching_often")
-def test_no_wake_up_is_lost_from_one_loop_to_another() -> None:
-    """Two loops of different backends that take turns in pausing and resuming each other never stop."""
+def test_no_wakeup_is_lost_between_two_loops() -> None:
+    """An asyncio loop and a trio loop that keep pausing and resuming one another never hang."""
     turns = 500
     configure("ping", "pause")
     configure("pong", "pause")
@@ -483,7 +485,7 @@ def test_no_wake_up_is_lost_from_one_loop_to_another() -> None:
 @pytest.mark.usefixtures("switching_often")
 @pytest.mark.parametrize("place", PLACES)
 def test_a_watcher_sees_every_pause(place: str) -> None:
-    """A task or thread that waits for each pause and resumes it, in another than the visits are in, misses none."""
+    """A watcher on another loop or thread sees and resumes every pause, without missing one."""
     configure("x", "pause")
     visits = 300
 
@@ -512,8 +514,8 @@ def test_a_watcher_sees_every_pause(place: str) -> None:
 
 @pytest.mark.parametrize("visitor", PLACES)
 @pytest.mark.parametrize("watcher", LOOPS)
-def test_any_task_of_any_loop_may_wait_for_a_hit_or_a_pause(watcher: str, visitor: str) -> None:
-    """`wait_until_hit` and `wait_until_paused` see visits on every kind of loop and in threads, whenever they come."""
+def test_waits_see_visits_on_every_loop_and_thread(watcher: str, visitor: str) -> None:
+    """`wait_until_hit` and `wait_until_paused` see visits on every kind of loop and in threads."""
     configure("x", "pause")
 
     async def watch() -> None:
@@ -537,7 +539,7 @@ def test_any_task_of_any_loop_may_wait_for_a_hit_or_a_pause(watcher: str, visito
 
 @pytest.mark.parametrize("place", PLACES)
 def test_a_wait_is_ended_from_another_thread(place: str) -> None:
-    """Removing in one thread ends the waits for a hit in others with a usage error."""
+    """Removing a failpoint in one thread ends waits in other threads with a usage error."""
     configure("x", "off")
     watching = threading.Event()
 

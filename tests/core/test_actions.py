@@ -1,4 +1,4 @@
-"""Actions, terms and outcomes: what they take, and how they compare."""
+"""Actions, terms and outcomes: the arguments that they accept, equality, and results at a site."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Refused(Exception):
     pass
 
 
-# What they take.
+# Arguments.
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ class Refused(Exception):
         (lambda: Term(Off(), times=True), "Term: times must be a whole number from 1 to 1000000000000000000; got True"),
     ],
 )
-def test_refusal(make: Callable[[], object], message: str) -> None:
-    """A value of a wrong type or out of its range is a usage error that says what is taken."""
+def test_bad_arguments_are_refused(make: Callable[[], object], message: str) -> None:
+    """An argument of a wrong type or out of range raises a usage error with the accepted values."""
     with pytest.raises(FailpointUsageError) as caught:
         make()
     assert str(caught.value) == message
@@ -140,8 +140,8 @@ def test_refusal(make: Callable[[], object], message: str) -> None:
         lambda: Term(Off(), times=-(10**5000)),
     ],
 )
-def test_refusal_whatever_the_number(make: Callable[[], object]) -> None:
-    """A number that is too great, even one too great to be shown, is a usage error too."""
+def test_huge_and_negative_numbers_are_refused(make: Callable[[], object]) -> None:
+    """A number out of range raises a usage error, even if it is too large to be printed."""
     with pytest.raises(FailpointUsageError):
         make()
 
@@ -157,7 +157,7 @@ def test_refusal_whatever_the_number(make: Callable[[], object]) -> None:
     ],
 )
 def test_timedelta(given: Any, milliseconds: float) -> None:
-    """A duration can be a timedelta in Python, and is then the same as its milliseconds."""
+    """A `timedelta` is the same duration as its number of milliseconds."""
     assert (Pause(given), Sleep(given), Delay(given)) == (
         Pause(milliseconds),
         Sleep(milliseconds),
@@ -169,7 +169,7 @@ def test_timedelta(given: Any, milliseconds: float) -> None:
 
 
 def test_defaults() -> None:
-    """Without arguments an action is what its bare text says."""
+    """The default arguments of an action mean the same as its text without arguments."""
     assert Pause().limit is None
     assert Return().value is None
     assert (Raise().error, Raise().message) == (None, None)
@@ -197,8 +197,8 @@ def test_defaults() -> None:
         (timedelta(seconds=1), "; did you mean Sleep(…)?"),
     ],
 )
-def test_hints(given: Any, hint: str) -> None:
-    """What is no actions is refused with the slip that most likely caused it, and nothing that fails too."""
+def test_a_wrong_value_gets_a_hint(given: Any, hint: str) -> None:
+    """A value that is not an action is refused with a suggestion, if one would be accepted."""
     for configuring in (as_terms, format_actions, lambda actions: configure("backup", actions)):
         with pytest.raises(FailpointUsageError) as caught:
             configuring(given)
@@ -209,16 +209,16 @@ def test_hints(given: Any, hint: str) -> None:
 
 
 @pytest.mark.parametrize("given", [[], ()])
-def test_no_actions_at_all(given: Any) -> None:
-    """An empty sequence is refused, with the action that does nothing."""
+def test_an_empty_sequence_is_refused(given: Any) -> None:
+    """An empty sequence is refused, and the message mentions `Off()`."""
     with pytest.raises(FailpointUsageError) as caught:
         as_terms(given)
     assert str(caught.value) == "expected at least one action; got an empty sequence (Off() does nothing)"
 
 
 @pytest.mark.parametrize("item", ["pause", OSError, 100, [Off()]])
-def test_items_of_a_sequence(item: Any) -> None:
-    """A sequence holds actions and terms, and nothing else that is taken alone."""
+def test_a_sequence_contains_actions_and_terms_only(item: Any) -> None:
+    """A sequence of actions may contain only actions and terms."""
     with pytest.raises(FailpointUsageError, match="a sequence of the last two; got "):
         as_terms([Off(), item])
 
@@ -233,12 +233,12 @@ def test_items_of_a_sequence(item: Any) -> None:
         ((Off(),), (Term(Off()),)),
     ],
 )
-def test_what_actions_are(given: Any, terms: tuple[Term, ...]) -> None:
-    """Actions are a text, one action, one term, or a sequence of them."""
+def test_accepted_forms_of_actions(given: Any, terms: tuple[Term, ...]) -> None:
+    """Actions are given as a text, an action, a term, or a sequence of actions and terms."""
     assert as_terms(given) == terms
 
 
-# How they compare.
+# Equality.
 
 
 @pytest.mark.parametrize(
@@ -253,8 +253,8 @@ def test_what_actions_are(given: Any, terms: tuple[Term, ...]) -> None:
         ("raise", Raise()),
     ],
 )
-def test_raise_equals_its_text(text: str, action: Raise) -> None:
-    """A Raise is equal to the one that its text gives, and hashes alike."""
+def test_a_raise_equals_its_text(text: str, action: Raise) -> None:
+    """A `Raise` equals the one parsed from its text, with the same hash."""
     [term] = parse_actions(text)
     assert term.action == action
     assert hash(term.action) == hash(action)
@@ -262,7 +262,7 @@ def test_raise_equals_its_text(text: str, action: Raise) -> None:
 
 
 def test_equal_raises() -> None:
-    """Without a text, two are equal that raise the same class with the same message, or the same instance."""
+    """`Raise` actions are equal if they have the same class and message, or the same instance."""
     error = Refused("no")
     assert Raise(error) == Raise(error)
     assert hash(Raise(error)) == hash(Raise(error))
@@ -286,20 +286,20 @@ def test_equal_raises() -> None:
     ],
 )
 def test_unequal_raises(other: object) -> None:
-    """What raises something else, or is no Raise, is not equal."""
+    """A `Raise` differs from one with another class or message, and from any other object."""
     assert Raise(OSError) != other
     assert Raise(Refused("no")) != other
     assert Raise(Refused, "no") != other
 
 
-def test_instances_without_a_text_are_themselves() -> None:
-    """Two exceptions that no text can make are two, however alike."""
+def test_instances_without_a_text_are_compared_by_identity() -> None:
+    """Exceptions that no text can describe are compared by identity."""
     assert Raise(OSError(2, "x")) != Raise(OSError(2, "x"))
     assert Raise(Refused("no")) != Raise(Refused("no"))
 
 
 def test_equality_by_value() -> None:
-    """The other actions are equal by value, and of different kinds never."""
+    """Other actions are equal if they have the same type and the same values."""
     assert Sleep(100) == Sleep(100.0)
     assert Sleep(100) != Delay(100)
     assert Return("42") != Return(42)
@@ -316,11 +316,11 @@ def test_equality_by_value() -> None:
     [(Continue(), False), (Return(None), True), (Return(0), True), (Return(""), True), (Cancelled(), True)],
 )
 def test_truth_of_outcomes(outcome: Outcome, truth: bool) -> None:
-    """To go on is false; to return, whatever it is, and to be cancelled are true."""
+    """`Continue()` is false. `Return` with any value and `Cancelled()` are true."""
     assert bool(outcome) is truth
 
 
-def told(outcome: Outcome) -> str:
+def branch_of(outcome: Outcome) -> str:
     match outcome:
         case Return(value):
             return f"return {value!r}"
@@ -340,12 +340,12 @@ def told(outcome: Outcome) -> str:
     ],
 )
 def test_match_statement(outcome: Outcome, branch: str) -> None:
-    """An outcome is told apart by a match statement."""
-    assert told(outcome) == branch
+    """A match statement distinguishes the three outcomes."""
+    assert branch_of(outcome) == branch
 
 
-def test_what_a_site_is_told() -> None:
-    """Inline, Return.value is what was given; the other actions that do not raise let the site go on."""
+def test_outcomes_of_an_inline_site() -> None:
+    """An inline site gets the `Return` value unchanged, and `Continue()` for other actions that do not raise."""
     value = object()
     for actions, branch in [
         ("return(42)", "return '42'"),
@@ -360,7 +360,7 @@ def test_what_a_site_is_told() -> None:
         ("sleep(0)", "continue"),
     ]:
         with configured("backup", actions):
-            assert told(failpoint("backup").hit()) == branch
+            assert branch_of(failpoint("backup").hit()) == branch
 
 
 @pytest.mark.parametrize(
@@ -381,8 +381,8 @@ def test_what_a_site_is_told() -> None:
         ('panic("")', FailpointPanic, ""),
     ],
 )
-def test_what_a_site_raises(actions: Any, kind: type[BaseException], message: str) -> None:
-    """An exception has the message it was given, else one that names the failpoint."""
+def test_the_class_and_message_of_raised_exceptions(actions: Any, kind: type[BaseException], message: str) -> None:
+    """A site raises the exception with its message, or with one that names the failpoint."""
     with configured("backup", actions), pytest.raises((Exception, FailpointPanic)) as caught:
         failpoint("backup", raises=(Refused,)).hit()
     assert type(caught.value) is kind
@@ -390,7 +390,7 @@ def test_what_a_site_raises(actions: Any, kind: type[BaseException], message: st
 
 
 def test_fresh_copies() -> None:
-    """An instance is raised as a fresh copy each time, without the traceback of the last."""
+    """Each visit raises a new copy of the instance, without an earlier traceback."""
     error = Refused("no")
     seen: list[BaseException] = []
     with configured("backup", Raise(error)):
@@ -403,12 +403,12 @@ def test_fresh_copies() -> None:
     assert error.__traceback__ is None
 
 
-# Plain values.
+# Immutability, pickling and hashing.
 
 
 @pytest.mark.parametrize("value", EVERYTHING, ids=repr)
-def test_frozen(value: Any) -> None:
-    """None of them can be changed."""
+def test_values_are_frozen(value: Any) -> None:
+    """Actions, terms, outcomes and hits cannot be changed."""
     for field in dataclasses.fields(value):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(value, field.name, None)
@@ -417,21 +417,21 @@ def test_frozen(value: Any) -> None:
 
 @pytest.mark.parametrize("value", EVERYTHING, ids=repr)
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
-def test_picklable(value: Any, protocol: int) -> None:
-    """All of them survive being pickled, to be sent to another process."""
+def test_values_can_be_pickled(value: Any, protocol: int) -> None:
+    """Actions, terms, outcomes and hits can be pickled."""
     assert pickle.loads(pickle.dumps(value, protocol)) == value
     assert copy.deepcopy(value) == value
 
 
-def test_hashable() -> None:
-    """Terms and actions of hashable values can be kept in sets."""
+def test_values_can_be_hashed() -> None:
+    """Terms and actions with hashable values can be members of a set."""
     hashable = [value for value in EVERYTHING if not isinstance(value, Hit)]
     assert {*hashable} == {*copy.copy(hashable)}
     assert len({*hashable}) == len(hashable)
 
 
-def test_hit() -> None:
-    """A Call is given the failpoint's name and the context of the visit."""
+def test_a_call_gets_the_hit() -> None:
+    """A `Call` function receives the failpoint's name and the context of the visit."""
     hits: list[Hit] = []
     context = MappingProxyType({"tenant_id": "t1"})
     with configured("backup", Call(hits.append)):

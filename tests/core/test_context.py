@@ -1,4 +1,4 @@
-"""What a configuration asks of the context, and what `failpoint_context` adds to it."""
+"""Matchers, and the context that `failpoint_context` adds to a visit."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ on_asyncio = pytest.mark.parametrize(
 
 @pytest.fixture
 def hits() -> Iterator[list[Hit]]:
-    """Every visit of the failpoint `site`."""
+    """The hits of the failpoint `site`, in order."""
     seen: list[Hit] = []
     with configured("site", Call(seen.append)):
         yield seen
 
 
-class Spoken:
+class PrintsAsTest1:
     def __str__(self) -> str:
         return "test_1"
 
@@ -80,11 +80,11 @@ class AtLeast:
         ("3", 33, False),
         ("None", None, True),
         ("True", True, True),
-        ("test_1", Spoken(), True),
+        ("test_1", PrintsAsTest1(), True),
         ("TEST", "test", False),
         (re.compile("TEST", re.IGNORECASE), "test", True),
         (re.compile("test"), "a test", False),
-        (re.compile("test"), Spoken(), False),
+        (re.compile("test"), PrintsAsTest1(), False),
         (re.compile(".*", re.DOTALL), "a\nb", True),
         (3, 3, True),
         (3, 3.0, True),
@@ -103,7 +103,7 @@ class AtLeast:
     ],
 )
 def test_matcher(matcher: Any, value: Any, holds: bool) -> None:
-    """A pattern matches the whole str() of a value, a callable returns true, anything else is equal."""
+    """A pattern matches the whole `str()` of a value, a callable returns true, and any other matcher is equal."""
     with configured("site", "return", context={"key": matcher}) as handle:
         outcome = failpoint("site", context={"key": value}).hit()
         assert (outcome == Return(), handle.hits, handle.misses) == (holds, int(holds), int(not holds))
@@ -128,12 +128,12 @@ def test_matcher(matcher: Any, value: Any, holds: bool) -> None:
     ],
 )
 def test_mismatch(given: Any, context: Mapping[str, Any], mismatch: str | None) -> None:
-    """All matchers must hold, and the first that does not is said in a sentence."""
+    """All matchers must match. `mismatch` describes the first that does not."""
     assert Matchers(given).mismatch(context) == mismatch
 
 
 class Incomparable:
-    """A value that cannot be compared."""
+    """A value whose comparison raises."""
 
     def __eq__(self, other: object) -> bool:
         raise ZeroDivisionError
@@ -168,21 +168,21 @@ class Incomparable:
     ],
 )
 def test_comparison_key_by_key(given: Any, context: Mapping[Any, Any], compared: list[str]) -> None:
-    """A near miss is told key by key, with what the misspelt key may have meant, whatever the values do."""
+    """`compared` describes the result for each key, with suggestions for misspelt keys."""
     matchers = Matchers(given)
     assert matchers.compared(context, matchers.mismatch(context)) == compared
 
 
-def test_comparison_asks_no_predicate_again() -> None:
-    """Looking at a miss changes nothing: a predicate is asked once, by the visit."""
+def test_comparison_does_not_call_a_predicate_again() -> None:
+    """`compared` does not call a predicate again after the visit did."""
     asked: list[int] = []
     matchers = Matchers({"size": asked.append})
     assert matchers.compared({"size": 1}, matchers.mismatch({"size": 1})) == ["size=1 is refused by list.append"]
     assert asked == [1]
 
 
-def test_miss_is_kept() -> None:
-    """A miss uses up nothing, and its context and reason are kept for the messages."""
+def test_status_has_the_last_miss() -> None:
+    """A miss uses up no action, and the status has its context and reason."""
     configure("site", "1*return", context={"tenant_id": "t1"})
     site = failpoint("site")
     for tenant_id in ["t2", "t3"]:
@@ -196,14 +196,14 @@ def test_miss_is_kept() -> None:
 
 
 def test_no_context_does_not_match() -> None:
-    """A site without a context is a miss for any matcher."""
+    """A visit without a context does not match any matcher."""
     with configured("site", "return", context={"key": lambda _: True}) as handle:
         assert failpoint("site").hit() == Continue()
         assert (handle.misses, handle.status.last_miss) == (1, {})
 
 
-def test_matchers_are_taken_as_they_are() -> None:
-    """Changing the mapping afterwards changes nothing that is configured."""
+def test_matchers_are_copied() -> None:
+    """Changing the mapping after `configure` does not change the matchers."""
     given = {"key": "a"}
     with configured("site", "return", context=given) as handle:
         given["key"] = "b"
@@ -226,7 +226,7 @@ def test_matchers_are_taken_as_they_are() -> None:
     ],
 )
 def test_bad_pattern(pattern: Any, message: str) -> None:
-    """What is no regular expression for a text is a FailpointNameError, and nothing is configured."""
+    """An invalid pattern raises a `FailpointNameError`, and nothing is configured."""
     with pytest.raises(FailpointNameError) as caught:
         configure("site", "off", context={"tenant_id": pattern})
     assert isinstance(caught.value, ValueError)
@@ -239,7 +239,7 @@ def test_bad_pattern(pattern: Any, message: str) -> None:
     ["a{2,1}", "(?P<1>a)", "\\", "[", "(?z)", "(?L)a", "(?<=a+)b", "a{" + "9" * 30 + "}", "a{" + "9" * 5000 + "}"],
 )
 def test_every_bad_pattern(pattern: str) -> None:
-    """Whatever the fault of a pattern, it is a FailpointError that is a ValueError."""
+    """Every kind of invalid pattern raises a `FailpointNameError`, which is also a `ValueError`."""
     with pytest.raises(FailpointNameError, match="the pattern for 'key' is no regular expression") as caught:
         configure("site", "off", context={"key": pattern})
     assert isinstance(caught.value, ValueError)
@@ -259,8 +259,8 @@ NO_MATCHERS = (
         ({3: "x"}, "a matcher's key is a str, the context's key; got 3"),
     ],
 )
-def test_no_matchers(given: Any, message: str) -> None:
-    """Matchers are a mapping from the context's keys, and anything else is a usage error."""
+def test_bad_matchers(given: Any, message: str) -> None:
+    """Matchers that are not a mapping with text keys raise a usage error."""
     with pytest.raises(FailpointUsageError) as caught:
         configure("site", "off", context=given)
     assert str(caught.value) == message
@@ -268,7 +268,7 @@ def test_no_matchers(given: Any, message: str) -> None:
 
 
 def test_predicate_raises() -> None:
-    """What a predicate raises, the site raises."""
+    """An exception raised by a predicate propagates to the caller of the site."""
     with configured("site", "return", context={"key": lambda value: value / 0}), pytest.raises(ZeroDivisionError):
         failpoint("site", context={"key": 1}).hit()
 
@@ -277,7 +277,7 @@ def test_predicate_raises() -> None:
 
 
 def test_context_of_every_kind_of_site(hits: list[Hit]) -> None:
-    """What it binds is in the context of decorated functions, scopes and inline calls inside it."""
+    """Decorated functions, scopes and inline calls inside the block have the bound values in their context."""
 
     @failpoint("site", context=["n"])
     def function(n: int) -> int:
@@ -304,7 +304,7 @@ def test_context_of_every_kind_of_site(hits: list[Hit]) -> None:
 
 
 def test_nested(hits: list[Hit]) -> None:
-    """An inner one adds to an outer one and wins over it, until it is left."""
+    """An inner block adds to the outer one and overrides it until the inner block ends."""
     site = failpoint("site")
     with failpoint_context(a=1, b=1) as bound:
         with failpoint_context(b=2, c=2):
@@ -315,7 +315,7 @@ def test_nested(hits: list[Hit]) -> None:
 
 
 def test_own_context_wins(hits: list[Hit]) -> None:
-    """A site's own context wins over what is bound around it."""
+    """A site's own context overrides the bound values."""
     with failpoint_context(a="bound", b="bound"):
         failpoint("site", context={"a": "own"}).hit()
         failpoint("site", context=lambda: {"b": "own"}).hit()
@@ -323,7 +323,7 @@ def test_own_context_wins(hits: list[Hit]) -> None:
 
 
 def test_left_by_an_exception(hits: list[Hit]) -> None:
-    """It ends with its block, and lets an exception out as it is."""
+    """An exception ends the block and propagates unchanged."""
     error = ValueError("x")
     with pytest.raises(ValueError, match="x") as caught, failpoint_context(a=1):
         raise error
@@ -332,8 +332,8 @@ def test_left_by_an_exception(hits: list[Hit]) -> None:
     assert hits[0].context == {}
 
 
-def test_used_again(hits: list[Hit]) -> None:
-    """Kept in a variable it serves again, also inside itself."""
+def test_reused(hits: list[Hit]) -> None:
+    """A `failpoint_context` object can be entered again, even inside itself."""
     bound = failpoint_context(a=1)
     site = failpoint("site")
     for _ in range(2):
@@ -345,14 +345,14 @@ def test_used_again(hits: list[Hit]) -> None:
 
 @pytest.mark.parametrize("key", ["self", "name", "pairs", "context", "actions"])
 def test_any_key(hits: list[Hit], key: str) -> None:
-    """It takes whatever key a site can give, as `context=["self"]` gives one."""
+    """Any keyword is accepted as a key, including `self`."""
     with failpoint_context(**{key: 1}):
         failpoint("site").hit()
     assert hits[0].context == {key: 1}
 
 
-def test_ambient_context_matches() -> None:
-    """Matchers ask the bound context as they ask the site's own."""
+def test_bound_values_match() -> None:
+    """Matchers see the bound values as well as the site's own context."""
     with configured("site", "return", context={"tenant_id": "t1", "shard": 3}):
         site = failpoint("site", context={"shard": 3})
         assert site.hit() == Continue()
@@ -360,8 +360,8 @@ def test_ambient_context_matches() -> None:
             assert site.hit() == Return()
 
 
-def test_plain_thread_starts_without(hits: list[Hit]) -> None:
-    """A thread that was not started through the event loop is another place, as for any context variable."""
+def test_plain_thread_does_not_inherit(hits: list[Hit]) -> None:
+    """A plain thread does not inherit the bound values."""
     thread = threading.Thread(target=failpoint("site").hit)
     with failpoint_context(tenant_id="t1"):
         thread.start()
@@ -371,7 +371,7 @@ def test_plain_thread_starts_without(hits: list[Hit]) -> None:
 
 @pytest.mark.anyio
 async def test_child_tasks(hits: list[Hit]) -> None:
-    """A task started inside it has what it binds, also after it was left, and one started outside has not."""
+    """A task inherits the values bound where it was started, even after that block ends."""
     left = anyio.Event()
 
     async def visit(own: str) -> None:
@@ -391,7 +391,7 @@ async def test_child_tasks(hits: list[Hit]) -> None:
 
 @pytest.mark.anyio
 async def test_siblings_do_not_see_each_other(hits: list[Hit]) -> None:
-    """What one task binds is not visible in another, however they take turns."""
+    """Values bound in one task are not visible in a concurrent task."""
     bound = {name: anyio.Event() for name in "ab"}
 
     async def visit(name: str, other: str) -> None:
@@ -409,7 +409,7 @@ async def test_siblings_do_not_see_each_other(hits: list[Hit]) -> None:
 
 @pytest.mark.anyio
 async def test_one_object_in_two_tasks(hits: list[Hit]) -> None:
-    """One object used by two tasks at once ends in each of them with that task's own block."""
+    """If two tasks enter the same object, leaving it in one task does not affect the other."""
     shared = failpoint_context(tenant_id="t1")
     begun, entered, left = anyio.Event(), anyio.Event(), anyio.Event()
 
@@ -435,7 +435,7 @@ async def test_one_object_in_two_tasks(hits: list[Hit]) -> None:
 
 @pytest.mark.anyio
 async def test_anyio_worker_threads(hits: list[Hit]) -> None:
-    """A worker thread started inside it has what it binds, and gives nothing back."""
+    """A worker thread inherits the bound values, and values that it binds do not leak out."""
 
     def work() -> None:
         failpoint("site").hit()
@@ -457,7 +457,7 @@ async def test_anyio_worker_threads(hits: list[Hit]) -> None:
 @pytest.mark.anyio
 @on_asyncio
 async def test_asyncio_worker_threads_and_tasks(hits: list[Hit]) -> None:
-    """Asyncio's own threads and tasks have what is bound where they were started."""
+    """`asyncio.to_thread` and asyncio tasks inherit the values bound where they were started."""
 
     async def visit() -> None:
         await failpoint("site")
@@ -471,7 +471,7 @@ async def test_asyncio_worker_threads_and_tasks(hits: list[Hit]) -> None:
 
 @pytest.mark.anyio
 async def test_async_sites(hits: list[Hit]) -> None:
-    """Async functions and scopes have it in both of their visits."""
+    """Both visits of async functions and scopes have the bound values."""
 
     @failpoint("site", context=["n"])
     async def function(n: int) -> None:
@@ -490,7 +490,7 @@ async def test_async_sites(hits: list[Hit]) -> None:
 
 
 class Unshowable:
-    """A value with a `repr` that fails."""
+    """A value whose `repr` raises."""
 
     def __repr__(self) -> str:
         raise ZeroDivisionError
@@ -501,14 +501,14 @@ class Unshowable:
     [(Unshowable(), "<tests.core.test_context.Unshowable object at"), ("x" * 10_000, f"'{'x' * 199}…")],
 )
 def test_a_miss_survives_every_value(value: Any, shown: str) -> None:
-    """What a miss remembers of a value is short, and never what makes the program fail."""
+    """The reason of a miss is short, and a failing `repr` does not affect the program."""
     with configured("shown", "off", context={"value": 1}) as handle:
         assert not failpoint("shown", context={"value": value}).hit()
         assert str(handle.status.last_mismatch).startswith(f"value={shown}")
 
 
 def test_an_async_predicate_is_refused() -> None:
-    """A predicate that would have to be awaited is an error at once, as it would match everything."""
+    """An async predicate is refused at once, as its coroutine would always count as true."""
 
     async def predicate(value: object) -> bool:
         return False

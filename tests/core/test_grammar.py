@@ -1,4 +1,4 @@
-"""Text and actions: what text says, what it cannot say, and the way back."""
+"""Parse actions from text, format them as text, and reject malformed text."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def read_or_error(read: Callable[[str], Any], text: str) -> tuple[Any, Failpoint
         return None, error
 
 
-# Each action, its text as format_actions writes it.
+# Actions and the text that `format_actions` gives for them.
 
 ACTIONS: list[tuple[str, Action]] = [
     ("off", Off()),
@@ -94,7 +94,7 @@ ACTIONS: list[tuple[str, Action]] = [
 
 @pytest.mark.parametrize(("text", "action"), ACTIONS)
 def test_action_has_a_text(text: str, action: Action) -> None:
-    """Every action of the table is read from its text, and written as it."""
+    """Every action is parsed from its text and formatted as the same text."""
     assert parse_one(text) == action
     assert format_actions(action) == text
 
@@ -114,7 +114,7 @@ def test_action_has_a_text(text: str, action: Action) -> None:
     ],
 )
 def test_other_spellings(text: str, action: Action) -> None:
-    """What can be written in another way than format_actions does means the same."""
+    """Alternative spellings parse to the same action."""
     assert parse_one(text) == action
 
 
@@ -137,13 +137,13 @@ def test_other_spellings(text: str, action: Action) -> None:
     ],
 )
 def test_durations(text: str, milliseconds: float) -> None:
-    """Durations are milliseconds, in text also with `ms`, `s` or `m`; a bare number is a sleep."""
+    """Durations are in milliseconds, or have the unit `ms`, `s` or `m`. A number alone is a sleep."""
     assert parse_one(text) == Sleep(milliseconds)
 
 
 @pytest.mark.parametrize(("text", "action"), [("pause(30s)", Pause(30_000)), ("delay(1.5s)", Delay(1500))])
 def test_units_of_other_durations(text: str, action: Action) -> None:
-    """The limit of a pause and the length of a delay take the units that a sleep takes."""
+    """`pause` and `delay` accept the same units as `sleep`."""
     assert parse_one(text) == action
 
 
@@ -166,7 +166,7 @@ def test_units_of_other_durations(text: str, action: Action) -> None:
     ],
 )
 def test_modifiers(text: str, term: Term) -> None:
-    """A percentage of 0 to 100, decimals allowed, and a count of 1 or more come in either order."""
+    """A percentage from 0 to 100 and a count of 1 or more come in either order."""
     assert parse_actions(text) == (term,)
 
 
@@ -182,8 +182,8 @@ def test_terms_in_order() -> None:
 
 
 @pytest.mark.parametrize("space", [" ", "  ", "\t", "\n", "\r\n", "\N{NO-BREAK SPACE}", "\N{IDEOGRAPHIC SPACE}"])
-def test_space_around_tokens(space: str) -> None:
-    """Space around any token is ignored, whatever space it is."""
+def test_white_space_around_tokens(space: str) -> None:
+    """White space of any kind around a token is ignored."""
     tokens = ["", "25", "%", "3", "*", "return", "(", "x", ")", "->", "raise", "(", "OSError", ":", "no", ")", "->"]
     tokens += ["print", "(", '"y"', ")", "->", "sleep", "(", "1", "s", ")", "->", "100", ""]
     assert parse_actions(space.join(tokens)) == parse_actions("".join(tokens))
@@ -207,7 +207,7 @@ def test_space_around_tokens(space: str) -> None:
     ],
 )
 def test_verbatim_argument(argument: str) -> None:
-    """An argument that is not quoted runs verbatim, trimmed, to the matching parenthesis."""
+    """An unquoted argument extends to the matching parenthesis, without surrounding white space."""
     assert parse_actions(f"return(  {argument}\t)->off") == (Term(Return(argument)), Term(Off()))
 
 
@@ -228,11 +228,11 @@ def test_verbatim_argument(argument: str) -> None:
     ],
 )
 def test_quoted_argument(quoted: str, value: str) -> None:
-    """An argument that begins with a quote is one string with backslash escapes."""
+    """A quoted argument is a string with backslash escapes."""
     assert parse_actions(f"return( {quoted} )->off") == (Term(Return(value)), Term(Off()))
 
 
-# What is rejected.
+# Rejected text.
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_quoted_argument(quoted: str, value: str) -> None:
     ],
 )
 def test_rejection(text: str, problem: str, caret: int) -> None:
-    """What is no actions is an ActionSyntaxError that says what was expected and shows where."""
+    """Malformed text raises an `ActionSyntaxError` with the expected input and the position."""
     with pytest.raises(ActionSyntaxError) as caught:
         parse_actions(text)
     error = caught.value
@@ -325,8 +325,8 @@ def test_rejection(text: str, problem: str, caret: int) -> None:
     assert (error.text, error.position, error.problem, error.source) == (text, caret, problem, None)
 
 
-def test_rejection_as_it_is_read() -> None:
-    """The caret stands under the place that is wrong."""
+def test_full_text_of_a_rejection() -> None:
+    """The caret is under the first wrong character."""
     with pytest.raises(ValueError, match="did you mean") as caught:
         parse_actions("25%3*return(x)->pase")
     assert str(caught.value) == (
@@ -336,12 +336,12 @@ def test_rejection_as_it_is_read() -> None:
 
 @pytest.mark.parametrize("given", [None, 3, b"pause", Off(), ["pause"]])
 def test_text_is_a_str(given: Any) -> None:
-    """parse_actions takes nothing but a text."""
+    """`parse_actions` accepts only a `str`."""
     with pytest.raises(FailpointUsageError, match="parse_actions takes a text, such as 'return"):
         parse_actions(given)
 
 
-# The way back.
+# Formatting.
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def test_text_is_a_str(given: Any) -> None:
         Return(value=False),
         Return([]),
         Raise(OSError(2, "No such file")),
-        Raise(type("OSError", (Exception,), {})),  # a name that means another class in text
+        Raise(type("OSError", (Exception,), {})),  # in text, this name means the builtin class
         Raise(type("MyError", (Exception,), {})("x")),
         Raise(OSError()),
         Raise(ValueError(5)),
@@ -361,20 +361,20 @@ def test_text_is_a_str(given: Any) -> None:
     ],
 )
 def test_no_text(action: Action) -> None:
-    """format_actions refuses, saying so, what parse_actions could not give back."""
+    """`format_actions` refuses an action that no text can express."""
     with pytest.raises(FailpointUsageError, match=r"has no text: it can be configured from Python only$") as caught:
         format_actions([Off(), action])
     assert str(caught.value) == f"{action!r} has no text: it can be configured from Python only"
 
 
-def test_spelled_falls_back_on_python() -> None:
-    """In a message, a term without a text is shown as the Python that makes it."""
+def test_describe_actions_falls_back_to_python() -> None:
+    """`describe_actions` shows a term without a text as a Python expression."""
     terms = [Off(), Return(42), Term(Return(42), times=2)]
     assert describe_actions(terms) == "off->Return(value=42)->Term(action=Return(value=42), probability=1.0, times=2)"
 
 
 class Number(float):
-    """What numpy.float64 is to its caller: a float that is shown in another way."""
+    """A float with a `repr` of its own, like `numpy.float64`."""
 
     def __repr__(self) -> str:
         return f"Number({float(self)})"
@@ -403,7 +403,7 @@ class Colour(str, enum.Enum):  # noqa: UP042 - a StrEnum is its value in every f
     ],
 )
 def test_text_of_unusual_values(term: Term, text: str) -> None:
-    """A number or text of a class of its own is written by its value."""
+    """Numbers and strings of subclasses are formatted by their values."""
     assert format_actions(term) == text
     assert parse_actions(format_actions(term)) == (term,)
 
@@ -412,19 +412,19 @@ def test_text_of_unusual_values(term: Term, text: str) -> None:
     "action", [Sleep(1e22), Sleep(1e23), Sleep(1.7976931348623157e308), Sleep(5e-324), Sleep(10**308), Delay(1e-7)]
 )
 def test_extreme_durations_survive(action: Action) -> None:
-    """The least and the greatest durations come back exactly."""
+    """The smallest and largest durations survive formatting and parsing."""
     assert parse_one(format_actions(action)) == action
 
 
 def test_counts_survive() -> None:
-    """A count that Python takes has a text that is read, or it is refused from the start."""
+    """A count survives formatting and parsing, unless `Term` refuses it."""
     with contextlib.suppress(FailpointUsageError):
         term = Term(Off(), times=10**30)
         assert parse_actions(format_actions(term)) == (term,)
 
 
-def test_decimal_context_has_no_say() -> None:
-    """The program's own decimal context changes nothing that is read or written."""
+def test_the_decimal_context_has_no_effect() -> None:
+    """The decimal context of the program does not affect parsing or formatting."""
     text = "12.345%sleep(1.2345s)"
     term = Term(Sleep(1234.5), 0.12345)
     with decimal.localcontext() as context:
@@ -464,12 +464,12 @@ actions: st.SearchStrategy[Action] = st.one_of(
 terms = st.builds(Term, actions, st.just(1.0) | st.floats(0, 1), st.none() | st.integers(1, 10**18))
 
 
-@settings(deadline=None)  # other tests may run beside this one
+@settings(deadline=None)  # the machine may be busy with other tests
 @given(actions | terms | st.lists(actions | terms, min_size=1, max_size=4))
 @example(Return("\udcff)"))
 @example(Term(Sleep(5e-324), 5e-324))
-def test_everything_with_a_text_survives(given: Any) -> None:
-    """format_actions and parse_actions are each other's inverse."""
+def test_format_and_parse_are_inverse(given: Any) -> None:
+    """`parse_actions` inverts `format_actions` for everything that has a text."""
     text = format_actions(given)
     assert parse_actions(text) == as_terms(given)
     assert format_actions(text) == text
@@ -484,10 +484,10 @@ pieces = st.one_of(
 texts = st.text() | st.lists(pieces, max_size=12).map("".join) | st.lists(pieces, max_size=12).map(" ".join)
 
 
-@settings(deadline=None)  # other tests may run beside this one
+@settings(deadline=None)  # the machine may be busy with other tests
 @given(texts)
-def test_any_text_is_read_or_rejected(text: str) -> None:
-    """Whatever the text, it is read or an ActionSyntaxError; what is read survives being written."""
+def test_any_text_is_parsed_or_rejected(text: str) -> None:
+    """Any text parses, and survives formatting, or raises an `ActionSyntaxError`."""
     read, error = read_or_error(parse_actions, text)
     if error is None:
         assert parse_actions(format_actions(read)) == read
@@ -508,7 +508,7 @@ LONG = 100_000
         "1" * 4301,
         f"sleep({'9' * LONG})",
         f"sleep({'9' * 308}s)",
-        f"sleep({-(-(2**1024 - 2**970) // 60_000)}m)",  # the least that rounds to infinity, but not digit by digit
+        f"sleep({-(-(2**1024 - 2**970) // 60_000)}m)",  # the smallest number that becomes infinite when converted
         f"sleep(1{' ' * LONG}!)",
         f"exit({'0' * LONG}!)",
         f"exit({'9' * LONG})",
@@ -527,7 +527,7 @@ LONG = 100_000
     ids=lambda text: text[:12].encode("unicode_escape").decode(),
 )
 def test_long_texts_are_rejected(text: str) -> None:
-    """The longest text is no other exception either, and its message stays short."""
+    """A very long text raises an `ActionSyntaxError` with a short message."""
     with pytest.raises(ActionSyntaxError) as caught:
         parse_actions(text)
     assert len(str(caught.value)) < 500
@@ -535,7 +535,7 @@ def test_long_texts_are_rejected(text: str) -> None:
 
 @pytest.mark.parametrize("argument", ["1" * 20_000, "0." + "1" * 20_000, "1" + " " * 20_000, "1" + "a" * 20_000])
 def test_rejection_is_quick(argument: str) -> None:
-    """The time that a text takes to be rejected grows with its length, not with the square of it."""
+    """The time to reject a text does not grow with the square of its length."""
     start = time.process_time()
     with pytest.raises(ActionSyntaxError):
         parse_actions(f"sleep({argument}!)")
@@ -558,8 +558,8 @@ def test_rejection_is_quick(argument: str) -> None:
     ],
     ids=lambda case: case[:12] if isinstance(case, str) else "",
 )
-def test_long_texts_are_read(text: str, term: Term) -> None:
-    """The length of a number or argument is no reason to reject it."""
+def test_long_texts_are_parsed(text: str, term: Term) -> None:
+    """Numbers and arguments may be of any length."""
     [read] = parse_actions(text)
     if isinstance(term.action, Sleep):
         assert isinstance(read.action, Sleep)
@@ -568,7 +568,7 @@ def test_long_texts_are_read(text: str, term: Term) -> None:
         assert read == term
 
 
-# FAILPOINTS and its like.
+# Lists of entries, as in FAILPOINTS.
 
 
 @pytest.mark.parametrize(
@@ -587,7 +587,7 @@ def test_long_texts_are_read(text: str, term: Term) -> None:
     ],
 )
 def test_entries(text: str, entries: list[tuple[str, str]]) -> None:
-    """A list holds `name=actions` joined by `;`, and spaces and empty entries are fine."""
+    """A list has `name=actions` entries joined by `;`. White space and empty entries are ignored."""
     assert [(entry.name, entry.terms) for entry in parse_entries(text, "FAILPOINTS")] == [
         (name, parse_actions(actions)) for name, actions in entries
     ]
@@ -614,17 +614,17 @@ def test_entries(text: str, entries: list[tuple[str, str]]) -> None:
     ],
 )
 def test_rejected_entries(text: str, kind: type[FailpointError], problem: str, caret: int) -> None:
-    """What is no list is an error that names the variable and shows where."""
+    """A malformed list raises an error with the name of the variable and the position."""
     with pytest.raises(kind) as caught:
         parse_entries(text, "FAILPOINTS")
     assert str(caught.value) == f"FAILPOINTS: {problem}\n    {text}\n    {' ' * caret}^"
     assert isinstance(caught.value, ValueError)
 
 
-@settings(deadline=None)  # other tests may run beside this one
+@settings(deadline=None)  # the machine may be busy with other tests
 @given(texts)
-def test_any_list_is_read_or_rejected(text: str) -> None:
-    """Whatever a variable holds, it is read, a syntax error or a bad name."""
+def test_any_list_is_parsed_or_rejected(text: str) -> None:
+    """Any list parses, or raises a syntax or name error that names the variable."""
     entries, error = read_or_error(lambda text: parse_entries(text, "FAILPOINTS"), text)
     if error is None:
         again = ";".join(f"{entry.name}={format_actions(entry.terms)}" for entry in entries)
