@@ -1,4 +1,4 @@
-"""The public names, their attributes and their docstrings."""
+"""The public names, their attributes, docstrings and examples."""
 
 from __future__ import annotations
 
@@ -78,30 +78,30 @@ ATTRIBUTES = {
     "failpoint_context": "",
     "failpoint_scope": "name",
 }
-"""The attributes without an underscore of every public class and its instances. More than these is a leak."""
+"""The public attributes of every public class and its instances. Any other attribute needs an underscore."""
 
 
 @pytest.mark.parametrize("face", [failpoints, admin, explore, instrument], ids=lambda face: face.__name__)
-def test_a_face_exports_what_it_has(face: Any) -> None:
-    """`__all__` is sorted, and lists every public name of the module."""
+def test_all_lists_every_public_name(face: Any) -> None:
+    """`__all__` is sorted and lists every public name of the module."""
     has = [name for name, thing in vars(face).items() if not name.startswith("_") and not isinstance(thing, ModuleType)]
     assert sorted(has) == face.__all__ == sorted(face.__all__)
 
 
 def test_every_exception_is_exported_twice() -> None:
-    """All exceptions are in `failpoints.errors` and in `failpoints`."""
+    """Every exception is in `failpoints.errors` and in `failpoints`."""
     assert set(errors.__all__) <= set(failpoints.__all__)
     assert all(getattr(errors, name) is getattr(failpoints, name) for name in errors.__all__)
 
 
-def test_public_classes_show_only_what_is_for_users() -> None:
-    """Every public class has exactly the public attributes of the table above."""
+def test_public_classes_have_only_the_listed_attributes() -> None:
+    """Every public class has exactly the attributes listed in `ATTRIBUTES`."""
     shown = {name: " ".join(attributes(thing)) for name, thing in PUBLIC.items() if inspect.isclass(thing)}
     assert dict(sorted(shown.items())) == {name: " ".join(sorted(text.split())) for name, text in ATTRIBUTES.items()}
 
 
 def attributes(cls: type) -> list[str]:
-    """The public attributes of the class and its instances, but for those of its bases outside this package."""
+    """Return the public attributes of the class and its instances, without those of foreign base classes."""
     names: set[str] = set()
     for each in cls.__mro__:
         if each.__module__.partition(".")[0] == "failpoints":
@@ -122,7 +122,7 @@ def set_on_self(cls: type) -> set[str]:
 
 @pytest.mark.parametrize(("name", "thing"), PUBLIC.items(), ids=PUBLIC)
 def test_everything_public_is_documented(name: str, thing: Any) -> None:
-    """Each public class, function and public method has a docstring."""
+    """Every public class, function and method has a docstring."""
     if not (inspect.isclass(thing) or inspect.isroutine(thing)):
         return
     assert thing.__doc__, name
@@ -133,13 +133,13 @@ def test_everything_public_is_documented(name: str, thing: Any) -> None:
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_the_examples_in_docstrings_run(example: doctest.DocTest, failpoints: Failpoints) -> None:
-    """The examples in docstrings run, and print what they show."""
+    """Examples in docstrings run and print the output shown."""
     example.globs.update(anyio=anyio, failpoints=failpoints, Failpoints=Failpoints)
     assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(example).failed == 0
 
 
 def test_ci_runs_the_readme_command() -> None:
-    """The README shows one test command, and `.ci/run` takes it from there."""
+    """`.ci/run` takes its test command from the README."""
     commands = [line for line in (ROOT / "README.md").read_text().splitlines() if "coverage run -m pytest" in line]
     assert len(commands) == 1
     assert commands[0].endswith('coverage run -m pytest -n auto -m "not slow"')

@@ -1,4 +1,4 @@
-"""`FAILPOINTS` and `FAILPOINTS_ENABLED`: read once, at import, and never half."""
+"""The variables `FAILPOINTS` and `FAILPOINTS_ENABLED`, which are read once, at import."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(script: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the script in a process with these variables."""
+    """Run the script in a new process with these environment variables."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FAILPOINTS")}
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)],
@@ -26,7 +26,7 @@ def run(script: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 def printed(script: str, **variables: str) -> str:
-    """What the script prints, which must end well and say nothing else."""
+    """Run the script and return its output. Fail on a non-zero exit status or text on stderr."""
     done = run(script, **variables)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
@@ -59,13 +59,13 @@ print({each.name: failpoints.format_actions(each.actions) for each in failpoints
     ],
     ids=ascii,
 )
-def test_it_configures_at_import(text: str, configured: dict[str, str]) -> None:
-    """Entries joined by `;` are configured at import; spaces and empty entries are fine."""
+def test_failpoints_configures_at_import(text: str, configured: dict[str, str]) -> None:
+    """Entries joined by `;` are configured at import. White space and empty entries are ignored."""
     assert printed(SHOW, FAILPOINTS=text, PYTHONIOENCODING="utf-8", PYTHONUTF8="1") == f"{configured}\n"
 
 
-def test_it_holds_at_the_sites() -> None:
-    """What `FAILPOINTS` configures holds from the first visit on, for every context."""
+def test_failpoints_applies_from_the_first_visit() -> None:
+    """A failpoint configured by `FAILPOINTS` acts from the first visit, in any context."""
     script = """
         from failpoints import *
         @failpoint("a", context=["number"])
@@ -77,14 +77,14 @@ def test_it_holds_at_the_sites() -> None:
 
 
 def test_an_exit_ends_the_process() -> None:
-    """`exit` in `FAILPOINTS` ends the process at the site, with its status, and not before."""
+    """`exit` in `FAILPOINTS` ends the process at the site, with its status."""
     script = "from failpoints import *; print('before', flush=True); failpoint('c').hit(); print('after')"
     done = run(script, FAILPOINTS="c=exit(7)")
     assert (done.returncode, done.stdout, done.stderr) == (7, "before\n", "")
 
 
-def test_it_is_read_once() -> None:
-    """What the variables become after the import changes nothing."""
+def test_the_variables_are_read_once() -> None:
+    """Changing the variables after the import has no effect."""
     script = """
         import os
         import failpoints
@@ -112,7 +112,7 @@ def test_it_is_read_once() -> None:
     ],
 )
 def test_a_malformed_value_stops_the_import(text: str, error: str, sentence: str, place: str) -> None:
-    """A malformed entry stops the import, with a message that names the variable and a caret under the place."""
+    """A malformed value fails the import with the variable's name and a caret at the position."""
     done = run("import failpoints", FAILPOINTS=text)
     assert (done.returncode, done.stdout) == (1, "")
     message, shown, caret = done.stderr.splitlines()[-3:]
@@ -124,7 +124,7 @@ def test_a_malformed_value_stops_the_import(text: str, error: str, sentence: str
 
 
 def test_a_malformed_value_configures_nothing() -> None:
-    """No entry of a malformed value is configured, also for who catches the error."""
+    """A malformed value configures nothing, even if the program catches the error."""
     script = """
         import sys
         try:
@@ -138,8 +138,8 @@ def test_a_malformed_value_configures_nothing() -> None:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 15), reason="lazy imports came with Python 3.15")
-def test_it_is_read_where_imports_are_lazy() -> None:
-    """Where every import is lazy, the first use of the package imports it, which configures `FAILPOINTS` as always."""
+def test_failpoints_with_lazy_imports() -> None:
+    """With lazy imports, the first use of the package configures `FAILPOINTS`."""
     done = run(SHOW, FAILPOINTS="a=off", PYTHON_LAZY_IMPORTS="all")
     assert (done.returncode, done.stdout, done.stderr) == (0, "{'a': 'off'}\n", "")
     done = run("import failpoints; failpoints", FAILPOINTS="a")
@@ -152,13 +152,13 @@ def test_it_is_read_where_imports_are_lazy() -> None:
 
 @pytest.mark.parametrize("value", ["", "1", " TRUE "])
 def test_enabled(value: str) -> None:
-    """`1`, like nothing at all, lets failpoints be configured."""
+    """`1` and an empty value enable failpoints."""
     assert printed(SHOW, FAILPOINTS="a=off", FAILPOINTS_ENABLED=value) == "{'a': 'off'}\n"
 
 
 @pytest.mark.parametrize("value", ["2", "enabled"])
 def test_an_unknown_value_stops_the_import(value: str) -> None:
-    """Anything but a yes or a no stops the import, with a message that names the variable and the value."""
+    """Any value other than a yes or a no fails the import, with a message that shows it."""
     done = run("import failpoints", FAILPOINTS_ENABLED=value)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(
@@ -167,8 +167,8 @@ def test_an_unknown_value_stops_the_import(value: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["0", " No "])
-def test_disabled_the_decorator_returns_the_very_function(value: str) -> None:
-    """With `FAILPOINTS_ENABLED=0` `@failpoint` gives back the object it was given, of whatever kind."""
+def test_disabled_decorator_returns_the_function_unchanged(value: str) -> None:
+    """With `FAILPOINTS_ENABLED=0`, `@failpoint` returns the object that it decorates."""
     script = """
         from failpoints import failpoint
         def function(): return 1
@@ -184,8 +184,8 @@ def test_disabled_the_decorator_returns_the_very_function(value: str) -> None:
     assert printed(script, FAILPOINTS_ENABLED=value) == "the same\n"
 
 
-def test_disabled_the_other_sites_do_nothing() -> None:
-    """With `FAILPOINTS_ENABLED=0` scopes and inline calls go on, and evaluate nothing."""
+def test_disabled_scopes_and_inline_sites_do_nothing() -> None:
+    """With `FAILPOINTS_ENABLED=0`, scopes and inline sites continue and evaluate no arguments."""
     script = """
         from failpoints import *
         def never(): raise AssertionError
@@ -203,7 +203,7 @@ def test_disabled_the_other_sites_do_nothing() -> None:
 
 
 def test_disabled_nothing_can_be_configured() -> None:
-    """With `FAILPOINTS_ENABLED=0` configuring is a usage error that names the variable; the rest is no error."""
+    """With `FAILPOINTS_ENABLED=0`, configuring is a usage error, and the other functions do nothing."""
     script = """
         from failpoints import *
         calls = {
@@ -231,18 +231,18 @@ def test_disabled_nothing_can_be_configured() -> None:
     ]
 
 
-def test_disabled_what_failpoints_says_is_passed_over_with_a_warning() -> None:
-    """With `FAILPOINTS_ENABLED=0` the entries of `FAILPOINTS` are not configured, and a warning says so."""
+def test_disabled_ignores_failpoints_with_a_warning() -> None:
+    """With `FAILPOINTS_ENABLED=0`, `FAILPOINTS` is ignored with a warning."""
     done = run(SHOW, FAILPOINTS="a=off", FAILPOINTS_ENABLED="0")
     assert (done.returncode, done.stdout) == (0, "{}\n")
     assert done.stderr == "FAILPOINTS is ignored, because FAILPOINTS_ENABLED=0: a=off\n"
 
 
-# what the import brings in
+# what the import loads
 
 
-def test_the_import_brings_in_anyio_and_wrapt_only() -> None:
-    """Beyond the standard library `import failpoints` brings in anyio and wrapt, with what these import, only."""
+def test_the_import_loads_only_anyio_and_wrapt() -> None:
+    """Outside the standard library, `import failpoints` loads only anyio, wrapt and their imports."""
     script = """
         import sys
         import anyio.abc, anyio.lowlevel, wrapt
@@ -258,8 +258,8 @@ def test_the_import_brings_in_anyio_and_wrapt_only() -> None:
     assert lines == ["['failpoints'] False", "[]"]
 
 
-def test_the_import_warns_of_nothing() -> None:
-    """`import failpoints` says nothing, also with every warning switched on."""
+def test_the_import_raises_no_warnings() -> None:
+    """`import failpoints` prints nothing, even with all warnings turned into errors."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FAILPOINTS")}
     done = subprocess.run(
         [sys.executable, "-W", "error", "-X", "dev", "-c", "import failpoints"],
@@ -271,21 +271,21 @@ def test_the_import_warns_of_nothing() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-# the command's own process
+# the process of the command
 
 BAD = {"FAILPOINTS": "retrun", "FAILPOINTS_ENABLED": "perhaps", "FAILPOINTS_HTTP": "nowhere", "FAILPOINTS_TOKEN": " "}
 READ = "from failpoints._core.environment import *; print(repr(CONFIGURATION), ENABLED, repr(HTTP), TOKEN)"
 
 
 @pytest.mark.parametrize("name", ["failpoints", "failpoints.exe", "failpoints-script.py"])
-def test_the_command_itself_obeys_no_variable(name: str) -> None:
-    """To the process of the command they say nothing, so that no mistake in one of them stops it."""
+def test_the_command_ignores_the_variables(name: str) -> None:
+    """The `failpoints` command ignores the variables, so a malformed one does not stop it."""
     assert printed(f"import sys; sys.argv[0] = '/some/bin/{name}'; {READ}", **BAD) == "'' True '' None\n"
 
 
 @pytest.mark.parametrize("before", [[], ["-X", "dev"]], ids=repr)
-def test_nor_does_the_package_that_is_run(before: list[str]) -> None:
-    """`python -m failpoints` is the command, too."""
+def test_python_m_failpoints_ignores_the_variables(before: list[str]) -> None:
+    """`python -m failpoints` ignores the variables too."""
     done = subprocess.run(
         [sys.executable, *before, "-m", "failpoints", "check", "2*off"],
         env={**os.environ, **BAD, "PYTHONPATH": str(ROOT)},
@@ -298,8 +298,8 @@ def test_nor_does_the_package_that_is_run(before: list[str]) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["run"], ["failpoints"], ["-m", "failpoints"]], ids=repr)
-def test_a_program_that_is_told_of_the_command_is_none(tmp_path: Path, arguments: list[str]) -> None:
-    """A package that is run with `-m` obeys, whatever its arguments are."""
+def test_a_program_with_arguments_like_the_command_reads_the_variables(tmp_path: Path, arguments: list[str]) -> None:
+    """Another package run with `-m` reads the variables, even if its arguments look like the command."""
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "__init__.py").write_text(READ)
     (tmp_path / "shop" / "__main__.py").touch()
@@ -314,8 +314,8 @@ def test_a_program_that_is_told_of_the_command_is_none(tmp_path: Path, arguments
     assert (done.returncode, done.stdout, done.stderr) == (0, "'a=off' True '' None\n", "")
 
 
-def test_the_environment_of_a_child_adds_to_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is added comes after what `FAILPOINTS` said, and counts where both name a failpoint."""
+def test_the_environment_of_a_child_appends_to_failpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entries for a child process are appended to `FAILPOINTS`, so they win for the same name."""
     from failpoints._core.environment import child_environment
 
     monkeypatch.delenv("FAILPOINTS", raising=False)

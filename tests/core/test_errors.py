@@ -1,4 +1,4 @@
-"""Everything that the library raises: the tree, the texts, and what cannot be a name."""
+"""The exceptions: their bases, messages and attributes, and invalid names."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ TREE = {
 
 @pytest.mark.parametrize(("kind", "bases"), TREE.items())
 def test_tree(kind: type[BaseException], bases: tuple[type[BaseException], ...]) -> None:
-    """Every exception has the bases that the tree draws, and is drawn there."""
+    """Every exception has the bases shown in the tree of the `failpoints.errors` docstring."""
     assert kind.__bases__ == bases
     outside = [base.__name__ for base in bases if base.__module__ == "builtins"]
     drawn = f"{kind.__name__}({', '.join(outside)})" if outside else f"{kind.__name__} "
@@ -61,7 +61,7 @@ def test_tree(kind: type[BaseException], bases: tuple[type[BaseException], ...])
 
 
 def test_exported() -> None:
-    """All of them are in `failpoints.errors` and in `failpoints`, and there are no others."""
+    """`failpoints` and `failpoints.errors` export all exceptions and no others."""
     names = sorted(kind.__name__ for kind in TREE)
     assert sorted(errors.__all__) == names
     assert all(getattr(failpoints, name) is getattr(errors, name) for name in names)
@@ -70,8 +70,8 @@ def test_exported() -> None:
     assert {thing for thing in exported if isinstance(thing, type) and issubclass(thing, BaseException)} == set(TREE)
 
 
-def test_what_is_injected_is_no_failpoint_error() -> None:
-    """What a test injects is not taken for what the library has to say."""
+def test_injected_exceptions_are_not_failpoint_errors() -> None:
+    """`InjectedFault` is not a `FailpointError`, and `FailpointPanic` is not an `Exception`."""
     assert not issubclass(InjectedFault, FailpointError)
     assert not issubclass(FailpointPanic, Exception)
 
@@ -97,7 +97,7 @@ INSTANCES = [
     ids=["copy", "deepcopy", "pickle"],
 )
 def test_round_trip(error: BaseException, again: Callable[[BaseException], BaseException]) -> None:
-    """An error comes out of another process, or a copy, with the same text and attributes."""
+    """Copying or pickling an error keeps its text and attributes."""
     other = again(error)
     assert type(other) is type(error)
     assert str(other) == str(error)
@@ -106,7 +106,7 @@ def test_round_trip(error: BaseException, again: Callable[[BaseException], BaseE
 
 
 def test_syntax_error() -> None:
-    """An ActionSyntaxError says the problem, names its source, and shows the place."""
+    """An `ActionSyntaxError` has the problem, its source and its position."""
     error = ActionSyntaxError("a=retrun", 2, "expected an action", "FAILPOINTS")
     assert (error.text, error.position, error.problem, error.source) == (
         "a=retrun",
@@ -121,15 +121,15 @@ def test_syntax_error() -> None:
 
 
 def test_cancelled() -> None:
-    """A FailpointCancelled names its failpoint."""
+    """A `FailpointCancelled` has the name of its failpoint."""
     error = FailpointCancelled("backup:after")
     assert error.name == "backup:after"
     assert str(error) == "the cancel event ended the wait at failpoint 'backup:after'"
 
 
 @pytest.mark.anyio
-async def test_raised_as_their_kin() -> None:
-    """An error is caught as the builtin that it is a kind of."""
+async def test_caught_as_builtin_exceptions() -> None:
+    """Each error can be caught as its builtin base class."""
     with pytest.raises(ValueError, match="expected an action"):
         parse_actions("retrun")
     with pytest.raises(TimeoutError, match="failpoint 'backup'"), configured("backup", "pause(0)"):
@@ -144,7 +144,7 @@ async def test_raised_as_their_kin() -> None:
 
 @pytest.mark.anyio
 async def test_cancelled_at_a_site() -> None:
-    """The cancel event ends the wait of a decorated function or a scope with the failpoint's name."""
+    """At a decorated function or a scope, the cancel event raises `FailpointCancelled` with the failpoint's name."""
     event = anyio.Event()
     event.set()
 
@@ -181,7 +181,7 @@ async def test_cancelled_at_a_site() -> None:
     ],
 )
 def test_caret(text: str, position: int, shown: list[str]) -> None:
-    """The place stands above a caret, within what is near of it, one column a character."""
+    """The caret is under the position, and long texts are shortened around it."""
     assert pointed_at(text, position).split("\n") == [f"    {line}" for line in shown]
 
 
@@ -226,7 +226,7 @@ TAKERS = [call_configure, call_configure_all, call_configured, remove, resume, s
 @pytest.mark.parametrize("take", TAKERS)
 @pytest.mark.parametrize("name", BAD_NAMES, ids=ascii)
 def test_bad_name(take: Callable[[Any], object], name: str) -> None:
-    """What is empty, not printable, or holds white space, `=` or `;` is refused as a name everywhere."""
+    """A name that is empty, not printable, or contains white space, `=` or `;` is refused everywhere."""
     with pytest.raises(FailpointNameError) as caught:
         take(name)
     assert isinstance(caught.value, ValueError)
@@ -238,7 +238,7 @@ def test_bad_name(take: Callable[[Any], object], name: str) -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("wait", [wait_until_hit, wait_until_paused])
 async def test_bad_name_in_a_wait(wait: Callable[[Any], Any]) -> None:
-    """A wait for what cannot be a name is refused, not begun."""
+    """Waiting for an invalid name raises an error at once."""
     with pytest.raises(FailpointNameError):
         await wait("a b")
     with pytest.raises(FailpointNameError):
@@ -271,7 +271,7 @@ async def test_bad_name_in_a_wait(wait: Callable[[Any], Any]) -> None:
 )
 @pytest.mark.parametrize("take", TAKERS)
 def test_bad_name_text(take: Callable[[Any], object], name: Any, message: str) -> None:
-    """The message says what a name is, and shows the first place that is wrong."""
+    """The message describes a valid name and points at the first wrong character."""
     with pytest.raises(FailpointNameError) as caught:
         take(name)
     assert str(caught.value) == message
@@ -279,7 +279,7 @@ def test_bad_name_text(take: Callable[[Any], object], name: Any, message: str) -
 
 @pytest.mark.parametrize("name", GOOD_NAMES)
 def test_good_name(name: str) -> None:
-    """Everything else is a name, whatever it means in a text, a path or a pattern."""
+    """Any other text is a valid name, even with special characters of paths and patterns."""
     with configured(name, "off"):
         assert status(name).name == name
     if not name.endswith(":after"):
@@ -290,14 +290,14 @@ def test_good_name(name: str) -> None:
 
 @pytest.mark.parametrize("take", [decorate, visit, enter])
 @pytest.mark.parametrize("name", ["backup:after", "backup:after:after", ":after"])
-def test_after_is_no_sites_name(take: Callable[[Any], object], name: str) -> None:
-    """No site is declared with a name that ends in `:after`."""
+def test_a_site_name_must_not_end_in_after(take: Callable[[Any], object], name: str) -> None:
+    """A site cannot be declared with a name that ends in `:after`."""
     with pytest.raises(FailpointError, match=r"no site's name may end in ':after'"):
         take(name)
 
 
-def test_after_is_no_sites_name_text() -> None:
-    """The message says where `:after` comes from, and what to declare."""
+def test_a_site_name_must_not_end_in_after_text() -> None:
+    """The message explains `:after` and shows the name to declare."""
     with pytest.raises(FailpointUsageError) as caught:
         decorate("backup:after")
     assert str(caught.value) == (
@@ -308,7 +308,7 @@ def test_after_is_no_sites_name_text() -> None:
 
 @pytest.mark.parametrize("kind", [failpoint, failpoint_scope])
 def test_no_name(kind: Any) -> None:
-    """Without a name first, a site says what was forgotten."""
+    """Without a name, a site raises an error that shows how to write it."""
     with pytest.raises(FailpointUsageError) as caught:
         kind()
     assert str(caught.value) == f'{kind.__name__} needs a name first: write {kind.__name__}("some.name")'
@@ -322,8 +322,10 @@ def test_no_name(kind: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "actions", "context"), [("a b", "off", None), ("a", "retrun", None), ("a", "off", {"key": "("})]
 )
-def test_whatever_configure_refuses(name: str, actions: str, context: dict[str, str] | None) -> None:
-    """A bad name, bad actions and a bad pattern are FailpointErrors and ValueErrors, and nothing is configured."""
+def test_configure_errors_are_failpoint_errors_and_value_errors(
+    name: str, actions: str, context: dict[str, str] | None
+) -> None:
+    """Errors of `configure` are `FailpointError`s and `ValueError`s, and nothing is configured."""
     with pytest.raises(FailpointError) as caught:
         configure(name, actions, context=context)
     assert isinstance(caught.value, ValueError)

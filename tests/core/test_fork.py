@@ -1,4 +1,4 @@
-"""A fork: the lock is made anew, and the child sees nobody who waits in threads that it does not have."""
+"""Forking: the child has a new lock, and no waiters of threads that exist only in the parent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from failpoints import *
 from failpoints._core import store as _store
 
 def in_child(function):
-    '''Run the function in a forked child: whether it came to its end in time, without an error.'''
+    '''Run the function in a forked child, and return the exit status: 0 if it returned in time.'''
     child = os.fork()
     if not child:
         signal.alarm(10)  # a child that hangs is killed
@@ -59,7 +59,7 @@ def use_everything():
 
 
 def run(script: str) -> None:
-    """Run the script in a process of its own; it must end well and print nothing."""
+    """Run the script in a new process, which must exit with status 0 and print nothing."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FAILPOINTS")}
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", PREAMBLE + textwrap.dedent(script)],
@@ -71,8 +71,8 @@ def run(script: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_a_child_keeps_what_is_configured() -> None:
-    """The child has the configurations and counts of the fork, and what it changes does not reach the parent."""
+def test_a_child_keeps_the_configurations() -> None:
+    """A child starts with the parent's configurations and counts, and its changes do not affect the parent."""
     run("""
         configure("x", "2*return->off", context={"k": "v"})
         failpoint("x", context={"k": "v"}).hit()
@@ -89,7 +89,7 @@ def test_a_child_keeps_what_is_configured() -> None:
 
 
 def test_a_child_can_do_everything() -> None:
-    """The child can configure, visit, wait and wake, and so can the parent afterwards, and the child's child."""
+    """After a fork, the child, its own child and the parent can configure, visit, wait and wake."""
     run("""
         def child():
             use_everything()
@@ -101,8 +101,8 @@ def test_a_child_can_do_everything() -> None:
     """)
 
 
-def test_the_lock_is_made_anew() -> None:
-    """The child's lock is another one than the parent's, and free."""
+def test_a_child_has_a_new_lock() -> None:
+    """A child has a new lock, which is not held."""
     run("""
         lock = _store._guard.lock
 
@@ -129,7 +129,7 @@ def test_the_lock_is_made_anew() -> None:
     ids=["configure", "visit", "hold the lock", "statuses"],
 )
 def test_a_fork_while_another_thread_holds_the_lock(busy: str) -> None:
-    """The child's lock is free, however busy another thread is with it at the moment of the fork."""
+    """The child's lock is free even if another thread held the lock during the fork."""
     run(f"""
         over = threading.Event()
 
@@ -147,7 +147,7 @@ def test_a_fork_while_another_thread_holds_the_lock(busy: str) -> None:
 
 
 def test_the_child_sees_no_waiters_of_other_threads() -> None:
-    """Who waits in other threads, and on their loops, is not in the child; in the parent they wait on."""
+    """Waiters of other threads and their loops stay in the parent and are not in the child."""
     run("""
         configure("x", "pause")
 
@@ -185,8 +185,8 @@ def test_the_child_sees_no_waiters_of_other_threads() -> None:
     """)
 
 
-def test_the_child_of_a_registry_sees_no_waiters_of_other_threads() -> None:
-    """The same holds in a registry of one's own."""
+def test_a_registry_in_the_child_has_no_waiters_of_other_threads() -> None:
+    """In a child, a `Registry` has no waiters of other threads either."""
     run("""
         import contextvars
         with Registry() as own:
@@ -207,8 +207,8 @@ def test_the_child_of_a_registry_sees_no_waiters_of_other_threads() -> None:
 
 
 @pytest.mark.parametrize("end", ['failpoint("x").hit()', 'remove("x")'], ids=["hit", "remove"])
-def test_the_child_wakes_nobody_who_watches_in_another_thread(end: str) -> None:
-    """Who waits for a hit in other threads is not in the child, which does not touch what belongs to them."""
+def test_the_child_does_not_wake_watchers_of_other_threads(end: str) -> None:
+    """A child does not wake tasks or threads of the parent that wait for a hit."""
     run(f"""
         from failpoints._core import wakeups as _waiting
         configure("x", "off")
@@ -230,8 +230,8 @@ def test_the_child_wakes_nobody_who_watches_in_another_thread(end: str) -> None:
     """)
 
 
-def test_a_fork_in_a_task_that_others_wait_beside() -> None:
-    """Forked in a task, the child goes on with its own thread's waiters: they are its own too."""
+def test_a_fork_in_a_task_keeps_the_waiters_of_its_thread() -> None:
+    """After a fork in a task, the child keeps the waiters of the forking thread."""
     run("""
         configure("x", "pause")
 

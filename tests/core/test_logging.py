@@ -1,4 +1,4 @@
-"""What is said on the logger `failpoints`."""
+"""Messages on the logger `failpoints`."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from failpoints import (
 
 
 @pytest.fixture
-def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What has been logged since it was last asked."""
+def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """A function that returns the messages logged since its last call."""
     caplog.set_level(logging.INFO, "failpoints")
 
     def messages() -> list[str]:
@@ -49,74 +49,74 @@ def hit(name: str = "x", **context: Any) -> Outcome:
     return failpoint(name, context=context).hit()
 
 
-def test_configured(said: Callable[[], list[str]]) -> None:
-    """Configuring is logged with the actions, as text or as Python, and the matchers."""
+def test_configured(logged: Callable[[], list[str]]) -> None:
+    """Configuring logs the actions, as text or as Python, and the matchers."""
     configure("x", "50%2*return(7)->off", context={"k": "v.*"})
-    assert said() == ["configured x: 50%2*return(7)->off where {'k': 'v.*'}"]
+    assert logged() == ["configured x: 50%2*return(7)->off where {'k': 'v.*'}"]
     configure("x", Return(7))
-    assert said() == ["configured x: Return(value=7)"]
+    assert logged() == ["configured x: Return(value=7)"]
     configure_all([("x", "off"), ("y", "pause")])
-    assert said() == ["configured x: off", "configured y: pause"]
+    assert logged() == ["configured x: off", "configured y: pause"]
     with configured("z", "off"):
-        assert said() == ["configured z: off"]
-    assert said() == ["removed z"]
+        assert logged() == ["configured z: off"]
+    assert logged() == ["removed z"]
 
 
-def test_what_is_refused_is_not_logged(said: Callable[[], list[str]]) -> None:
-    """A configuration that is refused is not logged, and none of its batch is."""
+def test_a_refused_configuration_is_not_logged(logged: Callable[[], list[str]]) -> None:
+    """A refused configuration is not logged, nor is the rest of its batch."""
     with pytest.raises(ValueError, match="expected an action"):
         configure_all([("x", "off"), ("y", "nothing")])
-    assert said() == []
+    assert logged() == []
 
 
-def test_removed(said: Callable[[], list[str]]) -> None:
-    """Removing and resetting are logged once for each failpoint that was configured."""
+def test_removed(logged: Callable[[], list[str]]) -> None:
+    """`remove` and `reset` log one message for each configured failpoint."""
     configure_all([("x", "off"), ("y", "off")])
-    said()
+    logged()
     remove("x")
-    assert said() == ["removed x"]
+    assert logged() == ["removed x"]
     remove("x")
-    assert said() == []
+    assert logged() == []
     reset()
-    assert said() == ["removed y"]
+    assert logged() == ["removed y"]
     with Registry() as registry:
         registry.configure("z", "off")
-    assert said() == ["configured z: off", "removed z"]
+    assert logged() == ["configured z: off", "removed z"]
 
 
-def test_hit(said: Callable[[], list[str]]) -> None:
-    """A hit is logged with the action that runs and the context, also where that is `off` or nothing."""
+def test_hit(logged: Callable[[], list[str]]) -> None:
+    """A hit is logged with its action and context, even if the action is `off` or no term is due."""
     configure("x", "1*off->1*return(7)", context={"k": "v"})
-    said()
+    logged()
     for _ in range(3):
         hit(k="v")
-    assert said() == [
+    assert logged() == [
         "hit x: off at {'k': 'v'}",
         "hit x: return(7) at {'k': 'v'}",
         "hit x: no term is due at {'k': 'v'}",
     ]
     configure("x", [Off()])
-    said()
+    logged()
     hit()
-    assert said() == ["hit x: off"]
+    assert logged() == ["hit x: off"]
 
 
-def test_a_miss_is_not_logged(said: Callable[[], list[str]]) -> None:
-    """A visit that does not match, or whose failpoint is not configured, says nothing."""
+def test_a_miss_is_not_logged(logged: Callable[[], list[str]]) -> None:
+    """Misses and visits of unconfigured failpoints are not logged."""
     configure("x", "return", context={"k": "v"})
-    said()
+    logged()
     hit(k="other")
     hit("y")
-    assert said() == []
+    assert logged() == []
 
 
-def test_the_after_failpoint_is_logged_by_its_own_name(said: Callable[[], list[str]]) -> None:
-    """`name` and `name:after` are two failpoints in the log too."""
+def test_the_after_failpoint_is_logged_by_its_own_name(logged: Callable[[], list[str]]) -> None:
+    """`name` and `name:after` are logged under their own names."""
     configure_all([("x", "off"), ("x:after", "off")])
-    said()
+    logged()
     with failpoint_scope("x"):
-        said_inside = said()
-    assert (said_inside, said()) == (["hit x: off"], ["hit x:after: off"])
+        logged_inside = logged()
+    assert (logged_inside, logged()) == (["hit x: off"], ["hit x:after: off"])
 
 
 @pytest.mark.parametrize(
@@ -124,21 +124,21 @@ def test_the_after_failpoint_is_logged_by_its_own_name(said: Callable[[], list[s
     [("print(over here)", "over here"), ("print", "failpoint x was reached"), (Print("100%s"), "100%s")],
     ids=str,
 )
-def test_print(actions: Any, message: str, said: Callable[[], list[str]]) -> None:
-    """`print` logs its message as it is at INFO, or one that names the failpoint."""
+def test_print(actions: Any, message: str, logged: Callable[[], list[str]]) -> None:
+    """`print` logs its message unchanged, or a default that names the failpoint."""
     configure("x", actions)
-    said()
+    logged()
     hit()
-    assert said()[-1] == message
+    assert logged()[-1] == message
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("action", ["pause", "sleep(60m)"])
 @pytest.mark.parametrize("sync", [False, True], ids=["async", "sync"])
-async def test_paused_and_resumed(action: str, sync: bool, said: Callable[[], list[str]]) -> None:
-    """Who waits is logged once it really waits, and once it goes on."""
+async def test_paused_and_resumed(action: str, sync: bool, logged: Callable[[], list[str]]) -> None:
+    """A waiter is logged when its wait begins and when it is resumed."""
     configure("x", action)
-    said()
+    logged()
 
     async def visit() -> None:
         await (to_thread.run_sync(hit) if sync else failpoint("x"))
@@ -150,13 +150,13 @@ async def test_paused_and_resumed(action: str, sync: bool, said: Callable[[], li
             who = status("x").waiting[0].name
             resume("x")
     action = action.replace("60m", "3600000")
-    assert said() == [f"hit x: {action}", f"paused x: {who} waits", "resumed x"]
+    assert logged() == [f"hit x: {action}", f"paused x: {who} waits", "resumed x"]
     assert sync or who == "the visitor"
 
 
 @pytest.mark.anyio
-async def test_paused_is_said_when_it_is_so(caplog: pytest.LogCaptureFixture) -> None:
-    """At the moment of "paused" the task counts as waiting, at "hit" and "resumed" it does not."""
+async def test_paused_is_logged_while_the_task_waits(caplog: pytest.LogCaptureFixture) -> None:
+    """The task is a waiter when "paused" is logged, but not yet when "hit" is logged."""
     seen: list[tuple[str, int]] = []
 
     def look(record: logging.LogRecord) -> bool:
@@ -175,31 +175,31 @@ async def test_paused_is_said_when_it_is_so(caplog: pytest.LogCaptureFixture) ->
 
 
 @pytest.mark.anyio
-async def test_a_wait_that_does_not_come_about_is_not_logged_as_paused(said: Callable[[], list[str]]) -> None:
-    """A wait that its cancel event ended before it began was never paused, and is not resumed."""
+async def test_a_wait_cancelled_before_it_begins_is_not_logged_as_paused(logged: Callable[[], list[str]]) -> None:
+    """If the cancel event is already set, only the hit is logged."""
     event = anyio.Event()
     event.set()
     configure("x", "pause")
-    said()
+    logged()
     await failpoint("x", cancel=event)
-    assert said() == ["hit x: pause"]
+    assert logged() == ["hit x: pause"]
 
 
-def test_a_pause_that_is_refused_is_not_logged_as_paused(said: Callable[[], list[str]]) -> None:
-    """A pause at a sync site on an event loop is a hit, and nobody pauses."""
+def test_a_refused_pause_is_not_logged_as_paused(logged: Callable[[], list[str]]) -> None:
+    """If a sync site on an event loop refuses to pause, only the hit is logged."""
 
     async def visit() -> None:
         hit()
 
     configure("x", "pause")
-    said()
+    logged()
     with pytest.raises(RuntimeError, match="would block the whole loop"):
         anyio.run(visit)
-    assert said() == ["hit x: pause"]
+    assert logged() == ["hit x: pause"]
 
 
-def test_nothing_is_spelled_out_where_nobody_listens() -> None:
-    """Below INFO no value of a user's is turned into text."""
+def test_values_are_not_formatted_without_a_listener() -> None:
+    """If INFO is disabled, no `repr` of a user's value is computed."""
 
     class Secret:
         def __repr__(self) -> str:

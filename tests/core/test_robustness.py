@@ -1,4 +1,4 @@
-"""What holds in spite of bad timing, bad order and slips of the pen."""
+"""Robustness against unlucky timing, unusual order and common mistakes."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ pytestmark = pytest.mark.anyio
 
 
 class Unshowable:
-    """A value with a `repr` that fails."""
+    """A value whose `repr` raises."""
 
     def __repr__(self) -> str:
         raise ZeroDivisionError
 
 
 @pytest.mark.parametrize("move", ["resume", "remove", "configure"])
-async def test_a_wake_up_in_time_is_none_too_late(move: str) -> None:
-    """Who is woken before the limit of a pause goes on with `Continue()`, however late it comes to run."""
+async def test_a_waiter_woken_before_its_limit_does_not_time_out(move: str) -> None:
+    """A waiter woken before its limit continues, even if it runs only after the limit."""
     outcomes: list[Any] = []
 
     async def visit() -> None:
@@ -47,7 +47,7 @@ async def test_a_wake_up_in_time_is_none_too_late(move: str) -> None:
 
 
 def test_a_waiter_of_a_closed_loop_is_forgotten() -> None:
-    """Nobody waits on a loop that is closed: neither a status nor a wait nor `resume` sees them."""
+    """Neither `status` nor `resume` counts the waiters of a closed event loop."""
     loop = asyncio.new_event_loop()
     failpoints.configure("closed", "pause")
 
@@ -66,8 +66,8 @@ def test_a_waiter_of_a_closed_loop_is_forgotten() -> None:
     task._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
-def test_a_status_is_the_caller_s_own() -> None:
-    """What is done to a status changes nothing for the failpoint."""
+def test_a_status_is_a_copy() -> None:
+    """Changing a status does not change the failpoint."""
     failpoints.configure("own", "off", context={"k": "yes"})
     failpoint("own", context={"k": "no"}).hit()
     status: Any = failpoints.status("own")
@@ -78,7 +78,7 @@ def test_a_status_is_the_caller_s_own() -> None:
 
 
 def test_registries_and_contexts_may_be_left_in_any_order() -> None:
-    """What was entered first may be left first: what is still entered holds, and nothing else."""
+    """Registries and contexts may be left in any order. Those still entered stay in effect."""
     first, second = failpoints.Registry(), failpoints.Registry()
     a, b = failpoints.failpoint_context(a=1), failpoints.failpoint_context(b=2)
     first.__enter__()
@@ -96,22 +96,22 @@ def test_registries_and_contexts_may_be_left_in_any_order() -> None:
     assert not failpoint("order").hit()
 
 
-def test_a_site_object_is_no_outcome() -> None:
-    """`if failpoint("x"):`, with neither `await` nor `.hit()`, says what was forgotten."""
+def test_a_site_has_no_truth_value() -> None:
+    """`if failpoint("x"):` raises a usage error that suggests `await` or `.hit()`."""
     with pytest.raises(failpoints.FailpointUsageError, match=r"write await failpoint\('x'\), or failpoint\('x'\).hit"):
         bool(failpoint("x"))
 
 
 @pytest.mark.parametrize("cancel", [threading.Event, asyncio.Event])
-def test_a_cancel_event_is_no_class(cancel: Any) -> None:
-    """A cancel event given as its class is refused, with what was meant."""
+def test_a_cancel_event_must_not_be_a_class(cancel: Any) -> None:
+    """An event class given as the cancel event is refused, with a suggestion."""
     with failpoints.configured("x", "off"), pytest.raises(failpoints.FailpointUsageError, match=r"mean Event\(\)\?$"):
         failpoint("x", cancel=cancel).hit()
 
 
 @pytest.mark.parametrize("keyword", ["what", "function", "arguments", "name", "cls"])
 def test_a_keyword_of_any_name_reaches_the_context(keyword: str) -> None:
-    """A call's keywords are the function's own, whatever they are called."""
+    """Keywords of a decorated function may have any name."""
 
     @failpoint("keyword", context=lambda **keywords: keywords)
     def function(**keywords: int) -> int:
@@ -141,16 +141,16 @@ def test_a_keyword_of_any_name_reaches_the_context(keyword: str) -> None:
     ],
 )
 @pytest.mark.parametrize("value", [10**5000, Unshowable()], ids=["a long int", "no repr"])
-def test_no_value_breaks_the_message_that_refuses_it(refused: Callable[[Any], object], value: Any) -> None:
-    """What cannot even be shown is refused in a sentence, as everything else is, and nothing is configured."""
+def test_values_that_cannot_be_shown_are_refused_too(refused: Callable[[Any], object], value: Any) -> None:
+    """A refused value whose `repr` fails raises a `FailpointError` like any other."""
     with pytest.raises(failpoints.FailpointError):
         refused(value)
     assert failpoints.statuses() == []
 
 
 @pytest.mark.parametrize("first", ["cancel", "resume"])
-async def test_who_is_resumed_and_cancelled_at_once_was_resumed(first: str) -> None:
-    """Whoever `resume` counts goes on with `Continue()`, also when the cancel event is set in the same moment."""
+async def test_resume_wins_over_a_simultaneous_cancel_event(first: str) -> None:
+    """A waiter counted by `resume` gets `Continue()`, even if its cancel event is set at the same time."""
     outcomes: list[Any] = []
     cancel = anyio.Event()
     counts: list[int] = []

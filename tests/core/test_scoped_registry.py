@@ -1,4 +1,4 @@
-"""`with Registry():` configurations for one task and what it starts, and for nobody else."""
+"""`with Registry():` limits configurations to one task and the tasks and threads that it starts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def hit(name: str = "x", **context: Any) -> Outcome:
 
 
 def in_thread(function: Callable[[], Any]) -> Any:
-    """What the function returns in a thread that inherits nothing."""
+    """Run the function in a thread with an empty context, and return its result."""
     results: list[Any] = []
     thread = threading.Thread(target=contextvars.Context().run, args=(lambda: results.append(function()),))
     thread.start()
@@ -50,7 +50,7 @@ def in_thread(function: Callable[[], Any]) -> Any:
 
 
 def error_of(function: Callable[[], Any]) -> Exception | None:
-    """What the function raises."""
+    """Return the exception that the function raises, or `None`."""
     try:
         function()
     except Exception as error:
@@ -64,11 +64,11 @@ def decorated() -> str:
     return "body"
 
 
-# for whom
+# visibility
 
 
-async def test_it_holds_for_this_task_its_children_and_their_worker_threads() -> None:
-    """What a registry configures holds in the task that entered it, in child tasks and in `to_thread` workers."""
+async def test_visible_in_the_task_its_children_and_worker_threads() -> None:
+    """A registry applies to the task that entered it, its child tasks, and their `to_thread` workers."""
     seen: dict[str, object] = {}
 
     async def child() -> None:
@@ -91,8 +91,8 @@ async def test_it_holds_for_this_task_its_children_and_their_worker_threads() ->
     assert seen == dict.fromkeys(["this", "worker", "decorated", "child", "child's worker", "grandchild"], Return(7))
 
 
-async def test_it_holds_for_nobody_else() -> None:
-    """A task that was started before, a plain thread, and the registry of the process do not see it."""
+async def test_not_visible_elsewhere() -> None:
+    """A registry does not apply to earlier tasks, plain threads or the process-wide registry."""
     entered, seen = anyio.Event(), anyio.Event()
 
     async def elder() -> None:
@@ -112,8 +112,8 @@ async def test_it_holds_for_nobody_else() -> None:
             assert (registry.status("x").hits, registry.status("x").misses) == (0, 0)
 
 
-async def test_concurrent_tasks_do_not_meet() -> None:
-    """Tasks with registries of their own each see their own configuration of one name, and wait at it alone."""
+async def test_registries_of_concurrent_tasks_are_independent() -> None:
+    """Concurrent tasks with their own registries can configure and pause the same name independently."""
     everyone = 5
     inside: list[Registry] = []
     all_inside, outcomes = anyio.Event(), {}
@@ -143,8 +143,8 @@ async def test_concurrent_tasks_do_not_meet() -> None:
     assert ARMED == {}
 
 
-async def test_the_functions_of_the_package_act_on_the_process() -> None:
-    """Inside a registry's block `configure`, `remove`, `resume`, `reset` and `status` are the process's still."""
+async def test_the_package_functions_use_the_process_wide_registry() -> None:
+    """Inside the block of a registry, the package functions still act on the process-wide registry."""
     with Registry() as registry:
         registry.configure("mine", "return(1)")
         configure("yours", "return(2)")
@@ -161,7 +161,7 @@ async def test_the_functions_of_the_package_act_on_the_process() -> None:
 
 
 def test_a_name_hides_an_outer_one() -> None:
-    """While a registry has a name configured, the outer configuration of it is not visited; afterwards it is."""
+    """A name configured in a registry hides the outer configuration until it is removed."""
     configure("x", "return(outer)")
     with Registry() as registry:
         assert hit() == Return("outer")
@@ -175,8 +175,8 @@ def test_a_name_hides_an_outer_one() -> None:
     assert (status("x").hits, status("x").misses) == (3, 0)
 
 
-def test_a_name_hides_an_outer_one_also_when_it_misses_or_is_spent() -> None:
-    """A miss, a chance that fails and a count that is used up in the inner registry do not reach the outer one."""
+def test_a_name_hides_an_outer_one_even_without_a_trigger() -> None:
+    """A miss or a hit that does not trigger does not fall through to the outer registry."""
     configure("x", "return(outer)")
     with Registry() as registry:
         registry.configure("x", "return(inner)", context={"tenant_id": "t1"})
@@ -190,7 +190,7 @@ def test_a_name_hides_an_outer_one_also_when_it_misses_or_is_spent() -> None:
 
 
 def test_nested_registries() -> None:
-    """The innermost registry that has the name counts; a name it lacks is looked for further out."""
+    """A visit uses the innermost registry that has its name configured."""
     with Registry() as outer:
         outer.configure_all([("x", "return(outer)"), ("y", "return(outer)")])
         with Registry() as inner:
@@ -201,8 +201,8 @@ def test_nested_registries() -> None:
     assert (hit("x"), hit("y")) == (Continue(), Continue())
 
 
-def test_a_scope_with_two_names() -> None:
-    """A scope's `name:after` is looked up on its own: hiding `name` does not hide it."""
+def test_hiding_a_scope_does_not_hide_its_after_failpoint() -> None:
+    """A registry that hides `name` does not hide `name:after`."""
     seen: list[str] = []
     configure("scope:after", "raise(KeyError)")
     with Registry() as registry:
@@ -217,7 +217,7 @@ def test_a_scope_with_two_names() -> None:
 
 
 def test_it_may_be_configured_before_it_is_entered() -> None:
-    """What is configured beforehand holds from entering on, and not before."""
+    """A registry can be configured before it is entered, and applies only from then on."""
     registry = Registry()
     registry.configure("x", "return")
     assert (hit(), ARMED) == (Continue(), {})
@@ -228,7 +228,7 @@ def test_it_may_be_configured_before_it_is_entered() -> None:
 
 
 def test_leaving_resets() -> None:
-    """After the block the registry has nothing configured, and can be entered and configured again."""
+    """Leaving a registry resets it, and it can then be entered again."""
     registry = Registry()
     for number in range(2):
         with registry:
@@ -239,7 +239,7 @@ def test_leaving_resets() -> None:
 
 
 def test_leaving_by_an_exception_resets() -> None:
-    """An exception goes through the block untouched, and the registry is reset all the same."""
+    """An exception leaves the block unchanged, and the registry is reset."""
     error = ZeroDivisionError()
     with pytest.raises(ZeroDivisionError) as caught, Registry() as registry:
         registry.configure("x", "return")
@@ -249,7 +249,7 @@ def test_leaving_by_an_exception_resets() -> None:
 
 
 def test_entering_twice_is_a_usage_error() -> None:
-    """A registry that is entered cannot be entered again, from this task or another thread, and goes on to hold."""
+    """Entering a registry again from a task or thread is a usage error, and the registry stays in effect."""
     with Registry() as registry:
         registry.configure("x", "return")
         with pytest.raises(FailpointUsageError, match="already entered"):
@@ -260,7 +260,7 @@ def test_entering_twice_is_a_usage_error() -> None:
 
 
 async def test_leaving_wakes_its_waiters() -> None:
-    """Leaving wakes the tasks and worker threads that wait at its failpoints, with `Continue()`, and nobody else's."""
+    """Leaving a registry wakes its own waiters with `Continue()`, and no others."""
     configure("other", "pause")
     outcomes: list[Outcome] = []
 
@@ -286,8 +286,8 @@ async def test_leaving_wakes_its_waiters() -> None:
     assert outcomes == [Continue()] * 4
 
 
-async def test_a_wait_for_its_failpoints_ends_when_it_is_left() -> None:
-    """Who waits for a hit or a pause in a registry gets a usage error when it is left, and does not hang."""
+async def test_leaving_ends_waits_for_its_failpoints() -> None:
+    """Leaving a registry ends waits for its hits and pauses with a usage error."""
     errors: list[str] = []
 
     async def wait(wait_until: Callable[[str], Any]) -> None:
@@ -305,8 +305,8 @@ async def test_a_wait_for_its_failpoints_ends_when_it_is_left() -> None:
     assert len(errors) == 2
 
 
-async def test_a_child_that_outlives_the_block_is_free() -> None:
-    """A task that was started inside sees nothing of the registry once it is left, whatever is configured later."""
+async def test_a_child_that_outlives_the_block_is_not_affected() -> None:
+    """Once a registry was left, it no longer applies to tasks started inside, even if configured again."""
     left = anyio.Event()
     outcomes: list[Outcome] = []
 
@@ -326,7 +326,7 @@ async def test_a_child_that_outlives_the_block_is_free() -> None:
 
 
 def test_it_may_be_left_in_another_context() -> None:
-    """Leaving in another context than it was entered in, as async fixtures do, ends it without an error."""
+    """A registry can be left in another context than it was entered in, as async fixtures do."""
     registry = Registry()
     registry.configure("x", "return")
     here = contextvars.copy_context()
@@ -336,11 +336,11 @@ def test_it_may_be_left_in_another_context() -> None:
     assert (here.run(hit), hit(), ARMED) == (Continue(), Continue(), {})
 
 
-def test_who_comes_to_wait_while_the_registry_is_left_is_woken(caplog: pytest.LogCaptureFixture) -> None:
-    """A failpoint that is configured anew while the registry is being left holds nobody afterwards."""
+def test_leaving_wakes_a_waiter_that_arrives_halfway(caplog: pytest.LogCaptureFixture) -> None:
+    """A visit that starts to wait while the registry is being left is woken."""
     visitors: list[threading.Thread] = []
 
-    def configure_anew(record: logging.LogRecord) -> bool:
+    def configure_again(record: logging.LogRecord) -> bool:
         if record.getMessage() == "removed x" and not visitors:
             registry.configure("x", "pause")
             visitors.append(threading.Thread(target=contextvars.copy_context().run, args=(hit,), daemon=True))
@@ -351,7 +351,7 @@ def test_who_comes_to_wait_while_the_registry_is_left_is_woken(caplog: pytest.Lo
 
     logger = logging.getLogger("failpoints")
     caplog.set_level(logging.INFO, "failpoints")
-    logger.addFilter(configure_anew)
+    logger.addFilter(configure_again)
     try:
         with Registry() as registry:
             registry.configure("x", "off")
@@ -359,12 +359,12 @@ def test_who_comes_to_wait_while_the_registry_is_left_is_woken(caplog: pytest.Lo
         assert not visitors[0].is_alive()
         assert ARMED == {}
     finally:
-        logger.removeFilter(configure_anew)
+        logger.removeFilter(configure_again)
         registry.reset()
 
 
-def test_registries_are_made_in_one_thread_while_another_configures() -> None:
-    """Making, entering and leaving registries in one thread is no trouble for another that configures."""
+def test_registries_can_be_used_while_another_thread_configures() -> None:
+    """Threads can create, enter and leave registries while another thread configures failpoints."""
     over = threading.Event()
     interval = sys.getswitchinterval()
 
