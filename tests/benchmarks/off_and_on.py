@@ -1,12 +1,12 @@
-"""What a failpoint costs, off and on: ratios, each measured side by side in one run.
+"""Measure the cost of a failpoint, off and on, as ratios.
 
     python tests/benchmarks/off_and_on.py
 
-Beside them is what one would take instead; of those, `ordeal` and `fault-injection` are measured where they are
-installed.
+The alternatives are measured beside it: a flag, a decorator with a dict, `unittest.mock.patch`, and, if they are
+installed, `ordeal` and `fault-injection`.
 
-Both sides of a ratio are timed in turn, many short rounds of each; the figure is the median of the ratios of
-neighbouring rounds, so that a machine which is slow for a while is slow for both.
+Both sides of a ratio are timed in turn, in many short rounds. The result is the median of the ratios of neighbouring
+rounds, so that a machine which is slow for a while slows both sides.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CALLS = 5_000
 
 
 def drive(function: Callable[[], Coroutine[Any, Any, Any]], calls: int = CALLS) -> float:
-    """Processor seconds for so many calls of a coroutine function that never waits, without an event loop."""
+    """Return the processor seconds of *calls* calls of a coroutine function that never waits, without an event loop."""
     start = time.thread_time()
     for _ in range(calls):
         try:
@@ -42,7 +42,7 @@ def drive(function: Callable[[], Coroutine[Any, Any, Any]], calls: int = CALLS) 
 
 
 def ratio(measure_ours: Callable[[], float], measure_theirs: Callable[[], float], rounds: int = ROUNDS) -> float:
-    """The median ratio of neighbouring rounds."""
+    """Return the median ratio of neighbouring rounds."""
     measure_ours(), measure_theirs()
     gc.collect()
     gc.disable()
@@ -116,7 +116,7 @@ def drive_decorated() -> float:
 
 
 def drive_plain_method() -> float:
-    """`drive`, with a method looked up and called in the loop."""
+    """Like `drive`, but look up and call a method in the loop."""
     start = time.thread_time()
     for _ in range(CALLS):
         try:
@@ -136,7 +136,7 @@ def drive_decorated_method() -> float:
     return time.thread_time() - start
 
 
-# what one would take instead, off
+# the alternatives, off
 
 FLAG = False
 FAULTS: dict[str, Callable[[], Awaitable[None]]] = {}
@@ -153,7 +153,7 @@ async def with_flag() -> int:
 
 
 def faulty(name: str) -> Callable[[Any], Any]:
-    """The decorator that one writes oneself."""
+    """Decorate a function as one would by hand."""
 
     def decorate(function: Any) -> Any:
         @functools.wraps(function)
@@ -194,8 +194,8 @@ FOREIGN = {
 }
 
 
-def instead() -> list[tuple[str, str, float | None, float | None]]:
-    """The rows of what one would take instead; `None` for what is not installed."""
+def alternatives() -> list[tuple[str, str, float | None, float | None]]:
+    """Return the rows of the alternatives, with `None` for packages that are not installed."""
     table: list[tuple[str, str, float | None, float | None]] = [
         ("if FLAG: around a call, off", "without it", None, ratio(lambda: drive(with_flag), lambda: drive(plain))),
         ("functools.wraps with a dict, off", "undecorated", None, ratio(lambda: drive(wrapped), lambda: drive(plain))),
@@ -226,7 +226,7 @@ def drive_patched() -> float:
 def configured_as(
     name: str, actions: failpoints.Actions, function: Callable[[], Coroutine[Any, Any, Any]]
 ) -> Callable[[], float]:
-    """Time the function while that alone is configured."""
+    """Time the function while only this failpoint is configured."""
 
     def measure() -> float:
         with failpoints.configured(name, actions):
@@ -240,7 +240,7 @@ async def return_when_hit() -> Any:
 
 
 def hit_among(count: int) -> Callable[[], float]:
-    """Time hits of one configured failpoint among so many."""
+    """Time hits of one failpoint while *count* failpoints are configured."""
     others = [(f"other.{number}", "off") for number in range(count - 1)]
 
     def measure() -> float:
@@ -257,7 +257,7 @@ WAITERS = 10_000
 
 
 def woken_by(prepare: Callable[[], tuple[Callable[[], Awaitable[Any]], Callable[[], Any]]]) -> Callable[[], float]:
-    """Time from the waking of so many waiting tasks until the last one has ended."""
+    """Time from waking all waiting tasks until the last one has ended."""
 
     async def main() -> float:
         wait, wake = prepare()
@@ -272,8 +272,10 @@ def woken_by(prepare: Callable[[], tuple[Callable[[], Awaitable[Any]], Callable[
     return lambda: anyio.run(main, backend=BACKEND)
 
 
-def whole(prepare: Callable[[], tuple[Callable[[], Awaitable[Any]], Callable[[], Any]]]) -> Callable[[], float]:
-    """Time all of it: starting the tasks, their coming to wait, the waking, and their end."""
+def started_and_woken_by(
+    prepare: Callable[[], tuple[Callable[[], Awaitable[Any]], Callable[[], Any]]],
+) -> Callable[[], float]:
+    """Time everything: starting the tasks, their waiting, the waking, and their end."""
 
     def measure() -> float:
         start = time.perf_counter()
@@ -300,8 +302,8 @@ def with_failpoint() -> tuple[Callable[[], Awaitable[Any]], Callable[[], Any]]:
     return visit_paused, lambda: failpoints.configure("paused", "off")
 
 
-def exchanged() -> list[tuple[str, float]]:
-    """Microseconds for each of 10,000 decorated functions, by what is done to all of them."""
+def code_exchange() -> list[tuple[str, float]]:
+    """Return the microseconds per function of operations on 10,000 decorated functions."""
     count = 10_000
 
     def measured(action: Callable[[], object]) -> float:
@@ -323,7 +325,7 @@ def exchanged() -> list[tuple[str, float]]:
 
 
 def rows() -> list[tuple[str, str, float | None, float | None]]:
-    """Each row: what, against what, the most it may be, and what it is."""
+    """Return the rows: what is measured, what it is compared with, the limit, and the ratio."""
     global BACKEND
     table: list[tuple[str, str, float | None, float | None]] = [
         (
@@ -351,7 +353,7 @@ def rows() -> list[tuple[str, str, float | None, float | None]]:
             1.4,
             ratio(lambda: drive(in_scope), lambda: drive(in_empty_manager)),
         ),
-        *instead(),
+        *alternatives(),
         (
             "decorated function configured 'off'",
             "another configured",
@@ -374,7 +376,7 @@ def rows() -> list[tuple[str, str, float | None, float | None]]:
         ("a hit among 10,000 configured", "among 1", 1.2, ratio(hit_among(10_000), hit_among(1), rounds=15)),
     ]
     for BACKEND in ("asyncio", "trio"):
-        for what, measured in (("woken", woken_by), ("started and woken", whole)):
+        for what, measured in (("woken", woken_by), ("started and woken", started_and_woken_by)):
             figure = ratio(measured(with_failpoint), measured(with_event), rounds=5)
             table.append((f"10,000 paused tasks {what}, {BACKEND}", "anyio.Event", 3.0, figure))
             failpoints.reset()
@@ -386,11 +388,11 @@ def rows() -> list[tuple[str, str, float | None, float | None]]:
 
 def main() -> None:
     print(f"Python {sys.version.split()[0]}\n")
-    print(f"{'what':<45} {'against':<20} {'at most':>7} {'measured':>9}")
-    for what, against, at_most, figure in rows():
-        print(f"{what:<45} {against:<20} {at_most or '':>7} {'' if figure is None else format(figure, '.2f'):>9}")
-    print("\nmicroseconds for each of 10,000 decorated functions")
-    for what, figure in exchanged():
+    print(f"{'what':<45} {'compared with':<20} {'limit':>7} {'ratio':>9}")
+    for what, compared_with, limit, figure in rows():
+        print(f"{what:<45} {compared_with:<20} {limit or '':>7} {'' if figure is None else format(figure, '.2f'):>9}")
+    print("\nmicroseconds per function, for 10,000 decorated functions")
+    for what, figure in code_exchange():
         print(f"{what:<45} {figure:>38.2f}")
 
 

@@ -1,9 +1,9 @@
-"""What the pytest plugin costs a run that does not use it: 1,000 empty tests, with it and without.
+"""Measure the cost of the pytest plugin in a run that does not use it: 1,000 empty tests, with it and without it.
 
     python tests/benchmarks/plugin.py
 
-Whole processes by their processor time, in turn, and which comes first in turn as well; the figure is the median of
-the ratios of neighbouring ones.
+Pairs of processes run with and without the plugin, and the order within a pair alternates. The result is the median of
+the ratios of their processor times.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ TESTS = "\n".join(f"def test_{number}(): pass" for number in range(1_000))
 
 
 def spent() -> float:
-    """The processor time of all processes that this one has started and waited for."""
+    """Return the processor time of all child processes that have ended."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
 def seconds(folder: str, *options: str) -> float:
-    """What a run of all the tests takes."""
+    """Return the processor time of one run of all tests."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, folder]
     before = spent()
-    # Else each run compiles anew what is imported.
+    # Otherwise every run would compile all modules.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, timeout=120)
     return spent() - before
 
 
 def ratios(folder: str) -> Iterator[float]:
-    """With against without, again and again."""
+    """Yield ratios of a run with the plugin to one without it, forever."""
     while True:
         with_it, without = seconds(folder), seconds(folder, "-p", "no:failpoints")
         yield with_it / without
@@ -48,16 +48,16 @@ def ratios(folder: str) -> Iterator[float]:
 
 
 def main() -> None:
-    """Print the ratio."""
+    """Print the median ratio."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "test_empty.py").write_text(TESTS)
-        seconds(folder), seconds(folder, "-p", "no:failpoints")  # the byte code
+        seconds(folder), seconds(folder, "-p", "no:failpoints")  # compiles the modules
         measured = sorted(islice(ratios(folder), ROUNDS))
     quarter = len(measured) // 4
     print(f"Python {sys.version.split()[0]}, {ROUNDS} pairs of runs")
     print(
-        f"1,000 empty tests with the plugin, against without: {statistics.median(measured):.3f}"
-        f" (half of the ratios are between {measured[quarter]:.3f} and {measured[-1 - quarter]:.3f}; at most 1.05)"
+        f"processor time of 1,000 empty tests, ratio with the plugin to without: {statistics.median(measured):.3f}"
+        f" (half of the ratios are between {measured[quarter]:.3f} and {measured[-1 - quarter]:.3f}, the limit is 1.05)"
     )
 
 

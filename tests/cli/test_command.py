@@ -68,7 +68,7 @@ def test_each_help_shows_an_example(verb: str, run: Run) -> None:
 
 
 async def nothing(run: object) -> None:
-    """A scenario."""
+    """Do nothing, as a scenario."""
 
 
 @pytest.mark.parametrize("verb", ["", *VERBS])

@@ -321,7 +321,7 @@ def run_demo_here(
 
 
 def assert_lost_reply(output: str) -> None:
-    """The first shop charges twice, and the second one is correct."""
+    """Check that the first shop charges twice, and that the second one is correct."""
     assert "gateway.charge:after=1*raise(TimeoutError)" in output
     assert table(output) == {
         "orders placed": ["3", "3"],
