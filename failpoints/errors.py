@@ -1,16 +1,16 @@
-"""Everything that `failpoints` raises.
+"""The exceptions of `failpoints`.
 
     FailpointError(Exception)
-    ├── ActionSyntaxError(ValueError)      a text that is no actions
-    ├── FailpointNameError(ValueError)     a name, or a matcher's pattern, that cannot be one
-    ├── FailpointUsageError(RuntimeError)  a site or call that cannot do what is asked of it
+    ├── ActionSyntaxError(ValueError)      a text that cannot be parsed as actions
+    ├── FailpointNameError(ValueError)     an invalid name, or an invalid pattern of a matcher
+    ├── FailpointUsageError(RuntimeError)  a site or a call that cannot do what was asked
     ├── FailpointCancelled                 the cancel event ended the wait of a decorator or scope
     └── FailpointTimeout(TimeoutError)     a pause or a wait that lasted too long
     InjectedFault(Exception)               what `raise` raises
     FailpointPanic(BaseException)          what `panic` raises
 
-The last two are no `FailpointError`: they are what a test injects into a program, not what the
-library has to say about its use.
+The last two are not a `FailpointError`: a test injects them into a program, while the others report how the library is
+used.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._core.status import FailpointStatus  # which is above: its actions know these errors
+    from ._core.status import FailpointStatus  # a room above this one, which imports these exceptions
 
 __all__ = [
     "ActionSyntaxError",
@@ -35,14 +35,17 @@ _SHOWN = 60  # characters on either side of the caret: a whole FAILPOINTS can be
 
 
 class FailpointError(Exception):
-    """Catch this to catch whatever the library itself complains of."""
+    """The base of the exceptions that report a problem with the use of the library. Catch it to catch them all."""
 
 
 class ActionSyntaxError(FailpointError, ValueError):
-    """A text that is no actions: says what was expected, and shows the place with a caret.
+    """A text that cannot be parsed as actions. The message says what was expected, and shows the place with a caret.
 
-    `text` is what was given, `position` the index in it (from 0), `problem` the sentence, and `source`
-    where the text came from (such as `"FAILPOINTS"`), or `None`.
+    Attributes:
+        text: The text that was given.
+        position: The index of the problem in it, from 0.
+        problem: The sentence that describes the problem.
+        source: Where the text came from, such as `"FAILPOINTS"`, or `None`.
     """
 
     def __init__(self, text: str, position: int, problem: str, source: str | None = None) -> None:
@@ -58,15 +61,15 @@ class ActionSyntaxError(FailpointError, ValueError):
 
 
 class FailpointNameError(FailpointError, ValueError):
-    """A name that cannot be a failpoint's, or a matcher's pattern that is no regular expression."""
+    """A name that cannot be a failpoint's, or a matcher's pattern that is not a regular expression."""
 
 
 class FailpointUsageError(FailpointError, RuntimeError):
-    """A site or a call that cannot do what is asked of it: the message says what to do instead."""
+    """A site or a call that cannot do what was asked. The message says what to do instead."""
 
 
 class FailpointCancelled(FailpointError):
-    """The `cancel` event ended the wait of a decorated function or a scope; `name` is the failpoint's."""
+    """The `cancel` event ended the wait of a decorated function or a scope. *name* is the failpoint's."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -77,9 +80,9 @@ class FailpointCancelled(FailpointError):
 
 
 class FailpointTimeout(FailpointError, TimeoutError):
-    """A pause that outlasted its limit, or a wait for a hit or a pause that never came.
+    """A pause lasted longer than its limit, or a wait for a hit or a pause timed out.
 
-    `status` is the failpoint's `FailpointStatus` at that moment, where it was a wait that ended; else `None`.
+    After a wait, *status* is the failpoint's `FailpointStatus` at that moment. After a pause it is `None`.
     """
 
     def __init__(self, message: str, status: FailpointStatus | None = None) -> None:
@@ -88,20 +91,20 @@ class FailpointTimeout(FailpointError, TimeoutError):
 
 
 class InjectedFault(Exception):
-    """What `raise` raises when it names no other exception: never raised by anything real."""
+    """The exception of an action `raise` that names no other one. Only a failpoint raises it."""
 
 
 class FailpointPanic(BaseException):
-    """What `panic` raises: no `except Exception` sees it, as none would see a crash."""
+    """The exception of the action `panic`. No `except Exception` catches it, as none would catch a crash."""
 
 
 def pointed_at(text: str, position: int) -> str:
-    """The part of `text` around `position`, and below it a caret: two lines, indented."""
+    """Return the part of *text* around *position* and a caret below it, as two indented lines."""
     start = max(position - _SHOWN, 0)
     end = position + _SHOWN
     before = "…" if start else ""
     after = "…" if end < len(text) else ""
-    # One column a character, whatever it is: the caret has to stand under its place.
+    # Every character takes one column, so that the caret is under its place.
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[start:end])
     caret = " " * (len(before) + position - start) + "^"
     return f"    {before}{shown}{after}\n    {caret}"

@@ -1,6 +1,6 @@
-"""What a failpoint can do, and what a site is told: frozen dataclasses that refuse what they cannot be.
+"""Actions, which a failpoint can carry out, and outcomes, which a site gets back: frozen, validated dataclasses.
 
-Durations are milliseconds; in Python a `timedelta` serves too.
+A duration is a number of milliseconds or a `timedelta`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from .messages import safe_repr
 from .validation import check_count
 
 MAX_TIMES = 10**18
-"""The highest count: far beyond use, and far below what `int()` refuses to read."""
+"""The highest count of a term: more than anyone needs, with far fewer digits than `int()` refuses to read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Continue:
-    """The outcome of a visit after which the site goes on: false in a condition."""
+    """The outcome of a visit when there is nothing to do: the site goes on. False in a condition."""
 
     def __bool__(self) -> bool:
         return False
@@ -30,19 +30,19 @@ class Continue:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """The outcome of a wait that the site's `cancel` event ended: true in a condition."""
+    """The outcome of a wait that the site's `cancel` event ended. True in a condition."""
 
 
 @dataclass(frozen=True, slots=True)
 class Off:
-    """To count hits and do nothing, or to let some hits pass before the next term: `3*off->return`."""
+    """Do nothing, but count as the hit's action. Use it to count hits, or to skip the first ones: `3*off->return`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """To hold a task or thread until the test lets it go: by reconfiguring, removing or resuming.
+    """Hold a task or thread until the failpoint is resumed, reconfigured or removed. Use it to force an order of tasks.
 
-    With a `limit` in milliseconds (or a `timedelta`) it raises `FailpointTimeout` after that long.
+    With a *limit*, in milliseconds or as a `timedelta`, the pause raises `FailpointTimeout` after that time.
     """
 
     limit: float | timedelta | None = None
@@ -54,7 +54,10 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Sleep:
-    """To make a place slow: waits so many milliseconds (or a `timedelta`), ended early as a pause is."""
+    """Wait for *duration*, in milliseconds or as a `timedelta`. Use it to make a place slow.
+
+    Whatever ends a `Pause` ends the sleep early. Other tasks run in the meantime, unlike with `Delay`.
+    """
 
     duration: float | timedelta
 
@@ -64,10 +67,10 @@ class Sleep:
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """To return early: `Return(value)`, as an action and as the outcome that a site is told.
+    """Return early with *value*. Both an action and, at an inline visit, the outcome that the site gets back.
 
-    A `str` is converted for a decorated function, by its `convert` or its return annotation; any other
-    value is returned as it is.
+    For a decorated function a `str` is converted, by its `convert` or its return annotation. Any other value is
+    returned as it is.
     """
 
     value: Any = None
@@ -75,14 +78,16 @@ class Return:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Raise:
-    """To fail as the real thing fails: `Raise(OSError)`, `Raise(OSError("disk full"))`, or `Raise()`.
+    """Raise an exception. Use it to fail as the real thing fails: `Raise(OSError)`, `Raise(OSError("disk full"))`.
 
-    A class is raised with `message`, or with one that names the failpoint; an instance as a fresh copy
-    each time; nothing at all is `InjectedFault`. A name (a `str`) stands for one of the site's `raises`
-    or a builtin exception and is looked up at the site: that is what `raise(OSError)` in text gives.
+    Two of them are equal when they have the same text form, or raise the same class or instance. Raises
+    `FailpointUsageError` for an argument of a wrong type.
 
-    Raises `FailpointUsageError` for anything else. Two of them are equal when they have the same text, or
-    raise the same class or instance.
+    Args:
+        error: A class, which is raised with *message*. An instance, of which a fresh copy is raised each time. A
+            name, which is looked up at the site among its `raises` and the builtin exceptions: `raise(OSError)` in
+            text gives `Raise("OSError")`. `None` raises `InjectedFault`.
+        message: The message for a class or a name. Without one, the message names the failpoint.
     """
 
     error: type[BaseException] | BaseException | str | None = None
@@ -99,7 +104,7 @@ class Raise:
             )
         if message is not None and (not isinstance(message, str) or not isinstance(error, (str, type))):
             raise FailpointUsageError(
-                "Raise takes a message, a str, only beside a class or a name;"
+                "Raise takes a message, a str, only together with a class or a name;"
                 f" got {safe_repr(error)}, {safe_repr(message)}"
             )
 
@@ -115,7 +120,7 @@ class Raise:
 
 @dataclass(frozen=True, slots=True)
 class Panic:
-    """To fail in a way that no `except Exception` handles: raises `FailpointPanic`."""
+    """Raise `FailpointPanic`. Use it to fail in a way that no `except Exception` handles."""
 
     message: str | None = None
 
@@ -125,7 +130,7 @@ class Panic:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """To crash: ends the process at once (`os._exit`), running no `finally` and flushing nothing."""
+    """End the process at once, with `os._exit`: no `finally` runs, nothing is flushed. Use it to simulate a crash."""
 
     status: int = 1
 
@@ -137,7 +142,7 @@ class Exit:
 
 @dataclass(frozen=True, slots=True)
 class Print:
-    """To see that a place is reached: logs at INFO on the logger `failpoints`."""
+    """Log at INFO on the logger `failpoints`. Use it to see that a place is reached."""
 
     message: str | None = None
 
@@ -147,12 +152,12 @@ class Print:
 
 @dataclass(frozen=True, slots=True)
 class Yield:
-    """To give way once: lets the other tasks (or threads) run before the site goes on."""
+    """Let the other tasks (or threads) run once before the site goes on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """To block the thread for so many milliseconds (or a `timedelta`), and the event loop with it."""
+    """Block the thread for *duration*, in milliseconds or as a `timedelta`, and with it the event loop."""
 
     duration: float | timedelta
 
@@ -162,12 +167,12 @@ class Delay:
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """To look around at the place: calls `breakpoint()`."""
+    """Call `breakpoint()`, to look around at the site in a debugger."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """What a `Call` is given: the failpoint's `name` and the `context` of the visit (str to anything)."""
+    """A visit, as the function of a `Call` gets it: the failpoint's *name* and the visit's *context*, a mapping."""
 
     name: str
     context: Mapping[str, Any]
@@ -175,10 +180,10 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """To run code of the test's own at a place: calls `function` with the `Hit`.
+    """Call *function* with the `Hit`. Use it to run the test's own code at a site.
 
-    In async code what it returns is awaited if it can be. An action that comes back is run; anything else
-    but `None` is a `FailpointUsageError` at the site. What the function raises, the site raises.
+    The function returns `None`, or an action, which is then carried out. Any other value is a `FailpointUsageError`
+    at the site. In async code the function may be async. An exception that it raises is raised at the site.
     """
 
     function: Callable[[Hit], Any]
@@ -194,10 +199,10 @@ Outcome: TypeAlias = Continue | Return | Cancelled
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """To say how often: an action with a chance (`probability`, 0 to 1) and a count (`times`, 1 or more).
+    """An action with a *probability* from 0 to 1, and a number of *times* (1 or more) after which it is used up.
 
-    `Term(Return("x"), probability=0.25, times=3)` is `25%3*return(x)` in text. Raises
-    `FailpointUsageError` for a number out of its range, or for what is no action.
+    `Term(Return("x"), probability=0.25, times=3)` is `25%3*return(x)` in text. Raises `FailpointUsageError` for a
+    number out of its range, and for an *action* that is not an action.
     """
 
     action: Action
@@ -210,24 +215,24 @@ class Term:
         chance, times = self.probability, self.times
         if isinstance(chance, bool) or not isinstance(chance, (int, float)) or not 0 <= chance <= 1:
             raise FailpointUsageError(f"Term takes a probability from 0 to 1; got {safe_repr(chance)}")
-        # Plain numbers from here on: a NumPy float, an enum or -0.0 has no text that reads back.
+        # Keep plain numbers: the text of a NumPy float, an enum or -0.0 could not be read back.
         object.__setattr__(self, "probability", abs(float(chance)))
         if times is not None:
             object.__setattr__(self, "times", int(check_count("Term: times", times, most=MAX_TIMES)))
 
 
 Actions: TypeAlias = str | Action | Term | Sequence[Action | Term]
-"""What `configure` and its kin take: a text, an action, a term, or a sequence of the two."""
+"""The actions that `configure` takes: a text, an action, a term, or a sequence of actions and terms."""
 
 
 def builtin_exception(name: str) -> type[BaseException] | None:
-    """The exception that a bare name in text stands for at any site: a builtin one, or `InjectedFault`."""
+    """Return the exception that a name in text means at every site: a builtin one, or `InjectedFault`."""
     found = InjectedFault if name == "InjectedFault" else getattr(builtins, name, None)
     return found if _is_exception_type(found) else None
 
 
 def is_exception_name(text: str) -> bool:
-    """Whether `text` could name an exception: identifiers, joined by dots."""
+    """Return whether *text* could name an exception: identifiers, joined by dots."""
     return all(part.isidentifier() for part in text.split("."))
 
 
@@ -243,7 +248,7 @@ def spelling_of(action: Raise) -> tuple[str, str | None] | None:
         return None
     if isinstance(error, type):
         return kind.__name__, action.message
-    # Text has no place for the rest of what an instance carries, in its __dict__ or in C as ImportError.name.
+    # Text would lose what else an instance has, in its __dict__ or in C fields such as ImportError.name.
     if len(error.args) == 1 and isinstance(error.args[0], str) and error.__reduce__() == (kind, error.args):
         return kind.__name__, error.args[0]
     return None
@@ -269,7 +274,7 @@ def _milliseconds(owner: str, given: object) -> float:
     if isinstance(given, (int, float)) and not isinstance(given, bool):
         try:
             fits = math.isfinite(given) and given >= 0
-        except OverflowError:  # an int that no float holds
+        except OverflowError:  # an int too large for a float
             fits = False
         if fits:
             return abs(int(given) if isinstance(given, int) else float(given))

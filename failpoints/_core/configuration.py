@@ -1,6 +1,6 @@
-"""One configuration of one failpoint: its terms, its counts, and who waits in it.
+"""One configuration of one failpoint: its terms, its counts and its waiters.
 
-Holds no lock: whoever calls a method that changes or reads the counts holds the registry's.
+Nothing here takes a lock. The caller of a method that changes or reads the counts holds the store's.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .wakeups import Wakeup
 
 
 class Waiter:
-    """A visit that waits, or is about to: enrolled when its action is chosen, parked once it really waits."""
+    """A visit that waits or is about to. It is enrolled when its action is chosen, and parked once it really waits."""
 
     __slots__ = ("configuration", "hit", "parked", "wakeup")
 
@@ -31,7 +31,7 @@ class Waiter:
 
 
 class Decision(NamedTuple):
-    """What a visit is to do: nothing, an action, or an action for which it is enrolled."""
+    """The decision about a visit: to do nothing, to carry out an action, or to wait for one as an enrolled waiter."""
 
     action: Action | None = None
     waiter: Waiter | None = None
@@ -41,7 +41,7 @@ NOTHING = Decision()
 
 
 class Configuration:
-    """What `configure` made of its arguments; replaced as a whole when the failpoint is configured again."""
+    """The checked arguments of one `configure`, and what happened since. Configuring again replaces it as a whole."""
 
     __slots__ = (
         "_left",
@@ -69,7 +69,7 @@ class Configuration:
         self.name = name
         self.terms = terms
         self.matchers = matchers
-        self.pause_limit = pause_limit  # seconds, of a pause that has no limit of its own
+        self.pause_limit = pause_limit  # seconds, for a pause without a limit of its own
         self.may_wait = any(isinstance(term.action, (Pause, Sleep)) for term in terms)
         self.hits = 0
         self.misses = 0
@@ -79,25 +79,28 @@ class Configuration:
         self.waiters: dict[Waiter, None] = {}
         self.parked: dict[Waiter, None] = {}
         self.ended_by: int | None = None
-        self.waiting_at_end: tuple[Waiting, ...] = ()  # who waited when it ended
-        self.error: Exception | None = None  # the last that kept a site from doing what it was told
+        self.waiting_at_end: tuple[Waiting, ...] = ()  # the waiters that it had when it ended
+        self.error: Exception | None = None  # the last one that kept a site from carrying out an action
         self._left = [term.times for term in terms]
         self._random: Random | None = None
 
     def revive(self) -> None:
-        """Put back after it was replaced or removed: it goes on counting, and nobody waits in it."""
+        """Note that it is in force again after it was replaced or removed. The counts go on, the waiters are gone."""
         self.ended_by = None
         self.waiting_at_end = ()
 
     def seed(self, seed: int | str | None) -> None:
-        """Draw the chances from a generator made of the seed and the name; `None` is any seed."""
+        """Seed the random draws with *seed* and the name. `None` picks a random seed."""
         if any(0 < term.probability < 1 for term in self.terms):
             self._random = Random(None if seed is None else f"{seed}:{self.name}")
 
     def decide(self, hit: Hit, wakeup: Wakeup | None) -> Decision:
-        """Choose the first term whose modifiers allow it, use it up, and enroll the visit if it waits."""
+        """Choose the first term whose modifiers allow it, count it, and enroll the visit if the action waits.
+
+        Without a *wakeup* an action that waits is chosen, but not counted.
+        """
         for index, term in enumerate(self.terms):
-            # The chance first: a draw must not depend on what is used up.
+            # Draw first, so that the draws do not depend on the counts.
             if term.probability < 1 and not self._draw(term.probability):
                 continue
             left = self._left[index]
@@ -116,22 +119,22 @@ class Configuration:
         return self._random is not None and self._random.random() < probability
 
     def miss(self, context: Mapping[str, Any], mismatch: str) -> None:
-        """A site was reached with a context that did not match."""
+        """Count a visit whose context did not match."""
         self.misses += 1
         self.last_miss = context
         self.last_mismatch = mismatch
 
-    # A signal handler or a finalizer may call back in between any two lines, while this very thread holds the lock:
-    # each step below is right whatever has happened since the one before.
+    # A signal handler or finalizer can re-enter between any two lines while this thread holds the lock. Each step
+    # below is therefore valid whatever ran since the previous one.
 
     def enroll(self, hit: Hit, wakeup: Wakeup) -> Waiter:
-        """From here on a reconfiguration wakes this visit."""
+        """Make the visit a waiter, which a reconfiguration wakes from now on."""
         waiter = Waiter(self, hit, wakeup)
         self.waiters[waiter] = None
         return waiter
 
     def park(self, waiter: Waiter, sleeper: str) -> bool:
-        """The visit is about to wait now; false if it was woken before it came to it."""
+        """Note that the visit begins to wait. Return false if it was woken before that."""
         waiter.parked = (sleeper, datetime.now(UTC))
         self.parked[waiter] = None
         if waiter in self.waiters and self.ended_by is None:
@@ -140,18 +143,18 @@ class Configuration:
         return False
 
     def dismiss(self, waiter: Waiter) -> bool:
-        """The visit waits no more, for whatever reason; whether nobody had released it before."""
+        """Note that the visit has stopped waiting. Return false if it was released before that."""
         self.parked.pop(waiter, None)
         return self.waiters.pop(waiter, waiter) is None
 
     def dismiss_abandoned(self) -> None:
-        """Dismiss those whose loop is closed: they will not come to do it themselves."""
+        """Dismiss the waiters whose event loop is closed. They can never do it themselves."""
         for waiter in list(self.waiters):
             if waiter.wakeup.abandoned:
                 self.dismiss(waiter)
 
     def release(self) -> list[Wakeup]:
-        """All who wait, to be woken; none of them counts as waiting any more."""
+        """Dismiss all waiters and return their wakeups, for the caller to set."""
         self.dismiss_abandoned()
         waiters = list(self.waiters)
         for waiter in waiters:
@@ -159,20 +162,20 @@ class Configuration:
         return [waiter.wakeup for waiter in waiters]
 
     def end(self) -> list[Wakeup]:
-        """Replaced or removed: all who wait, to be woken."""
+        """Note that it was replaced or removed, and return the wakeups of its waiters."""
         self.ended_by = threading.get_ident()
         self.dismiss_abandoned()
         self.waiting_at_end = self.waiting_at_end or self._waiting()
         return self.release()
 
     def forget_other_threads(self) -> None:
-        """After a fork: the other threads, and whoever waits in them, are not in this process."""
+        """Dismiss, after a fork, the waiters in threads that this process does not have."""
         for waiter in list(self.waiters):
             if waiter.wakeup.thread != threading.get_ident():
                 self.dismiss(waiter)
 
     def status(self) -> FailpointStatus:
-        """The state as plain values, which are the caller's own."""
+        """Return the current state as plain values, copied for the caller."""
         self.dismiss_abandoned()
         return FailpointStatus(
             name=self.name,
@@ -196,5 +199,5 @@ class Configuration:
 
 
 def site_places(name: str) -> tuple[str, ...]:
-    """The known sites of a name, each as `file:line`."""
+    """Return the known sites of a name, each as `file:line`."""
     return tuple(map(str, known_sites(name)))

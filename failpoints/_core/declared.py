@@ -1,4 +1,4 @@
-"""Every failpoint that the imported modules declare: what has been seen, and what their source says."""
+"""Every failpoint that the imported modules declare, from their source and from the sites seen so far."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from .known_sites import Location, known_names, known_sites
 from .messages import nearest
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
-_MOST_PLACES = 3  # in a sentence
+_MAX_LOCATIONS = 3  # in a sentence
 
 
 def declared_sites() -> dict[str, tuple[Location, ...]]:
-    """The sites of each name, in the order of names.
+    """Return the sites of each name, sorted by name.
 
-    Where the source of a module tells the sites of a name, these are taken, and those met at run time only where it
-    does not.
+    For a file whose source contains sites of a name, these are returned. For other files, the sites seen at run time.
     """
     sites: dict[str, list[Location]] = {}
     for scan in _scans():
@@ -35,29 +34,29 @@ def declared_sites() -> dict[str, tuple[Location, ...]]:
 
 
 def where_declared(name: str) -> str:
-    """Where a name is declared, in one line; for one that is not, where the nearest is."""
+    """Return, as one line, where a name is declared, or else where the most similar name is."""
     declared = declared_sites()
     if name in declared:
-        return _places(declared[name])
-    said = "nowhere in the modules imported"
+        return _locations(declared[name])
+    nowhere = "not in any imported module"
     near = nearest(name, declared)
     if near is not None:
-        return f"{said}; did you mean {near!r}, declared at {_places(declared[near])}?"
-    made = [remark for scan in _scans() for remark in scan.unresolved]
-    if made:
-        said += f"; a name that is made at run time may be it, as at {_places(made)}"
-    return said
+        return f"{nowhere}; did you mean {near!r}, declared at {_locations(declared[near])}?"
+    built_at_run_time = [remark for scan in _scans() for remark in scan.unresolved]
+    if built_at_run_time:
+        return f"{nowhere}; it may be a name that is built at run time, as at {_locations(built_at_run_time)}"
+    return nowhere
 
 
 def describe_location(site: Location | Remark) -> str:
-    """`file:line (function)`, the file as seen from the current folder."""
+    """Return `file:line (function)`, with the file relative to the current folder."""
     line = f":{site.line}" if site.line else ""
     return f"{relative_to_cwd(site.file)}{line} ({site.function})"
 
 
-def _places(sites: tuple[Location, ...] | list[Remark]) -> str:
-    more = len(sites) - _MOST_PLACES
-    return ", ".join(map(describe_location, sites[:_MOST_PLACES])) + (f" and {more} more" if more > 0 else "")
+def _locations(sites: tuple[Location, ...] | list[Remark]) -> str:
+    more = len(sites) - _MAX_LOCATIONS
+    return ", ".join(map(describe_location, sites[:_MAX_LOCATIONS])) + (f" and {more} more" if more > 0 else "")
 
 
 def relative_to_cwd(file: str) -> str:

@@ -1,4 +1,4 @@
-"""What is known of a failpoint that did not do what somebody expected, for a person to read."""
+"""The description of a failpoint that did not do what was expected, for a person to read."""
 
 from __future__ import annotations
 
@@ -19,23 +19,27 @@ def diagnosis(
     elsewhere: Iterable[FailpointStatus] = (),
     facts: Iterable[tuple[str, str]] = (),
 ) -> str:
-    """Everything that is known, a labelled line each.
+    """Describe a failpoint with a labelled line for each fact.
 
-    `where` is the place where it was configured, `elsewhere` what else is configured; `facts` come last.
+    Args:
+        status: The failpoint.
+        where: The place where it was configured, if it is known.
+        elsewhere: The status of everything that is configured. Tasks that wait at other failpoints are shown.
+        facts: More labels and texts, for the last lines.
     """
     return format_facts([*_facts(status, where), *_waiting_elsewhere(status.name, elsewhere), *facts])
 
 
 def format_facts(facts: Iterable[tuple[str, str]]) -> str:
-    """Facts as a person reads them: a line each, after its label, if it has one."""
+    """Format facts, pairs of a label and a text, as a line each. A label may be empty."""
     return "\n".join(f"  {f'{label}:' if label else '':<12}{text}" for label, text in facts)
 
 
 def main_facts(status: FailpointStatus, where: str = "") -> Iterator[tuple[str, str]]:
-    """What is known of any failpoint, whatever process it is in."""
-    asked = ", ".join(f"{key}={_matcher(value)}" for key, value in (status.matchers or {}).items())
-    actions = describe_actions(status.actions) if status.actions else "not any more"
-    yield "configured", f"{actions}{f' where {asked}' if asked else ''}{f', at {where}' if where else ''}"
+    """Return the facts that are known of any failpoint, also of one in another process."""
+    matchers = ", ".join(f"{key}={_matcher(value)}" for key, value in (status.matchers or {}).items())
+    actions = describe_actions(status.actions) if status.actions else "no longer"
+    yield "configured", f"{actions}{f' where {matchers}' if matchers else ''}{f', at {where}' if where else ''}"
     yield "counts", f"hits {status.hits}, misses {status.misses}, triggers {status.triggers}"
 
 
@@ -43,20 +47,20 @@ def _facts(status: FailpointStatus, where: str) -> Iterator[tuple[str, str]]:
     yield from main_facts(status, where)
     if status.last_miss is not None:
         label = "last miss"
-        for said in Matchers(status.matchers).compared(status.last_miss, status.last_mismatch):
-            yield label, said
+        for comparison in Matchers(status.matchers).compared(status.last_miss, status.last_mismatch):
+            yield label, comparison
             label = ""
     for waiting in status.waiting:
         yield "waiting", describe_waiting(waiting)
     yield "declared", where_declared(status.name)
     if status.name.endswith(":after") and not status.hits and status.sites:
-        yield "", "':after' is visited once the body has completed without raising"
+        yield "", "':after' is visited after the body has finished without an exception"
 
 
 def _matcher(value: object) -> str:
     try:
         return getattr(value, "__qualname__", None) or safe_repr(value)
-    except Exception:  # whatever a proxy of a user's raises
+    except Exception:  # a user's proxy object can raise anything
         return safe_repr(value)
 
 
@@ -64,10 +68,10 @@ def _waiting_elsewhere(name: str, statuses: Iterable[FailpointStatus]) -> Iterat
     for status in statuses:
         if status.name != name:
             for waiting in status.waiting:
-                yield "elsewhere", f"at {status.name!r} {describe_waiting(waiting)}"
+                yield "elsewhere", describe_waiting(waiting, at=status.name)
 
 
-def describe_waiting(waiting: Waiting) -> str:
-    """Describe a waiting task or thread: its name, for how long, and with which context."""
+def describe_waiting(waiting: Waiting, at: str = "") -> str:
+    """Describe a waiting task or thread: its name, for how long, *at* which failpoint, and its context."""
     context = f", {safe_repr(dict(waiting.context))}" if waiting.context else ""
-    return f"{waiting.name!r} has waited {waited(waiting)}{context}"
+    return f"{waiting.name!r} has waited {waited(waiting)}{f' at {at!r}' if at else ''}{context}"

@@ -1,4 +1,4 @@
-"""The only reader of `os.environ`: what the process was told before anything was imported."""
+"""The environment variables, as they were when the package was imported. No other module reads `os.environ`."""
 
 from __future__ import annotations
 
@@ -9,49 +9,49 @@ from ..errors import FailpointUsageError
 
 _ON = {"", "1", "true", "yes", "on"}
 _OFF = {"0", "false", "no", "off"}
-_COMMANDS = {"failpoints", "failpoints.exe", "failpoints-script.py"}  # what pip makes of the entry point
+_COMMANDS = {"failpoints", "failpoints.exe", "failpoints-script.py"}  # the names that pip gives to the entry point
 
 
 def _is_the_command() -> bool:
-    """Whether this process is the command `failpoints`, whose own failpoints nobody drives."""
-    if sys.argv[:1] == ["-m"]:  # Python is looking for the module, whose name only stands before the arguments
+    """Return whether this process is the command `failpoints`, which ignores the variables."""
+    if sys.argv[:1] == ["-m"]:  # Python is still looking for the module, and its name is not yet in sys.argv
         return sys.orig_argv[-len(sys.argv)] in {"failpoints", "-mfailpoints"}
     return bool(sys.argv) and os.path.basename(sys.argv[0]).lower() in _COMMANDS
 
 
 def _enabled() -> bool:
-    text = _told("FAILPOINTS_ENABLED") or ""
+    text = _value("FAILPOINTS_ENABLED") or ""
     word = text.strip().lower()
     if word not in _ON | _OFF:
         raise FailpointUsageError(
             f"FAILPOINTS_ENABLED is {text!r}: expected 1 (failpoints can be configured, the default)"
-            " or 0 (they can not, and cost nothing)"
+            " or 0 (they cannot, and cost nothing)"
         )
     return word not in _OFF
 
 
-def _told(variable: str) -> str | None:
-    """What the variable says to a program; to the command they say nothing, so that no mistake in one stops it."""
+def _value(variable: str) -> str | None:
+    """Return the value of a variable. The command gets none, so that it starts even if one has a mistake in it."""
     return None if _is_the_command() else os.environ.get(variable)
 
 
 ENABLED = _enabled()
-"""Whether anything can be configured in this process: `FAILPOINTS_ENABLED`."""
+"""`FAILPOINTS_ENABLED`: whether anything can be configured in this process."""
 
-CONFIGURATION = _told("FAILPOINTS") or ""
-"""`FAILPOINTS`: what is configured from the start, such as `a=return(42);b=sleep(1000)`."""
+CONFIGURATION = _value("FAILPOINTS") or ""
+"""`FAILPOINTS`: the initial configuration, such as `a=return(42);b=sleep(1000)`."""
 
-INSTRUMENT = _told("FAILPOINTS_INSTRUMENT") or ""
-"""`FAILPOINTS_INSTRUMENT`: which functions of others are failpoints: `httpx:AsyncClient.send;sqlite3:connect`."""
+INSTRUMENT = _value("FAILPOINTS_INSTRUMENT") or ""
+"""`FAILPOINTS_INSTRUMENT`: the functions to instrument, such as `httpx:AsyncClient.send;sqlite3:connect`."""
 
-HTTP = (_told("FAILPOINTS_HTTP") or "").strip()
-"""`FAILPOINTS_HTTP`: where the control plane listens, such as `127.0.0.1:22381`; empty for nowhere."""
+HTTP = (_value("FAILPOINTS_HTTP") or "").strip()
+"""`FAILPOINTS_HTTP`: the address of the control plane, such as `127.0.0.1:22381`, or empty for none."""
 
-TOKEN = _told("FAILPOINTS_TOKEN")
-"""`FAILPOINTS_TOKEN`: what its clients must know, `None` if nothing."""
+TOKEN = _value("FAILPOINTS_TOKEN")
+"""`FAILPOINTS_TOKEN`: the token of the control plane, or `None`."""
 
 
 def child_environment(configuration: str) -> dict[str, str]:
-    """The environment of a program that is to be started with `configuration` added to its `FAILPOINTS`."""
+    """Return the environment for a child process, with *configuration* appended to its `FAILPOINTS`."""
     before = os.environ.get("FAILPOINTS", "")
     return {**os.environ, "FAILPOINTS": ";".join(part for part in (before, configuration) if part.strip())}

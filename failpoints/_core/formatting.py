@@ -1,4 +1,4 @@
-"""Actions to text: the inverse of the grammar, and the text of actions in messages. Pure."""
+"""Write actions as text: the inverse of the grammar, and the wording of actions in messages. Pure."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from .messages import safe_repr
 def format_actions(actions: Actions) -> str:
     """Write actions as text, to hand them to another process: the inverse of `parse_actions`.
 
-    Takes whatever `configure` takes. Raises `FailpointUsageError` for what has no text: a `Call`, a
-    `Return` of anything but a `str` or `None`, an exception that its name and a message cannot make.
+    Takes the same actions as `configure`, and returns a `str` that `parse_actions` reads back. Raises
+    `FailpointUsageError` for an action without a text form: a `Call`, a `Return` of a value other than a `str` or
+    `None`, or an exception that cannot be made from its name and a message.
 
     >>> format_actions([Term(Return("42"), probability=0.25), Pause()])
     '25%return(42)->pause'
@@ -25,12 +26,12 @@ def format_actions(actions: Actions) -> str:
 
 
 def describe_actions(actions: Actions) -> str:
-    """Actions as a person reads them in a log or a message: their text, or the Python where there is none."""
+    """Describe actions for a log or a message: as text or, for an action without a text form, as Python."""
     return "->".join(_spelled_term(term) for term in as_terms(actions))
 
 
 def action_label(action: Action) -> str:
-    """The text of an action, or where there is none what any such action is called in every run."""
+    """Return the text of an action or, if it has none, a label that is the same in every run."""
     try:
         return _format_action(action)
     except FailpointUsageError:
@@ -85,7 +86,7 @@ def _format_raise(name: str, message: str | None) -> str:
 
 def _percentage(probability: float) -> str:
     sign, digits, exponent = Decimal(repr(probability)).as_tuple()
-    # Moved by hand: arithmetic would round as the program's own decimal context says.
+    # The exponent is shifted by hand, because arithmetic rounds by the program's decimal context.
     return _decimal(Decimal((sign, digits, int(exponent) + 2)))
 
 
@@ -99,8 +100,8 @@ def _decimal(number: Decimal) -> str:
 
 
 def _format_text(text: str) -> str:
-    """The text as an argument: as it is where that reads back the same, else quoted."""
-    text = str.__str__(text)  # not what a str enum says of itself
+    """Return the text as an argument: verbatim if that reads back the same, otherwise quoted."""
+    text = str.__str__(text)  # the value of a str enum, not its name
     depth = 0
     for character in text:
         depth += (character == "(") - (character == ")")

@@ -1,4 +1,4 @@
-"""Text to actions and back: `25%3*return(x)->pause`. Pure.
+"""Parse text to actions: `25%3*return(x)->pause`. Pure.
 
 The grammar is the `fail` crate's, with decimals in the percentage, units in durations, quoted arguments
 and the actions `exit`, `raise` and `break`.
@@ -22,7 +22,9 @@ from .validation import check_name
 
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _WORD = re.compile(r"[^\W\d]\w*")
-_DURATION = re.compile(r"([0-9]++)(?:\.([0-9]++))?+\s*+(\w*+)")  # possessive: a long wrong text is refused at once
+_DURATION = re.compile(
+    r"([0-9]++)(?:\.([0-9]++))?+\s*+(\w*+)"
+)  # possessive, so that a long wrong text is rejected at once
 _MILLISECONDS = {"": 1, "ms": 1, "s": 1000, "m": 60_000}
 
 _ESCAPES = {'"': '"', "\\": "\\", "n": "\n", "r": "\r", "t": "\t"}
@@ -30,21 +32,21 @@ _HEX_ESCAPES = {"x": 2, "u": 4, "U": 8}
 
 
 def parse_actions(text: str) -> tuple[Term, ...]:
-    """Read actions from text, to look at them or to configure them later.
+    """Parse actions from text, to inspect them or to configure them later.
 
-    Takes a `str` such as `"25%3*return(x)->pause"` and returns its terms in order, one at least. Raises
-    `ActionSyntaxError`, whatever the text, and `FailpointUsageError` for what is no `str`.
+    Takes a `str` such as `"25%3*return(x)->pause"` and returns its terms in order, at least one. Raises
+    `ActionSyntaxError` for every text that cannot be parsed, and `FailpointUsageError` for a value that is not a `str`.
 
     >>> parse_actions("2*off->return(42)")
     (Term(action=Off(), probability=1.0, times=2), Term(action=Return(value='42'), probability=1.0, times=None))
     """
     if not isinstance(text, str):
         raise FailpointUsageError(f"parse_actions takes a text, such as 'return(42)'; got {safe_repr(text)}")
-    return _Reader(text).actions()
+    return _Parser(text).actions()
 
 
 def as_terms(actions: object) -> tuple[Term, ...]:
-    """The terms of whatever `configure` was given; raises `ActionSyntaxError` or `FailpointUsageError`."""
+    """Return the terms of the actions given to `configure`. Raises `ActionSyntaxError` or `FailpointUsageError`."""
     if isinstance(actions, str):
         return parse_actions(actions)
     if not isinstance(actions, Sequence) or isinstance(actions, (bytes, bytearray)):
@@ -75,32 +77,32 @@ def _as_term(item: Any) -> Term:
     elif inspect.isroutine(cast(object, item)):
         hint = f"; did you mean Call({callable_name(item)})?"
     raise FailpointUsageError(
-        f"actions are a text, an action, a Term, or a sequence of the last two; got {safe_repr(item)}{hint}"
+        f"actions must be a text, an action, a Term, or a sequence of actions and Terms; got {safe_repr(item)}{hint}"
     )
 
 
 class Entry(NamedTuple):
-    """One `name=actions` of a list such as `FAILPOINTS` holds."""
+    """One `name=actions` of a list such as `FAILPOINTS`."""
 
     name: str
     terms: tuple[Term, ...]
 
 
 def parse_entries(text: str, source: str) -> list[Entry]:
-    """Read `name=actions;name=actions`; spaces and empty entries are passed over.
+    """Parse `name=actions;name=actions`. Spaces and empty entries are skipped.
 
-    `source` is named in the errors: `ActionSyntaxError`, and `FailpointNameError` for a bad name.
+    Raises `ActionSyntaxError`, and `FailpointNameError` for a bad name. Their messages name the *source*.
     """
-    reader = _Reader(text, source)
+    parser = _Parser(text, source)
     entries: list[Entry] = []
-    while reader.skip_to_entry():
-        name = reader.name()
-        entries.append(Entry(name, reader.actions(end=";")))
+    while parser.skip_to_entry():
+        name = parser.name()
+        entries.append(Entry(name, parser.actions(end=";")))
     return entries
 
 
-class _Reader:
-    """A place in a text, which every method moves on."""
+class _Parser:
+    """A parser of one text. Every method moves it forward."""
 
     def __init__(self, text: str, source: str | None = None) -> None:
         self.text = text
@@ -115,7 +117,7 @@ class _Reader:
             self.at += 1
 
     def take(self, token: str) -> bool:
-        """Move past the token, and the space before it, if it comes next."""
+        """Move past the token, and the space before it, if it comes next. Return whether it did."""
         self.space()
         found = self.text.startswith(token, self.at)
         if found:
@@ -131,7 +133,7 @@ class _Reader:
         return found.group()
 
     def found(self) -> str:
-        """What stands here, for a message."""
+        """Return what comes next, for a message."""
         self.space()
         if self.at == len(self.text):
             return "found the end"
@@ -197,7 +199,7 @@ class _Reader:
     def probability(self, number: str, start: int) -> float:
         if float(number) > 100:
             self.fail(f"expected a percentage from 0 to 100, found {_shortened(number)}", start)
-        return float(f"{number}e-2")  # rounded once, so that what _percentage writes reads back the same
+        return float(f"{number}e-2")  # rounded only once, so that it reads back the same after formatting
 
     def times(self, number: str, start: int) -> int:
         digits = number.lstrip("0")
@@ -263,7 +265,7 @@ class _Reader:
         self.fail("expected '\"' to close this string, found the end", opening)
 
     def escape(self) -> str:
-        """The character of an escape, whose last character is where this leaves the reader."""
+        """Return the character of an escape sequence, and stop at its last character."""
         start = self.at
         self.at += 1
         letter = self.text[self.at : self.at + 1]
@@ -288,13 +290,13 @@ class _Reader:
         factor = _MILLISECONDS[unit]
         digits = whole.lstrip("0") or "0"
         try:
-            # Not every int of 310 digits fits a float, and no longer one does, which int() might refuse to read.
+            # A number of 310 digits may be too large for a float, and a longer one is. int() may refuse to read it.
             milliseconds = int(digits[:310]) * factor if decimals is None else float(f"{whole}.{decimals}") * factor
             if len(digits) < 310 and math.isfinite(milliseconds):
                 return milliseconds
         except OverflowError:
             pass
-        self.fail("expected a duration that is finite", at)
+        self.fail("expected a finite duration", at)
 
 
 class _Argument(NamedTuple):
@@ -303,86 +305,86 @@ class _Argument(NamedTuple):
     quoted: bool
 
 
-def _none(make: Callable[[], Action]) -> _Read:
-    def read(reader: _Reader, word: str, argument: _Argument | None, start: int) -> Action:
+def _no_argument(make: Callable[[], Action]) -> _Read:
+    def read(parser: _Parser, word: str, argument: _Argument | None, start: int) -> Action:
         if argument is not None:
-            reader.fail(f"{word!r} takes no argument; write it without parentheses", argument.at)
+            parser.fail(f"{word!r} takes no argument; write it without parentheses", argument.at)
         return make()
 
     return read
 
 
-def _needed(reader: _Reader, word: str, argument: _Argument | None, start: int, what: str) -> _Argument:
+def _require(parser: _Parser, word: str, argument: _Argument | None, start: int, what: str) -> _Argument:
     if argument is None:
-        reader.fail(f"{word!r} needs {what}", start + len(word))
+        parser.fail(f"{word!r} needs {what}", start + len(word))
     if not argument.text and not argument.quoted:
-        reader.fail(f"expected {what} between the parentheses of {word!r}", argument.at)
+        parser.fail(f"expected {what} between the parentheses of {word!r}", argument.at)
     return argument
 
 
 def _duration(make: Callable[[float], Action]) -> _Read:
-    def read(reader: _Reader, word: str, argument: _Argument | None, start: int) -> Action:
-        given = _needed(reader, word, argument, start, "a duration, such as (100) or (1.5s)")
-        return make(reader.duration(given.text, given.at))
+    def read(parser: _Parser, word: str, argument: _Argument | None, start: int) -> Action:
+        given = _require(parser, word, argument, start, "a duration, such as (100) or (1.5s)")
+        return make(parser.duration(given.text, given.at))
 
     return read
 
 
-def _optional(read_given: _Read, absent: Callable[[], Action]) -> _Read:
-    def read(reader: _Reader, word: str, argument: _Argument | None, start: int) -> Action:
-        return absent() if argument is None else read_given(reader, word, argument, start)
+def _optional_argument(read_given: _Read, absent: Callable[[], Action]) -> _Read:
+    def read(parser: _Parser, word: str, argument: _Argument | None, start: int) -> Action:
+        return absent() if argument is None else read_given(parser, word, argument, start)
 
     return read
 
 
 def _text(make: Callable[[str], Action]) -> _Read:
-    def read(reader: _Reader, word: str, argument: _Argument | None, start: int) -> Action:
-        return make(_needed(reader, word, argument, start, "a text").text)
+    def read(parser: _Parser, word: str, argument: _Argument | None, start: int) -> Action:
+        return make(_require(parser, word, argument, start, "a text").text)
 
     return read
 
 
-def _read_return(reader: _Reader, word: str, argument: _Argument | None, start: int) -> Action:
+def _read_return(parser: _Parser, word: str, argument: _Argument | None, start: int) -> Action:
     if argument is None or (not argument.text and not argument.quoted):
         return actions.Return()
     return actions.Return(argument.text)
 
 
-def _read_raise(reader: _Reader, word: str, argument: _Argument | None, start: int) -> Action:
-    given = _needed(reader, word, argument, start, "an exception's name")
+def _read_raise(parser: _Parser, word: str, argument: _Argument | None, start: int) -> Action:
+    given = _require(parser, word, argument, start, "an exception's name")
     name, colon, message = given.text.partition(":")
     name = name.strip()
     if not is_exception_name(name):
-        reader.fail(f"expected an exception's name, such as OSError, found {_shortened(name)}", given.at)
+        parser.fail(f"expected an exception's name, such as OSError, found {_shortened(name)}", given.at)
     if not colon:
         return actions.Raise(name)
-    # Only a quoted argument can say a message with spaces at its ends, or an empty one.
+    # Only a quoted argument can have an empty message, or one with spaces at its ends.
     message = message.removeprefix(" ") if given.quoted else message.strip()
     if not message and not given.quoted:
-        reader.fail("expected a message after ':'", given.at + len(given.text))
+        parser.fail("expected a message after ':'", given.at + len(given.text))
     return actions.Raise(name, message)
 
 
-def _read_exit(reader: _Reader, word: str, argument: _Argument | None, start: int) -> Action:
-    given = _needed(reader, word, argument, start, "an exit status")
+def _read_exit(parser: _Parser, word: str, argument: _Argument | None, start: int) -> Action:
+    given = _require(parser, word, argument, start, "an exit status")
     if not re.fullmatch("0*[0-9]{1,3}", given.text, re.ASCII) or int(given.text[-3:]) > 255:
-        reader.fail(f"expected an exit status from 0 to 255, found {_shortened(given.text)}", given.at)
+        parser.fail(f"expected an exit status from 0 to 255, found {_shortened(given.text)}", given.at)
     return actions.Exit(int(given.text[-3:]))
 
 
-_Read = Callable[[_Reader, str, _Argument | None, int], Action]
+_Read = Callable[[_Parser, str, _Argument | None, int], Action]
 _ACTIONS: dict[str, _Read] = {
-    "off": _none(actions.Off),
-    "pause": _optional(_duration(actions.Pause), actions.Pause),
+    "off": _no_argument(actions.Off),
+    "pause": _optional_argument(_duration(actions.Pause), actions.Pause),
     "sleep": _duration(actions.Sleep),
     "return": _read_return,
-    "raise": _optional(_read_raise, actions.Raise),
-    "panic": _optional(_text(actions.Panic), actions.Panic),
-    "exit": _optional(_read_exit, actions.Exit),
-    "print": _optional(_text(actions.Print), actions.Print),
-    "yield": _none(actions.Yield),
+    "raise": _optional_argument(_read_raise, actions.Raise),
+    "panic": _optional_argument(_text(actions.Panic), actions.Panic),
+    "exit": _optional_argument(_read_exit, actions.Exit),
+    "print": _optional_argument(_text(actions.Print), actions.Print),
+    "yield": _no_argument(actions.Yield),
     "delay": _duration(actions.Delay),
-    "break": _none(actions.Break),
+    "break": _no_argument(actions.Break),
 }
 
 

@@ -1,4 +1,4 @@
-"""Watching and steering one configured failpoint."""
+"""The handle of a configured failpoint, and the block that gives it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .watches import Watch
 
 
 class Handle:
-    """To watch and steer one failpoint: what `with configured(…) as handle:` gives.
+    """Watches and controls one failpoint: `with configured(…) as handle:`.
 
-    It follows the failpoint by its name, through reconfigurations; once that is removed, it keeps the counts
-    of the last configuration it saw. The waits are those of `Registry`, and raise what they raise; their `timeout`
-    is in seconds, and without one they have no limit (from the pytest fixture: that of the ini file).
+    A handle follows the failpoint's name through reconfigurations. After the failpoint is removed, it keeps the counts
+    of the last configuration that it saw. Its waits raise the same exceptions as those of `Registry`. Their *timeout*
+    is in seconds. Without one they have no limit or, with a handle of the pytest fixture, the limit of the ini file.
 
     >>> with configured("backup.parse", "return(0)") as handle:
     ...     outcome = failpoint("backup.parse").hit()
@@ -35,47 +35,47 @@ class Handle:
 
     @property
     def status(self) -> FailpointStatus:
-        """Everything that is known, as `failpoints.status(name)` gives it."""
+        """The status of the failpoint, as returned by `failpoints.status(name)`."""
         self._last = self._store.current(self.name) or self._last
         return self._store.status_of(self._last)
 
     @property
     def hits(self) -> int:
-        """How often a site was reached with a context that matched."""
+        """The number of visits whose context matched."""
         return self.status.hits
 
     @property
     def misses(self) -> int:
-        """How often one was reached with a context that did not match."""
+        """The number of visits whose context did not match."""
         return self.status.misses
 
     @property
     def triggers(self) -> int:
-        """How often an action ran."""
+        """The number of actions that were chosen."""
         return self.status.triggers
 
     @property
     def waiting(self) -> tuple[Waiting, ...]:
-        """Who waits there now."""
+        """The tasks and threads that are paused or sleeping there now."""
         return self.status.waiting
 
     async def wait_hit(self, hits: int = 1, *, timeout: float | None = None) -> None:
-        """To go on once it has been hit so often."""
-        __tracebackhide__ = True  # a test that waited in vain is shown at its own line
+        """Wait until it has been hit *hits* times since it was configured. Earlier hits count."""
+        __tracebackhide__ = True  # so that pytest shows a timeout at the test's own line
         await wait(self._store, Watch(self.name, "hit", hits), self._limit(timeout))
 
     async def wait_paused(self, tasks: int = 1, *, timeout: float | None = None) -> None:
-        """To go on once so many tasks or threads wait at it now."""
+        """Wait until *tasks* tasks or threads are paused or sleeping there right now."""
         __tracebackhide__ = True
         await wait(self._store, Watch(self.name, "paused", tasks), self._limit(timeout))
 
     def wait_hit_sync(self, hits: int = 1, *, timeout: float | None = None) -> None:
-        """`wait_hit` for tests with threads and no event loop."""
+        """Like `wait_hit`, for a thread without an event loop. On a loop's thread a `FailpointUsageError`."""
         __tracebackhide__ = True
         wait_sync(self._store, Watch(self.name, "hit", hits), self._limit(timeout))
 
     def wait_paused_sync(self, tasks: int = 1, *, timeout: float | None = None) -> None:
-        """`wait_paused` for tests with threads and no event loop."""
+        """Like `wait_paused`, for a thread without an event loop. On a loop's thread a `FailpointUsageError`."""
         __tracebackhide__ = True
         wait_sync(self._store, Watch(self.name, "paused", tasks), self._limit(timeout))
 
@@ -83,17 +83,17 @@ class Handle:
         return self._timeout if timeout is None else timeout
 
     def resume(self) -> int:
-        """To let those go on who wait now, and hold the next ones; how many were woken."""
+        """Wake everything waiting there and return how many were woken. Later visits wait again."""
         return self._store.resume(self.name)
 
     def remove(self) -> None:
-        """To end the configuration, waking who waits."""
+        """Remove the configuration and wake everything waiting there."""
         self._last = self._store.current(self.name) or self._last
         self._store.remove(self.name)
 
 
 class Configured:
-    """The block of `configured(…)`."""
+    """The context manager that `configured(…)` returns, for `with` and `async with`."""
 
     def __init__(self, configure: Callable[[], Handle]) -> None:
         self._configure = configure

@@ -1,4 +1,4 @@
-"""The logger of everything that this package logs."""
+"""The logger that this package uses."""
 
 from __future__ import annotations
 

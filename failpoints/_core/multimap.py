@@ -1,4 +1,4 @@
-"""Things kept under names, where a signal handler may come in between any two lines."""
+"""A multimap that stays consistent if a signal handler changes it halfway through an operation."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ T = TypeVar("T")
 
 
 class Multimap(Generic[T]):
-    """Several things under each name, in the order they came; a name without things is not kept.
+    """Several items for each name, in the order in which they were added. A name without items is not kept.
 
-    A signal handler or a finalizer that adds or discards in the middle of a call, on the very thread that holds the
-    registry's lock, loses nothing: each method looks again at what it has done.
+    If a signal handler or a finalizer adds or discards items in the middle of a call, on the thread that holds the
+    lock, noitem is lost: each method checks its own result.
     """
 
     def __init__(self) -> None:
-        self._things: dict[str, dict[T, None]] = {}
+        self._items: dict[str, dict[T, None]] = {}
 
-    def add(self, name: str, thing: T) -> None:
-        """Keep it under this name."""
-        while thing not in self._things.get(name, {}):
-            self._things.setdefault(name, {})[thing] = None
+    def add(self, name: str, item: T) -> None:
+        """Add an item under a name."""
+        while item not in self._items.get(name, {}):
+            self._items.setdefault(name, {})[item] = None
 
-    def discard(self, name: str, thing: T) -> None:
-        """Keep it no longer; no error if it is not kept."""
-        things = self._things.get(name, {})
-        things.pop(thing, None)
-        if not things:
-            for late in self._things.pop(name, {}):
+    def discard(self, name: str, item: T) -> None:
+        """Remove an item. Does noitem if it is not there."""
+        items = self._items.get(name, {})
+        items.pop(item, None)
+        if not items:
+            for late in self._items.pop(name, {}):
                 self.add(name, late)
 
     def under(self, name: str) -> list[T]:
-        """What is kept under this name."""
-        return list(self._things.get(name, ()))
+        """Return the items of a name."""
+        return list(self._items.get(name, ()))
 
     def all(self) -> list[tuple[str, T]]:
-        """Everything, with its name."""
-        return [(name, thing) for name in list(self._things) for thing in self.under(name)]
+        """Return every item with its name."""
+        return [(name, item) for name in list(self._items) for item in self.under(name)]

@@ -1,4 +1,4 @@
-"""What is known of a failpoint at one moment: plain values, for people, tests and the wire."""
+"""The state of a failpoint at one moment, as plain values for people, tests and the wire."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .actions import Term
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A task or thread that waits at a failpoint: its name, the context of its visit, since when (UTC)."""
+    """A task or thread that waits at a failpoint: its name, the context of its visit, and since when, in UTC."""
 
     name: str
     context: Mapping[str, Any]
@@ -21,12 +21,21 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class FailpointStatus:
-    """A failpoint at one moment; the counts are since its current configuration.
+    """The state of a failpoint at one moment. The counts begin with its current configuration.
 
-    `hits`: how often a site was reached with a context that matched; `misses`: with one that did not, and
-    `last_miss` the context of the last of these, `last_mismatch` the reason; `triggers`: how often an action
-    ran; `waiting`: who waits there now; `sites`: each known place of that name as `file:line`. Of a failpoint
-    that is not configured: no actions, and zeros.
+    If it is not configured, there are no actions and all counts are zero.
+
+    Attributes:
+        name: The failpoint's name.
+        actions: The configured terms, in order.
+        matchers: The configured matchers, by context key; `None` if the failpoint is not configured.
+        hits: The number of visits whose context matched.
+        misses: The number of visits whose context did not match.
+        last_miss: The context of the last miss.
+        last_mismatch: Why it did not match, as in `tenant_id='t2' does not match 'test_.*'`.
+        triggers: The number of actions that were chosen.
+        waiting: The tasks and threads that are paused or sleeping there now.
+        sites: The known sites of the name, each as `file:line`.
     """
 
     name: str

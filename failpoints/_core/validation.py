@@ -1,4 +1,4 @@
-"""What calls are given, here and from another process: checked, with the same words, in one place."""
+"""Checks of arguments, with one wording for all functions that take them."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from .messages import safe_repr
 
 
 def check_name(name: object) -> str:
-    """The name, if it can be a failpoint's; raises `FailpointNameError`."""
+    """Return the name if it can be a failpoint's. Raises `FailpointNameError` if not."""
     if not isinstance(name, str):
-        raise FailpointNameError(f"a failpoint's name is a str; got {safe_repr(name)}")
+        raise FailpointNameError(f"a failpoint's name must be a str; got {safe_repr(name)}")
     if not name:
         raise FailpointNameError("a failpoint's name cannot be empty")
-    if name.isprintable() and not (" " in name or "=" in name or ";" in name):  # the one printable white space
+    if name.isprintable() and not (" " in name or "=" in name or ";" in name):  # the only printable white space
         return name
     for position, character in enumerate(name):
         if character in " =;" or not character.isprintable():
             raise FailpointNameError(
-                f"a failpoint's name is printable, without white space, '=' or ';'; got {safe_repr(name)}\n"
+                f"a failpoint's name must be printable, without white space, '=' or ';'; got {safe_repr(name)}\n"
                 f"{pointed_at(name, position)}"
             )
     return name
 
 
 def entry_parts(entries: Iterable[Any]) -> Iterator[Sequence[Any]]:
-    """The `(name, actions)` and `(name, actions, context)` that `configure_all` was given, to be checked further."""
+    """Yield the entries given to `configure_all`, each `(name, actions)` or `(name, actions, context)`."""
     if isinstance(entries, Mapping) or not isinstance(entries, Iterable):
         got = safe_repr(cast(Any, entries))
         raise FailpointUsageError(f"configure_all takes a sequence of (name, actions) entries; got {got}")
@@ -36,13 +36,13 @@ def entry_parts(entries: Iterable[Any]) -> Iterator[Sequence[Any]]:
         if not isinstance(entry, (tuple, list)) or not 2 <= len(cast(Sequence[Any], entry)) <= 3:
             got = safe_repr(cast(Any, entry))
             raise FailpointUsageError(
-                f"an entry of configure_all is (name, actions) or (name, actions, context); got {got}"
+                f"an entry of configure_all must be (name, actions) or (name, actions, context); got {got}"
             )
         yield cast(Sequence[Any], entry)
 
 
 def check_count(what: str, count: object, least: int = 1, most: int | None = None) -> int:
-    """Return the count if it is a whole number in the range; raise `FailpointUsageError` if not."""
+    """Return the count if it is a whole number in the range. Raises `FailpointUsageError` if not."""
     if isinstance(count, int) and not isinstance(count, bool) and least <= count and (most is None or count <= most):
         return count
     wanted = f"of {least} or more" if most is None else f"from {least} to {most}"
@@ -50,9 +50,11 @@ def check_count(what: str, count: object, least: int = 1, most: int | None = Non
 
 
 def seconds(timeout: object) -> float | None:
-    """The timeout, if it is one; the longest that a thread can wait, if it is longer than that."""
+    """Return the timeout, but not more than a thread can wait. Raises `FailpointUsageError` if it is not one."""
     if timeout is None:
         return None
     if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout >= 0:
-        raise FailpointUsageError(f"timeout is a number of seconds, or None for no limit; got {safe_repr(timeout)}")
+        raise FailpointUsageError(
+            f"timeout must be a number of seconds, or None for no limit; got {safe_repr(timeout)}"
+        )
     return min(timeout, threading.TIMEOUT_MAX)

@@ -1,7 +1,7 @@
-"""Sleeping until woken: tasks on any loop of either backend, and threads, woken from any thread.
+"""Sleeping until woken, for tasks on any event loop and for threads. Any thread can wake them.
 
-Knows no failpoints. A wake-up is for one sleep: it is made by who will sleep, handed to who will wake, and
-once set it stays set, so a wake-up that comes before the sleep is not lost.
+Does not depend on failpoints. A wakeup serves one sleep. The sleeper creates it and hands it to the waker. Once set it
+stays set, so waking early is not lost.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _POLL = 0.01  # seconds between looks at a threading.Event: a thread cannot wait
 
 
 class CancelEvent(Protocol):
-    """An event that ends a wait: anyio's, asyncio's or trio's; in sync code one of threading's."""
+    """An event that ends a wait: in async code one of anyio, asyncio or trio, in sync code one of threading."""
 
     def is_set(self) -> bool: ...
 
@@ -38,7 +38,7 @@ class Ended(enum.Enum):
 
 
 class TaskWakeup:
-    """Wakes a task; made in that task."""
+    """A wakeup for the task that creates it."""
 
     __slots__ = ("_event", "loop", "thread")
 
@@ -49,16 +49,16 @@ class TaskWakeup:
 
     @property
     def abandoned(self) -> bool:
-        """Whether its loop is closed, so that nothing will ever wake it; trio ends its tasks before it ends."""
+        """Whether its event loop is closed, so that nothing can wake it. Trio ends all tasks before it ends."""
         is_closed: Callable[[], bool] | None = getattr(self.loop, "is_closed", None)
         return is_closed is not None and is_closed()
 
     def set(self) -> None:
-        """Wake it; to be called on its own loop."""
+        """Wake the task. Must be called on its own event loop."""
         self._event.set()
 
     async def wait(self, seconds: float | None = None, cancel: CancelEvent | None = None) -> Ended:
-        """Sleep until woken, for so many seconds of the loop's clock at most, or until `cancel` is set."""
+        """Sleep until woken, until *seconds* have passed on the loop's clock, or until *cancel* is set."""
         if seconds is None:
             return await self._wait(cancel)
         with move_on_after(seconds):
@@ -94,12 +94,12 @@ class TaskWakeup:
 
     @staticmethod
     def sleeper() -> str:
-        """Who would sleep: the running task's name."""
+        """Return the name of the running task."""
         return get_current_task().name or "a task without a name"
 
 
 class ThreadWakeup:
-    """Wakes a thread; made in that thread."""
+    """A wakeup for the thread that creates it."""
 
     __slots__ = ("_held", "loop", "thread")
 
@@ -108,20 +108,20 @@ class ThreadWakeup:
     def __init__(self) -> None:
         self.loop = None
         self.thread = threading.get_ident()
-        # A bare lock that is held until the wake-up: an Event has a lock of its own, on which a signal handler would
-        # wait for ever that sets it while its very thread begins to wait.
+        # A bare lock, held until the wakeup is set. An Event has a lock of its own, and a signal handler that sets it
+        # while its thread begins to wait would wait for that lock forever.
         self._held = threading.Lock()
         self._held.acquire()
 
     def set(self) -> None:
-        """Wake it."""
+        """Wake the thread."""
         try:
             self._held.release()
-        except RuntimeError:  # it is woken already
+        except RuntimeError:  # woken already
             pass
 
     def wait(self, seconds: float | None = None, cancel: CancelEvent | None = None) -> Ended:
-        """Sleep until woken, for so many seconds at most, or until `cancel` is set."""
+        """Sleep until woken, until *seconds* have passed, or until *cancel* is set."""
         limit = threading.TIMEOUT_MAX if seconds is None else min(seconds, threading.TIMEOUT_MAX)
         if cancel is None:
             return Ended.WOKEN if self._held.acquire(timeout=limit) else Ended.EXPIRED
@@ -135,7 +135,7 @@ class ThreadWakeup:
 
     @staticmethod
     def sleeper() -> str:
-        """Who would sleep: the running thread's name."""
+        """Return the name of the running thread."""
         return threading.current_thread().name
 
 
@@ -143,7 +143,7 @@ Wakeup: TypeAlias = TaskWakeup | ThreadWakeup
 
 
 def wake(wakeups: Iterable[Wakeup]) -> None:
-    """Wake them all, wherever they sleep; may be called from any thread, a signal handler too."""
+    """Set all wakeups, on any loop and in any thread. Can be called from any thread and from a signal handler."""
     by_loop: dict[Any, list[Wakeup]] = {}
     for wakeup in wakeups:
         if wakeup.loop is None:
@@ -155,12 +155,12 @@ def wake(wakeups: Iterable[Wakeup]) -> None:
 
 
 def _call_soon(loop: Any, sleepers: list[Wakeup]) -> None:
-    # Even on the loop's own thread: a signal handler runs there while the loop waits for I/O, and a plain
+    # Needed even on the loop's own thread: a signal handler runs there while the loop waits for I/O, and a plain
     # set() would not end that wait.
     call_soon: Callable[..., object] = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
     try:
         call_soon(_set_each, sleepers)
-    except RuntimeError:  # the loop is closed, and who slept on it is gone
+    except RuntimeError:  # the loop is closed, and its tasks with it
         pass
 
 
@@ -170,9 +170,9 @@ def _set_each(wakeups: list[Wakeup]) -> None:
 
 
 def on_event_loop() -> bool:
-    """Whether an event loop runs in this thread, so that blocking the thread would block it."""
-    # Asked of the libraries themselves: anyio knows a loop only from inside a task.
-    # Looked up with care: another thread may be importing one of them.
+    """Return whether an event loop runs in this thread, so that blocking the thread would block it."""
+    # The libraries themselves are asked, because anyio knows a loop only inside a task. getattr, because another
+    # thread may be importing one of them right now.
     in_trio_run = getattr(sys.modules.get("trio.lowlevel"), "in_trio_run", None)
     if in_trio_run is not None and in_trio_run():
         return True

@@ -108,7 +108,8 @@ def test_the_program_replaces_the_command(spawn: Callable[..., subprocess.Popen[
         ("", "--set: expected name=actions, found nothing\n    \n    ^"),
         (
             "a b=off",
-            "--set: a failpoint's name is printable, without white space, '=' or ';'; got 'a b'\n    a b=off\n    ^",
+            "--set: a failpoint's name must be printable, without white space, '=' or ';'; got 'a b'\n"
+            "    a b=off\n    ^",
         ),
         ("a=return(1", "--set: expected ')' to close this parenthesis, found the end\n    a=return(1\n            ^"),
     ],

@@ -98,15 +98,15 @@ class Refused(Exception):
         (lambda: Raise(""), "Raise: '' is not the name of an exception"),
         (
             lambda: Raise(None, "disk full"),
-            "Raise takes a message, a str, only beside a class or a name; got None, 'disk full'",
+            "Raise takes a message, a str, only together with a class or a name; got None, 'disk full'",
         ),
         (
             lambda: Raise(OSError("a"), "b"),
-            "Raise takes a message, a str, only beside a class or a name; got OSError('a'), 'b'",
+            "Raise takes a message, a str, only together with a class or a name; got OSError('a'), 'b'",
         ),
         (
             lambda: Raise(OSError, 5),
-            "Raise takes a message, a str, only beside a class or a name; got <class 'OSError'>, 5",
+            "Raise takes a message, a str, only together with a class or a name; got <class 'OSError'>, 5",
         ),
         (lambda: Term("pause"), "Term takes an action, such as Return(1); got 'pause'"),
         (lambda: Term(Pause), "Term takes an action, such as Return(1); got <class 'failpoints._core.actions.Pause'>"),
@@ -203,7 +203,7 @@ def test_a_wrong_value_gets_a_hint(given: Any, hint: str) -> None:
         with pytest.raises(FailpointUsageError) as caught:
             configuring(given)
         assert str(caught.value) == (
-            f"actions are a text, an action, a Term, or a sequence of the last two; got {given!r}{hint}"
+            f"actions must be a text, an action, a Term, or a sequence of actions and Terms; got {given!r}{hint}"
         )
     assert statuses() == []
 
@@ -219,7 +219,7 @@ def test_an_empty_sequence_is_refused(given: Any) -> None:
 @pytest.mark.parametrize("item", ["pause", OSError, 100, [Off()]])
 def test_a_sequence_contains_actions_and_terms_only(item: Any) -> None:
     """A sequence of actions may contain only actions and terms."""
-    with pytest.raises(FailpointUsageError, match="a sequence of the last two; got "):
+    with pytest.raises(FailpointUsageError, match="or a sequence of actions and Terms; got "):
         as_terms([Off(), item])
 
 

@@ -251,22 +251,22 @@ async def test_bad_name_in_a_wait(wait: Callable[[Any], Any]) -> None:
         ("", "a failpoint's name cannot be empty"),
         (
             "a b",
-            "a failpoint's name is printable, without white space, '=' or ';'; got 'a b'\n    a b\n     ^",
+            "a failpoint's name must be printable, without white space, '=' or ';'; got 'a b'\n    a b\n     ^",
         ),
         (
             "a\nb",
-            "a failpoint's name is printable, without white space, '=' or ';'; got 'a\\nb'\n    a�b\n     ^",
+            "a failpoint's name must be printable, without white space, '=' or ';'; got 'a\\nb'\n    a�b\n     ^",
         ),
         (
             "backup=off",
             (
-                "a failpoint's name is printable, without white space, '=' or ';'; got 'backup=off'\n"
+                "a failpoint's name must be printable, without white space, '=' or ';'; got 'backup=off'\n"
                 "    backup=off\n          ^"
             ),
         ),
-        (None, "a failpoint's name is a str; got None"),
-        (3, "a failpoint's name is a str; got 3"),
-        (b"a", "a failpoint's name is a str; got b'a'"),
+        (None, "a failpoint's name must be a str; got None"),
+        (3, "a failpoint's name must be a str; got 3"),
+        (b"a", "a failpoint's name must be a str; got b'a'"),
     ],
 )
 @pytest.mark.parametrize("take", TAKERS)

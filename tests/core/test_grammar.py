@@ -608,7 +608,7 @@ def test_entries(text: str, entries: list[tuple[str, str]]) -> None:
         (
             "ok=off; a b=off",
             FailpointNameError,
-            "a failpoint's name is printable, without white space, '=' or ';'; got 'a b'",
+            "a failpoint's name must be printable, without white space, '=' or ';'; got 'a b'",
             8,
         ),
     ],

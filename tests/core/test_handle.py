@@ -454,7 +454,7 @@ def test_a_timeout_names_the_nearest_site() -> None:
         handle.wait_hit_sync(timeout=0)
     line = test_a_timeout_names_the_nearest_site.__code__.co_firstlineno + 2
     assert str(caught.value).endswith(
-        "\n  declared:   nowhere in the modules imported; did you mean 'handle.nearest', declared at"
+        "\n  declared:   not in any imported module; did you mean 'handle.nearest', declared at"
         f" tests/core/test_handle.py:{line} (test_a_timeout_names_the_nearest_site)?"
     )
 
@@ -469,7 +469,7 @@ async def test_a_timeout_shows_waiters_at_other_failpoints() -> None:
                 await here.wait_paused(timeout=0)
             there.resume()
     assert re.search(
-        r"\n  elsewhere:  at 'elsewhere' 'the lost one' has waited \d\.\d s, {'shard': 3}$", str(caught.value)
+        r"\n  elsewhere:  'the lost one' has waited \d\.\d s at 'elsewhere', {'shard': 3}$", str(caught.value)
     )
 
 
@@ -515,9 +515,9 @@ async def test_the_number_to_wait_for_must_be_positive(waits: str, number: Any) 
 async def test_a_timeout_is_a_number_of_seconds(waits: str, timeout: Any) -> None:
     """A timeout must be a non-negative number of seconds, in sync and async waits."""
     with configured("x", "off") as handle:
-        with pytest.raises(FailpointUsageError, match="timeout is a number of seconds"):
+        with pytest.raises(FailpointUsageError, match="timeout must be a number of seconds"):
             await getattr(handle, waits)(timeout=timeout)
-        with pytest.raises(FailpointUsageError, match="timeout is a number of seconds"):
+        with pytest.raises(FailpointUsageError, match="timeout must be a number of seconds"):
             await to_thread.run_sync(lambda: getattr(handle, f"{waits}_sync")(timeout=timeout))
 
 

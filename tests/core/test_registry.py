@@ -165,7 +165,7 @@ def test_a_bad_configuration_changes_nothing(
 def test_configure_all_refuses_an_entry_of_a_wrong_shape(entry: Any, held: threading.Thread) -> None:
     """Any entry other than `(name, actions)` or `(name, actions, context)` is a usage error and changes nothing."""
     before = statuses()
-    with pytest.raises(FailpointUsageError, match="an entry of configure_all is"):
+    with pytest.raises(FailpointUsageError, match="an entry of configure_all must be"):
         configure_all([("held", "off"), entry])
     assert statuses() == before
     assert held.is_alive()

@@ -138,7 +138,7 @@ FAILED_ACTIONS = {
         configured: return(many), at <here> (test_while_others_wait)
         counts:     hits 1, misses 0, triggers 1
         declared:   shop.py:4 (charge)
-        elsewhere:  at 'shop.stock' 'worker-7' has waited N s
+        elsewhere:  'worker-7' has waited N s at 'shop.stock'
         error:      {error}
         """,
         "failpoint 'shop.charge' was told to return the text 'many' from charge, but 'many' is no int; give @failpoint"

@@ -73,15 +73,17 @@ MARKERS = {
     '"a", "off"': f"{ONE_MAPPING}'a', 'off'",
     '{"a": "off"}, {"b": "off"}': f"{ONE_MAPPING}{{'a': 'off'}}, {{'b': 'off'}}",
     '{"a b": "off"}': """\
-a failpoint's name is printable, without white space, '=' or ';'; got 'a b'
+a failpoint's name must be printable, without white space, '=' or ';'; got 'a b'
     a b
      ^""",
-    '{1: "off"}': "a failpoint's name is a str; got 1",
+    '{1: "off"}': "a failpoint's name must be a str; got 1",
     '{"a": "1*of->off"}': """\
 expected an action, found 'of'; did you mean 'off'?
     1*of->off
       ^""",
-    '{"a": 3}': "actions are a text, an action, a Term, or a sequence of the last two; got 3; did you mean Sleep(3)?",
+    '{"a": 3}': (
+        "actions must be a text, an action, a Term, or a sequence of actions and Terms; got 3; did you mean Sleep(3)?"
+    ),
     '{"a": "off"}, context={"k": "("}': (
         "the pattern for 'k' is no regular expression: '(': missing ), unterminated subpattern at position 0"
     ),
@@ -316,7 +318,7 @@ INVALID_SET = {
         E   failpoints.errors.FailpointNameError: {error}; got 'shop charge'
         E       shop charge
         E           ^
-        """.replace("{error}", "a failpoint's name is printable, without white space, '=' or ';'"),
+        """.replace("{error}", "a failpoint's name must be printable, without white space, '=' or ';'"),
     ),
 }
 

@@ -150,8 +150,8 @@ NEVER_HIT_TESTS = {
         configured: off, at <here> (test_others_wait)
         counts:     hits 0, misses 0, triggers 0
         declared:   shop.py:4 (charge)
-        elsewhere:  at 'shop.parse' 'worker-7' has waited N s, {'order': 'o1'}
-        elsewhere:  at 'shop.stock' 'worker-7' has waited N s
+        elsewhere:  'worker-7' has waited N s at 'shop.parse', {'order': 'o1'}
+        elsewhere:  'worker-7' has waited N s at 'shop.stock'
         """,
     ),
     "typo": (
@@ -163,7 +163,7 @@ NEVER_HIT_TESTS = {
         """
         configured: off, at <here> (test_typo)
         counts:     hits 0, misses 0, triggers 0
-        declared:   nowhere in the modules imported; did you mean 'shop.charge', declared at shop.py:4 (charge)?
+        declared:   not in any imported module; did you mean 'shop.charge', declared at shop.py:4 (charge)?
         """,
     ),
     "only_in_the_source": (
@@ -174,7 +174,7 @@ NEVER_HIT_TESTS = {
         """
         configured: off, at <here> (test_only_in_the_source)
         counts:     hits 0, misses 0, triggers 0
-        declared:   nowhere in the modules imported; did you mean 'shop.backorder', declared at shop.py:14 (backorder)?
+        declared:   not in any imported module; did you mean 'shop.backorder', declared at shop.py:14 (backorder)?
         """,
     ),
     "scope": (
@@ -186,7 +186,7 @@ NEVER_HIT_TESTS = {
         """
         configured: off, at <here> (test_scope)
         counts:     hits 0, misses 0, triggers 0
-        declared:   nowhere in the modules imported; did you mean 'shop.lock:after', declared at shop.py:18 (locked)?
+        declared:   not in any imported module; did you mean 'shop.lock:after', declared at shop.py:18 (locked)?
         """,
     ),
     "many_places": (
@@ -197,7 +197,7 @@ NEVER_HIT_TESTS = {
         """
         configured: off, at <here> (test_many_places)
         counts:     hits 0, misses 0, triggers 0
-        declared:   nowhere in the modules imported; did you mean 'shop.stock', declared at {places}?
+        declared:   not in any imported module; did you mean 'shop.stock', declared at {places}?
         """.replace("{places}", "shop.py:23 (restock), shop.py:24 (restock), shop.py:25 (restock) and 1 more"),
     ),
     "made_at_run_time": (
@@ -208,7 +208,7 @@ NEVER_HIT_TESTS = {
         """
         configured: off, at <here> (test_made_at_run_time)
         counts:     hits 0, misses 0, triggers 0
-        declared:   nowhere in the modules imported; a name that is made at run time may be it, as at {place}
+        declared:   not in any imported module; it may be a name that is built at run time, as at {place}
         """.replace("{place}", "shop.py:30 (sharded)"),
     ),
     "met_at_run_time": (
@@ -221,7 +221,7 @@ NEVER_HIT_TESTS = {
         """
         configured: off, at <here> (test_met_at_run_time)
         counts:     hits 0, misses 0, triggers 0
-        declared:   nowhere in the modules imported; did you mean 'shard-7', declared at shop.py:30 (sharded)?
+        declared:   not in any imported module; did you mean 'shard-7', declared at shop.py:30 (sharded)?
         """,
     ),
     "after": (
@@ -235,7 +235,7 @@ NEVER_HIT_TESTS = {
         configured: off, at <here> (test_after)
         counts:     hits 0, misses 0, triggers 0
         declared:   shop.py:4 (charge)
-                    ':after' is visited once the body has completed without raising
+                    ':after' is visited after the body has finished without an exception
         """,
     ),
     "paused": (
@@ -315,7 +315,7 @@ def test_several_never_hit(run_tests: RunTests) -> None:
         "shop.parse": ("test_inner.py:7 (parsing)", "shop.py:10 (parse)"),
         "shop.lost": (
             "test_inner.py:13 (test_several)",
-            "nowhere in the modules imported; did you mean 'shop.lock', declared at shop.py:18 (locked)?",
+            "not in any imported module; did you mean 'shop.lock', declared at shop.py:18 (locked)?",
         ),
     }
     assert failed["test_several"].text == "\n\n".join(
@@ -344,7 +344,7 @@ def test_no_similar_name(run_tests: RunTests) -> None:
     details = """
     configured: off, at test_inner.py:4 (test_alone)
     counts:     hits 0, misses 0, triggers 0
-    declared:   nowhere in the modules imported
+    declared:   not in any imported module
     """
     failed = failures(run_tests(source, files={"shop.py": SHOP}))
     assert failed["test_alone"].text == NEVER_HIT.format(name="zebra", details=indented(details))

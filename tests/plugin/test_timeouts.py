@@ -131,7 +131,7 @@ TIMED_OUT = {
         E   failpoints.errors.FailpointTimeout: no task was paused at failpoint 'shop.loc' within 0.01 s
         E     configured: pause
         E     counts:     hits 0, misses 0, triggers 0
-        E     declared:   nowhere in the modules imported; did you mean 'shop.lock', declared at shop.py:18 (locked)?
+        E     declared:   not in any imported module; did you mean 'shop.lock', declared at shop.py:18 (locked)?
         """,
     ),
     "waiting": (
@@ -152,7 +152,7 @@ TIMED_OUT = {
         E     counts:     hits 1, misses 0, triggers 1
         E     waiting:    'worker-7' has waited N s, {'order': 'o1'}
         E     declared:   shop.py:10 (parse)
-        E     elsewhere:  at 'shop.stock' 'worker-7' has waited N s
+        E     elsewhere:  'worker-7' has waited N s at 'shop.stock'
         """,
     ),
     "at_once": (
@@ -167,7 +167,7 @@ TIMED_OUT = {
         E     configured: off
         E     counts:     hits 0, misses 0, triggers 0
         E     declared:   shop.py:4 (charge)
-        E                 ':after' is visited once the body has completed without raising
+        E                 ':after' is visited after the body has finished without an exception
         """,
     ),
 }

@@ -187,7 +187,7 @@ TYPO = NEVER_HIT.format(
     name="shop.chagre",
     details="""  configured: off, at <place>
   counts:     hits 0, misses 0, triggers 0
-  declared:   nowhere in the modules imported; did you mean 'shop.charge', declared at shop.py:4 (charge)?""",
+  declared:   not in any imported module; did you mean 'shop.charge', declared at shop.py:4 (charge)?""",
 )
 
 

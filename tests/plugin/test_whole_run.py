@@ -96,7 +96,7 @@ def test_replaces(failpoints):
 """
 
 NEVER_HIT = [
-    "failpoint 'hit.onec', configured for the whole run, was never hit; declared: nowhere in the modules imported;"
+    "failpoint 'hit.onec', configured for the whole run, was never hit; declared: not in any imported module;"
     " did you mean 'hit.once', declared at test_inner.py:7 (test_hits)?",
     "failpoint 'unreached', configured for the whole run, was never hit; declared: test_inner.py:11 (never_called)",
     "failpoint 'replaced', configured for the whole run, was never hit; declared: test_inner.py:15 (test_replaces)",

@@ -362,7 +362,7 @@ async def test_forgotten_name() -> None:
     with pytest.raises(FailpointUsageError) as caught:
         failpoint()
     assert str(caught.value) == 'failpoint needs a name first: write failpoint("some.name")'
-    with pytest.raises(FailpointNameError, match="^a failpoint's name is a str; got None$"):
+    with pytest.raises(FailpointNameError, match="^a failpoint's name must be a str; got None$"):
         failpoint(None)  # type: ignore[arg-type]
 
 
