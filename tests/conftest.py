@@ -1,4 +1,4 @@
-"""What every test has: both backends, and a process-wide registry that is empty before and after it."""
+"""Fixtures for every test: the event loops, and a process-wide registry that is empty before and after."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ BACKENDS: list[Any] = [
     pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
     pytest.param(("trio", {}), id="trio"),
 ]
-if sys.platform != "win32":  # uvloop has no Windows
+if sys.platform != "win32":  # uvloop does not support Windows
     BACKENDS.insert(1, pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop"))
 
 
 @pytest.fixture(params=BACKENDS)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """The event loop of an async test."""
+    """The backend and options of the event loop that runs an async test."""
     return request.param
 
 
 @pytest.fixture(autouse=True)
 def nothing_configured() -> Iterator[None]:
-    """No test finds or leaves anything configured in the process."""
+    """Check that nothing is configured before the test, and reset the registry and seed after it."""
     assert failpoints.statuses() == []
     yield
     failpoints.reset()

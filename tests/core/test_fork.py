@@ -210,7 +210,7 @@ def test_a_registry_in_the_child_has_no_waiters_of_other_threads() -> None:
 def test_the_child_does_not_wake_watchers_of_other_threads(end: str) -> None:
     """A child does not wake tasks or threads of the parent that wait for a hit."""
     run(f"""
-        from failpoints._core import wakeups as _waiting
+        from failpoints._core import wakeups as _wakeups
         configure("x", "off")
         watchers = [
             started(lambda: wait_until_hit_sync("x")),
@@ -219,8 +219,8 @@ def test_the_child_does_not_wake_watchers_of_other_threads(end: str) -> None:
         while len(_store.PROCESS_STORE._watches._watches.under("x")) < 2:
             watchers[0].join(0.001)
         woken = []
-        _waiting.ThreadWakeup.set = lambda wakeup: woken.append(wakeup)
-        _waiting._call_soon = lambda loop, wakeups: woken.extend(wakeups)
+        _wakeups.ThreadWakeup.set = lambda wakeup: woken.append(wakeup)
+        _wakeups._call_soon = lambda loop, wakeups: woken.extend(wakeups)
 
         def child():
             {end}

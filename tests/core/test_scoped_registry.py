@@ -95,14 +95,14 @@ async def test_not_visible_elsewhere() -> None:
     """A registry does not apply to earlier tasks, plain threads or the process-wide registry."""
     entered, seen = anyio.Event(), anyio.Event()
 
-    async def elder() -> None:
+    async def earlier_task() -> None:
         await entered.wait()
         assert await failpoint("x") == Continue()
         assert await to_thread.run_sync(hit) == Continue()
         seen.set()
 
     async with anyio.create_task_group() as group:
-        group.start_soon(elder)
+        group.start_soon(earlier_task)
         with Registry() as registry:
             registry.configure("x", "return")
             assert in_thread(hit) == Continue()
@@ -114,7 +114,7 @@ async def test_not_visible_elsewhere() -> None:
 
 async def test_registries_of_concurrent_tasks_are_independent() -> None:
     """Concurrent tasks with their own registries can configure and pause the same name independently."""
-    everyone = 5
+    task_count = 5
     inside: list[Registry] = []
     all_inside, outcomes = anyio.Event(), {}
 
@@ -125,7 +125,7 @@ async def test_registries_of_concurrent_tasks_are_independent() -> None:
         with Registry() as registry:
             registry.configure("x", f"1*pause->return({number})")
             inside.append(registry)
-            if len(inside) == everyone:
+            if len(inside) == task_count:
                 all_inside.set()
             await all_inside.wait()
             async with anyio.create_task_group() as children:
@@ -137,9 +137,9 @@ async def test_registries_of_concurrent_tasks_are_independent() -> None:
 
     with anyio.fail_after(10):
         async with anyio.create_task_group() as group:
-            for number in range(everyone):
+            for number in range(task_count):
                 group.start_soon(run, number)
-    assert outcomes == {number: [Continue(), Return(str(number))] for number in range(everyone)}
+    assert outcomes == {number: [Continue(), Return(str(number))] for number in range(task_count)}
     assert ARMED == {}
 
 
@@ -216,7 +216,7 @@ def test_hiding_a_scope_does_not_hide_its_after_failpoint() -> None:
 # entering and leaving
 
 
-def test_it_may_be_configured_before_it_is_entered() -> None:
+def test_a_registry_can_be_configured_before_it_is_entered() -> None:
     """A registry can be configured before it is entered, and applies only from then on."""
     registry = Registry()
     registry.configure("x", "return")
@@ -325,7 +325,7 @@ async def test_a_child_that_outlives_the_block_is_not_affected() -> None:
     assert registry.status("x").hits == 0
 
 
-def test_it_may_be_left_in_another_context() -> None:
+def test_a_registry_can_be_left_in_another_context() -> None:
     """A registry can be left in another context than it was entered in, as async fixtures do."""
     registry = Registry()
     registry.configure("x", "return")

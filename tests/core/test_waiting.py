@@ -48,14 +48,14 @@ LOOPS = [
 WAITS = ["pause", "pause(60m)", "sleep(60m)"]
 
 
-async def visit(name: str = "x", **declaration: Any) -> Outcome:
+async def visit(name: str = "x", **site_options: Any) -> Outcome:
     """Visit the failpoint once."""
-    return await failpoint(name, **declaration)
+    return await failpoint(name, **site_options)
 
 
-def hit(name: str = "x", **declaration: Any) -> Outcome:
+def hit(name: str = "x", **site_options: Any) -> Outcome:
     """Visit the failpoint once, in sync code."""
-    return failpoint(name, **declaration).hit()
+    return failpoint(name, **site_options).hit()
 
 
 class Visits:
@@ -65,12 +65,12 @@ class Visits:
         self.group = group
         self.outcomes: list[Outcome] = []
 
-    def start(self, **declaration: Any) -> None:
+    def start(self, **site_options: Any) -> None:
         """Start a task that visits `x`."""
-        self.group.start_soon(self._visit, declaration)
+        self.group.start_soon(self._visit, site_options)
 
-    async def _visit(self, declaration: dict[str, Any]) -> None:
-        self.outcomes.append(await visit(**declaration))
+    async def _visit(self, site_options: dict[str, Any]) -> None:
+        self.outcomes.append(await visit(**site_options))
 
 
 # what ends a wait
@@ -223,7 +223,7 @@ async def test_a_wait_longer_than_any_clock(action: Sleep | Pause) -> None:
 # native cancellation
 
 
-@pytest.mark.parametrize("cancel", [False, True], ids=["", "cancel event"])
+@pytest.mark.parametrize("cancel", [False, True], ids=["no cancel event", "cancel event"])
 @pytest.mark.parametrize("action", WAITS)
 async def test_a_cancel_scope_ends_a_wait(action: str, cancel: bool) -> None:
     """Cancelling a cancel scope ends a pause or sleep and leaves no waiter behind."""
@@ -231,18 +231,18 @@ async def test_a_cancel_scope_ends_a_wait(action: str, cancel: bool) -> None:
     outcomes: list[Outcome] = []
     event = anyio.Event() if cancel else None
 
-    async def visit_and_tell() -> None:
+    async def record_outcome() -> None:
         outcomes.append(await visit(cancel=event))
 
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
-            group.start_soon(visit_and_tell)
+            group.start_soon(record_outcome)
             await wait_until_paused("x")
             group.cancel_scope.cancel()
     assert (outcomes, status("x").waiting, resume("x")) == ([], (), 0)
 
 
-@pytest.mark.parametrize("cancel", [False, True], ids=["", "cancel event"])
+@pytest.mark.parametrize("cancel", [False, True], ids=["no cancel event", "cancel event"])
 @pytest.mark.parametrize("action", WAITS)
 @pytest.mark.parametrize(("backend", "options"), LOOPS)
 def test_asyncio_cancellation_is_untouched(backend: str, options: dict[str, Any], action: str, cancel: bool) -> None:
@@ -262,18 +262,18 @@ def test_asyncio_cancellation_is_untouched(backend: str, options: dict[str, Any]
                 seen += [type(error), error.args, error.__cause__, task.cancelling()]
                 raise
 
-        ways: list[Any] = []
+        results: list[Any] = []
         for sleep in (lambda: asyncio.sleep(3600), lambda: visit(cancel=event)):
             seen: list[Any] = []
             waiting.clear()
             task = asyncio.create_task(cancelled(sleep, seen))
             await waiting.wait()
-            if ways:
+            if results:
                 await wait_until_paused("x")
             task.cancel("the message")
             await asyncio.wait([task])
-            ways.append([*seen, task.cancelled(), task.cancelling()])
-        return ways[0], ways[1]
+            results.append([*seen, task.cancelled(), task.cancelling()])
+        return results[0], results[1]
 
     configure("x", action)
     plain, paused = anyio.run(main, backend=backend, backend_options=options)
@@ -300,7 +300,7 @@ def test_a_timeout_of_asyncio_ends_a_wait(backend: str, options: dict[str, Any],
     assert status("x").waiting == ()
 
 
-@pytest.mark.parametrize("cancel", [False, True], ids=["", "cancel event"])
+@pytest.mark.parametrize("cancel", [False, True], ids=["no cancel event", "cancel event"])
 @pytest.mark.parametrize("action", WAITS)
 def test_trio_cancellation_is_untouched(action: str, cancel: bool) -> None:
     """Trio's `Cancelled` is raised unchanged, in no group, and caught by its own scope."""
@@ -470,9 +470,9 @@ async def test_a_visit_reconfigured_halfway_does_not_wait(
 ) -> None:
     """If code that an async visit runs reconfigures the failpoint, the visit returns `Continue()`."""
     interruption = Interruption(CHANGES[change])
-    declaration = interrupted(place, interruption)
+    site_options = interrupted(place, interruption)
     with anyio.fail_after(5):
-        assert await visit(**declaration) == Continue()
+        assert await visit(**site_options) == Continue()
     assert interruption.done == 1
     assert status("x").waiting == ()
 
@@ -484,9 +484,9 @@ def test_a_sync_visit_reconfigured_halfway_does_not_wait(
 ) -> None:
     """If code that a sync visit runs reconfigures the failpoint, the visit returns `Continue()`."""
     interruption = Interruption(CHANGES[change])
-    declaration = interrupted(place, interruption)
+    site_options = interrupted(place, interruption)
     outcomes: list[Outcome] = []
-    thread = threading.Thread(target=lambda: outcomes.append(hit(**declaration)), daemon=True)
+    thread = threading.Thread(target=lambda: outcomes.append(hit(**site_options)), daemon=True)
     thread.start()
     thread.join(5)
     assert (outcomes, interruption.done, status("x").waiting) == ([Continue()], 1, ())
@@ -498,9 +498,9 @@ async def test_a_visit_resumed_before_it_waits_does_not_wait(
 ) -> None:
     """If code that a visit runs before its wait resumes the failpoint, the visit does not wait."""
     numbers: list[int] = []
-    declaration = interrupted(place, Interruption(lambda: numbers.append(resume("x"))))
+    site_options = interrupted(place, Interruption(lambda: numbers.append(resume("x"))))
     with anyio.fail_after(5):
-        assert await visit(**declaration) == Continue()
+        assert await visit(**site_options) == Continue()
     assert (numbers, status("x").waiting, resume("x")) == ([1], (), 0)
 
 
@@ -579,8 +579,8 @@ def test_user_code_runs_outside_the_lock(
 
     logging.getLogger("failpoints").addFilter(listen)
     try:
-        declaration = interrupted(place, interruption)
-        thread = threading.Thread(target=hit, kwargs=declaration, daemon=True)
+        site_options = interrupted(place, interruption)
+        thread = threading.Thread(target=hit, kwargs=site_options, daemon=True)
         thread.start()
         while thread.is_alive() and not status("x").waiting:
             pass

@@ -1,4 +1,4 @@
-"""Read by the type checkers, run by nobody: what is decorated keeps its exact type."""
+"""Checked by mypy and pyright, never run: the public API and the exact types of decorated functions."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ async def an_outcome_is_one_of_three() -> str:
 
 
 async def a_forgotten_await_is_an_error() -> None:
-    # Silent by default in both checkers: mypy's unused-awaitable is switched on for this project.
+    # Neither checker reports this by default. This project enables mypy's unused-awaitable.
     failpoint("inline")  # type: ignore[unused-awaitable]
 
 
@@ -182,7 +182,7 @@ async def called(hit: Hit) -> Return:
     return Return(hit.context["number"])
 
 
-async def in_a_test(failpoints: Failpoints) -> None:
+async def pytest_fixture(failpoints: Failpoints) -> None:
     handle = failpoints.set("name", "pause", context={"shard": 3}, expect_hit=False)
     assert_type(handle, Handle)
     await handle.wait_paused(timeout=math.inf)
@@ -200,7 +200,7 @@ async def in_a_test(failpoints: Failpoints) -> None:
     failpoints.set("name", 3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
-async def from_outside(client: FailpointsClient) -> None:
+async def remote_client(client: FailpointsClient) -> None:
     assert_type(admin_app(Registry(), token="t"), Starlette)
     async with FailpointsClient("http://127.0.0.1:22381", token="t") as entered:
         assert_type(entered, FailpointsClient)
@@ -222,10 +222,10 @@ async def scenario(run: Run) -> None:
     assert_type(run.faults, tuple[Injected, ...])
 
 
-def in_a_plain_test() -> None:
+def exploring() -> None:
     exploration = explore(scenario, faults={"store.*": ["raise", Raise(OSError)], "cache": []}, max_faults=2)
     assert_type(exploration, Exploration)
     assert_type(exploration.exhaustive, bool)
     explore(scenario, backend="trio", interleavings=True, max_preemptions=2, replay="o0.1", on_run=print)
     explore(scenario, backend="curio")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    explore(in_a_plain_test)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    explore(exploring)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

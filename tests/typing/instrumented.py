@@ -1,4 +1,4 @@
-"""Read by the type checkers, run by nobody: what `instrument` takes and gives."""
+"""Checked by mypy and pyright, never run: the parameters and results of `instrument`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import httpx
 from failpoints.instrument import Instrumentation, instrument
 
 
-def of_the_request(client: httpx.AsyncClient, request: httpx.Request, **options: Any) -> Mapping[str, Any]:
+def request_context(client: httpx.AsyncClient, request: httpx.Request, **options: Any) -> Mapping[str, Any]:
     return {"path": request.url.path}
 
 
-undo = instrument("httpx:AsyncClient.send", "http.send", context=of_the_request, raises=(httpx.ConnectError,))
+undo = instrument("httpx:AsyncClient.send", "http.send", context=request_context, raises=(httpx.ConnectError,))
 assert_type(undo, Instrumentation)
 assert_type(undo(), None)
 
