@@ -350,7 +350,7 @@ def test_an_off_term_triggers_and_uses_up_the_hit() -> None:
 
 @pytest.mark.parametrize("context", [{}, {"other": "test_1"}, {"tenant_id": "production_1"}], ids=str)
 def test_a_miss_uses_up_no_term_and_no_draw(context: dict[str, str]) -> None:
-    """A miss leaves counts, draws and terms to the next hit, and its context is kept."""
+    """A miss uses up no count, draw or term, and `status` has the context of the last miss."""
     seed(1)
     configure("x", "50%return", context={"tenant_id": "test_.*"})
     wanted = [bool(hit(tenant_id="test_1")) for _ in range(DRAWS)]
