@@ -26,6 +26,43 @@ from failpoints._core.store import PROCESS_STORE
 from failpoints._core.watches import Watches
 
 ROOT = Path(__file__).parents[2]
+# A module beside each program that `run` starts. The control plane starts with its import.
+PRELUDE = """
+import logging, os, re, signal, sys, threading
+import failpoints
+
+def ready():  # announces it, and waits for a line
+    print("ready", flush=True)
+    sys.stdin.readline()
+
+def stay():  # waits until the standard input ends
+    sys.stdin.read()
+
+def on_log(message, function):  # calls a function on the thread that logs a message, while it does so
+    class Handler(logging.Handler):
+        def emit(self, record):
+            if record.getMessage().startswith(message):
+                function()
+    logger = logging.getLogger("failpoints")
+    logger.addHandler(Handler())
+    logger.setLevel("INFO")
+
+def in_child(function):
+    child = os.fork()
+    if child:
+        return child
+    signal.alarm(30)
+    try:
+        function()
+    except BaseException as error:
+        print("failed:", repr(error), flush=True)
+        os._exit(1)
+    os._exit(0)
+
+def waited(child):
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+"""
+
 LIMIT = 20  # seconds to wait for things that normally happen at once
 
 
@@ -60,6 +97,25 @@ def serve() -> Callable[..., Any]:
 def serve_on() -> Callable[..., Any]:
     """Run an application in this process on a given listener for a `with` block."""
     return serving
+
+
+@contextmanager
+def port_in_use() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def taken_port() -> Callable[..., Any]:
+    """Take a port for a `with` block, which gets its number."""
+    return port_in_use
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port that is not in use."""
+    with port_in_use() as port:
+        return port
 
 
 class Answer(NamedTuple):
@@ -232,6 +288,11 @@ class Program:
         """Wait until a control plane logs its URL."""
         return self.line(r"failpoints control plane listening on (http://\S+)")[1]
 
+    def urls(self, number: int) -> dict[int, str]:
+        """Wait until *number* processes log their URLs, and return these by process id."""
+        lines = [self.line(r"control plane listening on (http://\S+) \(process (\d+)\)") for _ in range(number)]
+        return {int(line[2]): line[1] for line in lines}
+
     def ready(self) -> str:
         """Wait until a control plane logs its URL, and then for the program's line "ready"."""
         url = self.url()
@@ -284,6 +345,7 @@ def run(tmp_path: Path) -> Iterator[Callable[..., Program]]:
         interpreter: Sequence[str] = (),
         **variables: str,
     ) -> Program:
+        (tmp_path / "prelude.py").write_text(PRELUDE, encoding="utf-8")
         (tmp_path / "program.py").write_text(dedent(source), encoding="utf-8")
         environment = {**clean, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}", "PYTHONUNBUFFERED": "1", **variables}
         programs.append(
