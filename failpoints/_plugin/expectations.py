@@ -68,7 +68,7 @@ class Expectations:
         self._closed = True
 
     def handle(self, name: str) -> Handle:
-        """Return a handle of the configuration of *name*, whoever made it."""
+        """Return a handle of the configuration of *name*, which need not come from the test."""
         __tracebackhide__ = True
         configuration = PROCESS_STORE.current(check_name(name))
         if configuration is None:

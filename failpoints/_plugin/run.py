@@ -1,4 +1,4 @@
-"""The hooks of one run of pytest: its seed, what is configured for all tests, and the verdict on each test."""
+"""The hooks of one run of pytest: its seed, the configuration for all tests, and the verdict on each test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the worker processes of pytest-xdist send to the process that started them."""
+"""The output of the workers of pytest-xdist, collected in the process that started them."""
 
 from __future__ import annotations
 
