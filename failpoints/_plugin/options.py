@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import pytest
 
@@ -16,8 +15,7 @@ from ..errors import FailpointError
 from .workers import is_worker
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """The options of one run.
 
     *configured* maps the names in `FAILPOINTS` and `--failpoints` to their actions. The times are in seconds.
