@@ -87,6 +87,7 @@ class Execution:
         self.turns: list[int] = []  # indexes into the tasks that could go on, with the last one at the front
         self.preemptions = 0
         self.tasks = 0  # that were released at least once
+        self.held: dict[TaskNode, int] = {}  # with the labels of the visits at which they are held
         self._has_begun = False
         self._errors: list[BaseException] = []
         self._alternatives = alternatives
@@ -95,7 +96,6 @@ class Execution:
         self._injects_faults = scheduler.injects_faults
         self._looks_at_visits = scheduler.injects_faults or recorder is not None
         self._counts: dict[VisitKey, int] = {}
-        self._held: dict[TaskNode, int] = {}
         self._step = 0
         self._last: TaskNode | None = None
         self._faultable = 0
@@ -110,14 +110,14 @@ class Execution:
         task.label = label = self._identify(task, name, context)
         if not self._holds_tasks:
             return None
-        self._held[task] = label
+        self.held[task] = label
         return self.loop.hold(task)
 
     def turn_away(self) -> None:
         """Forget the running task, which was cancelled while it was held."""
         task = self.loop.current_node()
         task.label = -1
-        self._held.pop(task, None)
+        self.held.pop(task, None)
         self.loop.forget(task)
 
     def choose(self, name: str, context: Context, raises: tuple[type[BaseException], ...]) -> Action | None:
@@ -181,14 +181,9 @@ class Execution:
 
     # Called by the event loop.
 
-    @property
-    def held(self) -> dict[TaskNode, int]:
-        """The tasks that are held, with the labels of the visits at which they are."""
-        return self._held
-
     def release_one(self) -> None:
         """Choose one of the tasks that are held, and let it go on."""
-        held = self._held
+        held = self.held
         if len(held) == 1:
             task = next(iter(held))
         else:
@@ -201,7 +196,7 @@ class Execution:
         self._release(task)
 
     def _release(self, task: TaskNode) -> None:
-        del self._held[task]
+        del self.held[task]
         step, path = task.last_turn
         if not step:
             self.tasks += 1
@@ -228,7 +223,7 @@ class Execution:
     def end(self) -> None:
         """Stop holding tasks and injecting faults, and release every task that is held."""
         self.active = False
-        for task in sorted(self._held, key=_last_turn):
+        for task in sorted(self.held, key=_last_turn):
             self._release(task)
 
     def is_surfaced(self, error: BaseException) -> bool:

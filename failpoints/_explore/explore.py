@@ -129,12 +129,14 @@ def _explore(runner: Runner) -> Exploration:
     faultable: set[int] = set()
     runs = tasks = 0
 
-    def so_far() -> Exploration:
+    def exploration(*, exhaustive: bool = False, bounds: tuple[str, ...] = (), visits: int = 0) -> Exploration:
         return Exploration(
             runs=runs,
-            exhaustive=False,
+            exhaustive=exhaustive,
+            bounds=bounds,
             hits=hits,
             tasks=tasks,
+            visits=visits,
             max_faults=options.fault_limit,
             interleavings=options.interleavings,
         )
@@ -161,12 +163,12 @@ def _explore(runner: Runner) -> Exploration:
         divergence = scheduler.find_divergence()
         if divergence is not None:
             error = problem.error if problem else None
-            raise nondeterministic(runner, so_far(), divergence, problem) from error
+            raise nondeterministic(runner, exploration(), divergence, problem) from error
         if problem is not None:
             again = shrink(runner, plan, problem)
             if again is None or again.problem is None:
-                raise nondeterministic(runner, so_far(), None, problem) from problem.error
-            raise run_failed(runner, again, so_far()) from again.problem.error
+                raise nondeterministic(runner, exploration(), None, problem) from problem.error
+            raise run_failed(runner, again, exploration()) from again.problem.error
         bounds |= scheduler.bounds
         if options.fault_limit:
             faultable.update(compress(scheduler.trace.labels, scheduler.trace.are_faults))
@@ -176,8 +178,7 @@ def _explore(runner: Runner) -> Exploration:
             options.on_run(Progress(runs, options.max_runs, search.queued, len(execution.injected)))
     if "max_runs" not in bounds:
         runner.alternatives.check_all_matched()
-    return replace(
-        so_far(),
+    return exploration(
         exhaustive=not bounds,
         bounds=tuple(_describe_bound(bound, options) for bound in sorted(bounds)),
         visits=len(faultable),

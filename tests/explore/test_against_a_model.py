@@ -1,4 +1,4 @@
-"""Whatever programs of visits and one lock there are: the orders that are run are those of a model, each once."""
+"""Random programs of visits and one lock: `explore` runs exactly the orders that a model of them predicts."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from hypothesis import strategies as st
 from failpoints import failpoint
 from failpoints.explore import Run, explore
 
-# A task: visits outside the lock, and sections inside it, each with so many visits.
+# A task is a list of parts: 0 is a visit without the lock, n is n visits while it holds the lock.
 TASKS = st.lists(st.lists(st.integers(0, 2), max_size=2), min_size=1, max_size=3)
 MOST_ORDERS = 400
 
 
 def steps(task: list[int]) -> list[str]:
-    """What a task does: 0 is a visit outside the lock, n a section with n visits in it."""
+    """Return the steps of a task."""
     return [
         step for section in task for step in (["visit"] if not section else ["lock", *["visit"] * section, "unlock"])
     ]
 
 
 class Model:
-    """The state between two turns: where each task is, who has the lock, and who waits for it, in order."""
+    """The state between two turns: the position of each task, the owner of the lock, and its queue."""
 
     def __init__(self, programs: list[list[str]]) -> None:
         self.programs = programs
@@ -41,7 +41,7 @@ class Model:
         return other
 
     def run(self, task: int) -> None:
-        """Let a task go on up to its next visit, its end, or the lock that another one has."""
+        """Run a task until its next visit, its end, or a lock that another task has."""
         program = self.programs[task]
         woken: list[int] = []
         while self.at[task] < len(program) and program[self.at[task]] != "visit":
@@ -83,7 +83,7 @@ def orders_of_model(model: Model, so_far: str = "") -> list[str]:
 @given(TASKS)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_orders_are_those_of_the_model(backend: Any, tasks: list[list[int]]) -> None:
-    """Neither an order too many nor one too few, and none twice."""
+    """No order is missing, none is added, and none comes twice."""
     programs = [steps(task) for task in tasks]
     expected = orders_of_model(Model(programs))
     seen: list[str] = []

@@ -1,4 +1,4 @@
-"""The search alone: programs that are nothing but decisions, and how many runs they take."""
+"""The search alone: programs that only make decisions, and the runs that they take."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Program = Callable[[Choose], object]
 
 
 def runs_of(program: Program, max_faults: int, most: int = 100_000) -> list[tuple[int, ...]]:
-    """What each run chose, in the order of the runs."""
+    """Return the choices of each run, in the order of the runs."""
     search = Search(max_faults)
     runs: list[tuple[int, ...]] = []
     while (plan := search.next()) is not None:
@@ -33,7 +33,7 @@ def runs_of(program: Program, max_faults: int, most: int = 100_000) -> list[tupl
 
 
 def run(program: Program, plan: Plan, max_faults: int) -> Trace:
-    """One run: follows the plan, then takes the first option."""
+    """Run a program once: follow the plan, then take the first option."""
     trace = Trace()
     left = max_faults
 
@@ -53,14 +53,14 @@ def run(program: Program, plan: Plan, max_faults: int) -> Trace:
 
 @pytest.mark.parametrize(("hits", "alternatives", "faults"), list(product([0, 1, 3, 6], [1, 2, 3], [0, 1, 2, 3, 10])))
 def test_faults_that_change_nothing_else(hits: int, alternatives: int, faults: int) -> None:
-    """With n hits of f alternatives and up to k faults there are the sum of C(n, i) f^i runs, each once."""
+    """With n visits, f alternatives and up to k faults, there are sum(C(n, i) f^i) runs. None comes twice."""
 
     def program(choose: Choose) -> None:
         for hit in range(hits):
             choose(hit, alternatives + 1, True)
 
     runs = runs_of(program, faults)
-    # Where no fault is left, no decision is made: what was chosen for all of the hits.
+    # A program makes no decision once its faults are used up. Add these choices.
     padded = [run + (0,) * (hits - len(run)) for run in runs]
     assert len(padded) == len(set(padded)) == sum(comb(hits, i) * alternatives**i for i in range(faults + 1))
     faults_in_each = [sum(map(bool, run)) for run in padded]
@@ -69,7 +69,7 @@ def test_faults_that_change_nothing_else(hits: int, alternatives: int, faults: i
 
 @pytest.mark.parametrize(("tasks", "hits"), [(1, 5), (2, 1), (2, 2), (2, 4), (3, 1), (3, 2), (3, 3), (4, 2), (7, 1)])
 def test_orders(tasks: int, hits: int) -> None:
-    """Of t tasks with h hits each, (t h)! / (h!)^t orders are run, each once."""
+    """Of t tasks with h visits each, all (t h)! / (h!)^t orders are run. None comes twice."""
     orders: list[tuple[int, ...]] = []
 
     def program(choose: Choose) -> None:
@@ -92,8 +92,8 @@ def test_orders(tasks: int, hits: int) -> None:
     ("faults", "expected"),
     [(0, [()]), (1, [(), ("write",)]), (2, [(), ("write",), ("write", "roll back")])],
 )
-def test_what_only_a_fault_makes_reachable(faults: int, expected: list[tuple[str, ...]]) -> None:
-    """Decisions that come of a fault are found, and made to fail too."""
+def test_decisions_after_a_fault(faults: int, expected: list[tuple[str, ...]]) -> None:
+    """A decision that is only made after a fault is found, and made to fail too."""
     runs: list[tuple[str, ...]] = []
 
     def program(choose: Choose) -> None:
@@ -108,8 +108,8 @@ def test_what_only_a_fault_makes_reachable(faults: int, expected: list[tuple[str
     assert runs == expected
 
 
-def test_both_at_once_comes_in_buckets() -> None:
-    """First the ordinary order with its faults, fewest first; then other orders without, then with faults."""
+def test_the_sequence_of_orders_and_faults() -> None:
+    """The ordinary order comes first, fewest faults first. The other orders follow, fewest faults first."""
     seen: list[tuple[bool, int]] = []
 
     def program(choose: Choose) -> None:
@@ -129,7 +129,7 @@ def test_both_at_once_comes_in_buckets() -> None:
 )
 @settings(max_examples=200, deadline=None)
 def test_every_sequence_once(tree: object, max_faults: int) -> None:
-    """Whatever a program decides: every sequence of decisions with few enough faults is run, and none twice."""
+    """In any program, every sequence of decisions within the fault limit is run. None comes twice."""
 
     def program(choose: Choose) -> None:
         node, labels = tree, count()
@@ -153,8 +153,8 @@ def test_every_sequence_once(tree: object, max_faults: int) -> None:
     assert sorted(runs) == sorted(all_of(tree, max_faults))
 
 
-def test_depth_first_keeps_little() -> None:
-    """Without faults the search holds on to no more runs than the program has decisions."""
+def test_the_search_keeps_few_runs() -> None:
+    """Without faults, the search keeps no more runs than the program has decisions."""
     search = Search(0)
 
     def program(choose: Choose) -> None:
@@ -171,5 +171,5 @@ def test_depth_first_keeps_little() -> None:
 
 
 def test_nothing_to_decide() -> None:
-    """A program without a decision is run once."""
+    """A program without any decision is run once."""
     assert runs_of(lambda choose: None, 3) == [()]

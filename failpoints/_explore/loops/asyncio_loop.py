@@ -245,10 +245,14 @@ class ExplorationLoop(TaskTrackingLoop):
         return bool(self._asyncgens)
 
     def close(self) -> None:
+        if self.is_running() or self.is_closed():
+            super().close()  # which raises an error, or does nothing
+            return
         if self._default_executor is not None:
             self._default_executor.shutdown(wait=not self._executing)
         super().close()
         self.created.clear()
+        self._rest.detach()
 
 
 def _is_chained(waiter: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from ..._core.hooks import exploring
 from ..._core.reentrancy import transparent
@@ -146,9 +146,10 @@ class TaskTrackingLoop(LazySocketsLoop):
         """Return the node of the running task, or the foreign node for a callback."""
         task: Any = asyncio.current_task(self)
         try:
-            return cast(TaskNode, task.node)
+            node: TaskNode = task.node
         except AttributeError:
             return self._foreign if task is None else self.node_of(task)
+        return node
 
     def unfinished(self) -> list[Any]:
         """Return the tasks that have not ended."""

@@ -112,6 +112,10 @@ class RestPolicy:
                 self._execution.scheduler.bounds.add("threads")
             self._execution.release_one()
 
+    def detach(self) -> None:
+        """Drop the references to the loop and to the run, so that no cycle is left to the garbage collector."""
+        del self._loop, self._execution
+
     def hang_notes(self) -> tuple[str, ...]:
         """Return the reasons why a run that did not end was not reported as a deadlock, and why its clock was real."""
         threads = ", ".join(thread.name for thread in busy_threads())

@@ -187,6 +187,10 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         """Return the nodes of all tasks."""
         return list(self._nodes.values())
 
+    def close(self) -> None:
+        """Drop what would leave a cycle to the garbage collector."""
+        self._rest.detach()
+
     def _end(self, kind: str) -> None:
         """End the run by cancelling everything, or leave it if that was done before."""
         if self._is_over:
@@ -264,5 +268,6 @@ def run(execution: Execution, main: Coroutine[Any, Any, Any], deadline: float, *
         problem = Problem("error", "", error)
     if execution.recorder is not None:
         execution.recorder.finish(clock.nodes())
+    clock.close()
     del execution.loop  # which refers to the execution: less work for the garbage collector
     return clock.problem or problem

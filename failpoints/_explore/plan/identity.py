@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from contextvars import ContextVar
-from typing import Final, NamedTuple, TypeAlias, cast
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from ..._core.context import Context
 from ..._core.messages import safe_repr
@@ -66,7 +66,7 @@ class Labels:
     def __init__(self) -> None:
         self._turns: dict[tuple[int, ...], int] = {}
         self._visits: dict[VisitKey, list[int]] = {}
-        self._labelled: list[Visit | tuple[int, ...]] = []
+        self._labelled: list[Any] = []  # visits, or the labels of the visits that a turn is about
 
     def of_turn(self, visits: tuple[int, ...]) -> int:
         """Return the label of a choice between tasks, given by the labels of the visits at which they are held."""
@@ -88,7 +88,8 @@ class Labels:
 
     def visit(self, label: int) -> Visit:
         """Return the visit that has this label."""
-        return cast(Visit, self._labelled[label])
+        visit: Visit = self._labelled[label]
+        return visit
 
     def visits(self, label: int) -> list[Visit]:
         """Return the visits that a decision is about."""
