@@ -1,4 +1,4 @@
-"""Four programs with a bug that no ordinary test meets, found by exploration, and the same programs mended.
+"""Four programs with a bug that ordinary tests do not find, but exploration does, and the same programs fixed.
 
 python -m examples.exploration
 """

@@ -1,4 +1,4 @@
-"""Two transfers at once, each of which locks the giver's account first: both wait for ever."""
+"""Two transfers at once, each of which locks the giver's account first: both wait forever."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from failpoints.explore import Run
 
 
 class Account:
-    """A balance, and who may change it now."""
+    """A balance, with a lock for changes of it."""
 
     def __init__(self, owner: str, balance: int) -> None:
         self.owner = owner
@@ -28,7 +28,7 @@ async def first_transfer(giver: Account, taker: Account, amount: int) -> None:
 
 
 async def second_transfer(giver: Account, taker: Account, amount: int) -> None:
-    """Lock the accounts in one and the same order, whoever gives."""
+    """Lock the accounts in the order of their owners, in every transfer."""
     one, other = sorted((giver, taker), key=lambda account: account.owner)
     await failpoint("transfer.begin", context={"giver": giver.owner})
     async with one.lock:
@@ -39,7 +39,7 @@ async def second_transfer(giver: Account, taker: Account, amount: int) -> None:
 
 
 async def first(run: Run) -> None:
-    """Transfer both ways at once, in the first way."""
+    """Transfer in both directions at once, with the bug."""
     ada, grace = Account("Ada", 100), Account("Grace", 100)
     async with run.injecting(), anyio.create_task_group() as tasks:
         tasks.start_soon(first_transfer, ada, grace, 10, name="Ada to Grace")
@@ -48,7 +48,7 @@ async def first(run: Run) -> None:
 
 
 async def second(run: Run) -> None:
-    """Transfer both ways at once, in the second way."""
+    """Transfer in both directions at once, fixed."""
     ada, grace = Account("Ada", 100), Account("Grace", 100)
     async with run.injecting(), anyio.create_task_group() as tasks:
         tasks.start_soon(second_transfer, ada, grace, 10, name="Ada to Grace")

@@ -1,4 +1,4 @@
-"""A file that is written in place: when the disk is full, the old text is gone and the new one is not there."""
+"""A file that is overwritten: if the disk is full, the old text is lost and the new one incomplete."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ OLD, NEW = "colour = blue\n", "colour = green\nfont = large\n"
 
 
 class FirstSettings:
-    """Writes over the file."""
+    """Settings that are saved by overwriting the file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     async def save(self, text: str) -> None:
-        """Make this the text of the file."""
+        """Replace the text of the file."""
         await self.write(self.path, text)
 
     async def write(self, path: Path, text: str) -> None:
-        """Write line by line, as a disk does block by block."""
+        """Write a file line by line. Each line may be the one for which the disk is full."""
         async with await anyio.open_file(path, "w") as file:
             for line in text.splitlines(keepends=True):
                 await failpoint("settings.write", context={"line": line}, raises=(OSError,))
@@ -33,10 +33,10 @@ class FirstSettings:
 
 
 class SecondSettings(FirstSettings):
-    """Writes another file, and puts it in the place of the first one when it is whole."""
+    """Settings that are saved to another file, which replaces the first one when it is complete."""
 
     async def save(self, text: str) -> None:
-        """Make this the text of the file, or leave it as it was."""
+        """Replace the text of the file, or leave it unchanged."""
         other = self.path.with_suffix(".new")
         await self.write(other, text)
         await failpoint("settings.replace", raises=(OSError,))
@@ -44,7 +44,7 @@ class SecondSettings(FirstSettings):
 
 
 async def save_settings(run: Run, settings_class: type[FirstSettings]) -> None:
-    """Whatever fails, the file holds the old text or the new one."""
+    """Save, and check that the file has the old text or the new one."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "settings"
         path.write_text(OLD)
@@ -56,10 +56,10 @@ async def save_settings(run: Run, settings_class: type[FirstSettings]) -> None:
 
 
 async def first(run: Run) -> None:
-    """Save in the first way."""
+    """Save with the bug."""
     await save_settings(run, FirstSettings)
 
 
 async def second(run: Run) -> None:
-    """Save in the second way."""
+    """Save, fixed."""
     await save_settings(run, SecondSettings)

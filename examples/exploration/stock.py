@@ -1,6 +1,6 @@
-"""A sale that is taken back: it puts back what it had read before, and another sale with it.
+"""A sale that is undone by restoring an old number, which undoes another sale too.
 
-It takes one fault and one order of two tasks.
+The bug needs both a fault and a particular order of two tasks.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from failpoints.explore import Run
 
 
 class FirstStock:
-    """Remembers how many there were, to put that back."""
+    """A stock that undoes a sale by restoring the number that it had before."""
 
     def __init__(self) -> None:
         self.left = 10
 
     async def sell(self, customer: str, count: int) -> None:
-        """Take so many out of the stock, if they can be paid."""
+        """Take *count* items out of the stock, if the payment succeeds."""
         before = self.left
         self.left -= count
         try:
@@ -29,10 +29,10 @@ class FirstStock:
 
 
 class SecondStock(FirstStock):
-    """Puts back what it had taken."""
+    """A stock that undoes a sale by returning the items."""
 
     async def sell(self, customer: str, count: int) -> None:
-        """Take so many out of the stock, if they can be paid."""
+        """Take *count* items out of the stock, if the payment succeeds."""
         self.left -= count
         try:
             await failpoint("stock.pay", context={"customer": customer}, raises=(ConnectionError,))
@@ -42,7 +42,7 @@ class SecondStock(FirstStock):
 
 
 async def sell_twice(run: Run, stock: FirstStock) -> None:
-    """What is sold is gone, and nothing else."""
+    """Sell to two customers at once, and check that exactly what was sold is missing."""
     sold = 0
 
     async def customer(name: str, count: int) -> None:
@@ -60,10 +60,10 @@ async def sell_twice(run: Run, stock: FirstStock) -> None:
 
 
 async def first(run: Run) -> None:
-    """Sell from the first stock."""
+    """Sell with the bug."""
     await sell_twice(run, FirstStock())
 
 
 async def second(run: Run) -> None:
-    """Sell from the second stock."""
+    """Sell, fixed."""
     await sell_twice(run, SecondStock())

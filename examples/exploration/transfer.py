@@ -1,4 +1,4 @@
-"""A transfer of two writes: when the second one fails, the money is gone."""
+"""A transfer of two writes: if the second one fails, the money is lost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from failpoints.explore import Run
 
 
 class FirstBank:
-    """Takes from one account, then adds to the other."""
+    """A bank that writes one account, then the other."""
 
     def __init__(self) -> None:
         self.accounts = {"Ada": 100, "Grace": 0}
@@ -19,12 +19,12 @@ class FirstBank:
 
     @failpoint("bank.write", context=["account"], raises=(ConnectionError,))
     async def write(self, account: str, balance: int) -> None:
-        """Write one balance, over a connection that can break: before it is written, or after."""
+        """Write a balance over a connection, which may break before it is written or after."""
         self.accounts[account] = balance
 
 
 class SecondBank(FirstBank):
-    """Writes both balances or none, and one transfer only once, however often it is sent."""
+    """A bank that writes both balances or none, and each transfer once, even if it is sent again."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,14 +42,14 @@ class SecondBank(FirstBank):
 
     @failpoint("bank.write_all", context=["transfer"], raises=(ConnectionError,))
     async def write_all(self, transfer: str, balances: dict[str, int]) -> None:
-        """Write several balances at once."""
+        """Write several balances at once, unless the transfer was written already."""
         if transfer not in self.done:
             self.done.add(transfer)
             self.accounts |= balances
 
 
 async def move_money(run: Run, bank: FirstBank) -> None:
-    """Whatever fails, there is as much money as before."""
+    """Transfer, and check that no money was lost or made."""
     async with run.injecting():
         await bank.transfer("Ada", "Grace", 10)
     total = sum(bank.accounts.values())
@@ -57,10 +57,10 @@ async def move_money(run: Run, bank: FirstBank) -> None:
 
 
 async def first(run: Run) -> None:
-    """Transfer in the first bank."""
+    """Transfer with the bug."""
     await move_money(run, FirstBank())
 
 
 async def second(run: Run) -> None:
-    """Transfer in the second bank."""
+    """Transfer, fixed."""
     await move_money(run, SecondBank())

@@ -37,9 +37,9 @@ def run_failed(runner: Runner, outcome: Outcome, exploration: Exploration) -> Ex
     if blocked:
         lines += ["", *(f"  {line}" for line in blocked)]
     lines += ["", *problem.notes]
-    lines.append(f"run it alone:    {runner.options.replay_call(name, replay)}")
+    lines.append(f"repeat this run:  {runner.options.replay_call(name, replay)}")
     if configuration:
-        lines.append(f"or without it:   FAILPOINTS={configuration!r}")
+        lines.append(f"the same faults:  FAILPOINTS={configuration!r}")
     return ExplorationFailed("\n".join(lines), replace(exploration, failures=(failure,)), failure)
 
 

@@ -1,4 +1,4 @@
-"""The programs that exploration finds a bug in, and their mended versions, on both backends."""
+"""The examples of exploration: four programs with a bug, and their fixed versions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXPECTED: dict[str, tuple[str, int, str]] = {
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize(("title", "program", "given"), PROGRAMS, ids=[title for title, _, _ in PROGRAMS])
 def test_each_program(title: str, program: Any, given: dict[str, Any], backend: Any) -> None:
-    """The first version fails within a few runs, in the way it says; the second one stands everything."""
+    """The first version fails as expected within a few runs. The second version passes every run."""
     kind, runs, summary = EXPECTED[program.__name__.rpartition(".")[2]]
     with pytest.raises(ExplorationFailed) as failed:
         explore(program.first, backend=backend, **given)
@@ -39,7 +39,7 @@ def test_each_program(title: str, program: Any, given: dict[str, Any], backend: 
 
 
 def test_the_demo() -> None:
-    """Each program is shown with its timeline and how many runs it took."""
+    """The demo shows the timeline of each program, and the number of runs."""
     ran = subprocess.run(
         [sys.executable, "-m", "examples.exploration"],
         cwd=ROOT, capture_output=True, encoding="utf-8", env={"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}, timeout=60,
@@ -48,6 +48,6 @@ def test_the_demo() -> None:
     assert ran.stderr == ""
     for title, _, _ in PROGRAMS:
         assert f"== {title}" in ran.stdout
-    assert ran.stdout.count("run it alone:") == ran.stdout.count("mended: ") == len(PROGRAMS)
+    assert ran.stdout.count("repeat this run:") == ran.stdout.count("fixed: ") == len(PROGRAMS)
     assert "<- raise(ConnectionError) injected" in ran.stdout
     assert "the cycle: Ada to Grace → Grace to Ada → Ada to Grace" in ran.stdout

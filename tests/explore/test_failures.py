@@ -1,7 +1,9 @@
-"""What a failing exploration says: the timeline, the replay, the configuration, the cause."""
+"""The report of a failed exploration: the timeline, the replay, the configuration, the cause."""
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import pickle
 import re
 import subprocess
@@ -56,25 +58,25 @@ async def withdraw_twice(run: Run) -> None:
     assert balance == 70, f"{balance} are left"
 
 
-def told(failed: pytest.ExceptionInfo[ExplorationFailed]) -> str:
-    """The message, with the line numbers of this file left out."""
+def message_of(failed: pytest.ExceptionInfo[ExplorationFailed]) -> str:
+    """Return the message without the line numbers of this file."""
     return re.sub(r"[\w/.]*test_failures\.py:\d+", "HERE", str(failed.value))
 
 
 def test_the_timeline_of_a_fault(backend: Any) -> None:
-    """A failure shows who visited what, where, in which order, what was injected, and how to run it again."""
+    """The message has the visits in order, with task, place and injected fault, and the call that repeats the run."""
     with pytest.raises(ExplorationFailed) as failed:
         explore(transfer, backend=backend)
     given = "" if backend == "asyncio" else "backend='trio', "
-    assert told(failed) == (
+    assert message_of(failed) == (
         "transfer failed in run 3, with 1 fault:\n"
         "AssertionError: the accounts hold 90, at HERE\n"
         "\n"
         "  transfer  bank.add {'account': 'a'}        HERE\n"
         "  transfer  bank.add:after {'account': 'a'}  HERE  <- raise(ConnectionError) injected\n"
         "\n"
-        f"run it alone:    explore(transfer, {given}replay='f2.1 #7cc3')\n"
-        "or without it:   FAILPOINTS='bank.add:after=1*raise(ConnectionError)'"
+        f"repeat this run:  explore(transfer, {given}replay='f2.1 #7cc3')\n"
+        "the same faults:  FAILPOINTS='bank.add:after=1*raise(ConnectionError)'"
     )
     assert isinstance(failed.value.__cause__, AssertionError)
     assert str(failed.value.__cause__).startswith("the accounts hold 90")
@@ -83,11 +85,11 @@ def test_the_timeline_of_a_fault(backend: Any) -> None:
 
 
 def test_the_timeline_of_an_order(backend: Any) -> None:
-    """Tasks are told apart by column, and no switch is shown that is not needed."""
+    """Each task has a column, and there is no switch that the failure does not need."""
     with pytest.raises(ExplorationFailed) as failed:
         explore(withdraw_twice, backend=backend, interleavings=True)
     given = "" if backend == "asyncio" else "backend='trio', "
-    assert told(failed) == (
+    assert message_of(failed) == (
         "withdraw_twice failed in run 1, with no fault and 1 switch away from a task that could go on:\n"
         "AssertionError: 90 are left, at HERE\n"
         "\n"
@@ -96,7 +98,7 @@ def test_the_timeline_of_an_order(backend: Any) -> None:
         "    withdraw 2  balance.write {'left': 80}   HERE\n"
         "  withdraw 1    balance.write {'left': 90}   HERE\n"
         "\n"
-        f"run it alone:    explore(withdraw_twice, {given}replay='o0.1 #c49d')"
+        f"repeat this run:  explore(withdraw_twice, {given}replay='o0.1 #c49d')"
     ).replace("   HERE", "  HERE")
     assert failed.value.failure.configuration is None
 
@@ -111,7 +113,7 @@ def test_the_timeline_of_an_order(backend: Any) -> None:
     ],
 )
 def test_replay(backend: Any, scenario: Any, given: Any) -> None:
-    """What `replay=` is given runs exactly that again, alone, and fails in the same way."""
+    """A replay repeats only the run that failed, which fails in the same way."""
     with pytest.raises(ExplorationFailed) as failed:
         explore(scenario, backend=backend, **given)
     with pytest.raises(ExplorationFailed) as again:
@@ -122,26 +124,26 @@ def test_replay(backend: Any, scenario: Any, given: Any) -> None:
 
 
 def test_a_replay_that_passes(backend: Any) -> None:
-    """Once the program is mended, the replay passes; whether it still visits the same places is said."""
+    """Once the program is fixed, a replay passes. The verdict shows whether the program still makes the same visits."""
 
-    async def mended(run: Run) -> None:
+    async def fixed(run: Run) -> None:
         async with run.injecting():
             await failpoint("first")
             await failpoint("second")
 
-    exploration = explore(mended, backend=backend, replay="f2.1 #0000")
+    exploration = explore(fixed, backend=backend, replay="f2.1 #0000")
     assert str(exploration) == (
         "1 run, replayed: the program does not make the visits that the replay was made from: no failure"
     )
     assert exploration.hits == {"first": 1, "second": 1}
-    assert str(explore(mended, backend=backend, replay="f3.1")).endswith("that the replay was made from: no failure")
-    assert str(explore(mended, backend=backend, replay="f2.1")) == "1 run, replayed: no failure"
+    assert str(explore(fixed, backend=backend, replay="f3.1")).endswith("that the replay was made from: no failure")
+    assert str(explore(fixed, backend=backend, replay="f2.1")) == "1 run, replayed: no failure"
 
 
 @pytest.mark.parametrize("replay", ["", "x", "o0,1", "f1", "f1.1 o0", "o 1", 3, "#12345"])
-def test_a_replay_that_is_none(replay: Any) -> None:
-    """A text that no failure gave is refused."""
-    if replay == "":  # the first run: no fault, no turns
+def test_an_invalid_replay(replay: Any) -> None:
+    """A text that does not come from a failure raises `FailpointUsageError`."""
+    if replay == "":  # of the first run, which has no fault and no turns
         assert explore(withdraw_twice, replay=replay).runs == 1
         return
     with pytest.raises(
@@ -151,7 +153,7 @@ def test_a_replay_that_is_none(replay: Any) -> None:
 
 
 def test_the_configuration_does_the_same() -> None:
-    """`FAILPOINTS=…`, as it is shown, makes the same fault in a process of its own."""
+    """The `FAILPOINTS=…` of a message injects the same fault in another process."""
 
     async def three(run: Run) -> None:
         await failpoint("bank.add")
@@ -182,8 +184,8 @@ def test_the_configuration_does_the_same() -> None:
     assert (ran.stdout, ran.stderr) == ("{'a': 90, 'b': 10}\n", "")
 
 
-def test_what_a_configuration_cannot_express() -> None:
-    """An order, a pause in Python, and a value that is no text have no `FAILPOINTS=`."""
+def test_a_fault_without_a_configuration() -> None:
+    """A message has no `FAILPOINTS=…` for a value that is not text."""
 
     async def scenario(run: Run) -> None:
         async with run.injecting():
@@ -197,7 +199,7 @@ def test_what_a_configuration_cannot_express() -> None:
 
 
 def test_fewer_switches_are_found(backend: Any) -> None:
-    """However many switches the failing run had, the one that is shown has the fewest that it takes."""
+    """The reported run has the fewest switches with which the failure occurs."""
 
     async def scenario(run: Run) -> None:
         balance = 0
@@ -221,7 +223,7 @@ def test_fewer_switches_are_found(backend: Any) -> None:
 
 
 def test_names_contexts_and_worker_threads_in_the_timeline(backend: Any) -> None:
-    """A task is called what its starter called it; the ambient context is shown, and no address of an object."""
+    """A timeline has the given names of tasks and the ambient context, but no addresses of objects."""
 
     def in_thread() -> None:
         failpoint("in_thread", context={"by": object()}).hit()
@@ -245,7 +247,7 @@ def test_names_contexts_and_worker_threads_in_the_timeline(backend: Any) -> None
 
 
 def test_a_long_timeline_is_shortened() -> None:
-    """Of very many visits the middle is left out."""
+    """A long timeline is shown without its middle."""
 
     async def scenario(run: Run) -> None:
         async with run.injecting():
@@ -258,7 +260,7 @@ def test_a_long_timeline_is_shortened() -> None:
 
 
 def test_the_cause_is_the_error_itself(backend: Any) -> None:
-    """The error of the scenario is the cause, with the traceback that it had."""
+    """The cause is the error of the scenario, with its traceback."""
 
     async def scenario(run: Run) -> None:
         async with run.injecting():
@@ -274,7 +276,7 @@ def test_the_cause_is_the_error_itself(backend: Any) -> None:
 
 
 def test_pytest_shows_the_message(pytester: pytest.Pytester) -> None:
-    """In a plain test the report ends with the message, and none of the library's own frames."""
+    """Pytest reports the message, and no frame of the library."""
     pytester.makepyfile(
         """
         from failpoints import failpoint
@@ -298,19 +300,19 @@ def test_pytest_shows_the_message(pytester: pytest.Pytester) -> None:
 
 
 def test_on_run(backend: Any) -> None:
-    """`on_run` is told after each run how many there were."""
-    told: list[Progress] = []
+    """`on_run` is called with a `Progress` after each run."""
+    progress: list[Progress] = []
 
     async def scenario(run: Run) -> None:
         async with run.injecting():
             await failpoint("visit")
 
-    explore(scenario, backend=backend, on_run=told.append)
-    assert told == [Progress(1, 10_000, 1, 0), Progress(2, 10_000, 0, 1)]
+    explore(scenario, backend=backend, on_run=progress.append)
+    assert progress == [Progress(1, 10_000, 1, 0), Progress(2, 10_000, 0, 1)]
 
 
 def test_verdicts() -> None:
-    """The verdict is one line, and never says more than was tried."""
+    """The verdict is one line, and claims no more than was tried."""
 
     async def nothing(run: Run) -> None:
         pass
@@ -328,6 +330,22 @@ def test_verdicts() -> None:
     assert str(Exploration(runs=10_000, bounds=("stopped at max_runs=10000",))) == (
         "10,000 runs: stopped at max_runs=10000: not exhaustive: no failure found so far"
     )
+
+
+def test_an_exploration_cannot_be_changed() -> None:
+    """An `Exploration` is immutable, its counts too, and can still be copied and pickled."""
+    exploration: Any = explore(transfer, faults={"*": []})
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        exploration.runs = 2
+    with pytest.raises(TypeError):
+        exploration.hits["bank.add"] = 2
+    assert exploration.failures == ()
+    assert exploration.hits == {"bank.add": 2, "bank.add:after": 2}
+    assert repr(exploration.hits) == "{'bank.add': 2, 'bank.add:after': 2}"
+    for copied in (pickle.loads(pickle.dumps(exploration)), copy.deepcopy(exploration)):
+        assert copied == exploration
+        assert hash(copied) == hash(exploration)
+    assert dataclasses.asdict(exploration)["hits"] == exploration.hits
 
 
 @pytest.mark.parametrize(
@@ -351,15 +369,15 @@ def test_verdicts() -> None:
         ),
     ],
 )
-def test_arguments_that_cannot_be(given: Any, message: str) -> None:
-    """What cannot be is refused before any run, in words that say what can."""
+def test_invalid_arguments(given: Any, message: str) -> None:
+    """An invalid argument is refused before the first run, and the message has the valid ones."""
     with pytest.raises(FailpointUsageError) as refused:
         explore(transfer, **given)
     assert str(refused.value) == message
 
 
-def test_scenarios_that_cannot_be() -> None:
-    """A scenario is an async function of one argument."""
+def test_invalid_scenarios() -> None:
+    """A scenario must be an async function with one parameter."""
 
     def plain(run: Run) -> None:
         pass
@@ -386,14 +404,14 @@ def test_scenarios_that_cannot_be() -> None:
 
 @pytest.mark.anyio
 async def test_not_inside_an_event_loop() -> None:
-    """Inside a loop it is refused, and nothing is left armed."""
+    """`explore` raises inside an event loop, and leaves nothing armed."""
     with pytest.raises(FailpointUsageError, match="which is not possible inside another one"):
         explore(transfer)
     assert not failpoints._core.store.ARMED
 
 
 def test_not_inside_another_exploration() -> None:
-    """Nor inside a run, whatever thread of the run asks."""
+    """`explore` raises inside a run of another exploration."""
 
     async def scenario(run: Run) -> None:
         async with run.injecting():
@@ -405,7 +423,7 @@ def test_not_inside_another_exploration() -> None:
 
 
 def test_pause_is_accepted_as_an_alternative() -> None:
-    """An action that is an object serves as well as its text."""
+    """Faults may be action objects as well as text."""
 
     async def scenario(run: Run) -> None:
         async with run.injecting():
@@ -415,8 +433,8 @@ def test_pause_is_accepted_as_an_alternative() -> None:
     assert explore(scenario, faults={"ask": [Pause(), "pause(10ms)"]}).runs == 3
 
 
-def test_groups_are_told_by_what_is_in_them(backend: Any) -> None:
-    """Of a group of errors the summary tells those inside."""
+def test_the_summary_of_a_group(backend: Any) -> None:
+    """The summary of an exception group has the errors inside."""
 
     async def scenario(run: Run) -> None:
         async def worker() -> None:
@@ -430,15 +448,15 @@ def test_groups_are_told_by_what_is_in_them(backend: Any) -> None:
     assert failed.value.failure.summary == "ExceptionGroup of KeyError: 'missing'"
 
 
-def test_where_nothing_can_be_injected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With `FAILPOINTS_ENABLED=0` nothing would be explored: that is refused."""
+def test_disabled_failpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`explore` raises with `FAILPOINTS_ENABLED=0`, since it would explore nothing."""
     monkeypatch.setattr("failpoints._core.environment.ENABLED", False)
     with pytest.raises(FailpointUsageError, match="FAILPOINTS_ENABLED=0: unset it"):
         explore(transfer)
 
 
 def test_without_trio(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where trio is not installed, the message says so."""
+    """Without trio, `backend="trio"` raises an error that says so, and asyncio works."""
     monkeypatch.setitem(sys.modules, "trio", None)
     monkeypatch.setattr("failpoints._explore.runner.find_spec", lambda name: None)
     with pytest.raises(FailpointUsageError, match="backend='trio' needs trio, which is not installed"):
@@ -447,7 +465,7 @@ def test_without_trio(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_custom_faults_in_the_replay(backend: Any) -> None:
-    """A replay is written with the `faults=` that it needs."""
+    """The call that repeats a run has the `faults=` that it needs."""
 
     async def scenario(run: Run) -> None:
         async with run.injecting():
@@ -460,11 +478,11 @@ def test_custom_faults_in_the_replay(backend: Any) -> None:
     line = f"explore(scenario, {given}faults={{'ask': ['off', 'return(1)']}}, replay='f1.2 #1bb0')"
     assert line.partition("#")[0] in str(failed.value)
     with pytest.raises(ExplorationFailed):
-        eval(next(text for text in str(failed.value).splitlines() if "run it alone" in text).partition(":    ")[2])
+        eval(next(text for text in str(failed.value).splitlines() if "repeat this run" in text).partition(":  ")[2])
 
 
-def test_a_failure_comes_out_of_another_process() -> None:
-    """What is raised can be pickled, as process pools do."""
+def test_a_failure_can_be_pickled() -> None:
+    """`ExplorationFailed` can be pickled, so it can leave a process pool."""
 
     async def scenario(run: Run) -> None:
         raise AssertionError("broken")
@@ -477,8 +495,8 @@ def test_a_failure_comes_out_of_another_process() -> None:
     )  # fmt: skip
 
 
-def test_the_timeout_belongs_to_a_replay() -> None:
-    """What has to be given to run it again tells a timeout that was given."""
+def test_the_timeout_in_a_replay() -> None:
+    """The call that repeats a run has its `timeout=`."""
 
     async def scenario(run: Run) -> None:
         async with run.injecting():
@@ -490,7 +508,7 @@ def test_the_timeout_belongs_to_a_replay() -> None:
 
 
 def test_an_interrupted_run_beside_a_tracer() -> None:
-    """Where a debugger or a coverage tool looks on, an exploration goes on after it has interrupted sync code."""
+    """Beside a debugger or a coverage tool, explorations work after one has interrupted sync code."""
     script = """
 import sys
 from failpoints.explore import explore, ExplorationFailed

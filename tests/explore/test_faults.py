@@ -1,4 +1,4 @@
-"""Every fault at every visit, fewest first; what surfaces, what is absorbed, and what is a bug."""
+"""Every fault at every visit: the runs that they take, and whether a fault surfaces, is absorbed, or shows a bug."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TooMuch(Exception):
 @pytest.mark.parametrize("faults", [0, 1, 2, 3, 5])
 @pytest.mark.parametrize("alternatives", [1, 2])
 def test_how_many_runs(backend: Any, faults: int, alternatives: int) -> None:
-    """With n visits of f alternatives each, up to k faults in a run take the sum of C(n, i) f^i runs."""
+    """With n visits, f alternatives and up to k faults in a run, there are sum(C(n, i) f^i) runs."""
     raises = (OSError, ValueError)[:alternatives]
 
     async def visits(run: Run) -> None:
@@ -53,7 +53,7 @@ def test_how_many_runs(backend: Any, faults: int, alternatives: int) -> None:
 
 
 def test_each_alternative_before_and_after(backend: Any) -> None:
-    """A decorated function and a scope fail in each way that they say, before the body and after it."""
+    """A decorated function and a scope fail in each way that they declare, before the body and after it."""
     seen: list[tuple[Any, ...]] = []
 
     @failpoint("store.write", raises=(OSError, TooMuch))
@@ -82,7 +82,7 @@ def test_each_alternative_before_and_after(backend: Any) -> None:
 
 
 def test_sync_sites_and_threads(backend: Any) -> None:
-    """Sync visits are made to fail too, on the loop and in worker threads."""
+    """Sync visits are made to fail too, on the event loop and in worker threads."""
     seen: list[list[str]] = []
 
     @failpoint("parse", raises=(ValueError,))
@@ -104,7 +104,7 @@ def test_sync_sites_and_threads(backend: Any) -> None:
 
 
 def test_a_generator(backend: Any) -> None:
-    """An async generator fails at its first step and at its exhaustion."""
+    """An async generator fails at its first step and at its end."""
 
     @failpoint("rows", raises=(OSError,))
     async def rows() -> Any:
@@ -124,7 +124,7 @@ def test_a_generator(backend: Any) -> None:
 
 
 def test_the_rollback_fails_too(backend: Any) -> None:
-    """A visit that only a fault makes happen is made to fail, in a run with two faults."""
+    """A visit that is only made after a fault is made to fail, in a run with two faults."""
 
     async def scenario(run: Run) -> None:
         rolled_back = False
@@ -155,7 +155,7 @@ async def surfacing(run: Run, what: str, expect: Any) -> None:
                     raise
                 case "from it":
                     raise TooMuch("wrapped") from error
-                case "from what is from it":
+                case "from an error from it":
                     try:
                         raise TooMuch("wrapped") from error
                     except TooMuch as wrapped:
@@ -173,16 +173,16 @@ async def surfacing(run: Run, what: str, expect: Any) -> None:
     assert (run.error is not None) == bool(run.faults)
 
 
-@pytest.mark.parametrize("what", ["itself", "from it", "from what is from it", "a group", "expected"])
+@pytest.mark.parametrize("what", ["itself", "from it", "from an error from it", "a group", "expected"])
 def test_a_fault_surfaces(backend: Any, what: str) -> None:
-    """The injected error, one raised from it, a group of such and an expected type are kept in `run.error`."""
+    """The injected error, an error raised from it, a group of these and an expected type end up in `run.error`."""
     expect = TooMuch if what == "expected" else ()
     assert explore(lambda run: surfacing(run, what, expect), backend=backend).runs == 2
 
 
 @pytest.mark.parametrize("what", ["handled badly", "a mixed group", "expected", "panic"])
-def test_a_bug_is_no_surfaced_fault(backend: Any, what: str) -> None:
-    """An error in an `except` block, a group with another error and a type nobody expects are failures."""
+def test_an_error_that_is_not_a_fault(backend: Any, what: str) -> None:
+    """An error in an `except` block, a group with another error and an unexpected type are failures."""
     with pytest.raises(ExplorationFailed) as failed:
         explore(lambda run: surfacing(run, what, ()), backend=backend)
     assert failed.value.failure.kind == "error"
@@ -190,7 +190,7 @@ def test_a_bug_is_no_surfaced_fault(backend: Any, what: str) -> None:
 
 
 def test_expected_only_with_a_fault(backend: Any) -> None:
-    """An `expect` type in a run without a fault is a failure."""
+    """An error of an expected type is a failure in a run without a fault."""
 
     async def scenario(run: Run) -> None:
         async with run.injecting(expect=ValueError):
@@ -201,7 +201,7 @@ def test_expected_only_with_a_fault(backend: Any) -> None:
 
 
 def test_a_fault_is_absorbed(backend: Any) -> None:
-    """A run whose fault the program handles ends without `run.error`."""
+    """If the program handles a fault, `run.error` is `None`."""
     errors: list[Any] = []
 
     async def scenario(run: Run) -> None:
@@ -219,7 +219,7 @@ def test_a_fault_is_absorbed(backend: Any) -> None:
 
 
 def test_only_inside(backend: Any) -> None:
-    """Nothing is injected outside `run.injecting()`, and what is configured there acts as ever."""
+    """Nothing is injected outside `run.injecting()`. A failpoint that is configured there acts as usual."""
 
     async def scenario(run: Run) -> None:
         await failpoint("arrange")
@@ -236,7 +236,7 @@ def test_only_inside(backend: Any) -> None:
 
 
 def test_own_alternatives(backend: Any) -> None:
-    """`faults=` replaces what sites say: by name before pattern, in the order given, `[]` for none."""
+    """`faults=` replaces what sites declare. A name comes before a pattern, and `[]` is no fault."""
     got: list[Any] = []
 
     async def scenario(run: Run) -> None:
@@ -259,8 +259,8 @@ def test_own_alternatives(backend: Any) -> None:
     ]  # fmt: skip
 
 
-def test_a_pause_is_for_ever(backend: Any) -> None:
-    """An injected pause that nothing ends is a deadlock, and one that a timeout ends is none."""
+def test_a_pause(backend: Any) -> None:
+    """An injected pause is a deadlock, unless a timeout ends it."""
 
     async def scenario(run: Run) -> None:
         async with run.injecting():
@@ -279,7 +279,7 @@ def test_a_pause_is_for_ever(backend: Any) -> None:
 
 
 def test_a_retry_that_never_ends_is_cut(backend: Any) -> None:
-    """A loop that retries as long as it fails is cut short after so many faults, and the verdict says so."""
+    """A loop that retries until it succeeds is made to fail 10 times. The verdict names this limit."""
 
     async def scenario(run: Run) -> None:
         async with run.injecting():
@@ -299,7 +299,7 @@ def test_a_retry_that_never_ends_is_cut(backend: Any) -> None:
 
 
 def test_max_runs(backend: Any) -> None:
-    """`max_runs` ends an exploration, which is then not exhaustive, unless nothing was left."""
+    """`max_runs` ends an exploration, which is not exhaustive unless nothing was left to try."""
 
     async def scenario(run: Run) -> None:
         async with run.injecting():
@@ -312,8 +312,8 @@ def test_max_runs(backend: Any) -> None:
     assert explore(scenario, backend=backend, max_runs=6).exhaustive
 
 
-def test_what_is_configured_goes_on_working(backend: Any) -> None:
-    """A scenario configures its own registry, which each run has anew."""
+def test_a_registry_in_a_scenario(backend: Any) -> None:
+    """A failpoint that the scenario configures acts in each run, and its counts start at 0."""
     hits: list[int] = []
 
     async def scenario(run: Run) -> None:
@@ -356,8 +356,8 @@ def test_what_is_configured_goes_on_working(backend: Any) -> None:
         ),
     ],
 )
-def test_faults_that_cannot_be(faults: Any, message: str) -> None:
-    """What is given as `faults=` and cannot be tried is refused, a name that nothing bears too."""
+def test_invalid_faults(faults: Any, message: str) -> None:
+    """`faults=` must have actions that can be tried, and names that were visited."""
 
     async def scenario(run: Run) -> None:
         async with run.injecting():
@@ -368,7 +368,7 @@ def test_faults_that_cannot_be(faults: Any, message: str) -> None:
 
 
 def test_injecting_once() -> None:
-    """A run has one part that is explored."""
+    """`run.injecting()` can be entered once in a run."""
 
     async def scenario(run: Run) -> None:
         async with run.injecting():
@@ -382,7 +382,7 @@ def test_injecting_once() -> None:
 
 
 def test_expect_is_checked() -> None:
-    """What is no exception type cannot be expected."""
+    """`expect=` must be an exception type."""
 
     async def scenario(run: Run) -> None:
         run.injecting(expect="OSError")  # type: ignore[arg-type]
@@ -393,30 +393,30 @@ def test_expect_is_checked() -> None:
         explore(scenario)
 
 
-# what cannot be injected, and what is configured besides
+# Faults that cannot be injected, and failpoints that are configured
 
 
 @pytest.mark.parametrize(
-    ("raises", "faults", "says"),
+    ("raises", "faults", "message"),
     [
         ((UnicodeDecodeError,), None, r"raise\(UnicodeDecodeError\) cannot be injected at 'x': .* or leave it out"),
         ((), {"x": [Call(lambda hit: object())]}, "cannot be injected at 'x': .*may return an action or None"),
     ],
 )
-def test_a_fault_that_cannot_be_made_is_an_error(backend: Any, raises: Any, faults: Any, says: str) -> None:
-    """What a site cannot do is no fault that the program stood, also where the program takes every exception."""
+def test_a_fault_that_cannot_be_carried_out(backend: Any, raises: Any, faults: Any, message: str) -> None:
+    """A fault that the site cannot carry out is an error, even if the program swallows every exception."""
 
     async def scenario(run: Run) -> None:
         async with run.injecting():
             with contextlib.suppress(Exception):
                 await failpoint("x", raises=raises)
 
-    with pytest.raises(FailpointUsageError, match=says):
+    with pytest.raises(FailpointUsageError, match=message):
         explore(scenario, backend=backend, faults=faults)
 
 
-def test_a_call_that_takes_no_hit_is_refused() -> None:
-    """A `Call` that cannot be called with the hit is refused before the first run."""
+def test_a_call_without_a_parameter() -> None:
+    """A `Call` of a function that does not take the hit is refused before the first run."""
 
     async def scenario(run: Run) -> None:
         raise AssertionError
@@ -425,8 +425,8 @@ def test_a_call_that_takes_no_hit_is_refused() -> None:
         explore(scenario, faults={"x": [Call(lambda: None)]})  # type: ignore[arg-type, misc]
 
 
-def test_a_return_that_nothing_would_catch_is_an_error(backend: Any) -> None:
-    """A scope that cannot return from the function around it is told, whatever the program makes of that."""
+def test_a_scope_that_cannot_return(backend: Any) -> None:
+    """A `return` at a scope outside a decorated function is an error, even if the program swallows it."""
 
     async def scenario(run: Run) -> None:
         async with run.injecting():
@@ -438,21 +438,21 @@ def test_a_return_that_nothing_would_catch_is_an_error(backend: Any) -> None:
         explore(scenario, backend=backend, faults={"x": ["return(1)"]})
 
 
-def test_a_group_raised_from_the_fault_has_surfaced(backend: Any) -> None:
-    """A group of other errors that was raised `from` the injected one is what the program made of it."""
+def test_a_group_raised_from_the_fault(backend: Any) -> None:
+    """A group of other errors is a surfaced fault if it was raised `from` the injected error."""
 
     async def scenario(run: Run) -> None:
         async with run.injecting():
             try:
                 await failpoint("x", raises=(OSError,))
             except OSError as error:
-                raise ExceptionGroup("told", [ValueError()]) from error
+                raise ExceptionGroup("several", [ValueError()]) from error
 
     assert explore(scenario, backend=backend).runs == 2
 
 
-def test_nothing_may_be_configured_around_it() -> None:
-    """What is configured around an exploration would act in its runs: it is refused, but for what only counts."""
+def test_failpoints_configured_around_it() -> None:
+    """`explore` raises if a failpoint is configured, unless it only counts."""
 
     async def scenario(run: Run) -> None:
         async with run.injecting():
@@ -468,8 +468,8 @@ def test_nothing_may_be_configured_around_it() -> None:
     assert handle.hits == 1
 
 
-def test_a_pattern_is_not_blamed_where_runs_were_left_out() -> None:
-    """Whether a pattern meets anything is not known once `max_runs` has ended the search."""
+def test_a_pattern_without_a_visit_in_a_limited_search() -> None:
+    """A pattern may match nothing if `max_runs` has ended the search."""
 
     async def scenario(run: Run) -> None:
         async with run.injecting():

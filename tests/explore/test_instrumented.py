@@ -1,4 +1,4 @@
-"""Instrumented functions of others in explorations: the program's calls visit, the exploration's own do not."""
+"""Instrumented library functions: calls made by the program are visits, calls made by the exploration are not."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def decorated(text: str) -> str:
 
 @pytest.mark.usefixtures("dumps")
 def test_calls_are_visited_and_made_to_fail(backend: Any) -> None:
-    """Calls in the scenario, in tasks it starts, after a sleep and in a thread are visited, and each one fails once."""
+    """Calls in the scenario, in its tasks, after a sleep and in a thread are visits, and each is made to fail."""
     seen: list[tuple[str, bool]] = []
 
     def call(where: str) -> None:
@@ -67,7 +67,7 @@ def test_calls_are_visited_and_made_to_fail(backend: Any) -> None:
 
 @pytest.mark.usefixtures("dumps")
 def test_in_the_body_of_a_decorated_function(backend: Any) -> None:
-    """In a function that is decorated, and so goes through code of ours, a call is the program's, too."""
+    """A call in the body of a decorated function is a call of the program."""
     faults: list[str] = []
 
     async def scenario(run: Run) -> None:
@@ -82,7 +82,7 @@ def test_in_the_body_of_a_decorated_function(backend: Any) -> None:
 
 
 def test_async_methods_and_their_orders(backend: Any) -> None:
-    """An instrumented async method is a place where tasks take turns: both orders are found."""
+    """Tasks take turns at an instrumented async method: both orders are found."""
     orders: set[str] = set()
 
     async def scenario(run: Run) -> None:
@@ -106,7 +106,7 @@ def test_async_methods_and_their_orders(backend: Any) -> None:
 
 @pytest.mark.usefixtures("dumps")
 def test_a_failure_is_replayed(backend: Any) -> None:
-    """A failure that an instrumented call made is told, and comes again by its replay."""
+    """A failure at an instrumented call is reported, and its replay fails too."""
 
     async def scenario(run: Run) -> None:
         async with run.injecting():
@@ -127,7 +127,7 @@ def test_a_failure_is_replayed(backend: Any) -> None:
 
 
 def test_locks_of_asyncio_in_a_replay() -> None:
-    """A run that is recorded looks at asyncio's locks, and is for all that visited as any other."""
+    """A recorded run observes the locks of asyncio, and makes the same visits as any other run."""
     lock: asyncio.Lock
 
     async def scenario(run: Run) -> None:
@@ -147,10 +147,10 @@ def test_locks_of_asyncio_in_a_replay() -> None:
             explore(scenario, replay=failed.value.replay)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in Python 3.12")
 @pytest.mark.usefixtures("dumps")
 def test_eager_tasks() -> None:
-    """The first step of an eager task is made inside the call that creates it, and visits as any other."""
+    """The first step of an eager task runs inside the call that creates the task, and makes visits."""
 
     async def child() -> None:
         json.dumps("child")
@@ -166,8 +166,8 @@ def test_eager_tasks() -> None:
 
 
 @pytest.mark.usefixtures("dumps")
-def test_what_makes_the_scenario_visits(backend: Any) -> None:
-    """A scenario can be a function that returns a coroutine: what it calls before is the program's call, too."""
+def test_a_plain_function_that_returns_a_coroutine(backend: Any) -> None:
+    """A scenario may be a function that returns a coroutine. Its own calls are calls of the program."""
 
     async def act(run: Run) -> None:
         async with run.injecting():
@@ -185,8 +185,8 @@ def test_what_makes_the_scenario_visits(backend: Any) -> None:
     assert handle.hits
 
 
-def test_what_the_exploration_does_itself(backend: Any) -> None:
-    """What an exploration calls for its own ends never visits."""
+def test_calls_of_the_exploration_itself(backend: Any) -> None:
+    """A call that the exploration makes for its own purposes is not a visit."""
 
     async def scenario(run: Run) -> None:
         async with run.injecting():

@@ -1,4 +1,4 @@
-"""Every order in which tasks can go on, each once; and how that is bounded."""
+"""Every order of the tasks, each once, and the limits of that."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from failpoints.explore import ExplorationFailed, Run, explore
 
 
 def orders_of(backend: Any, tasks: int, hits: int, **given: Any) -> tuple[Any, list[str]]:
-    """The exploration of so many tasks with so many visits each, and the order that each run saw."""
+    """Explore *tasks* tasks with *hits* visits each, and return the result and the order of each run."""
     orders: list[str] = []
 
     async def scenario(run: Run) -> None:
@@ -39,7 +39,7 @@ def orders_of(backend: Any, tasks: int, hits: int, **given: Any) -> tuple[Any, l
 
 @pytest.mark.parametrize(("tasks", "hits"), [(1, 3), (2, 1), (2, 2), (2, 4), (3, 1), (3, 2), (4, 1)])
 def test_every_order_once(backend: Any, tasks: int, hits: int) -> None:
-    """Of t tasks with h visits each, exactly the (t h)! / (h!)^t orders are run: 90 of three with two."""
+    """Of t tasks with h visits each, all (t h)! / (h!)^t orders are run: 90 of three tasks with two visits."""
     exploration, orders = orders_of(backend, tasks, hits)
     assert len(orders) == len(set(orders)) == exploration.runs == factorial(tasks * hits) // factorial(hits) ** tasks
     assert all(Counter(order) == dict.fromkeys("abcd"[:tasks], hits) for order in orders)
@@ -50,13 +50,13 @@ def test_every_order_once(backend: Any, tasks: int, hits: int) -> None:
 
 
 def test_the_first_run_takes_turns(backend: Any) -> None:
-    """The first run lets each task go on in turn."""
+    """In the first run, the tasks take turns."""
     assert orders_of(backend, 3, 2, max_runs=1)[1] == ["abcabc"]
 
 
 @pytest.mark.parametrize("primitive", ["anyio", "own"])
 def test_behind_one_lock(backend: Any, primitive: str) -> None:
-    """Three tasks that come to one lock and visit twice inside make 72 runs: who waits for it visits nothing."""
+    """Three tasks with a visit before a lock and two visits inside it have 72 orders."""
     orders: list[str] = []
     own: Any = asyncio.Lock if backend == "asyncio" else trio.Lock
 
@@ -83,7 +83,7 @@ def test_behind_one_lock(backend: Any, primitive: str) -> None:
 
 
 def preemptions(order: str, hits: int) -> int:
-    """How often another task goes on than the one that went last, though that could."""
+    """Count the switches away from a task that could go on."""
     return sum(
         current != last and order[: index + 1].count(last) < hits
         for index, (last, current) in enumerate(pairwise(order))
@@ -92,7 +92,7 @@ def preemptions(order: str, hits: int) -> int:
 
 @pytest.mark.parametrize("most", [0, 1, 2, 3, 4, 5])
 def test_max_preemptions(backend: Any, most: int) -> None:
-    """`max_preemptions` leaves exactly the orders with more switches out, and the verdict says so."""
+    """`max_preemptions` leaves out exactly the orders with more switches. The verdict names the limit."""
     _, every = orders_of(backend, 3, 2)
     exploration, orders = orders_of(backend, 3, 2, max_preemptions=most)
     assert sorted(orders) == sorted(order for order in every if preemptions(order, 2) <= most)
@@ -105,7 +105,7 @@ def test_max_preemptions(backend: Any, most: int) -> None:
 
 
 def test_sync_visits_do_not_switch(backend: Any) -> None:
-    """A sync visit cannot be held: it makes no order."""
+    """A sync visit cannot be held, so it adds no order."""
 
     async def scenario(run: Run) -> None:
         async def visit() -> None:
@@ -120,7 +120,7 @@ def test_sync_visits_do_not_switch(backend: Any) -> None:
 
 
 def test_tasks_that_start_tasks_and_wait_for_each_other(backend: Any) -> None:
-    """Between the visits tasks end, start others, and wait on events, streams, locks and task groups."""
+    """Between visits, tasks may end, start others, and wait for events, streams, locks and task groups."""
     seen: set[tuple[str, ...]] = set()
 
     async def scenario(run: Run) -> None:
@@ -157,8 +157,8 @@ def test_tasks_that_start_tasks_and_wait_for_each_other(backend: Any) -> None:
 
     exploration = explore(scenario, backend=backend, interleavings=True)
     assert exploration.exhaustive
-    assert exploration.runs == 9  # 3 places for the first "produce", then 3 for the second
-    # A rendezvous: nothing is produced a second time before the consumer is there for the first.
+    assert exploration.runs == 9  # 3 positions of the first "produce", then 3 of the second
+    # The stream has no buffer, so the second "produce" comes after the consumer has asked for the first item.
     assert seen == {
         ("produce 0", "ready", "consume 0", "produce 1", "consume 1"),
         ("produce 0", "ready", "produce 1", "consume 0", "consume 1"),
@@ -167,8 +167,8 @@ def test_tasks_that_start_tasks_and_wait_for_each_other(backend: Any) -> None:
     }
 
 
-def test_who_is_cancelled_while_held(backend: Any) -> None:
-    """A task that is cancelled while it is held goes on no more, and visits again as it cleans up."""
+def test_a_task_that_is_cancelled_while_held(backend: Any) -> None:
+    """A task that is cancelled while it is held does not go on, and may make visits as it cleans up."""
     logs: set[tuple[str, ...]] = set()
 
     async def scenario(run: Run) -> None:
@@ -199,8 +199,8 @@ def test_who_is_cancelled_while_held(backend: Any) -> None:
     }
 
 
-def test_who_is_cancelled_as_the_exploring_ends(backend: Any) -> None:
-    """A task that is held as `run.injecting()` ends goes on; one that is cancelled at that moment does not."""
+def test_tasks_that_are_held_at_the_end(backend: Any) -> None:
+    """A task that is held when `run.injecting()` ends goes on, unless it was cancelled."""
     logs: set[tuple[str, ...]] = set()
 
     async def scenario(run: Run) -> None:
@@ -238,8 +238,8 @@ def test_who_is_cancelled_as_the_exploring_ends(backend: Any) -> None:
     assert explore(scenario, backend=backend, interleavings=True).exhaustive
 
 
-def test_the_order_of_the_cancelled_is_the_same_in_every_run(backend: Any) -> None:
-    """Tasks that are cancelled together clean up in one and the same order, whatever set they were in."""
+def test_tasks_that_are_cancelled_together(backend: Any) -> None:
+    """Tasks that are cancelled together clean up in the same order in every run."""
     logs: set[tuple[int, ...]] = set()
 
     async def scenario(run: Run) -> None:
@@ -266,7 +266,7 @@ def test_the_order_of_the_cancelled_is_the_same_in_every_run(backend: Any) -> No
 
 
 def test_asyncio_s_own_ways_to_start_tasks() -> None:
-    """Tasks of `create_task`, `gather`, `TaskGroup` and an eager factory are told apart."""
+    """Tasks of `create_task`, `gather` and `TaskGroup` take turns."""
     counts: list[int] = []
 
     async def visit() -> None:
@@ -292,9 +292,9 @@ def test_asyncio_s_own_ways_to_start_tasks() -> None:
     assert counts == [6, 6, 6]
 
 
-@pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="eager tasks came with Python 3.12")
+@pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="eager tasks are new in Python 3.12")
 def test_eager_tasks() -> None:
-    """Tasks that begin before their creation returns are told apart, too."""
+    """Tasks of an eager factory take turns, although they begin before the call that creates them returns."""
 
     async def scenario(run: Run) -> None:
         factory: Any = asyncio.eager_task_factory  # type: ignore[attr-defined, unused-ignore]
@@ -312,7 +312,7 @@ def test_eager_tasks() -> None:
 
 
 def test_a_poll_that_never_ends_is_cut(backend: Any) -> None:
-    """A loop that visits until another task is done has orders without end: the bound is said."""
+    """A loop that visits until another task is done has endless orders. The verdict names the limit."""
 
     async def scenario(run: Run) -> None:
         done = False
@@ -338,7 +338,7 @@ def test_a_poll_that_never_ends_is_cut(backend: Any) -> None:
 
 
 def test_both_at_once(backend: Any) -> None:
-    """A bug that takes one fault and one order is found in fewer than ten runs: a rollback over another's sale."""
+    """A bug that needs both a fault and an order is found in fewer than ten runs."""
 
     async def scenario(run: Run) -> None:
         stock = {"apples": 10}
@@ -349,7 +349,7 @@ def test_both_at_once(backend: Any) -> None:
             try:
                 await failpoint("ship")
             except Exception:
-                stock["apples"] = before  # the other one's sale is undone, too
+                stock["apples"] = before  # which undoes the sale of the other customer
                 raise
 
         sold = 0
@@ -374,7 +374,7 @@ def test_both_at_once(backend: Any) -> None:
 
 
 def test_both_counted(backend: Any) -> None:
-    """With two tasks of one visit each, and one fault each, every order meets every set of faults once."""
+    """With two tasks of one visit each, every order is run with every set of faults, once."""
     seen: list[tuple[str, ...]] = []
 
     async def scenario(run: Run) -> None:
@@ -401,7 +401,7 @@ def test_both_counted(backend: Any) -> None:
 
 @pytest.mark.parametrize("interleavings", [False, True])
 def test_threads_that_take_unequal_time(interleavings: bool) -> None:
-    """Visits in threads have no order: that they come in another one is no error, and the search is not exhaustive."""
+    """Visits in threads may come in another order in each run. The exploration is not exhaustive then."""
     turn = 0
 
     async def scenario(run: Run) -> None:
