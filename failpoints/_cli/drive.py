@@ -67,7 +67,7 @@ def configure(
     url: Url = None,
     token: Token = None,
 ) -> None:
-    """Configure a failpoint, from its next visit on.
+    """Configure a failpoint, effective at its next visit.
 
     Everything waiting there is released. To see what actions do: failpoints check ACTIONS
     """
