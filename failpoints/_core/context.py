@@ -27,7 +27,7 @@ class Matchers:
         """Take what `configure` was given as `context`; raises `FailpointUsageError`, `FailpointNameError`."""
         if given is not None and not isinstance(given, Mapping):
             raise FailpointUsageError(
-                "matchers are a mapping of context keys to patterns, values or predicates,"
+                "matchers must be a mapping of context keys to patterns, values or predicates,"
                 f' such as {{"tenant_id": "test_.*"}}; got {safe_repr(given)}'
             )
         self.given: GivenMatchers = dict(given or {})
@@ -45,7 +45,7 @@ class Matchers:
                 asked = False
                 said.append(mismatch if key in context else self._compared(key, context))
             elif key in context and callable(matcher):
-                said.append(f"{key}={safe_repr(context[key])} {'matches' if asked else 'was not asked'}")
+                said.append(f"{key}={safe_repr(context[key])} {'matches' if asked else 'was not checked'}")
             else:
                 said.append(self._compared(key, context))
         return said
@@ -74,7 +74,7 @@ class Matchers:
 
 def _check(key: object, matcher: Any) -> Callable[[Any], bool]:
     if not isinstance(key, str):
-        raise FailpointUsageError(f"a matcher's key is a str, the context's key; got {safe_repr(key)}")
+        raise FailpointUsageError(f"a matcher's key must be a str, like the keys of a context; got {safe_repr(key)}")
     if isinstance(matcher, (str, re.Pattern)):
         whole = _compiled(key, matcher).fullmatch
         return lambda value: whole(str(value)) is not None
@@ -94,7 +94,9 @@ def _compiled(key: str, pattern: Any) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except (re.error, ValueError, OverflowError, RecursionError) as error:
-        raise FailpointNameError(f"the pattern for {key!r} is no regular expression: {pattern!r}: {error}") from None
+        raise FailpointNameError(
+            f"the pattern for {key!r} is not a valid regular expression: {pattern!r}: {error}"
+        ) from None
 
 
 def _asked(matcher: Any) -> str:
@@ -103,7 +105,7 @@ def _asked(matcher: Any) -> str:
     if isinstance(matcher, re.Pattern):
         return f"does not match {cast(re.Pattern[str], matcher).pattern!r}"
     if callable(matcher):
-        return f"is refused by {getattr(matcher, '__qualname__', None) or safe_repr(matcher)}"
+        return f"does not satisfy {getattr(matcher, '__qualname__', None) or safe_repr(matcher)}"
     return f"is not {safe_repr(matcher)}"
 
 

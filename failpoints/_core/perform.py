@@ -140,7 +140,7 @@ def _run_sync(function: Callable[[Hit], Any], hit: Hit) -> Any:
 def log_action(event: str, hit: Hit, action: Action | None) -> None:
     """Log what a visit does."""
     if logger.isEnabledFor(logging.INFO):
-        what = "no term is due" if action is None else describe_actions(action)
+        what = "no term applies" if action is None else describe_actions(action)
         logger.info("%s %s: %s%s", event, hit.name, what, f" at {safe_repr(hit.context)}" if hit.context else "")
 
 
@@ -152,7 +152,7 @@ def _returned_action(
         return None
     if not isinstance(result, Action):
         raise FailpointUsageError(
-            f"failpoint {visit.hit.name!r} called {callable_name(function)}, which may return an action or None;"
+            f"failpoint {visit.hit.name!r} called {callable_name(function)}, which must return an action or None;"
             f" it returned {safe_repr(result)}"
         )
     if isinstance(result, (Pause, Sleep)):
@@ -176,9 +176,9 @@ async def _wait(action: Pause | Sleep, site: Site, visit: Visit) -> Outcome:
 def _wait_sync(action: Pause | Sleep, site: Site, visit: Visit, function: str) -> Outcome:
     if visit.wakeup is None:
         raise FailpointUsageError(
-            f"failpoint {visit.hit.name!r} was told to {describe_actions(action)} in the sync {function}, on a"
-            " thread that runs an event loop, and would block the whole loop: make the site async, call the function in"
-            " a worker thread (anyio.to_thread.run_sync), or configure 'delay', whose purpose that is"
+            f"failpoint {visit.hit.name!r} cannot {describe_actions(action)} in the sync {function} on the thread of an"
+            " event loop, which it would block: make the site async, call the function in a worker thread"
+            " (anyio.to_thread.run_sync), or configure 'delay', which blocks on purpose"
         )
     assert isinstance(visit.wakeup, ThreadWakeup)
     cancel = site.cancel_event(in_async=False)
@@ -206,8 +206,8 @@ def _after_wait(action: Pause | Sleep, visit: Visit, ended: Ended) -> Outcome:
         limit = " (failpoints_pause_limit in pytest's ini file)" if action.limit is None else ""
         context = f", context {safe_repr(dict(hit.context))}" if hit.context else ""
         raise FailpointTimeout(
-            f"failpoint {hit.name!r} was told to {describe_actions(action)}, and nobody resumed"
-            f" {visit.sleeper}{context}, within {_seconds(action, visit):g} s{limit}"
+            f"failpoint {hit.name!r}: {describe_actions(action)} held {visit.sleeper}{context}, and was not resumed"
+            f" within {_seconds(action, visit):g} s{limit}"
         )
     return CONTINUE
 

@@ -37,7 +37,7 @@ def make_exception(action: Raise, name: str, raises: tuple[type[BaseException], 
         return kind(message)
     except Exception as problem:
         raise FailpointUsageError(
-            f"failpoint {name!r} cannot raise {kind.__name__} with nothing but a message ({problem});"
+            f"failpoint {name!r} cannot make {kind.__name__} from a message alone ({problem});"
             f" configure Raise({kind.__name__}(…)) in Python"
         ) from problem
 
@@ -52,7 +52,7 @@ def _named(text: str, name: str, raises: tuple[type[BaseException], ...]) -> typ
     declared = [kind.__name__ for kind in raises]
     known = [word for word in dir(builtins) if builtin_exception(word)]
     raise FailpointUsageError(
-        f"failpoint {name!r} was told to raise {text}, which is no builtin exception and is not declared at the site"
+        f"failpoint {name!r} cannot raise {text}, which is neither a builtin exception nor declared at the site"
         f" (raises={', '.join(declared) or 'nothing'}){did_you_mean(text, [*declared, *known])}"
     )
 

@@ -45,21 +45,23 @@ class Site:
         check_name(self.name)
         if self.name.endswith(":after"):
             raise self.usage_error(
-                "no site's name may end in ':after', which every decorated function and scope has of itself;"
+                "names ending in ':after' are reserved for decorated functions and scopes;"
                 f" declare {self.name.removesuffix(':after')!r}"
             )
         if self.raises != () and not (isinstance(self.raises, tuple) and all(map(_is_exception_type, self.raises))):
-            raise self.usage_error(f"raises= is a tuple of exception types; got {safe_repr(self.raises)}")
+            raise self.usage_error(f"raises= must be a tuple of exception types; got {safe_repr(self.raises)}")
         if isinstance(self.cancel, type):
-            raise self.usage_error(f"cancel= is an event, not the class of one; did you mean {self.cancel.__name__}()?")
+            raise self.usage_error(f"cancel= must be an event, not a class; did you mean {self.cancel.__name__}()?")
         if self.cancel is not None and not (callable(self.cancel) or hasattr(self.cancel, "is_set")):
-            raise self.usage_error(f"cancel= is an event, or a callable that returns one; got {safe_repr(self.cancel)}")
+            raise self.usage_error(
+                f"cancel= must be an event, or a callable that returns one; got {safe_repr(self.cancel)}"
+            )
 
     def check_around_function(self) -> None:
         """Raise `FailpointNameError` or `FailpointUsageError` if a function cannot be decorated so."""
         self.check()
         if self.convert is not None and (not callable(self.convert) or inspect.iscoroutinefunction(self.convert)):
-            raise self.usage_error(f"convert= is a sync function of the text to return; got {safe_repr(self.convert)}")
+            raise self.usage_error(f"convert= must be a sync function that takes a text; got {safe_repr(self.convert)}")
 
     def usage_error(self, problem: str) -> FailpointUsageError:
         """Make the error to raise if the site cannot do what it is asked to."""
@@ -78,7 +80,8 @@ class Site:
             context = self._call("context=", context, arguments, *args, **kwargs)
         if not isinstance(context, Mapping):
             raise self.usage_error(
-                f"context= is a mapping of keys to values, or a callable that returns one; got {safe_repr(context)}"
+                "context= must be a mapping of keys to values, or a callable that returns one;"
+                f" got {safe_repr(context)}"
             )
         return cast(Context, context)
 
@@ -89,7 +92,7 @@ class Site:
             try:
                 inspect.signature(function).bind(*args, **kwargs)
             except TypeError:
-                raise self.usage_error(f"{option} is given {arguments}: {error}") from error
+                raise self.usage_error(f"{option} is called with {arguments}: {error}") from error
             except ValueError:  # a C function without a signature
                 pass
             raise
@@ -101,11 +104,11 @@ class Site:
         if cancel is not None and not hasattr(cancel, "is_set"):
             event = self._call("cancel=", cancel, "no arguments")
         if event is not None and not (hasattr(event, "is_set") and hasattr(event, "wait")):
-            raise self.usage_error(f"cancel= is to return an event or None; it returned {safe_repr(event)}")
+            raise self.usage_error(f"cancel= must return an event or None; it returned {safe_repr(event)}")
         if event is not None and inspect.iscoroutinefunction(event.wait) is not in_async:
-            wanted = "one of anyio, asyncio or trio" if in_async else "a threading.Event"
+            wanted = "an event of anyio, asyncio or trio" if in_async else "a threading.Event"
             raise self.usage_error(
-                f"the cancel event of {'async' if in_async else 'sync'} code is {wanted}; got {safe_repr(event)}"
+                f"in {'async' if in_async else 'sync'} code, cancel= must be {wanted}; got {safe_repr(event)}"
             )
         return event
 

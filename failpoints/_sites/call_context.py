@@ -105,20 +105,20 @@ def _signature_of_parameters(function: Any, site: Site) -> inspect.Signature | N
     if isinstance(context, str) or not isinstance(context, Sequence):
         hint = f"; did you mean [{context!r}]?" if isinstance(context, str) else ""
         raise site.usage_error(
-            "context= is a mapping, a callable that returns one, or a list of parameter names;"
+            "context= must be a mapping, a callable that returns one, or a list of parameter names;"
             f" got {safe_repr(context)}{hint}"
         )
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError) as error:
-        raise site.usage_error(f"context= names parameters, but {error}; give a callable") from None
+        raise site.usage_error(f"context= names parameters, but {error}; pass a callable") from None
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
         return signature
     for parameter in cast(Sequence[object], context):
         if parameter not in signature.parameters:
             known = ", ".join(signature.parameters) or "none"
             raise site.usage_error(
-                f"context= names {parameter!r}, which is no parameter of {callable_name(function)} (it has: {known})"
+                f"context= names {parameter!r}, which is not a parameter of {callable_name(function)} (it has: {known})"
                 f"{did_you_mean(str(parameter), signature.parameters)}"
             )
     return signature

@@ -30,18 +30,18 @@ def returned_value(name: str, outcome: Return, function: Callable[..., Any], con
     text = outcome.value
     if type(text) is not str:  # a member of a str enum is a value, no text
         return text
-    told = f"failpoint {name!r} was told to return the text {text!r} from {callable_name(function)}, but"
-    remedy = f"give @failpoint {'another' if convert else 'a'} convert=, or configure Return(value) in Python"
+    problem = f"failpoint {name!r} cannot return the text {text!r} from {callable_name(function)}:"
+    remedy = f"pass {'another' if convert else 'a'} convert= to @failpoint, or configure Return(value) in Python"
     if convert is not None:
         try:
             return convert(text)
         except Exception as error:
-            refusal = f"convert={callable_name(convert)} raised {type(error).__name__}: {error}"
-            raise FailpointUsageError(f"{told} {refusal}; {remedy}") from error
+            failure = f"convert={callable_name(convert)} raised {type(error).__name__}: {error}"
+            raise FailpointUsageError(f"{problem} {failure}; {remedy}") from error
     try:
         return _converted(text, _return_annotation(function))
     except _NotConvertible as error:
-        raise FailpointUsageError(f"{told} {error}; {remedy}") from None
+        raise FailpointUsageError(f"{problem} {error}; {remedy}") from None
 
 
 def _return_annotation(function: Callable[..., Any]) -> Any:
@@ -61,7 +61,7 @@ def _return_annotation(function: Callable[..., Any]) -> Any:
         local_names = {name: cell.cell_contents for name, cell in cells if _is_filled(cell)}
         annotation = typing.get_type_hints(stub, written.__globals__, local_names)["return"]
     except Exception as error:  # whatever evaluating somebody's annotation raises
-        raise _NotConvertible(f"its return annotation cannot be looked up ({error})") from None
+        raise _NotConvertible(f"its return annotation cannot be resolved ({error})") from None
     if kind_of(function) is not Kind.GENERATOR:
         return annotation
     origin: Any = typing.get_origin(annotation)
@@ -87,26 +87,26 @@ def _converted(text: str, annotation: Any) -> Any:
         try:
             return text.encode()
         except UnicodeEncodeError:
-            raise _NotConvertible(f"{text!r} is no text that UTF-8 can encode") from None
+            raise _NotConvertible("UTF-8 cannot encode it") from None
     if annotation in (int, float):
         try:
             return annotation(text)
         except ValueError:
-            raise _NotConvertible(f"{text!r} is no {annotation.__name__}") from None
+            raise _NotConvertible(f"it is not {'an' if annotation is int else 'a'} {annotation.__name__}") from None
     if annotation is bool:
         if text.lower() not in _BOOLEANS:
-            raise _NotConvertible(f"{text!r} is no bool (true, false, 1 or 0)")
+            raise _NotConvertible("it is not a bool (true, false, 1 or 0)")
         return _BOOLEANS[text.lower()]
     if annotation is types.NoneType:
         if text.lower() not in _NOTHING:
-            raise _NotConvertible("it returns None (write 'return' without a text)")
+            raise _NotConvertible("the function returns None (configure 'return' without a text)")
         return None
     origin = typing.get_origin(annotation) or annotation
     if origin in (typing.Union, types.UnionType):
         return _first_fitting(text, annotation)
     if origin in (dict, list):
         return _from_json(text, origin)
-    raise _NotConvertible(f"a text cannot become its return annotation {_spelled(annotation)}")
+    raise _NotConvertible(f"a text cannot be converted to its return annotation {_spelled(annotation)}")
 
 
 def _first_fitting(text: str, union: Any) -> Any:
@@ -117,16 +117,16 @@ def _first_fitting(text: str, union: Any) -> Any:
             return _converted(text, member)
         except _NotConvertible:
             continue
-    raise _NotConvertible(f"{text!r} fits no member of its return annotation {_spelled(union)}")
+    raise _NotConvertible(f"it fits no member of the return annotation {_spelled(union)}")
 
 
 def _from_json(text: str, wanted: type) -> Any:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _NotConvertible(f"{text!r} is no JSON for a {wanted.__name__} ({error})") from None
+        raise _NotConvertible(f"it is not the JSON of a {wanted.__name__} ({error})") from None
     if not isinstance(value, wanted):
-        raise _NotConvertible(f"the JSON {text!r} is no {wanted.__name__}")
+        raise _NotConvertible(f"its JSON is not a {wanted.__name__}")
     return value
 
 

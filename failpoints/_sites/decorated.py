@@ -283,7 +283,7 @@ class Decorated:
         if isinstance(outcome, Return) and outcome.value is not None:
             with recording_usage_errors(name):
                 raise FailpointUsageError(
-                    f"failpoint {name!r} was told to return {outcome.value!r} from the async generator"
+                    f"failpoint {name!r} cannot return {outcome.value!r} from the async generator"
                     f" {self._qualname}, which can only end: configure 'return' without a value"
                 )
 

@@ -106,11 +106,11 @@ def leave_function(name: str, frame: FrameType, outcome: Return) -> NoReturn:
     place = f"{code.co_qualname} ({code.co_filename}:{code.co_firstlineno})"
     if code in decorated_code:
         raise FailpointUsageError(
-            f"failpoint {name!r} was told to return from {place}, but nothing would catch that: this call did not"
-            " come through the function's @failpoint decorator, or it began while nothing was configured; call the"
-            " decorated function, after configuring"
+            f"failpoint {name!r} cannot return from {place}, because nothing would catch that: this call did not"
+            " come through the function's @failpoint decorator, or it began while nothing was configured; configure"
+            " first, then call the decorated function"
         )
     raise FailpointUsageError(
-        f"failpoint {name!r} was told to return from {place}, but nothing would catch that: the function directly"
+        f"failpoint {name!r} cannot return from {place}, because nothing would catch that: the function directly"
         " around the scope is not decorated with @failpoint; decorate it, under any name"
     )

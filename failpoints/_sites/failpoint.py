@@ -82,7 +82,8 @@ class failpoint:
 
     def __bool__(self) -> bool:
         raise FailpointUsageError(
-            f"{self!r} is no outcome, and would always be true: write await {self!r}, or {self!r}.hit() in sync code"
+            f"{self!r} is not an outcome, and would always be true: write await {self!r}, or {self!r}.hit() in sync"
+            " code"
         )
 
     def _site(self) -> Site:

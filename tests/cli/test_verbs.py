@@ -87,7 +87,8 @@ def test_set_wakes_waiters(run: Run, server: str, waiter: Waiter) -> None:
         ),
         (
             ["x", "off", "--context", "a=("],
-            "the pattern for 'a' is no regular expression: '(': missing ), unterminated subpattern at position 0",
+            "the pattern for 'a' is not a valid regular expression: '(': missing ), unterminated subpattern"
+            " at position 0",
         ),
     ],
 )

@@ -118,8 +118,8 @@ def test_matcher(matcher: Any, value: Any, holds: bool) -> None:
         ({"tenant_id": "test_.*"}, {"tenant_id": "t2"}, "tenant_id='t2' does not match 'test_.*'"),
         ({"tenant_id": re.compile("test_.*")}, {"tenant_id": "t2"}, "tenant_id='t2' does not match 'test_.*'"),
         ({"shard": 3}, {"shard": "3"}, "shard='3' is not 3"),
-        ({"size": is_large}, {"size": 1}, "size=1 is refused by is_large"),
-        ({"size": AtLeast()}, {"size": 1}, "size=1 is refused by AtLeast()"),
+        ({"size": is_large}, {"size": 1}, "size=1 does not satisfy is_large"),
+        ({"size": AtLeast()}, {"size": 1}, "size=1 does not satisfy AtLeast()"),
         ({"tenant_id": ".*"}, {}, "'tenant_id' is missing: the site gives no context at all"),
         ({"tenant_id": ".*"}, {"shard": 3, "size": 1}, "'tenant_id' is missing: the site gives only 'shard', 'size'"),
         ({"tenant_id": None}, {"shard": 3}, "'tenant_id' is missing: the site gives only 'shard'"),
@@ -158,7 +158,7 @@ class Incomparable:
         (
             {"few": is_large, "a": 1, "many": is_large, "more": is_large},
             {"few": 100, "a": 1, "many": 1, "more": 100},
-            ["few=100 matches", "a=1 matches", "many=1 is refused by is_large", "more=100 was not asked"],
+            ["few=100 matches", "a=1 matches", "many=1 does not satisfy is_large", "more=100 was not checked"],
         ),
         (
             {"a": 1, "b": Incomparable()},
@@ -177,7 +177,7 @@ def test_comparison_does_not_call_a_predicate_again() -> None:
     """`compared` does not call a predicate again after the visit did."""
     asked: list[int] = []
     matchers = Matchers({"size": asked.append})
-    assert matchers.compared({"size": 1}, matchers.mismatch({"size": 1})) == ["size=1 is refused by list.append"]
+    assert matchers.compared({"size": 1}, matchers.mismatch({"size": 1})) == ["size=1 does not satisfy list.append"]
     assert asked == [1]
 
 
@@ -217,11 +217,11 @@ def test_matchers_are_copied() -> None:
         (
             "test_(",
             (
-                "the pattern for 'tenant_id' is no regular expression: 'test_(': missing ), unterminated subpattern at"
-                " position 5"
+                "the pattern for 'tenant_id' is not a valid regular expression: 'test_(': missing ), unterminated"
+                " subpattern at position 5"
             ),
         ),
-        ("*", "the pattern for 'tenant_id' is no regular expression: '*': nothing to repeat at position 0"),
+        ("*", "the pattern for 'tenant_id' is not a valid regular expression: '*': nothing to repeat at position 0"),
         (re.compile(b"t1"), "the pattern for 'tenant_id' must be text, not bytes; got b't1'"),
     ],
 )
@@ -240,14 +240,15 @@ def test_bad_pattern(pattern: Any, message: str) -> None:
 )
 def test_every_bad_pattern(pattern: str) -> None:
     """Every kind of invalid pattern raises a `FailpointNameError`, which is also a `ValueError`."""
-    with pytest.raises(FailpointNameError, match="the pattern for 'key' is no regular expression") as caught:
+    with pytest.raises(FailpointNameError, match="the pattern for 'key' is not a valid regular expression") as caught:
         configure("site", "off", context={"key": pattern})
     assert isinstance(caught.value, ValueError)
     assert isinstance(caught.value, FailpointError)
 
 
 NO_MATCHERS = (
-    'matchers are a mapping of context keys to patterns, values or predicates, such as {"tenant_id": "test_.*"}; got '
+    "matchers must be a mapping of context keys to patterns, values or predicates,"
+    ' such as {"tenant_id": "test_.*"}; got '
 )
 
 
@@ -256,7 +257,7 @@ NO_MATCHERS = (
     [
         ("tenant_id", f"{NO_MATCHERS}'tenant_id'"),
         ([("a", 1)], f"{NO_MATCHERS}[('a', 1)]"),
-        ({3: "x"}, "a matcher's key is a str, the context's key; got 3"),
+        ({3: "x"}, "a matcher's key must be a str, like the keys of a context; got 3"),
     ],
 )
 def test_bad_matchers(given: Any, message: str) -> None:

@@ -292,7 +292,7 @@ def test_good_name(name: str) -> None:
 @pytest.mark.parametrize("name", ["backup:after", "backup:after:after", ":after"])
 def test_a_site_name_must_not_end_in_after(take: Callable[[Any], object], name: str) -> None:
     """A site cannot be declared with a name that ends in `:after`."""
-    with pytest.raises(FailpointError, match=r"no site's name may end in ':after'"):
+    with pytest.raises(FailpointError, match=r"names ending in ':after' are reserved"):
         take(name)
 
 
@@ -301,8 +301,8 @@ def test_a_site_name_must_not_end_in_after_text() -> None:
     with pytest.raises(FailpointUsageError) as caught:
         decorate("backup:after")
     assert str(caught.value) == (
-        "failpoint 'backup:after': no site's name may end in ':after', which every decorated function and scope has of"
-        " itself; declare 'backup'"
+        "failpoint 'backup:after': names ending in ':after' are reserved for decorated functions and scopes;"
+        " declare 'backup'"
     )
 
 

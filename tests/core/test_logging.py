@@ -85,7 +85,7 @@ def test_removed(logged: Callable[[], list[str]]) -> None:
 
 
 def test_hit(logged: Callable[[], list[str]]) -> None:
-    """A hit is logged with its action and context, even if the action is `off` or no term is due."""
+    """A hit is logged with its action and context, even if the action is `off` or no term applies."""
     configure("x", "1*off->1*return(7)", context={"k": "v"})
     logged()
     for _ in range(3):
@@ -93,7 +93,7 @@ def test_hit(logged: Callable[[], list[str]]) -> None:
     assert logged() == [
         "hit x: off at {'k': 'v'}",
         "hit x: return(7) at {'k': 'v'}",
-        "hit x: no term is due at {'k': 'v'}",
+        "hit x: no term applies at {'k': 'v'}",
     ]
     configure("x", [Off()])
     logged()
@@ -193,7 +193,7 @@ def test_a_refused_pause_is_not_logged_as_paused(logged: Callable[[], list[str]]
 
     configure("x", "pause")
     logged()
-    with pytest.raises(RuntimeError, match="would block the whole loop"):
+    with pytest.raises(RuntimeError, match="on the thread of an event loop, which it would block"):
         anyio.run(visit)
     assert logged() == ["hit x: pause"]
 

@@ -178,9 +178,9 @@ async def test_a_thousand_waiters() -> None:
 async def test_a_pause_may_have_a_limit() -> None:
     """`pause(limit)` raises a `FailpointTimeout` that names the failpoint and the context."""
     configure("x", "pause(1)")
-    with anyio.fail_after(5), pytest.raises(FailpointTimeout, match=r"'x' was told to pause\(1\).*'tenant_id': 't1'"):
+    with anyio.fail_after(5), pytest.raises(FailpointTimeout, match=r"'x': pause\(1\) held .*'tenant_id': 't1'"):
         await visit(context={"tenant_id": "t1"})
-    with anyio.fail_after(5), pytest.raises(FailpointTimeout, match=r"'x' was told to pause\(1\)"):
+    with anyio.fail_after(5), pytest.raises(FailpointTimeout, match=r"'x': pause\(1\) held"):
         await to_thread.run_sync(hit)
     assert status("x").waiting == ()
 

@@ -400,7 +400,7 @@ def test_expect_is_checked() -> None:
     ("raises", "faults", "message"),
     [
         ((UnicodeDecodeError,), None, r"raise\(UnicodeDecodeError\) cannot be injected at 'x': .* or leave it out"),
-        ((), {"x": [Call(lambda hit: object())]}, "cannot be injected at 'x': .*may return an action or None"),
+        ((), {"x": [Call(lambda hit: object())]}, "cannot be injected at 'x': .*must return an action or None"),
     ],
 )
 def test_a_fault_that_cannot_be_carried_out(backend: Any, raises: Any, faults: Any, message: str) -> None:

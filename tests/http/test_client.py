@@ -711,10 +711,10 @@ async def test_a_registry_of_its_own(serve: Callable[..., Any]) -> None:
         (("a", 100), FailpointUsageError, "did you mean Sleep(100)?"),
         (("a", Call(print)), FailpointUsageError, "has no text"),
         (("a", Return(42)), FailpointUsageError, "has no text"),
-        (("a", "off", {"x": "("}), FailpointNameError, "is no regular expression"),
+        (("a", "off", {"x": "("}), FailpointNameError, "is not a valid regular expression"),
         (("a", "off", {"x": callable}), FailpointUsageError, "the matcher for 'x' cannot be sent"),
         (("a", "off", {"x": float("nan")}), FailpointUsageError, "the matcher for 'x' cannot be sent"),
-        (("a", "off", "x"), FailpointUsageError, "matchers are a mapping"),
+        (("a", "off", "x"), FailpointUsageError, "matchers must be a mapping"),
     ],
 )
 async def test_invalid_configurations(

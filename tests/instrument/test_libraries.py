@@ -93,7 +93,7 @@ async def test_a_response_is_made_up(sending: None, failpoints: Failpoints) -> N
     failpoints.set("http.send", Return(httpx.Response(201)))
     assert (await ordered(service, "a"), service.orders) == (1, [])
     failpoints.set("http.send", "return(201)", expect_hit=False)
-    with pytest.raises(FailpointUsageError, match="cannot become its return annotation Response"):
+    with pytest.raises(FailpointUsageError, match="cannot be converted to its return annotation Response"):
         await ordered(service, "a")
 
 

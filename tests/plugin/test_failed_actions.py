@@ -30,7 +30,7 @@ FAILED_ACTIONS = {
         declared:   shop.py:4 (charge)
         error:      {error} (raises=nothing); did you mean 'TimeoutError'?
         """,
-        "failpoint 'shop.charge' was told to raise TimeotError, which is no builtin exception and is not declared at"
+        "failpoint 'shop.charge' cannot raise TimeotError, which is neither a builtin exception nor declared at"
         " the site",
     ),
     "return": (
@@ -49,8 +49,8 @@ FAILED_ACTIONS = {
         declared:   shop.py:4 (charge)
         error:      {error}
         """,
-        "failpoint 'shop.charge' was told to return the text 'many' from charge, but 'many' is no int; give @failpoint"
-        " a convert=, or configure Return(value) in Python",
+        "failpoint 'shop.charge' cannot return the text 'many' from charge: it is not an int; pass a convert="
+        " to @failpoint, or configure Return(value) in Python",
     ),
     "async_pause": (
         "shop.parse",
@@ -67,9 +67,9 @@ FAILED_ACTIONS = {
         declared:   shop.py:10 (parse)
         error:      {error}
         """,
-        "failpoint 'shop.parse' was told to pause in the sync parse, on a thread that runs an event loop, and would"
-        " block the whole loop: make the site async, call the function in a worker thread (anyio.to_thread.run_sync),"
-        " or configure 'delay', whose purpose that is",
+        "failpoint 'shop.parse' cannot pause in the sync parse on the thread of an event loop, which it would block:"
+        " make the site async, call the function in a worker thread (anyio.to_thread.run_sync), or configure 'delay',"
+        " which blocks on purpose",
     ),
     "call": (
         "shop.parse",
@@ -88,7 +88,7 @@ FAILED_ACTIONS = {
         error:      {error}
         ended:      no longer configured
         """,
-        "failpoint 'shop.parse' called test_call.<locals>.<lambda>, which may return an action or None; it returned 3",
+        "failpoint 'shop.parse' called test_call.<locals>.<lambda>, which must return an action or None; it returned 3",
     ),
     "predicate": (
         "shop.parse",
@@ -141,8 +141,8 @@ FAILED_ACTIONS = {
         elsewhere:  'worker-7' has waited N s at 'shop.stock'
         error:      {error}
         """,
-        "failpoint 'shop.charge' was told to return the text 'many' from charge, but 'many' is no int; give @failpoint"
-        " a convert=, or configure Return(value) in Python",
+        "failpoint 'shop.charge' cannot return the text 'many' from charge: it is not an int; pass a convert="
+        " to @failpoint, or configure Return(value) in Python",
     ),
 }
 
@@ -224,13 +224,13 @@ def test_action_for_the_whole_run_that_fails(run_tests: RunTests) -> None:
     charge = details(
         "return(many)",
         "4 (charge)",
-        "failpoint 'shop.charge' was told to return the text 'many' from charge, but 'many' is no int; give @failpoint"
-        " a convert=, or configure Return(value) in Python",
+        "failpoint 'shop.charge' cannot return the text 'many' from charge: it is not an int; pass a convert="
+        " to @failpoint, or configure Return(value) in Python",
     )
     lock = details(
         "raise(TimeotError)",
         "18 (locked)",
-        "failpoint 'shop.lock' was told to raise TimeotError, which is no builtin exception and is not declared at the"
+        "failpoint 'shop.lock' cannot raise TimeotError, which is neither a builtin exception nor declared at the"
         " site (raises=nothing); did you mean 'TimeoutError'?",
     )
     stock = """\

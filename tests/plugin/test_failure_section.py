@@ -100,8 +100,8 @@ SECTIONS: dict[str, tuple[str, str | None]] = {
           error:      {error}
         """.replace(
             "{error}",
-            "failpoint 'shop.charge' was told to return the text 'many' from charge, but 'many' is no int; give"
-            " @failpoint a convert=, or configure Return(value) in Python",
+            "failpoint 'shop.charge' cannot return the text 'many' from charge: it is not an int; pass a convert="
+            " to @failpoint, or configure Return(value) in Python",
         ),
     ),
     "chances": (

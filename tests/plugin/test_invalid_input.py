@@ -85,11 +85,11 @@ expected an action, found 'of'; did you mean 'off'?
         "actions must be a text, an action, a Term, or a sequence of actions and Terms; got 3; did you mean Sleep(3)?"
     ),
     '{"a": "off"}, context={"k": "("}': (
-        "the pattern for 'k' is no regular expression: '(': missing ), unterminated subpattern at position 0"
+        "the pattern for 'k' is not a valid regular expression: '(': missing ), unterminated subpattern at position 0"
     ),
     '{"a": "off"}, context=3': (
-        'matchers are a mapping of context keys to patterns, values or predicates, such as {"tenant_id": "test_.*"};'
-        " got 3"
+        'matchers must be a mapping of context keys to patterns, values or predicates, such as {"tenant_id": "test_.*"}'
+        "; got 3"
     ),
     '{"a": "off"}, expected_hit=False': (
         "expected context= or expect_hit=, got expected_hit=; did you mean 'expect_hit'?"
@@ -304,7 +304,7 @@ INVALID_SET = {
         """
         <here>: in test_matchers
             with failpoints.paused("shop.charge", context="o1"):  # here
-        E   failpoints.errors.FailpointUsageError: matchers are a mapping of {error}; got 'o1'
+        E   failpoints.errors.FailpointUsageError: matchers must be a mapping of {error}; got 'o1'
         """.replace("{error}", 'context keys to patterns, values or predicates, such as {"tenant_id": "test_.*"}'),
     ),
     "async_name": (

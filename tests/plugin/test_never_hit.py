@@ -39,7 +39,7 @@ NEVER_HIT_TESTS = {
         counts:     hits 0, misses 2, triggers 0
         last miss:  tenant='t2' does not match 'test_.*'
                     size=4 is not 3
-                    shard=2 was not asked
+                    shard=2 was not checked
                     order='o1' matches
                     'user' is missing: the site gives only 'tenant', 'size', 'shard', 'order'
                     {tenat}; did you mean 'tenant'?
@@ -74,9 +74,9 @@ NEVER_HIT_TESTS = {
         counts:     hits 0, misses 1, triggers 0
         last miss:  tenant='t1' matches
                     size=11 matches
-                    order=1 is refused by once
-                    shard=2 was not asked
-                    user='u1' was not asked
+                    order=1 does not satisfy once
+                    shard=2 was not checked
+                    user='u1' was not checked
         declared:   shop.py:10 (parse)
         """.replace(
             "{matchers}", "tenant='t.*', size=big, order=once, shard=big, user=test_predicates.<locals>.<lambda>"
@@ -357,14 +357,14 @@ PREDICATES = {
         failpoints.set("shop.parse", "off", context={"zebra": "t1", "size": big})
         shop.parse(tenant="t1", size=11)
         """,
-        [("size", "was not asked")],
+        [("size", "was not checked")],
     ),
     "one_like_it_is_given": (
         """
         failpoints.set("shop.parse", "off", context={"tenat": "t1", "size": big})
         shop.parse(tenant="t1", size=11)
         """,
-        [("size", "was not asked")],
+        [("size", "was not checked")],
     ),
     "the_value_changes_later": (
         """
@@ -373,7 +373,7 @@ PREDICATES = {
         shop.parse(orders=orders, size=11)
         orders.append("o2")
         """,
-        [("orders", "is refused by"), ("size", "was not asked")],
+        [("orders", "does not satisfy"), ("size", "was not checked")],
     ),
 }
 
@@ -382,7 +382,7 @@ def test_results_of_predicates(run_tests: RunTests) -> None:
     """The message has what each predicate returned at the visit, or that it was not called after a mismatch."""
     source = source_of({case: body for case, (body, _) in PREDICATES.items()})
     results = {
-        name: re.findall(r"(\w+)=\S+ (matches|is refused by|was not asked)", failure.text)
+        name: re.findall(r"(\w+)=\S+ (matches|does not satisfy|was not checked)", failure.text)
         for name, failure in failures(run_tests(source, files={"shop.py": SHOP})).items()
     }
     assert results == {f"test_{case}": expected for case, (_, expected) in PREDICATES.items()}

@@ -223,9 +223,9 @@ async def test_pause_with_a_limit(reach: Reach, actions: Any, spelling: str) -> 
             await reach(context={"shard": 3})
         assert handle.waiting == ()
     assert isinstance(caught.value, TimeoutError)
-    assert str(caught.value).startswith(f"failpoint 'site' was told to {spelling}, and nobody resumed ")
+    assert str(caught.value).startswith(f"failpoint 'site': {spelling} held ")
     seconds = {"pause(5)": "0.005", "pause(0)": "0"}[spelling]
-    assert str(caught.value).endswith(f", context {{'shard': 3}}, within {seconds} s")
+    assert str(caught.value).endswith(f", context {{'shard': 3}}, and was not resumed within {seconds} s")
 
 
 @every_site
@@ -269,9 +269,9 @@ async def test_waiting_on_the_thread_of_a_loop(visit: Callable[..., Any], action
             visit()
         assert handle.waiting == ()
     assert str(caught.value) == (
-        f"failpoint 'site' was told to {actions} in the sync {function}, on a thread that runs an event loop, and would"
-        " block the whole loop: make the site async, call the function in a worker thread"
-        " (anyio.to_thread.run_sync), or configure 'delay', whose purpose that is"
+        f"failpoint 'site' cannot {actions} in the sync {function} on the thread of an event loop, which it would"
+        " block: make the site async, call the function in a worker thread (anyio.to_thread.run_sync), or configure"
+        " 'delay', which blocks on purpose"
     )
 
 
@@ -477,7 +477,7 @@ async def test_raise_undeclared(reach: Reach, text: str, raises: Any, declared: 
     with configured("site", f"raise({text})"), pytest.raises(FailpointUsageError) as caught:
         await reach(raises=raises)
     assert str(caught.value) == (
-        f"failpoint 'site' was told to raise {text}, which is no builtin exception and is not declared at the site"
+        f"failpoint 'site' cannot raise {text}, which is neither a builtin exception nor declared at the site"
         f" (raises={declared}){hint}"
     )
 
@@ -498,7 +498,7 @@ async def test_raise_what_a_message_cannot_make(reach: Reach, actions: Any, name
     with configured("site", actions), pytest.raises(FailpointUsageError) as caught:
         await reach(raises=(Needy, Keyworded))
     message = str(caught.value)
-    assert message.startswith(f"failpoint 'site' cannot raise {name} with nothing but a message (")
+    assert message.startswith(f"failpoint 'site' cannot make {name} from a message alone (")
     assert problem in message
     assert message.endswith(f"); configure Raise({name}(…)) in Python")
     assert isinstance(caught.value.__cause__, TypeError)
@@ -817,7 +817,7 @@ async def test_call_that_returns_a_pause_on_the_thread_of_a_loop(visit: Callable
     """A pause that is returned at a sync site on a loop's thread is a usage error as a configured one is."""
     with (
         configured("site", Call(lambda hit: Pause())),
-        pytest.raises(FailpointUsageError, match="block the whole loop"),
+        pytest.raises(FailpointUsageError, match="on the thread of an event loop, which it would block"),
     ):
         visit()
 
@@ -833,7 +833,7 @@ async def test_call_that_returns_anything_else(reach: Reach, result: object) -> 
     with configured("site", Call(function)), pytest.raises(FailpointUsageError) as caught:
         await reach()
     assert str(caught.value) == (
-        f"failpoint 'site' called {function.__qualname__}, which may return an action or None; it returned {result!r}"
+        f"failpoint 'site' called {function.__qualname__}, which must return an action or None; it returned {result!r}"
     )
 
 

@@ -294,8 +294,11 @@ async def test_the_wrong_kind_of_event(kind: str, given: str, action: str) -> No
     event: Any = anyio.Event() if kind in SYNC else threading.Event()
     site = Site(event if given == "event" else lambda: event)
     configure("x", action)
-    wanted = "sync code is a threading.Event" if kind in SYNC else "async code is one of anyio, asyncio or trio"
-    with anyio.fail_after(5), pytest.raises(FailpointUsageError, match=f"'x': the cancel event of {wanted}"):
+    code, wanted = ("sync", "a threading.Event") if kind in SYNC else ("async", "an event of anyio, asyncio or trio")
+    with (
+        anyio.fail_after(5),
+        pytest.raises(FailpointUsageError, match=f"'x': in {code} code, cancel= must be {wanted}; got "),
+    ):
         await site.visit(kind)
     assert (site.ran, status("x").waiting) == ([], ())
 
@@ -317,7 +320,7 @@ async def test_a_callable_that_returns_no_event(kind: str, answer: object) -> No
     configure("x", "pause")
     with (
         anyio.fail_after(5),
-        pytest.raises(FailpointUsageError, match="'x': cancel= is to return an event or None; it returned"),
+        pytest.raises(FailpointUsageError, match="'x': cancel= must return an event or None; it returned"),
     ):
         await site.visit(kind)
     assert (site.ran, status("x").waiting) == ([], ())
@@ -326,13 +329,13 @@ async def test_a_callable_that_returns_no_event(kind: str, answer: object) -> No
 @pytest.mark.parametrize("cancel", [5, "event", ["event"]], ids=repr)
 def test_what_is_no_event_is_refused(cancel: Any) -> None:
     """What is neither an event nor a callable is a usage error: at decoration, or at the first visit."""
-    with pytest.raises(FailpointUsageError, match="cancel= is an event, or a callable that returns one"):
+    with pytest.raises(FailpointUsageError, match="cancel= must be an event, or a callable that returns one"):
         failpoint("x", cancel=cancel)(lambda: None)
     configure("other", "off")
-    with pytest.raises(FailpointUsageError, match="cancel= is an event, or a callable that returns one"):
+    with pytest.raises(FailpointUsageError, match="cancel= must be an event, or a callable that returns one"):
         failpoint("cancel.inline", cancel=cancel).hit()
     with (
-        pytest.raises(FailpointUsageError, match="cancel= is an event, or a callable that returns one"),
+        pytest.raises(FailpointUsageError, match="cancel= must be an event, or a callable that returns one"),
         failpoint_scope("cancel.scope", cancel=cancel),
     ):
         pass

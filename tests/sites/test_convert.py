@@ -109,32 +109,32 @@ def test_conversion(annotation: Any, text: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("annotation", "text", "problem"),
     [
-        (int, "abc", "'abc' is no int"),
-        (int, "1.5", "'1.5' is no int"),
-        (int, "", "'' is no int"),
-        (float, "1,5", "'1,5' is no float"),
-        (bool, "yes", "'yes' is no bool (true, false, 1 or 0)"),
-        (None, "42", "it returns None (write 'return' without a text)"),
-        (int | None, "abc", "'abc' fits no member of its return annotation int | None"),
-        (list, "[", "'[' is no JSON for a list (Expecting value: line 1 column 2 (char 1))"),
-        (dict, "[1]", "the JSON '[1]' is no dict"),
-        (list[int], '{"a": 1}', "the JSON '{\"a\": 1}' is no list"),
-        (int, '{"a": 1}', "'{\"a\": 1}' is no int"),
-        (int, "{}", "'{}' is no int"),
-        (int, "{0.__class__}", "'{0.__class__}' is no int"),
-        (Path, "/tmp", "a text cannot become its return annotation Path"),
-        (Literal["a"], "a", "a text cannot become its return annotation typing.Literal['a']"),
-        (tuple[int, int], "[1, 2]", "a text cannot become its return annotation tuple[int, int]"),
-        (set, "[]", "a text cannot become its return annotation set"),
-        (Iterator[int], "1", "a text cannot become its return annotation collections.abc.Iterator[int]"),
-        ("Nowhere", "42", "its return annotation cannot be looked up (name 'Nowhere' is not defined)"),
+        (int, "abc", "it is not an int"),
+        (int, "1.5", "it is not an int"),
+        (int, "", "it is not an int"),
+        (float, "1,5", "it is not a float"),
+        (bool, "yes", "it is not a bool (true, false, 1 or 0)"),
+        (None, "42", "the function returns None (configure 'return' without a text)"),
+        (int | None, "abc", "it fits no member of the return annotation int | None"),
+        (list, "[", "it is not the JSON of a list (Expecting value: line 1 column 2 (char 1))"),
+        (dict, "[1]", "its JSON is not a dict"),
+        (list[int], '{"a": 1}', "its JSON is not a list"),
+        (int, '{"a": 1}', "it is not an int"),
+        (int, "{}", "it is not an int"),
+        (int, "{0.__class__}", "it is not an int"),
+        (Path, "/tmp", "a text cannot be converted to its return annotation Path"),
+        (Literal["a"], "a", "a text cannot be converted to its return annotation typing.Literal['a']"),
+        (tuple[int, int], "[1, 2]", "a text cannot be converted to its return annotation tuple[int, int]"),
+        (set, "[]", "a text cannot be converted to its return annotation set"),
+        (Iterator[int], "1", "a text cannot be converted to its return annotation collections.abc.Iterator[int]"),
+        ("Nowhere", "42", "its return annotation cannot be resolved (name 'Nowhere' is not defined)"),
     ],
 )
 def test_refusal(annotation: Any, text: str, problem: str) -> None:
     """What a text cannot become is an error that names the failpoint, the function and `convert=`."""
     assert refusal(Return(text), returning(annotation)) == (
-        f"failpoint 'site' was told to return the text {text!r} from returning.<locals>.function, but {problem};"
-        " give @failpoint a convert=, or configure Return(value) in Python"
+        f"failpoint 'site' cannot return the text {text!r} from returning.<locals>.function: {problem};"
+        " pass a convert= to @failpoint, or configure Return(value) in Python"
     )
 
 
@@ -156,8 +156,8 @@ def test_refusal(annotation: Any, text: str, problem: str) -> None:
 def test_every_refusal(annotation: Any, text: str) -> None:
     """Whatever the reason, it is a usage error that names `convert=`."""
     message = refusal(Return(text), returning(annotation))
-    assert message.startswith("failpoint 'site' was told to return the text ")
-    assert message.endswith("; give @failpoint a convert=, or configure Return(value) in Python")
+    assert message.startswith("failpoint 'site' cannot return the text ")
+    assert message.endswith("; pass a convert= to @failpoint, or configure Return(value) in Python")
 
 
 @pytest.mark.parametrize("value", [42, 1.5, None, b"42", ["42"], {"a": 1}, NOT_GIVEN, str], ids=repr)
@@ -202,8 +202,8 @@ def test_convert_fails(convert: Callable[[str], Any], refused: str) -> None:
         told('return({"a"})', returning(int, convert=convert))
     assert isinstance(caught.value.__cause__, (ValueError, KeyError))
     assert str(caught.value) == (
-        "failpoint 'site' was told to return the text '{\"a\"}' from returning.<locals>.function,"
-        f" but convert={refused}; give @failpoint another convert=, or configure Return(value) in Python"
+        "failpoint 'site' cannot return the text '{\"a\"}' from returning.<locals>.function:"
+        f" convert={refused}; pass another convert= to @failpoint, or configure Return(value) in Python"
     )
 
 
@@ -221,7 +221,7 @@ def test_after() -> None:
         assert function() == 42
     with configured("site:after", "return(x)"), pytest.raises(FailpointUsageError) as caught:
         function()
-    assert "failpoint 'site:after' was told to return the text 'x' from " in str(caught.value)
+    assert "failpoint 'site:after' cannot return the text 'x' from " in str(caught.value)
 
 
 def test_scope() -> None:
@@ -239,7 +239,7 @@ def test_scope() -> None:
 
     assert told("return(42)", by_annotation) == 42
     assert told("return(1.5)", by_convert) == 1.5
-    assert "from test_scope.<locals>.by_annotation, but 'x' is no int" in refusal("return(x)", by_annotation)
+    assert "from test_scope.<locals>.by_annotation: it is not an int" in refusal("return(x)", by_annotation)
 
 
 def test_inline() -> None:
@@ -286,7 +286,7 @@ async def test_async_generators() -> None:
     with configured("site", "return(42)"), pytest.raises(FailpointUsageError) as caught:
         await anext(aiter(generator()))
     assert str(caught.value) == (
-        "failpoint 'site' was told to return '42' from the async generator test_async_generators.<locals>.generator,"
+        "failpoint 'site' cannot return '42' from the async generator test_async_generators.<locals>.generator,"
         " which can only end: configure 'return' without a value"
     )
 
@@ -333,7 +333,7 @@ def test_generators() -> None:
         with configured("site", "return(42)"):
             result = returned_by(generator())
         assert (result, type(result)) == (value, type(value))
-    with configured("site", "return(x)"), pytest.raises(FailpointUsageError, match="'x' is no int; give @failpoint a"):
+    with configured("site", "return(x)"), pytest.raises(FailpointUsageError, match="it is not an int; pass a convert="):
         next(typed())
 
 
@@ -426,7 +426,7 @@ def cached(number: int) -> int:
 def test_kinds_of_callable(function: Callable[[], Any]) -> None:
     """The annotation is that of the function whose body runs, whatever is around it."""
     assert told("return(42)", function) == 42
-    assert "'x' is no int" in refusal("return(x)", function)
+    assert "it is not an int" in refusal("return(x)", function)
 
 
 def test_closures() -> None:
@@ -450,11 +450,11 @@ def test_closures() -> None:
 
     assert told("return(42)", evaluated) == 42
     assert told("return(42)", local) == 42
-    assert "a text cannot become" not in refusal("return(42)", unknown)
-    assert "its return annotation cannot be looked up (name 'Elsewhere' is not defined)" in refusal(
+    assert "a text cannot be converted" not in refusal("return(42)", unknown)
+    assert "its return annotation cannot be resolved (name 'Elsewhere' is not defined)" in refusal(
         "return(42)", unknown
     )
-    assert "fits no member of its return annotation" in refusal("return(x)", local)
+    assert "fits no member of the return annotation" in refusal("return(x)", local)
 
 
 SOURCE = """
@@ -517,8 +517,8 @@ def test_names_of_another_module(module: ModuleType) -> None:
     """A name in an annotation is looked up in the module where the function was written."""
     for function in (module.alias, module.optional, module.annotated, module.Class().method):
         assert told("return(42)", function) == 42
-    assert "cannot become its return annotation Decimal" in refusal("return(42)", module.decimal)
-    assert "cannot be looked up (name 'Unknown' is not defined); give @failpoint a convert=" in refusal(
+    assert "cannot be converted to its return annotation Decimal" in refusal("return(42)", module.decimal)
+    assert "cannot be resolved (name 'Unknown' is not defined); pass a convert=" in refusal(
         "return(42)", module.only_checked
     )
 
@@ -563,4 +563,4 @@ def test_convert_is_a_function(convert: Any) -> None:
     """A `convert` that cannot be called is an error where it is written."""
     with pytest.raises(FailpointUsageError) as caught:
         returning(int, convert=convert)
-    assert str(caught.value).endswith(f"convert= is a sync function of the text to return; got {convert!r}")
+    assert str(caught.value).endswith(f"convert= must be a sync function that takes a text; got {convert!r}")

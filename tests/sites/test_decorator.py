@@ -322,11 +322,11 @@ def test_context_only_when_configured() -> None:
     [
         (
             lambda number: [number],
-            "failpoint 'bad': context= is a mapping of keys to values, or a callable that returns one; got [1]",
+            "failpoint 'bad': context= must be a mapping of keys to values, or a callable that returns one; got [1]",
         ),
         (
             lambda: {},  # noqa: PIE807 - the message names it
-            "failpoint 'bad': context= is given the call's own arguments, self included:"
+            "failpoint 'bad': context= is called with the call's own arguments, self included:"
             " <lambda>() takes 0 positional arguments but 1 was given",
         ),
     ],
@@ -521,43 +521,44 @@ DECORATES = "@failpoint('bad') decorates a function"
         (lambda: decorated(None), f"{DECORATES}; got None"),
         (
             lambda: decorated(function, context=["tenant"]),
-            "failpoint 'bad': context= names 'tenant', which is no parameter of function"
+            "failpoint 'bad': context= names 'tenant', which is not a parameter of function"
             " (it has: tenant_id, shard); did you mean 'tenant_id'?",
         ),
         (
             lambda: decorated(lambda: None, context=["tenant"]),
-            "failpoint 'bad': context= names 'tenant', which is no parameter of <lambda>.<locals>.<lambda>"
+            "failpoint 'bad': context= names 'tenant', which is not a parameter of <lambda>.<locals>.<lambda>"
             " (it has: none)",
         ),
         (
             lambda: decorated(function, context="shard"),
-            "failpoint 'bad': context= is a mapping, a callable that returns one, or a list of parameter names;"
+            "failpoint 'bad': context= must be a mapping, a callable that returns one, or a list of parameter names;"
             " got 'shard'; did you mean ['shard']?",
         ),
         (
             lambda: decorated(function, context=42),
-            "failpoint 'bad': context= is a mapping, a callable that returns one, or a list of parameter names; got 42",
+            "failpoint 'bad': context= must be a mapping, a callable that returns one, or a list of parameter names;"
+            " got 42",
         ),
         (
             lambda: decorated(function, raises=[OSError]),
-            "failpoint 'bad': raises= is a tuple of exception types; got [<class 'OSError'>]",
+            "failpoint 'bad': raises= must be a tuple of exception types; got [<class 'OSError'>]",
         ),
         (
             lambda: decorated(function, raises=OSError),
-            "failpoint 'bad': raises= is a tuple of exception types; got <class 'OSError'>",
+            "failpoint 'bad': raises= must be a tuple of exception types; got <class 'OSError'>",
         ),
         (
             lambda: decorated(function, raises=(int,)),
-            "failpoint 'bad': raises= is a tuple of exception types; got (<class 'int'>,)",
+            "failpoint 'bad': raises= must be a tuple of exception types; got (<class 'int'>,)",
         ),
         (
             lambda: decorated(function, cancel=42),
-            "failpoint 'bad': cancel= is an event, or a callable that returns one; got 42",
+            "failpoint 'bad': cancel= must be an event, or a callable that returns one; got 42",
         ),
         (
             lambda: failpoint("bad:after")(function),
-            "failpoint 'bad:after': no site's name may end in ':after', which every decorated function and scope"
-            " has of itself; declare 'bad'",
+            "failpoint 'bad:after': names ending in ':after' are reserved for decorated functions and scopes;"
+            " declare 'bad'",
         ),
     ],
 )

@@ -222,8 +222,8 @@ async def test_convert() -> None:
         with pytest.raises(FailpointUsageError) as caught:
             annotated()
     assert str(caught.value) == (
-        "failpoint 'leave' was told to return the text 'a b' from test_convert.<locals>.annotated, but 'a b' is no int;"
-        " give @failpoint a convert=, or configure Return(value) in Python"
+        "failpoint 'leave' cannot return the text 'a b' from test_convert.<locals>.annotated: it is not an int;"
+        " pass a convert= to @failpoint, or configure Return(value) in Python"
     )
     with configured("leave", Return(("a", "b"))):
         assert await function() == ("a", "b")
@@ -426,7 +426,7 @@ async def test_async_generator(suffix: str, items: list[int]) -> None:
     with configured(f"leave{suffix}", "return(42)"), pytest.raises(FailpointUsageError) as caught:
         assert [item async for item in async_generator()] == items
     assert str(caught.value) == (
-        f"failpoint 'leave{suffix}' was told to return '42' from the async generator async_generator, which can only"
+        f"failpoint 'leave{suffix}' cannot return '42' from the async generator async_generator, which can only"
         " end: configure 'return' without a value"
     )
 
@@ -792,15 +792,15 @@ def refusal(function: Any, why: str) -> str:
     """The whole text of a usage error."""
     code = inspect.unwrap(function).__code__
     return (
-        f"failpoint 'leave' was told to return from {code.co_qualname} ({code.co_filename}:{code.co_firstlineno}),"
-        f" but nothing would catch that: {why}"
+        f"failpoint 'leave' cannot return from {code.co_qualname} ({code.co_filename}:{code.co_firstlineno}),"
+        f" because nothing would catch that: {why}"
     )
 
 
 NOT_DECORATED = "the function directly around the scope is not decorated with @failpoint; decorate it, under any name"
 NOT_THROUGH = (
     "this call did not come through the function's @failpoint decorator, or it began while nothing was configured;"
-    " call the decorated function, after configuring"
+    " configure first, then call the decorated function"
 )
 
 
@@ -899,7 +899,7 @@ def test_module_level() -> None:
     module = compile("with failpoint_scope('leave'):\n    pass\n", "module.py", "exec")
     with configured("leave", "return"), pytest.raises(FailpointUsageError) as caught:
         exec(module, {"failpoint_scope": failpoint_scope})
-    assert str(caught.value).startswith("failpoint 'leave' was told to return from <module> (module.py:")
+    assert str(caught.value).startswith("failpoint 'leave' cannot return from <module> (module.py:")
     assert "nothing would catch that" in str(caught.value)
 
 

@@ -488,7 +488,7 @@ async def test_async_generator_cannot_return(name: str, action: Any) -> None:
     with pytest.raises(FailpointUsageError) as caught:
         await steps(count())
     assert str(caught.value) == (
-        f"failpoint {name!r} was told to return {value!r} from the async generator counting.<locals>.async_count,"
+        f"failpoint {name!r} cannot return {value!r} from the async generator counting.<locals>.async_count,"
         " which can only end: configure 'return' without a value"
     )
 

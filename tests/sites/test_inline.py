@@ -312,7 +312,7 @@ async def test_context_that_is_none(visit: Visit, context: Any, got: str) -> Non
     with configured("point", "off"), pytest.raises(FailpointUsageError) as caught:
         await visit(context=context)
     assert str(caught.value) == (
-        f"failpoint 'point': context= is a mapping of keys to values, or a callable that returns one; got {got}"
+        f"failpoint 'point': context= must be a mapping of keys to values, or a callable that returns one; got {got}"
     )
 
 
@@ -337,15 +337,15 @@ async def test_bad_name(visit: Visit, name: str) -> None:
         (
             ":after",
             {},
-            "failpoint '{name}:after': no site's name may end in ':after', which every decorated function and scope"
-            " has of itself; declare '{name}'",
+            "failpoint '{name}:after': names ending in ':after' are reserved for decorated functions and scopes;"
+            " declare '{name}'",
         ),
         (
             "",
             {"raises": [OSError]},
-            "failpoint '{name}': raises= is a tuple of exception types; got [<class 'OSError'>]",
+            "failpoint '{name}': raises= must be a tuple of exception types; got [<class 'OSError'>]",
         ),
-        ("", {"cancel": 42}, "failpoint '{name}': cancel= is an event, or a callable that returns one; got 42"),
+        ("", {"cancel": 42}, "failpoint '{name}': cancel= must be an event, or a callable that returns one; got 42"),
     ],
 )
 async def test_bad_use(visit: Visit, suffix: str, options: dict[str, Any], message: str) -> None:
@@ -370,12 +370,12 @@ async def test_cancel_event_of_another_kind() -> None:
     """The cancel event of sync code is a `threading.Event`, that of async code is none."""
     with configured("point", "pause"):
         with pytest.raises(
-            FailpointUsageError, match="the cancel event of async code is one of anyio, asyncio or trio"
+            FailpointUsageError, match="in async code, cancel= must be an event of anyio, asyncio or trio"
         ):
             await failpoint("point", cancel=threading.Event())
-        with pytest.raises(FailpointUsageError, match="the cancel event of sync code is a threading.Event"):
+        with pytest.raises(FailpointUsageError, match="in sync code, cancel= must be a threading.Event"):
             await visit_in_thread(cancel=anyio.Event())
-        with pytest.raises(FailpointUsageError, match="cancel= is to return an event or None; it returned 42"):
+        with pytest.raises(FailpointUsageError, match="cancel= must return an event or None; it returned 42"):
             await failpoint("point", cancel=lambda: 42)  # type: ignore[arg-type, return-value]
     assert status("point").waiting == ()
 

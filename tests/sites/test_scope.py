@@ -314,7 +314,8 @@ async def test_context_that_is_none(block: Block, context: Any) -> None:
     with configured("block", "off"), pytest.raises(FailpointUsageError) as caught:
         await block(context=context)
     assert str(caught.value) == (
-        f"failpoint 'block': context= is a mapping of keys to values, or a callable that returns one; got {context!r}"
+        "failpoint 'block': context= must be a mapping of keys to values, or a callable that returns one;"
+        f" got {context!r}"
     )
 
 
@@ -328,8 +329,8 @@ async def test_bad_names(block: Block) -> None:
         with pytest.raises(FailpointNameError):
             await block(name="two words")
     assert str(caught.value) == (
-        "failpoint 'block:after': no site's name may end in ':after', which every decorated function and scope has"
-        " of itself; declare 'block'"
+        "failpoint 'block:after': names ending in ':after' are reserved for decorated functions and scopes;"
+        " declare 'block'"
     )
 
 
