@@ -1,1 +1,1 @@
-"""What a visit needs and what is configured: actions, matchers, the registry, and the visit itself."""
+"""The core: actions and their grammar, matchers, configurations, the registry and the visit of a site."""

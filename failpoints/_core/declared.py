@@ -60,15 +60,16 @@ def _locations(sites: tuple[Location, ...] | list[Remark]) -> str:
 
 
 def relative_to_cwd(file: str) -> str:
+    """Return the path relative to the current folder if it is below it, otherwise as it is."""
     try:
         return str(Path(file).relative_to(Path.cwd()))
-    except (ValueError, OSError):  # elsewhere, or here is no more
+    except (ValueError, OSError):  # not below the current folder, or that folder is deleted
         return file
 
 
 def _scans() -> Iterator[Scan]:
     for module in list(sys.modules.values()):
-        # Looked up with care: anything can stand there, and asking a lazy module for an attribute imports it.
+        # sys.modules can contain anything, and getattr on a lazy module would import it.
         file = object.__getattribute__(module, "__dict__").get("__file__") if isinstance(module, ModuleType) else None  # pyright: ignore[reportUnnecessaryIsInstance]
         if isinstance(file, str) and file.endswith(".py") and is_user_file(file):
             yield _scan(file)
@@ -78,19 +79,20 @@ def _scans() -> Iterator[Scan]:
 def _scan(file: str) -> Scan:
     try:
         return scan_source(Path(file).read_bytes(), file)
-    except (OSError, ValueError):  # ValueError: what can be no path
+    except (OSError, ValueError):  # ValueError: not a valid path
         return Scan()
 
 
 def is_user_file(file: str) -> bool:
+    """Return whether a file is part of neither Python nor this package."""
     paths = _paths()
-    installed = (paths["purelib"], paths["platlib"])  # which may lie inside the standard library's folder
-    of_python = file.startswith(paths["stdlib"] + os.sep) and not file.startswith(installed)
-    return not of_python and not file.startswith(_PACKAGE)
+    installed = (paths["purelib"], paths["platlib"])  # which can be inside the standard library's folder
+    in_python = file.startswith(paths["stdlib"] + os.sep) and not file.startswith(installed)
+    return not in_python and not file.startswith(_PACKAGE)
 
 
 @cache
 def _paths() -> dict[str, str]:
-    import sysconfig  # only ever needed for a report or on the way to an error
+    import sysconfig  # imported here because only messages and reports need it
 
     return sysconfig.get_paths()

@@ -51,7 +51,7 @@ class Handle:
 
     @property
     def triggers(self) -> int:
-        """The number of actions that were chosen."""
+        """The number of actions that ran, `off` included."""
         return self.status.triggers
 
     @property

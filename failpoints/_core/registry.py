@@ -1,4 +1,4 @@
-"""The registry: the face that tests see of what is configured."""
+"""The registry: the functions with which tests configure failpoints, inspect them and wait for them."""
 
 from __future__ import annotations
 

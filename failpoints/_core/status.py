@@ -33,7 +33,7 @@ class FailpointStatus:
         misses: The number of visits whose context did not match.
         last_miss: The context of the last miss.
         last_mismatch: Why it did not match, as in `tenant_id='t2' does not match 'test_.*'`.
-        triggers: The number of actions that were chosen.
+        triggers: The number of actions that ran, `off` included.
         waiting: The tasks and threads that are paused or sleeping there now.
         sites: The known sites of the name, each as `file:line`.
     """

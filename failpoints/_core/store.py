@@ -42,7 +42,7 @@ _guard: Final = ForkSafeLock(held_while_forking=True, after_fork=_forget_other_t
 
 
 class Store:
-    """What one registry has configured. Any thread may call any method."""
+    """The configurations of one registry. Any thread may call any method."""
 
     def __init__(self) -> None:
         self._configurations: dict[str, Configuration] = {}
@@ -235,7 +235,7 @@ class Store:
         with _guard.lock:
             self._watches.discard(watch)
 
-    # below, the caller holds the lock, or takes it here
+    # changing the configurations
 
     def _remove(self, names: Iterable[str]) -> None:
         removed: list[str] = []

@@ -18,7 +18,7 @@ from anyio.lowlevel import current_token
 
 from ..errors import FailpointUsageError
 
-_POLL = 0.01  # seconds between looks at a threading.Event: a thread cannot wait for two things at once
+_POLL = 0.01  # seconds between checks of a threading.Event, because a thread cannot wait for two things at once
 
 
 class CancelEvent(Protocol):
