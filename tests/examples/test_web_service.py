@@ -154,7 +154,7 @@ async def open_box_office(folder: Path) -> AsyncIterator[BoxOffice]:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The service that the tests share which do not end it."""
+    """Run the service once for all tests that do not end it."""
     service = Service(tmp_path_factory.mktemp("service"))
     try:
         service.wait_for("Uvicorn running on")
@@ -165,7 +165,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture
 async def office(service: Service) -> AsyncIterator[BoxOffice]:
-    """The shared service, with all seats free and nothing configured."""
+    """Give a test the shared service, with all seats free and nothing configured."""
     with closing(sqlite3.connect(service.folder / "bookings.sqlite")) as connection, connection:
         connection.executescript("DELETE FROM tickets; UPDATE seats SET customer = NULL")
     async with service.clients() as office:

@@ -113,7 +113,7 @@ def taken_port() -> Callable[..., Any]:
 
 @pytest.fixture
 def free_port() -> int:
-    """A port that is not in use."""
+    """Return a port that is not in use."""
     with port_in_use() as port:
         return port
 
@@ -204,7 +204,7 @@ class Raw:
 
 @pytest.fixture(scope="session")
 def raw() -> type[Raw]:
-    """A client on a bare socket."""
+    """Return a client on a bare socket."""
     return Raw
 
 
@@ -227,7 +227,7 @@ class Watchers:
 
 @pytest.fixture
 def watchers(monkeypatch: pytest.MonkeyPatch) -> Watchers:
-    """The waits for events in this process, with a method to block until there is a given number of them."""
+    """Return the waits for events in this process, which can be waited for without polling."""
     watchers = Watchers()
 
     def notifying(method: Any) -> Any:

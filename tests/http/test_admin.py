@@ -47,14 +47,14 @@ def client_of(app: Any, **settings: Any) -> httpx.AsyncClient:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    """A client of an application for the process-wide registry."""
+    """Return a client of an application for the process-wide registry."""
     async with client_of(admin_app()) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def live_url(serve: Serve) -> Iterator[str]:
-    """A server of the process-wide registry's application, alone and mounted at /debug."""
+    """Serve the process-wide registry's application, alone and mounted at /debug."""
     with serve(Starlette(routes=[Mount("/debug", app=admin_app()), Mount("/", app=admin_app())])) as url:
         yield url
 

@@ -54,7 +54,7 @@ TOKEN = "a-token"
 
 @pytest.fixture(scope="module")
 def url(serve: Callable[..., Any]) -> Iterator[str]:
-    """The control plane of this process."""
+    """Serve the control plane of this process."""
     with serve(admin_app()) as url:
         yield url
 
@@ -707,7 +707,7 @@ async def test_a_registry_of_its_own(serve: Callable[..., Any]) -> None:
         (("a", "2*off->retrun(42)"), ActionSyntaxError, "did you mean 'return'?\n    2*off->retrun(42)\n           ^"),
         (("a b", "off"), FailpointNameError, "printable, without white space"),
         (("", "off"), FailpointNameError, "cannot be empty"),
-        ((7, "off"), FailpointNameError, "is a str; got 7"),
+        ((7, "off"), FailpointNameError, "a failpoint's name must be a str; got 7"),
         (("a", 100), FailpointUsageError, "did you mean Sleep(100)?"),
         (("a", Call(print)), FailpointUsageError, "has no text"),
         (("a", Return(42)), FailpointUsageError, "has no text"),

@@ -42,7 +42,7 @@ class Errors(logging.Handler):
 
 @pytest.fixture(scope="module")
 def errors() -> Iterator[list[logging.LogRecord]]:
-    """The errors that have been logged since the server started."""
+    """Collect the errors that are logged while the server runs."""
     handler = Errors()
     logging.getLogger().addHandler(handler)
     yield handler.records
@@ -51,7 +51,7 @@ def errors() -> Iterator[list[logging.LogRecord]]:
 
 @pytest.fixture(scope="module", params=["standalone", "mounted"])
 def url(request: pytest.FixtureRequest, serve: Serve, errors: list[logging.LogRecord]) -> Iterator[str]:
-    """The standalone server, and the application in the program's own uvicorn. Neither logs an error."""
+    """Run the standalone server, or the application in the program's own uvicorn. Neither logs an error."""
     if request.param == "mounted":
         with serve(admin_app()) as url:
             yield url

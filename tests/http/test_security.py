@@ -28,14 +28,14 @@ Serve = Callable[..., AbstractContextManager[str]]
 
 @pytest.fixture(scope="module")
 def open_url(serve: Serve) -> Iterator[str]:
-    """A control plane without a token."""
+    """Serve a control plane without a token."""
     with serve(admin_app()) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def token_url(serve: Serve) -> Iterator[str]:
-    """A control plane with a token, mounted at /debug."""
+    """Serve a control plane with a token, mounted at /debug."""
     with serve(Starlette(routes=[Mount("/debug", app=admin_app(token=TOKEN))])) as url:
         yield url
 
