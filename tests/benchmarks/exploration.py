@@ -1,8 +1,8 @@
-"""How fast exploration is: runs a second, beside what an event loop alone takes; and whether its memory stays level.
+"""Measure the runs a second of explorations, compared with a bare event loop, and their memory.
 
     python tests/benchmarks/exploration.py [--memory]
 
-The rates depend on the machine, so each stands beside that of the library's own `run` of nothing, measured in turn.
+The rates depend on the machine. Each is printed with its ratio to that of an empty `run`, measured in turn.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ async def nothing(*run: Run) -> None:
 
 
 async def withdrawals(run: Run) -> None:
-    """Three tasks with two visits each: 90 orders."""
+    """Run three tasks with two visits each: 90 orders."""
     balance = 100
 
     async def withdraw() -> None:
@@ -47,7 +47,7 @@ async def withdrawals(run: Run) -> None:
 
 
 async def locked_withdrawals(run: Run) -> None:
-    """The same behind one lock, and a visit before it: 72 orders."""
+    """Run the same behind one lock, with a visit before it: 72 orders."""
     balance = 100
     lock = anyio.Lock()
 
@@ -67,7 +67,7 @@ async def locked_withdrawals(run: Run) -> None:
 
 
 async def four_tasks(run: Run) -> None:
-    """Four tasks with three visits each: 369,600 orders."""
+    """Run four tasks with three visits each: 369,600 orders."""
 
     async def visit() -> None:
         for _ in range(3):
@@ -85,7 +85,7 @@ def seconds(call: Callable[[], Any]) -> float:
 
 
 def rates(backend: Any) -> list[tuple[str, float, float]]:
-    """What, its rate in runs a second, and as a ratio to that of `run` alone: the medians."""
+    """Return rows of name, runs a second, and ratio to an empty `run`. The figures are medians."""
 
     def run_alone() -> None:
         for _ in range(100):
@@ -108,7 +108,7 @@ def rates(backend: Any) -> list[tuple[str, float, float]]:
 
 
 def trivial() -> float:
-    """One exploration of a scenario that does nothing, against `anyio.run` of it."""
+    """Return the time to explore an empty scenario once, divided by that of `anyio.run`."""
 
     def many(call: Callable[[], Any]) -> float:
         return seconds(lambda: [call() for _ in range(100)])
@@ -117,7 +117,7 @@ def trivial() -> float:
 
 
 def memory(backend: Any) -> list[tuple[int, float]]:
-    """How much is kept after so many runs, in KiB."""
+    """Return the numbers of runs at which the memory was measured, and the KiB in use."""
     kept: list[tuple[int, float]] = []
 
     def look(progress: Progress) -> None:
