@@ -47,7 +47,7 @@ class Visits(Protocol):
 
 
 def can_arm(function: object) -> bool:
-    """Whether the code of this object can be exchanged: it is a plain function, on a tested Python."""
+    """Return whether the code of this object can be exchanged: it is a plain function, on a tested Python."""
     return _EXCHANGES and type(function) is FunctionType
 
 

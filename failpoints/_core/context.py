@@ -1,4 +1,4 @@
-"""What a site says about itself, what a configuration asks of it, and what is said for every site inside."""
+"""Contexts of visits, matchers of configurations, and `failpoint_context`."""
 
 from __future__ import annotations
 
@@ -12,19 +12,24 @@ from ..errors import FailpointNameError, FailpointUsageError
 from .messages import did_you_mean, safe_repr
 
 Context: TypeAlias = Mapping[str, Any]
-"""What a site says about itself."""
+"""What is known about a visit, by key."""
 
 GivenMatchers: TypeAlias = Mapping[str, str | re.Pattern[str] | Callable[[Any], object] | object]
-"""What `configure` takes as `context`: a pattern, a predicate, or a value to be equal to, key by key."""
+"""The type of `context` in `configure`: a pattern, a predicate, or a value to be equal to, for each key."""
 
 
 class Matchers:
-    """What a configuration asks of the context, key by key; all of it must hold."""
+    """The conditions of a configuration on the context, by key. All of them must hold.
+
+    Args:
+        given: What `configure` was given as `context`.
+
+    Raises `FailpointUsageError`, or `FailpointNameError` for an invalid pattern.
+    """
 
     __slots__ = ("_checks", "given")
 
     def __init__(self, given: GivenMatchers | None) -> None:
-        """Take what `configure` was given as `context`; raises `FailpointUsageError`, `FailpointNameError`."""
         if given is not None and not isinstance(given, Mapping):
             raise FailpointUsageError(
                 "matchers must be a mapping of context keys to patterns, values or predicates,"
@@ -34,42 +39,43 @@ class Matchers:
         self._checks = {key: _check(key, matcher) for key, matcher in self.given.items()}
 
     def compared(self, context: Context, mismatch: str | None) -> list[str]:
-        """What each matcher says of the context, for a person: `shard=3 matches`.
+        """Describe how each matcher compares to a context, such as `shard=3 matches`.
 
-        `mismatch` is what was said when it was met. Predicates are not asked again: looking changes nothing.
+        *mismatch* is the description that was made at the visit. Predicates are not called again, since they could
+        change something.
         """
-        said: list[str] = []
-        asked = True  # up to the first that did not hold
+        lines: list[str] = []
+        checked = True  # up to the first mismatch
         for key, matcher in self.given.items():
-            if asked and mismatch is not None and mismatch.startswith((f"{key}=", f"{key!r} is missing")):
-                asked = False
-                said.append(mismatch if key in context else self._compared(key, context))
+            if checked and mismatch is not None and mismatch.startswith((f"{key}=", f"{key!r} is missing")):
+                checked = False
+                lines.append(mismatch if key in context else self._compared(key, context))
             elif key in context and callable(matcher):
-                said.append(f"{key}={safe_repr(context[key])} {'matches' if asked else 'was not checked'}")
+                lines.append(f"{key}={safe_repr(context[key])} {'matches' if checked else 'was not checked'}")
             else:
-                said.append(self._compared(key, context))
-        return said
+                lines.append(self._compared(key, context))
+        return lines
 
     def _compared(self, key: str, context: Context) -> str:
         try:
-            said = self._said(key, context)
-        except Exception as error:  # what the values of a user's own classes can do
-            said = f"{key}={safe_repr(context[key])} cannot be compared: {safe_repr(error)}"
-        if said is None:
+            problem = self._problem(key, context)
+        except Exception as error:  # comparing instances of the user's classes can raise anything
+            problem = f"{key}={safe_repr(context[key])} cannot be compared: {safe_repr(error)}"
+        if problem is None:
             return f"{key}={safe_repr(context[key])} matches"
         known = (name for name in context if isinstance(name, str))
-        return said if key in context else f"{said}{did_you_mean(key, known)}"
+        return problem if key in context else f"{problem}{did_you_mean(key, known)}"
 
     def mismatch(self, context: Context) -> str | None:
-        """`None` if all hold, else the first that does not: `tenant_id='t2' does not match 'test_.*'`."""
-        return next((said for key in self._checks if (said := self._said(key, context))), None)
+        """Describe the first matcher that does not hold (`tenant_id='t2' does not match 'test_.*'`); else `None`."""
+        return next((problem for key in self._checks if (problem := self._problem(key, context))), None)
 
-    def _said(self, key: str, context: Context) -> str | None:
+    def _problem(self, key: str, context: Context) -> str | None:
         if key not in context:
             gives = f"only {', '.join(map(safe_repr, context))}" if context else "no context at all"
             return f"{key!r} is missing: the site gives {gives}"
         value = context[key]
-        return None if self._checks[key](value) else f"{key}={safe_repr(value)} {_asked(self.given[key])}"
+        return None if self._checks[key](value) else f"{key}={safe_repr(value)} {_failure(self.given[key])}"
 
 
 def _check(key: object, matcher: Any) -> Callable[[Any], bool]:
@@ -99,7 +105,7 @@ def _compiled(key: str, pattern: Any) -> re.Pattern[str]:
         ) from None
 
 
-def _asked(matcher: Any) -> str:
+def _failure(matcher: Any) -> str:
     if isinstance(matcher, str):
         return f"does not match {matcher!r}"
     if isinstance(matcher, re.Pattern):
@@ -118,21 +124,20 @@ class _Bound(NamedTuple):
     outer: _Bound | None = None
 
 
-# The way back is kept here and not by the block, which several tasks may be in at once.
+# What to restore is kept here and not in the block, since several tasks may be in one block at once.
 _ambient: ContextVar[_Bound] = ContextVar("failpoints.context", default=_Bound({}))  # noqa: B039 - never mutated
 
 
 def ambient_context() -> Context:
-    """What `failpoint_context` binds around this point."""
+    """Return the pairs that `failpoint_context` binds around the caller."""
     return _ambient.get().pairs
 
 
 class failpoint_context:
-    """To tell apart the visits of one request, tenant or worker without passing anything down.
+    """Adds to the context of every visit in a block, for example the id of a request, tenant or worker.
 
-    `with failpoint_context(request_id="r1"):` adds what it binds to the context of every visit inside it, in
-    this task and the tasks and worker threads started from it; an inner one adds to an outer one, and a
-    site's own context wins over both. It takes any keywords, returns nothing and raises nothing.
+    It holds in this task, and in the tasks and worker threads that are started in the block. An inner block adds to an
+    outer one. A site's own context wins over both. It takes any keyword arguments, and raises nothing.
 
     >>> with failpoint_context(tenant_id="t1"):
     ...     outcome = failpoint("backup.parse").hit()  # context: {"tenant_id": "t1"}

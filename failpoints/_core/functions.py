@@ -1,4 +1,4 @@
-"""What a callable is: which kind of function, written where."""
+"""Finding out about callables: their kind, their code and their name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T", bound=type)
 
 
 class Kind(enum.Enum):
-    """How a function is called, and so how a failpoint in it has to be visited."""
+    """The kind of a function, which decides how its failpoints are visited."""
 
     SYNC = "function"
     ASYNC = "async function"
@@ -22,8 +22,8 @@ class Kind(enum.Enum):
 
 
 def kind_of(function: Callable[..., Any]) -> Kind:
-    """The kind of a function, a `functools.partial` of one, or an object with a `__call__`."""
-    # Never inspect.unwrap: a sync function around an async one is sync.
+    """Return the kind of a function, a `functools.partial` of one, or an object with a `__call__`."""
+    # Without inspect.unwrap: a sync function around an async one is sync.
     target = _called(function)
     if inspect.isasyncgenfunction(target):
         return Kind.ASYNC_GENERATOR
@@ -36,20 +36,21 @@ def kind_of(function: Callable[..., Any]) -> Kind:
 
 
 def underlying_function(function: Callable[..., Any]) -> FunctionType | None:
-    """The Python function whose body runs when `function` is called; `None` if it is not written in Python."""
+    """Return the Python function whose body a call runs, or `None` if that is not written in Python."""
     target = _called(function)
     return target if isinstance(target, FunctionType) else None
 
 
 def callable_name(thing: Any) -> str:
-    """A callable's name for a message."""
+    """Return a callable's name, for messages."""
     return getattr(thing, "__qualname__", None) or repr(thing)
 
 
 def annotated_as_wrapped(wrapper: T) -> T:
-    """For a class of wrapt's wrappers: what it wraps tells the annotations, whatever wrapt's own classes have.
+    """Make a subclass of a wrapt wrapper take its annotations from the wrapped function.
 
-    Who looks at the annotations of those (as `mock`'s autospec does) gives them some, which hide the wrapped ones.
+    Reading the annotations of wrapt's own classes, as the autospec of `mock` does, creates empty ones. They would hide
+    the annotations of the wrapped function.
     """
 
     def get(self: Any) -> Any:
@@ -67,4 +68,4 @@ def _called(function: Any) -> Any:
         function = function.func
     if not inspect.isroutine(function):
         function = type(function).__call__
-    return getattr(function, "__func__", function)  # of a bound method, in a partial say
+    return getattr(function, "__func__", function)  # of a bound method, for example inside a partial

@@ -1,4 +1,4 @@
-"""What exploration and the pytest plugin attach to visits."""
+"""The hooks through which exploration and the pytest plugin take part in visits."""
 
 from __future__ import annotations
 

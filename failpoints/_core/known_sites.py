@@ -47,7 +47,7 @@ def register_line(name: str, frame: FrameType) -> None:
 
 
 def is_registered(name: str, frame: FrameType) -> bool:
-    """Whether the line that a frame is at is registered."""
+    """Return whether the line that a frame is at is registered."""
     locations = _locations.get(name)
     return locations is not None and (frame.f_code, frame.f_lineno) in locations
 

@@ -40,7 +40,7 @@ def runs_user_code(function: F) -> F:
 
 
 def is_internal_call() -> bool:
-    """Whether this package made the call of the function that asks, directly or indirectly."""
+    """Return whether this package made the call of the function that asks, directly or indirectly."""
     frame = _getframe(1).f_back
     while frame is not None:
         code = frame.f_code

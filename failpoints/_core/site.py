@@ -1,4 +1,4 @@
-"""What a site declares: its name, its context, and what it can raise and be cancelled by."""
+"""The declaration of a site: its name, its context, what it can raise, and what cancels a wait there."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Converter: TypeAlias = Callable[[str], Any]
 
 
 class Site:
-    """What one site declares: the arguments of `failpoint`, `failpoint_scope` or `instrument`."""
+    """The declaration of one site: the arguments of `failpoint`, `failpoint_scope` or `instrument`."""
 
     __slots__ = ("cancel", "context", "convert", "name", "raises")
 

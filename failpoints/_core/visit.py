@@ -1,4 +1,4 @@
-"""What happens when a site is reached: find the configuration, match the context, choose an action, perform it.
+"""The visit of a failpoint: find the configuration, match the context, choose an action, perform it.
 
 There are two forms, for async and for sync code. What does not wait is shared.
 """

@@ -102,7 +102,7 @@ class Patch:
             known_sites.unregister(name, self._decorated.source_code or self)
 
     def is_under(self, thing: Any) -> bool:
-        """Whether an object is this patch's wrapper, or wraps it."""
+        """Return whether an object is this patch's wrapper, or wraps it."""
         seen: set[int] = set()
         while thing is not None and id(thing) not in seen:
             if thing is self._wrapper:

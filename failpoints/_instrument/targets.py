@@ -34,7 +34,7 @@ class Path(NamedTuple):
 
 
 class PathProblem(Exception):
-    """What is wrong with the text of a path, and at which index."""
+    """A problem with the text of a path, at an index."""
 
     def __init__(self, problem: str, position: int) -> None:
         super().__init__(problem)

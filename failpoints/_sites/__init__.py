@@ -1,1 +1,1 @@
-"""How a program marks its failpoints: `failpoint`, `failpoint_scope`, and the functions that they decorate."""
+"""How a program declares its failpoints: `failpoint`, `failpoint_scope`, and decorated functions."""

@@ -75,7 +75,7 @@ class CallContext:
         yield values
 
     def needs_only_values(self) -> bool:
-        """Whether the values of the parameters are enough, so that it does not matter how the caller wrote them."""
+        """Return whether the values of the parameters are enough, however the caller wrote them."""
         context = self._site.context
         if context is None or isinstance(context, Mapping):
             return True
@@ -85,7 +85,7 @@ class CallContext:
 
 
 def _takes_first_parameters(context: Callable[..., Any], code: CodeType) -> bool:
-    """Whether a callable has the first parameters of the function with this code, by the same names."""
+    """Return whether a callable has the first parameters of the function with this code, by the same names."""
     try:
         parameters = inspect.signature(context).parameters.values()
     except (TypeError, ValueError):

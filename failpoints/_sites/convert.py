@@ -1,4 +1,4 @@
-"""A text made into what a decorated function returns: by its `convert`, else by its return annotation."""
+"""Converting the text of a `return` to the value that a decorated function returns."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ class _NotConvertible(Exception):
 
 
 def returned_value(name: str, outcome: Return, function: Callable[..., Any], convert: Converter | None) -> Any:
-    """What the function returns when the failpoint `name` makes it return early.
+    """Return the value for an early return from *function*.
 
-    Only a `str` is converted; raises `FailpointUsageError` when it cannot be.
+    A `str` is converted, by *convert* or else by the function's return annotation. Other values are returned as they
+    are. Raises `FailpointUsageError` for a text that cannot be converted.
     """
     text = outcome.value
-    if type(text) is not str:  # a member of a str enum is a value, no text
+    if type(text) is not str:  # a member of a str enum is a value, not a text
         return text
     problem = f"failpoint {name!r} cannot return the text {text!r} from {callable_name(function)}:"
     remedy = f"pass {'another' if convert else 'a'} convert= to @failpoint, or configure Return(value) in Python"
@@ -45,11 +46,11 @@ def returned_value(name: str, outcome: Return, function: Callable[..., Any], con
 
 
 def _return_annotation(function: Callable[..., Any]) -> Any:
-    """What the function's body returns, with names in strings looked up where it was written."""
+    """Return what the function's body returns. Names in string annotations are resolved where it was defined."""
     underlying = underlying_function(function) or underlying_function(inspect.unwrap(function))  # lru_cache is in C
     if underlying is None:
         return Any
-    # Where the names in an annotation that functools.wraps copied mean something.
+    # functools.wraps copies annotations from a function whose module and closure define their names.
     written = underlying_function(inspect.unwrap(underlying)) or underlying
     cells = zip(written.__code__.co_freevars, written.__closure__ or (), strict=False)
 
@@ -60,7 +61,7 @@ def _return_annotation(function: Callable[..., Any]) -> Any:
         stub.__annotations__ = {"return": annotation}
         local_names = {name: cell.cell_contents for name, cell in cells if _is_filled(cell)}
         annotation = typing.get_type_hints(stub, written.__globals__, local_names)["return"]
-    except Exception as error:  # whatever evaluating somebody's annotation raises
+    except Exception as error:  # evaluating an annotation can raise anything
         raise _NotConvertible(f"its return annotation cannot be resolved ({error})") from None
     if kind_of(function) is not Kind.GENERATOR:
         return annotation
@@ -106,18 +107,18 @@ def _converted(text: str, annotation: Any) -> Any:
         return _first_fitting(text, annotation)
     if origin in (dict, list):
         return _from_json(text, origin)
-    raise _NotConvertible(f"a text cannot be converted to its return annotation {_spelled(annotation)}")
+    raise _NotConvertible(f"a text cannot be converted to its return annotation {_annotation_name(annotation)}")
 
 
 def _first_fitting(text: str, union: Any) -> Any:
-    """By the first member that the text fits: `None`, then the others as written, `str` last."""
+    """Convert to the first member of a union that the text fits: `None`, then the others in order, `str` last."""
     members = typing.get_args(union)
     for member in sorted(members, key=lambda member: (member in (str, Any, object)) - (member is types.NoneType)):
         try:
             return _converted(text, member)
         except _NotConvertible:
             continue
-    raise _NotConvertible(f"it fits no member of the return annotation {_spelled(union)}")
+    raise _NotConvertible(f"it fits no member of the return annotation {_annotation_name(union)}")
 
 
 def _from_json(text: str, wanted: type) -> Any:
@@ -130,5 +131,5 @@ def _from_json(text: str, wanted: type) -> Any:
     return value
 
 
-def _spelled(annotation: Any) -> str:
+def _annotation_name(annotation: Any) -> str:
     return annotation.__qualname__ if isinstance(annotation, type) else str(annotation)

@@ -109,7 +109,7 @@ class Decorated:
         return self._prepare(args, kwargs, self.call_context.of_values)
 
     def _fits(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """Whether the function takes these arguments, as far as that is known."""
+        """Return whether the function takes these arguments, as far as that is known."""
         if self._parameters is None:
             return True
         try:

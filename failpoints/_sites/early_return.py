@@ -1,8 +1,8 @@
-"""How a scope makes the function around it return: an exception that one call's decorator alone catches.
+"""How a scope returns from its enclosing function: an exception that only this call's decorator catches.
 
-A decorator says here which call it is about to run; a scope looks up the call that runs the frame it stands
-in, and raises only if there is one. A coroutine or generator is known by its own frame; the body of a sync
-function, whose frame does not exist yet, by the decorator's frame that calls it.
+A decorator registers the call that it is about to run. A scope looks up the call that its own frame belongs to, and
+raises only if there is one. A coroutine or generator is registered by its frame. A sync function has no frame yet, and
+is registered by the frame of the decorator that calls it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from .._core.actions import Return
 from ..errors import FailpointUsageError
 
 decorated_code: WeakSet[CodeType] = WeakSet()
-"""The code of every decorated function, to tell two usage errors apart."""
+"""The code of every decorated function, to distinguish two usage errors."""
 
-# By the id of the frame, which the call holds until it ends.
+# By the id of the frame, which stays alive until the call ends.
 _calls: dict[int, DecoratedCall] = {}
 
 
 class EarlyReturn(BaseException):
-    """On its way from the scope of a failpoint to the decorator of the function around it."""
+    """Travels from a scope to the decorator of the enclosing function."""
 
     def __init__(self, call: DecoratedCall, name: str, outcome: Return) -> None:
         super().__init__(f"failpoint {name!r} returns {outcome.value!r} from the function around its scope")
@@ -33,71 +33,75 @@ class EarlyReturn(BaseException):
 
 
 class DecoratedCall:
-    """One call of a decorated function, from its decorator's point of view."""
+    """One call of a decorated function, as its decorator sees it.
+
+    Args:
+        frame: The frame that runs the body. With *code*, the frame that calls the body instead.
+        code: The code of the body, for a sync function.
+    """
 
     __slots__ = ("_code", "_frame")
 
     def __init__(self, frame: FrameType | None, code: CodeType | None = None) -> None:
-        """The body runs in `frame`; or, with `code`, it is the one with that code which `frame` calls."""
         self._code = code
-        # Until the end: a frame that is gone would leave its id to that of a call in another thread.
+        # Kept until the end: the id of a frame that is gone could be reused for a call in another thread.
         self._frame = frame
         if frame is not None:
             _calls[id(frame)] = self
 
     def end(self) -> None:
-        """The body is done: no scope can leave it any more."""
+        """Forget the call. No scope can return from it any more."""
         if self._frame is not None:
             _calls.pop(id(self._frame), None)
-            self._frame = None  # and with it all that its locals keep alive
+            self._frame = None  # with everything that its locals keep alive
 
     def runs(self, frame: FrameType) -> bool:
-        """Whether the body of this call is what runs in `frame`."""
+        """Return whether *frame* runs the body of this call."""
         return self._frame is frame if self._code is None else self._code is frame.f_code
 
     def early_return_in(self, error: BaseException) -> tuple[str, Return] | None:
-        """The failpoint whose scope had this call return, and what, if that is `error`, alone or in a group.
+        """Return the failpoint's name and the outcome if *error* is an early return from this call, else `None`.
 
-        Raises the rest of a group in which other tasks failed too.
+        The early return may be in an exception group. If other tasks failed too, raises the rest of the group.
         """
         if isinstance(error, EarlyReturn):
             return (error.name, error.outcome) if error.call is self else None
         if not isinstance(error, BaseExceptionGroup):
             return None
-        asked: list[EarlyReturn] = []
+        mine: list[EarlyReturn] = []
 
         def is_mine(leaf: BaseException) -> bool:
             if isinstance(leaf, EarlyReturn) and leaf.call is self:
-                asked.append(leaf)
+                mine.append(leaf)
                 return True
             return False
 
         group = cast(BaseExceptionGroup[BaseException], error)
         _, rest = group.split(is_mine)
-        if asked and rest is not None:
-            _forget(asked, rest)
+        if mine and rest is not None:
+            _remove_from_context(mine, rest)
             raise rest from error.__cause__
-        return (asked[0].name, asked[0].outcome) if asked else None
+        return (mine[0].name, mine[0].outcome) if mine else None
 
 
 def sync_call(code: CodeType | None) -> DecoratedCall:
-    """A call of a sync function that has this code, from the caller's frame."""
+    """Register the call of a sync function with this code from the frame of the caller."""
     return DecoratedCall(_getframe(1), code)
 
 
-def _forget(asked: list[EarlyReturn], error: BaseException) -> None:
-    """What other tasks raised did not come of a return, though trio cancelled them while it was on its way."""
-    if error.__context__ in asked:
+def _remove_from_context(returns: list[EarlyReturn], error: BaseException) -> None:
+    """Unlink early returns from the errors of other tasks. trio links them, since it cancels these tasks meanwhile."""
+    if error.__context__ in returns:
         error.__context__ = None
     elif error.__context__ is not None:
-        _forget(asked, error.__context__)
+        _remove_from_context(returns, error.__context__)
     if isinstance(error, BaseExceptionGroup):
         for leaf in cast(BaseExceptionGroup[BaseException], error).exceptions:
-            _forget(asked, leaf)
+            _remove_from_context(returns, leaf)
 
 
 def leave_function(name: str, frame: FrameType, outcome: Return) -> NoReturn:
-    """Make the function that runs in `frame` return; raises `FailpointUsageError` where nothing would catch it."""
+    """Make the function that runs in *frame* return; raise `FailpointUsageError` if nothing would catch that."""
     for caller in (frame, frame.f_back):
         call = _calls.get(id(caller))
         if call is not None and call.runs(frame):

@@ -22,29 +22,36 @@ MISSING: Any = object()
 
 
 class failpoint:
-    """To name a place where a test can step in: do nothing there until it is configured.
+    """A named place in the code where a test can step in. Does nothing until configured.
 
-    One object, three uses; kept in a variable it serves again and again:
+    One object has three uses. It can be kept in a variable and used any number of times.
 
-    - `@failpoint("backup", context=["tenant_id"])` on a function or method of any kind, a class method, a static
-      method or a generator: visits `backup` before the body and `backup:after` once it has completed;
-    - `outcome = await failpoint("backup.upload")` inline in async code: each `await` is a visit;
-    - `outcome = failpoint("backup.parse").hit()` inline in sync code.
+    - `@failpoint("backup", context=["tenant_id"])` decorates a function, method, class method, static method or
+      generator, async or sync. A call visits `backup` before the body, and `backup:after` when the body has finished.
+    - `outcome = await failpoint("backup.upload")` visits it inline in async code. Each `await` is one visit.
+    - `outcome = failpoint("backup.parse").hit()` visits it inline in sync code.
 
-    An outcome is `Continue()` (false), `Return(value)` or `Cancelled()` (both true).
+    An outcome is `Continue()`, which is false, or `Return(value)` or `Cancelled()`, which are true. A call of a
+    decorated function that began while nothing was configured is not intercepted.
 
-    `context` is a mapping of keys to values; or a callable given the call's own arguments (`self` included; none
-    inline) that returns one; or, on a decorator, the names of parameters to take from the call. It is evaluated
-    only when this failpoint is configured. `raises` are the exception types that this place can really raise, which
-    `raise(Name)` in text may name beside the builtin ones. `convert` makes a returned value out of a text;
-    without it the function's return annotation says how. `cancel` is an event, or a callable that returns one
-    or `None`: once set it ends a wait, inline with `Cancelled()`, in a decorated function with
-    `FailpointCancelled`.
+    Args:
+        name: Printable text without white space, `=` or `;`. Names ending in `:after` are reserved.
+        context: Describes a visit, for matchers. A mapping of keys to values, or a callable that returns one. The
+            callable gets the arguments of the decorated function (`self` included), or inline none. A decorator also
+            takes a list of parameter names. Evaluated only while this failpoint is configured.
+        raises: The exception types that this place can really raise. A `raise(Name)` in text may name them beside the
+            builtin ones, and `explore` injects them.
+        convert: Converts the text of a `return` to the returned value. Without it, the function's return annotation
+            decides.
+        cancel: An event that ends a wait once it is set, or a callable that returns one or `None`. The visit's outcome
+            is then `Cancelled()`, and a decorated function raises `FailpointCancelled`.
 
-    Raises `FailpointUsageError` or `FailpointNameError` for what cannot be a site: at decoration, or at the first
-    visit while anything is configured. A visit raises what it was configured to raise, `FailpointTimeout` for a
-    pause that outlasted its limit, and `FailpointUsageError` for what this place cannot do. A call that began
-    while nothing was configured is not intercepted.
+    Raises:
+        FailpointNameError: *name* cannot be a failpoint's name. Raised when a function is decorated, or at the first
+            visit while something is configured.
+        FailpointUsageError: Another argument is invalid, at the same moments. Also raised by a visit that cannot do
+            here what is configured.
+        FailpointTimeout: A pause was not resumed within its limit.
 
     >>> @failpoint("double", context=["number"])
     ... def double(number: int) -> int:
@@ -70,7 +77,7 @@ class failpoint:
     ) -> None:
         if name.__class__ is not str:
             refuse_name("failpoint", name)
-        # A Site is made of these only when it is needed: most failpoints are made for one visit while all are off.
+        # A Site is made from these only while something is armed: most failpoints are made for one visit that is off.
         self.name = name
         self._context = context
         self._raises = raises
@@ -103,7 +110,7 @@ class failpoint:
     def hit(self) -> Outcome:
         """Visit the failpoint in sync code and return the outcome.
 
-        In a thread that runs an event loop a `pause` or `sleep` is a `FailpointUsageError`.
+        Raises `FailpointUsageError` for a `pause` or `sleep` on the thread of an event loop, which it would block.
         """
         if ARMED:
             site, frame = self._site(), caller_frame()
@@ -114,14 +121,14 @@ class failpoint:
     # @failpoint("name")
 
     def __call__(self, function: F, /) -> F:
-        """Decorate a function; raises `FailpointUsageError` for what is none."""
+        """Decorate a function. Raises `FailpointUsageError` for an object that is not a function."""
         site = self._site()
         site.check_around_function()
         return cast(F, decorated(function, site))
 
 
 def refuse_name(kind: str, name: Any) -> None:
-    """Say what was forgotten where a name was to be; a `str` of another class passes."""
+    """Raise the error for a first argument that is not a plain `str`. Accepts instances of subclasses of `str`."""
     functions = (classmethod, staticmethod, property)
     if name is MISSING or isinstance(name, functions) or (callable(name) and not isinstance(name, str)):
         above = "" if name is MISSING else f", above {callable_name(cast(Any, name))}"

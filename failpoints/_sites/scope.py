@@ -16,20 +16,31 @@ from .failpoint import MISSING, refuse_name
 
 
 class failpoint_scope:
-    """To name a critical section: visits `name` before the block and `name:after` once it has completed.
+    """A failpoint around a critical section: visits `name` before the block, and `name:after` when it has finished.
 
-    `async with failpoint_scope("backup.commit"):` in async code, `with` in sync code; kept in a variable it serves
-    again and again. `context` is a mapping, or a callable without arguments that returns one; `raises` and
-    `cancel` are those of `failpoint`.
+    Use `async with failpoint_scope("backup.commit"):` in async code, and `with` in sync code. A scope can be kept in a
+    variable and used any number of times. `name:after` is not visited if the block raises.
 
-    `return(v)` at a scope leaves the directly enclosing function with `v`. That function must be decorated with
-    `@failpoint`, under any name, whose `convert` and annotation apply. What differs from a real `return`:
-    a context manager in between sees an exception (a transaction rolls back), a task group in between cancels its
-    children, and a bare `except:` or `except BaseException:` sees it; no `except Exception` does. Where nothing
-    would catch it, it is a `FailpointUsageError`: in an undecorated function, in one that was reached other than
-    through its decorator, or in a call that began while nothing was configured.
+    A `return(v)` at a scope makes the directly enclosing function return `v`. That function must be decorated with
+    `@failpoint`, under any name. Its `convert` and its annotation apply. It is not quite a real `return`:
 
-    Raises what `failpoint` raises, and `FailpointCancelled` when the `cancel` event ends a wait.
+    - A context manager in between sees an exception, so a transaction rolls back.
+    - A task group in between cancels its children.
+    - A bare `except:` or an `except BaseException:` in between catches it. An `except Exception:` does not.
+
+    Args:
+        name: As for `failpoint`.
+        context: A mapping, or a callable without parameters that returns one. Evaluated only while the failpoint is
+            configured.
+        raises: As for `failpoint`.
+        cancel: As for `failpoint`.
+
+    Raises:
+        FailpointCancelled: The `cancel` event ended a wait.
+        FailpointUsageError: A `return(v)` that no decorator would catch: the function is not decorated, it was called
+            around its decorator, or the call began while nothing was configured. Also as for `failpoint`.
+        FailpointNameError: As for `failpoint`.
+        FailpointTimeout: As for `failpoint`.
 
     >>> @failpoint("save")
     ... def save() -> str:
