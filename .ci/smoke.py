@@ -51,7 +51,7 @@ def main(wheel: Path) -> None:
     asyncio.run(visit_failpoints())
     assert explore(scenario).runs == 3
 
-    for module, message in {"admin": "failpoints[http]", "_cli.app": "No module named"}.items():
+    for module, message in {"admin": "failpoints[http]", "_cli.app": "No module named 'typer'"}.items():
         try:
             importlib.import_module(f"failpoints.{module}")
         except (FailpointUsageError, ModuleNotFoundError) as error:
