@@ -20,7 +20,7 @@ if sys.platform != "win32":  # uvloop does not support Windows
 
 @pytest.fixture(params=BACKENDS)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
-    """The backend and options of the event loop that runs an async test."""
+    """Select the backend and options of the event loop that runs an async test."""
     return request.param
 
 

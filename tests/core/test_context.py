@@ -39,7 +39,7 @@ on_asyncio = pytest.mark.parametrize(
 
 @pytest.fixture
 def hits() -> Iterator[list[Hit]]:
-    """The hits of the failpoint `site`, in order."""
+    """Record the hits of the failpoint `site`, in order."""
     seen: list[Hit] = []
     with configured("site", Call(seen.append)):
         yield seen

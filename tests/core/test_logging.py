@@ -32,7 +32,7 @@ from failpoints import (
 
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """A function that returns the messages logged since its last call."""
+    """Return a function that returns the messages logged since its last call."""
     caplog.set_level(logging.INFO, "failpoints")
 
     def messages() -> list[str]:

@@ -60,7 +60,7 @@ def draws(name: str, count: int = DRAWS) -> list[bool]:
 
 @pytest.fixture
 def held() -> Iterator[threading.Thread]:
-    """A thread that is paused at the failpoint `held`."""
+    """Start a thread that is paused at the failpoint `held`."""
     configure("held", "pause")
     thread = threading.Thread(target=hit, args=("held",), kwargs={"tenant_id": "t1"}, daemon=True)
     thread.start()

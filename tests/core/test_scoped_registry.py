@@ -60,7 +60,7 @@ def error_of(function: Callable[[], Any]) -> Exception | None:
 
 @failpoint("x")
 def decorated() -> str:
-    """A function with a failpoint."""
+    """Return a value from a function with a failpoint."""
     return "body"
 
 

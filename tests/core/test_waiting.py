@@ -437,7 +437,7 @@ PLACES = ["predicate", "__str__", "__eq__", "context", "cancel", "hit", "paused"
 
 @pytest.fixture
 def interrupted(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[str, Interruption], dict[str, Any]]]:
-    """A function that configures `x` and returns the arguments of a site whose visit is interrupted at *place*."""
+    """Return a function that configures `x` and returns arguments for a site whose visit is interrupted at *place*."""
     logger = logging.getLogger("failpoints")
     filters: list[Callable[[logging.LogRecord], bool]] = []
 

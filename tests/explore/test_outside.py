@@ -40,7 +40,7 @@ async def in_thread_of_trio() -> None:
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[concurrent.futures.ThreadPoolExecutor]:
-    """A pool that is older than every run."""
+    """Start a thread pool before any run of `explore`."""
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         pool.submit(int).result()
         yield pool

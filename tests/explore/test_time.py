@@ -114,7 +114,7 @@ def test_no_time_limit(backend: Any) -> None:
 
 @pytest.fixture
 def idle_thread() -> Iterator[None]:
-    """A thread that is older than every run, and only waits."""
+    """Start a thread before any run of `explore` that does nothing but wait."""
     end = threading.Event()
     thread = threading.Thread(target=end.wait, name="metrics")
     thread.start()

@@ -50,7 +50,7 @@ KINDS = ["sync", "later", "each", "each_later"]
 
 
 async def called(kind: str, functions: Any = None) -> Any:
-    """The result of a call; the list of what a generator yields."""
+    """Call the function and return its result, or the list of items if it is a generator."""
     result = getattr(functions or sys.modules[__name__], kind)(1)
     if inspect.isawaitable(result):
         return await result
@@ -61,7 +61,7 @@ async def called(kind: str, functions: Any = None) -> Any:
 
 @pytest.fixture
 def library() -> Iterator[Any]:
-    """A module that has functions of each kind, plain ones."""
+    """Make a module with an undecorated function of each kind."""
     module = ModuleType("library_of_this_test")
     for kind in KINDS:
         function = globals()[kind]

@@ -26,7 +26,7 @@ def run(script: str, *arguments: str, **variables: str) -> subprocess.CompletedP
 
 
 def printed(script: str, *arguments: str, **variables: str) -> str:
-    """What the script prints, which must end well and say nothing else."""
+    """Run the script, check that it succeeds and writes nothing to stderr, and return what it prints."""
     done = run(script, *arguments, **variables)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout

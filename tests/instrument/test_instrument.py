@@ -133,7 +133,7 @@ def of(path: str, name: str = "theirs", **options: Any) -> Instrumentation:
 
 
 def standing(path: str) -> Any:
-    """The very object that stands at the path."""
+    """Return the object at the path, without binding it."""
     *classes, name = path.split(".")
     owner: Any = sys.modules[HERE]
     for each in classes:

@@ -75,7 +75,7 @@ PATHS = [
 
 @pytest.fixture
 def logged() -> Iterator[list[str]]:
-    """What `failpoints` logs, by a handler that does nothing of interest."""
+    """Collect what `failpoints` logs, with a handler that does nothing else."""
     lines: list[str] = []
 
     class Handler(logging.Handler):

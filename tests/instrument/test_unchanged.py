@@ -71,7 +71,7 @@ def is_public(name: str) -> bool:
 
 
 def async_paths(package: ModuleType) -> list[str]:
-    """The paths of all async functions and methods of a package whose names are public."""
+    """Return the paths of all public async functions and methods of a package."""
     paths: dict[str, None] = {}
     for module in modules_of(package):
         for name, thing in list(vars(module).items()):
@@ -89,7 +89,7 @@ PATHS = [*async_paths(httpx), *async_paths(starlette)]
 
 
 def standing(path: str) -> Any:
-    """The very object that stands at the path."""
+    """Return the object at the path, without binding it."""
     module, _, function = path.partition(":")
     *classes, name = function.split(".")
     owner: Any = importlib.import_module(module)
@@ -244,7 +244,7 @@ REQUESTS: list[tuple[str, str, dict[str, str], bytes]] = [
 
 
 def described(error: BaseException) -> Any:
-    """An exception, and where in whose code it came by: type and text, and the functions of its traceback."""
+    """Return the exception's type and text, and the functions of its traceback."""
     if isinstance(error, BaseExceptionGroup):
         return type(error), [described(each) for each in error.exceptions]
     frames = [(Path(frame.filename).name, frame.name) for frame in traceback.extract_tb(error.__traceback__)]
@@ -257,7 +257,7 @@ def is_of_the_day(header: bytes) -> bool:
 
 
 async def in_process(folder: Path) -> Transcript:
-    """What httpx gets from the application by its ASGI transport."""
+    """Return what httpx receives from the application through its ASGI transport."""
     transcript: Transcript = []
     for raising in (True, False):
         trace = Trace()
@@ -279,7 +279,7 @@ async def in_process(folder: Path) -> Transcript:
 
 
 async def by_hand(folder: Path) -> Transcript:
-    """What the application sends to a server: a lifespan, and a conversation over a web socket."""
+    """Return what the application sends to a server during a lifespan and a web socket conversation."""
     trace = Trace()
     app = application(folder, trace)
     sent: Transcript = []
@@ -327,7 +327,7 @@ class Server(uvicorn.Server):
 
 @contextlib.contextmanager
 def served(app: Any, loop: str) -> Iterator[tuple[str, int]]:
-    """The application, served by uvicorn on a thread of its own."""
+    """Serve the application with uvicorn in a separate thread."""
     listener = socket.create_server(("127.0.0.1", 0))
     server = Server(uvicorn.Config(app, loop=loop, log_config=None, log_level="critical"))  # type: ignore[arg-type]
     thread = threading.Thread(target=server.run, args=[[listener]])
@@ -343,7 +343,7 @@ def served(app: Any, loop: str) -> Iterator[tuple[str, int]]:
 
 
 def over_the_network(folder: Path, loop: str) -> Transcript:
-    """The very bytes that uvicorn sends, but for the date and the port."""
+    """Return the bytes that uvicorn sends, without the date and the port."""
     trace = Trace()
     transcript: Transcript = []
     with served(application(folder, trace), loop) as address:

@@ -43,7 +43,7 @@ def remarks(found: Iterable[Remark]) -> list[str]:
 
 
 def check(source: str, *expected: str, before: str = IMPORT) -> None:
-    """These sites are found, and nothing else is remarked."""
+    """Check that exactly these sites are found, and that nothing else is reported."""
     found = scan(source, before)
     assert (sites(found), remarks(found.unresolved), remarks(found.never_awaited)) == (list(expected), [], [])
 

@@ -55,18 +55,18 @@ Reach = Callable[..., Awaitable[Any]]
 WENT_ON = "went on"
 
 
-def told(outcome: Outcome) -> Any:
-    """What an inline site makes of its outcome."""
+def described(outcome: Outcome) -> Any:
+    """Return the outcome of an inline site in a form that can be compared."""
     return outcome.value if isinstance(outcome, Return) else WENT_ON
 
 
 async def inline(**options: Any) -> Any:
-    """An inline failpoint in async code."""
-    return told(await failpoint("site", **options))
+    """Await an inline failpoint in async code."""
+    return described(await failpoint("site", **options))
 
 
 async def decorated(**options: Any) -> Any:
-    """A decorated async function."""
+    """Visit the failpoint of a decorated async function."""
 
     @failpoint("site", **options)
     async def function() -> Any:
@@ -76,7 +76,7 @@ async def decorated(**options: Any) -> Any:
 
 
 async def scope(**options: Any) -> Any:
-    """A scope in async code."""
+    """Enter a scope in async code."""
 
     @failpoint("around")
     async def function() -> Any:
@@ -87,12 +87,12 @@ async def scope(**options: Any) -> Any:
 
 
 def inline_sync(**options: Any) -> Any:
-    """An inline failpoint in sync code."""
-    return told(failpoint("site", **options).hit())
+    """Call an inline failpoint in sync code."""
+    return described(failpoint("site", **options).hit())
 
 
 def decorated_sync(**options: Any) -> Any:
-    """A decorated sync function."""
+    """Visit the failpoint of a decorated sync function."""
 
     @failpoint("site", **options)
     def function() -> Any:
@@ -102,7 +102,7 @@ def decorated_sync(**options: Any) -> Any:
 
 
 def scope_sync(**options: Any) -> Any:
-    """A scope in sync code."""
+    """Enter a scope in sync code."""
 
     @failpoint("around")
     def function() -> Any:
@@ -113,7 +113,7 @@ def scope_sync(**options: Any) -> Any:
 
 
 def in_thread(function: Callable[..., Any]) -> Reach:
-    """A sync site, reached in a worker thread."""
+    """Make an async function that visits a sync site in a worker thread."""
 
     async def reach(**options: Any) -> Any:
         return await to_thread.run_sync(lambda: function(**options))
@@ -505,14 +505,14 @@ async def test_raise_what_a_message_cannot_make(reach: Reach, actions: Any, name
 
 
 def raised_by(error: BaseException) -> BaseException:
-    """What a site raises that was told to raise this."""
+    """Return what a site raises that is configured to raise *error*."""
     with configured("site", Raise(error)), pytest.raises(type(error)) as caught:
         inline_sync()
     return caught.value
 
 
 def caused(error: BaseException, cause: BaseException | None) -> BaseException:
-    """An error that has been raised from another, traceback and all."""
+    """Raise *error* from *cause* and return it, with its traceback."""
     try:
         raise error from cause
     except BaseException as raised:
@@ -556,7 +556,7 @@ def test_raise_instance(error: BaseException) -> None:
 
 
 def frames(traceback: TracebackType | None) -> Iterator[str]:
-    """The functions of a traceback."""
+    """Yield the names of the functions of a traceback."""
     while traceback is not None:
         yield traceback.tb_frame.f_code.co_name
         traceback = traceback.tb_next
@@ -911,6 +911,6 @@ async def test_certain_chances(reach: Reach, text: str, expected: str) -> None:
 async def test_misses_use_up_nothing(reach: Reach) -> None:
     """A visit whose context does not match uses up no count."""
     with configured("site", "1*return(a)", context={"shard": 3}) as handle:
-        told = [await reach(context={"shard": shard}) for shard in (1, 2, 3, 3)]
-        assert told == [WENT_ON, WENT_ON, "a", WENT_ON]
+        results = [await reach(context={"shard": shard}) for shard in (1, 2, 3, 3)]
+        assert results == [WENT_ON, WENT_ON, "a", WENT_ON]
         assert (handle.hits, handle.misses, handle.triggers) == (2, 2, 1)

@@ -136,7 +136,7 @@ def test_switched_off_altogether(tmp_path: Path) -> None:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment of a program that imports this package."""
+    """Return the environment of a program that imports this package."""
     import os
 
     return {**os.environ, "PYTHONPATH": str(Path(failpoints.__file__).parents[1]), **more}
@@ -166,7 +166,7 @@ CALLS: list[tuple[tuple[int, ...], dict[str, int]]] = [
 
 
 def outcome(function: Callable[..., Any], args: tuple[int, ...], kwargs: dict[str, int]) -> Any:
-    """What a call returns, or says that is wrong with it."""
+    """Return the result of a call, or its error message."""
     try:
         return function(*args, **kwargs)
     except TypeError as error:
@@ -549,7 +549,7 @@ def test_signals_while_exchanging() -> None:
 
 
 def replacement(first: int, second: int = 2, *, third: int = 3, fourth: int = 4) -> str:
-    """What a reloader puts in the place of a body."""
+    """Stand in for the new body that a reloader installs."""
     return f"new {first} {second} {third} {fourth}"
 
 
@@ -610,7 +610,7 @@ def test_code_taken_from_another_armed_function() -> None:
 
 
 def copy_of(function: Any, closure: Any) -> Any:
-    """A copy made by hand, as recipes and tools make it."""
+    """Copy a function by hand, as recipes and tools do."""
     return FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, closure)
 
 
@@ -648,7 +648,7 @@ def test_copy_of_the_code_alone() -> None:
 
 
 def self_referring() -> tuple[Any, weakref.ref[Any]]:
-    """A decorated function that reaches itself by every way there is."""
+    """Make a decorated function that refers to itself in every possible way."""
 
     class Owner:
         @failpoint("cycle", context=lambda self: {"owner": Owner, "method": Owner.method})
@@ -729,7 +729,7 @@ def at_module_level(number: int) -> int:
 
 
 def lines_of(function: Callable[[], object], install: Callable[[Any], None]) -> list[int]:
-    """The lines of this file that a trace function sees, from the function's first line on."""
+    """Return the lines that a trace function sees, counted from the first line of *function*."""
     seen: list[int] = []
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:
@@ -879,7 +879,7 @@ def test_traceback() -> None:
 
 
 def given(context: Callable[..., Any], function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """The context of a call, armed."""
+    """Call *function* while it is armed, and return the context of the visit."""
     seen: list[Hit] = []
     with configured("asked", Call(seen.append)):
         failpoint("asked", context=context)(function)(*args, **kwargs)

@@ -38,7 +38,7 @@ WAITS = ["pause", "pause(60m)", "sleep(60m)"]
 
 
 def native(anyio_backend: tuple[str, dict[str, Any]]) -> type[Any]:
-    """The event of the running loop's own library."""
+    """Return the event class of the running loop's library."""
     return asyncio.Event if anyio_backend[0] == "asyncio" else trio.Event
 
 

@@ -21,7 +21,7 @@ NOT_GIVEN: Any = type("NotGiven", (), {"__repr__": lambda self: "not given"})()
 
 
 def returning(annotation: Any = NOT_GIVEN, *, convert: Callable[[str], Any] | None = None) -> Callable[[], Any]:
-    """A decorated function with this return annotation."""
+    """Make a decorated function with this return annotation."""
 
     def function():  # type: ignore[no-untyped-def]
         pytest.fail("the body ran")
@@ -31,15 +31,15 @@ def returning(annotation: Any = NOT_GIVEN, *, convert: Callable[[str], Any] | No
     return failpoint("site", convert=convert)(function)
 
 
-def told(actions: Any, function: Callable[..., Any], *args: Any) -> Any:
-    """What the function returns when its failpoint `site` is told these actions."""
+def result_of(actions: Any, function: Callable[..., Any], *args: Any) -> Any:
+    """Configure the failpoint `site` with *actions* and return the result of the function."""
     with configured("site", actions):
         return function(*args)
 
 
 def refusal(actions: Any, function: Callable[..., Any]) -> str:
     with pytest.raises(FailpointUsageError) as caught:
-        told(actions, function)
+        result_of(actions, function)
     return str(caught.value)
 
 
@@ -101,7 +101,7 @@ def refusal(actions: Any, function: Callable[..., Any]) -> str:
 def test_conversion(annotation: Any, text: str, value: Any) -> None:
     """A text becomes what the function's return annotation says, given in text or in Python."""
     for actions in (f"return({text})", Return(text)):
-        result = told(actions, returning(annotation))
+        result = result_of(actions, returning(annotation))
         assert result == value
         assert type(result) is type(value)
 
@@ -164,14 +164,14 @@ def test_every_refusal(annotation: Any, text: str) -> None:
 @pytest.mark.parametrize("annotation", [NOT_GIVEN, str, bool, dict, Path, "Nowhere"], ids=repr)
 def test_other_values(annotation: Any, value: Any) -> None:
     """Any value that is no str is returned as it is, whatever the annotation."""
-    assert told(Return(value), returning(annotation)) is value
-    assert told(Return(value), returning(annotation, convert=json.loads)) is value
+    assert result_of(Return(value), returning(annotation)) is value
+    assert result_of(Return(value), returning(annotation, convert=json.loads)) is value
 
 
 def test_no_value() -> None:
     """`return` without a text returns None, whatever the annotation."""
-    assert told("return", returning(int)) is None
-    assert told("return()", returning(int, convert=int)) is None
+    assert result_of("return", returning(int)) is None
+    assert result_of("return()", returning(int, convert=int)) is None
 
 
 # By convert=.
@@ -180,8 +180,8 @@ def test_no_value() -> None:
 @pytest.mark.parametrize("annotation", [NOT_GIVEN, str, int, Path, "Nowhere"])
 def test_convert_wins(annotation: Any) -> None:
     """`convert` is given the text, and what it returns is returned, whatever the annotation."""
-    assert told("return(42)", returning(annotation, convert=lambda text: [text])) == ["42"]
-    assert told('return("")', returning(annotation, convert=len)) == 0
+    assert result_of("return(42)", returning(annotation, convert=lambda text: [text])) == ["42"]
+    assert result_of('return("")', returning(annotation, convert=len)) == 0
 
 
 def always_missing(text: str) -> int:
@@ -199,7 +199,7 @@ def always_missing(text: str) -> int:
 def test_convert_fails(convert: Callable[[str], Any], refused: str) -> None:
     """What `convert` raises is the cause of an error that names the function and asks for another."""
     with pytest.raises(FailpointUsageError) as caught:
-        told('return({"a"})', returning(int, convert=convert))
+        result_of('return({"a"})', returning(int, convert=convert))
     assert isinstance(caught.value.__cause__, (ValueError, KeyError))
     assert str(caught.value) == (
         "failpoint 'site' cannot return the text '{\"a\"}' from returning.<locals>.function:"
@@ -237,8 +237,8 @@ def test_scope() -> None:
         with failpoint_scope("site"):
             return 1
 
-    assert told("return(42)", by_annotation) == 42
-    assert told("return(1.5)", by_convert) == 1.5
+    assert result_of("return(42)", by_annotation) == 42
+    assert result_of("return(1.5)", by_convert) == 1.5
     assert "from test_scope.<locals>.by_annotation: it is not an int" in refusal("return(x)", by_annotation)
 
 
@@ -320,7 +320,7 @@ def test_generators() -> None:
 
     assert (
         returned_by(
-            told(
+            result_of(
                 "return(42)",
                 typed,
             )
@@ -425,7 +425,7 @@ def cached(number: int) -> int:
 )
 def test_kinds_of_callable(function: Callable[[], Any]) -> None:
     """The annotation is that of the function whose body runs, whatever is around it."""
-    assert told("return(42)", function) == 42
+    assert result_of("return(42)", function) == 42
     assert "it is not an int" in refusal("return(x)", function)
 
 
@@ -448,8 +448,8 @@ def test_closures() -> None:
     def local() -> Local | int:
         return Local()
 
-    assert told("return(42)", evaluated) == 42
-    assert told("return(42)", local) == 42
+    assert result_of("return(42)", evaluated) == 42
+    assert result_of("return(42)", local) == 42
     assert "a text cannot be converted" not in refusal("return(42)", unknown)
     assert "its return annotation cannot be resolved (name 'Elsewhere' is not defined)" in refusal(
         "return(42)", unknown
@@ -502,7 +502,7 @@ def decorator(function):
 
 @pytest.fixture(params=["", "from __future__ import annotations"], ids=["evaluated", "strings"])
 def module(request: pytest.FixtureRequest, tmp_path: Path) -> ModuleType:
-    """A module of its own, with and without the future import."""
+    """Make a separate module, with and without the future import."""
     path = tmp_path / "other.py"
     path.write_text(SOURCE.format(future=request.param))
     spec = importlib.util.spec_from_file_location("other", path)
@@ -516,7 +516,7 @@ def module(request: pytest.FixtureRequest, tmp_path: Path) -> ModuleType:
 def test_names_of_another_module(module: ModuleType) -> None:
     """A name in an annotation is looked up in the module where the function was written."""
     for function in (module.alias, module.optional, module.annotated, module.Class().method):
-        assert told("return(42)", function) == 42
+        assert result_of("return(42)", function) == 42
     assert "cannot be converted to its return annotation Decimal" in refusal("return(42)", module.decimal)
     assert "cannot be resolved (name 'Unknown' is not defined); pass a convert=" in refusal(
         "return(42)", module.only_checked
@@ -531,7 +531,7 @@ def test_annotation_that_wraps_copied(module: ModuleType) -> None:
 
     wrapped = failpoint("site")(module.decorator(written_here))
     del module.Number
-    assert told("return(42)", wrapped) == 42
+    assert result_of("return(42)", wrapped) == 42
 
 
 @pytest.mark.anyio
@@ -550,12 +550,12 @@ class Colour(enum.StrEnum):
 @pytest.mark.parametrize("annotation", [Colour, int, str], ids=str)
 def test_a_member_of_a_str_enum_is_no_text(annotation: Any) -> None:
     """What is a `str` of another class was made in Python, and is returned as it is."""
-    assert told(Return(Colour.RED), returning(annotation)) is Colour.RED
+    assert result_of(Return(Colour.RED), returning(annotation)) is Colour.RED
 
 
 def test_a_new_type_is_what_it_is_made_of() -> None:
     """A text becomes what a `NewType` stands for."""
-    assert told("return(42)", returning(NewType("Cents", int))) == 42
+    assert result_of("return(42)", returning(NewType("Cents", int))) == 42
 
 
 @pytest.mark.parametrize("convert", [5, "int"])

@@ -30,12 +30,12 @@ Place = Callable[[failpoint, Callable[..., Any]], Callable[[int], Any]]
 
 
 def owner(member: Any) -> Any:
-    """A class with one member."""
+    """Make a class with one member."""
     return type("Owner", (), {"double": member})
 
 
 def caller(body: Callable[..., Any]) -> Any:
-    """A class whose instances are called."""
+    """Make a class whose instances are callable."""
     return type("Caller", (), {"__call__": body})
 
 
@@ -80,13 +80,13 @@ class Doubler:
         self.call = place(failpoint("double"), async_body if in_async else sync_body)
 
     async def double(self, number: int) -> int:
-        """The result of a call, awaited where it has to be."""
+        """Call the function, await the result if it is awaitable, and return it."""
         result = self.call(number)
         assert inspect.iscoroutine(result) is self.in_async
         return await result if self.in_async else result
 
     def noting(self) -> Call:
-        """An action that notes the visit and goes on."""
+        """Make an action that logs the visit and continues."""
         return Call(lambda hit: self.log.append(hit.name))
 
 
@@ -466,7 +466,7 @@ class Plain:
 
 
 def decorated(thing: Any, **options: Any) -> Any:
-    """The thing, decorated."""
+    """Decorate *thing*."""
     return failpoint("bad", **options)(thing)
 
 

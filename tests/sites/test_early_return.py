@@ -139,7 +139,7 @@ every_function = pytest.mark.parametrize("make", FUNCTIONS.values(), ids=FUNCTIO
 
 
 async def call(function: Function, number: int = 5) -> Any:
-    """The result of a call, awaited where it has to be."""
+    """Call the function, await the result if it is awaitable, and return it."""
     result = function(number)
     return await result if inspect.isawaitable(result) else result
 
@@ -451,7 +451,7 @@ every_group = pytest.mark.parametrize(("backend", "open_group"), GROUPS.values()
 
 
 def run(backend: tuple[str, dict[str, Any]], main: Callable[[], Awaitable[Any]]) -> Any:
-    """The result of a function on a backend."""
+    """Run a function on a backend and return its result."""
     return anyio.run(main, backend=backend[0], backend_options=backend[1])
 
 
@@ -486,7 +486,7 @@ def printed(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def leaves(error: BaseException) -> list[str]:
-    """The exceptions at the ends of a group."""
+    """Return the leaf exceptions of a group."""
     if isinstance(error, BaseExceptionGroup):
         return [leaf for part in error.exceptions for leaf in leaves(part)]
     return [repr(error)]
@@ -789,7 +789,7 @@ def with_helper() -> None:
 
 
 def refusal(function: Any, why: str) -> str:
-    """The whole text of a usage error."""
+    """Return the full text of a usage error."""
     code = inspect.unwrap(function).__code__
     return (
         f"failpoint 'leave' cannot return from {code.co_qualname} ({code.co_filename}:{code.co_firstlineno}),"
@@ -817,7 +817,7 @@ async def test_undecorated(use: Callable[[], Any]) -> None:
 
 
 def around_its_decorator(function: Any) -> Any:
-    """The undecorated function, made of what a decorated one has of itself while nothing is configured."""
+    """Rebuild the undecorated function from the parts of a decorated one, while nothing is configured."""
     plain = inspect.unwrap(function)
     return types.FunctionType(plain.__code__, plain.__globals__, closure=plain.__closure__ or None)
 

@@ -28,11 +28,11 @@ pytestmark = pytest.mark.anyio
 Log: TypeAlias = list[Any]
 
 
-def told(error: BaseException | None) -> list[Any] | None:
-    """What an exception says, with what it was raised from and while handling what."""
+def described(error: BaseException | None) -> list[Any] | None:
+    """Return the text of an exception, with its cause and its context."""
     if error is None:
         return None
-    return [repr(error), told(error.__cause__), told(error.__context__), error.__suppress_context__]
+    return [repr(error), described(error.__cause__), described(error.__context__), error.__suppress_context__]
 
 
 # bodies: each notes in its log what it sees
@@ -49,7 +49,7 @@ def catching(log: Log) -> Generator[Any, Any, Any]:
         try:
             log.append((yield number))
         except ValueError as error:
-            log.append(told(error))
+            log.append(described(error))
     return "done"
 
 
@@ -58,7 +58,7 @@ def cleaning_up(log: Log) -> Generator[Any, Any, Any]:
         yield 1
         yield 2
     except BaseException as error:
-        log.append(told(error))
+        log.append(described(error))
         raise
     finally:
         log.append("finally")
@@ -82,7 +82,7 @@ def ignoring_exit(log: Log) -> Generator[Any, Any, Any]:
     try:
         yield 1
     except GeneratorExit as error:
-        log.append(told(error))
+        log.append(described(error))
         yield 2
 
 
@@ -90,7 +90,7 @@ def swallowing_exit(log: Log) -> Generator[Any, Any, Any]:
     try:
         yield 1
     except GeneratorExit as error:
-        log.append(told(error))
+        log.append(described(error))
     return 4
 
 
@@ -111,8 +111,8 @@ def empty(log: Log) -> Generator[Any, Any, Any]:
 
 
 def seeing_the_caller(log: Log) -> Generator[Any, Any, Any]:
-    yield told(sys.exception())
-    yield told(sys.exception())
+    yield described(sys.exception())
+    yield described(sys.exception())
 
 
 async def async_plain(log: Log) -> AsyncGenerator[Any, Any]:
@@ -126,7 +126,7 @@ async def async_catching(log: Log) -> AsyncGenerator[Any, Any]:
         try:
             log.append((yield number))
         except ValueError as error:
-            log.append(told(error))
+            log.append(described(error))
 
 
 async def async_cleaning_up(log: Log) -> AsyncGenerator[Any, Any]:
@@ -134,7 +134,7 @@ async def async_cleaning_up(log: Log) -> AsyncGenerator[Any, Any]:
         yield 1
         yield 2
     except BaseException as error:
-        log.append(told(error))
+        log.append(described(error))
         raise
     finally:
         log.append("finally")
@@ -159,7 +159,7 @@ async def async_ignoring_exit(log: Log) -> AsyncGenerator[Any, Any]:
     try:
         yield 1
     except GeneratorExit as error:
-        log.append(told(error))
+        log.append(described(error))
         yield 2
 
 
@@ -167,7 +167,7 @@ async def async_swallowing_exit(log: Log) -> AsyncGenerator[Any, Any]:
     try:
         yield 1
     except GeneratorExit as error:
-        log.append(told(error))
+        log.append(described(error))
 
 
 async def async_raising_stop(log: Log) -> AsyncGenerator[Any, Any]:
@@ -182,8 +182,8 @@ async def async_empty(log: Log) -> AsyncGenerator[Any, Any]:
 
 
 async def async_seeing_the_caller(log: Log) -> AsyncGenerator[Any, Any]:
-    yield told(sys.exception())
-    yield told(sys.exception())
+    yield described(sys.exception())
+    yield described(sys.exception())
 
 
 BODIES = [
@@ -251,7 +251,7 @@ def trace(function: Callable[[Log], Generator[Any, Any, Any]], script: list[tupl
             else:
                 log.append(("closed", generator.close()))
         except BaseException as error:
-            log.append(told(error))
+            log.append(described(error))
     with contextlib.suppress(Exception):
         generator.close()
     return log
@@ -270,7 +270,7 @@ async def async_trace(function: Callable[[Log], AsyncGenerator[Any, Any]], scrip
             else:
                 log.append(("closed", await generator.aclose()))
         except BaseException as error:
-            log.append(told(error))
+            log.append(described(error))
     with contextlib.suppress(Exception):
         await generator.aclose()
     return log
@@ -335,7 +335,7 @@ async def test_async_thrown_while_handling() -> None:
 
 
 def counting(log: Log) -> tuple[Callable[[], Iterator[int]], Callable[[], AsyncIterator[int]]]:
-    """A decorated generator function and its async counterpart, which note what happens, as do their failpoints."""
+    """Make a decorated generator function and its async counterpart, which log their steps and their visits."""
 
     @failpoint("count")
     def count() -> Generator[int, None, int]:
@@ -362,7 +362,7 @@ def counting(log: Log) -> tuple[Callable[[], Iterator[int]], Callable[[], AsyncI
 
 
 async def steps(generator: Any, most: int = 9) -> Log:
-    """The items of a generator of either kind, at most so many; then it is closed."""
+    """Return the first *most* items of a generator of either kind, then close it."""
     items: Log = []
     if hasattr(generator, "__anext__"):
         async with contextlib.aclosing(generator):
@@ -535,7 +535,7 @@ async def test_stacked() -> None:
 
 
 def abandoned(function: Callable[[Log], Any], log: Log, backend: Any, *, by_gc: bool) -> list[str]:
-    """The warnings when an async generator that yielded once is dropped, or left to the end of its loop."""
+    """Return the warnings when an async generator that yielded once is dropped, or outlives its loop."""
     name, options = backend
     kept: list[Any] = []
 
@@ -552,7 +552,7 @@ def abandoned(function: Callable[[Log], Any], log: Log, backend: Any, *, by_gc: 
 
     with warnings.catch_warnings(record=True) as caught, pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("always")
-        patch.setattr(sys, "unraisablehook", lambda unraisable: log.append(told(unraisable.exc_value)))
+        patch.setattr(sys, "unraisablehook", lambda unraisable: log.append(described(unraisable.exc_value)))
         anyio.run(main, backend=name, backend_options=options)
         kept.clear()
         gc.collect()
@@ -579,7 +579,7 @@ def test_abandoned_sync() -> None:
         generator = failpoint("generator")(cleaning_up)(log)
         next(generator)
         del generator
-        assert log == [told(GeneratorExit()), "finally"]
+        assert log == [described(GeneratorExit()), "finally"]
         assert after.hits == 0
 
 

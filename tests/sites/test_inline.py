@@ -59,8 +59,8 @@ async def test_nothing_configured(visit: Visit) -> None:
     assert not outcome
 
 
-def told(outcome: Outcome) -> str:
-    """What a site makes of its outcome."""
+def described(outcome: Outcome) -> str:
+    """Describe the outcome of a site."""
     match outcome:
         case Return(value):
             return f"return {value!r}"
@@ -90,7 +90,7 @@ def told(outcome: Outcome) -> str:
 async def test_outcome(visit: Visit, actions: Any, expected: str) -> None:
     """`match` tells the outcomes apart, and `Return.value` is what was given, never converted."""
     with configured("point", actions) as handle:
-        assert told(await visit()) == expected
+        assert described(await visit()) == expected
         assert (handle.hits, handle.triggers) == (1, 1)
 
 
@@ -213,7 +213,7 @@ async def test_nested_functions() -> None:
 
 
 def test_in_threads() -> None:
-    """Threads hit a failpoint at once, and each is told the outcome of its own visit."""
+    """When threads hit a failpoint at once, each gets the outcome of its own visit."""
     barrier = threading.Barrier(8)
     outcomes: list[Outcome] = []
 
@@ -297,8 +297,8 @@ async def test_context_is_of_the_visit(visit: Visit) -> None:
         assert await visit(context=mapping) == Continue()
         mapping["shard"] = 2
         assert await visit(context=mapping) == Return(None)
-        told = [await visit(context=lambda: {"shard": next(numbers)}) for _ in range(4)]
-        assert told == [Continue(), Continue(), Return(None), Continue()]
+        outcomes = [await visit(context=lambda: {"shard": next(numbers)}) for _ in range(4)]
+        assert outcomes == [Continue(), Continue(), Return(None), Continue()]
         assert (handle.hits, handle.misses) == (2, 4)
 
 

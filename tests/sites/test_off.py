@@ -41,32 +41,32 @@ class Sites:
 
     @failpoint("off.async", convert=forbidden, **declared)
     async def decorated(self) -> str:
-        """Decorated async method."""
+        """Visit the failpoint of a decorated async method."""
         return "body"
 
     @failpoint("off.sync", convert=forbidden, **declared)
     def decorated_sync(self) -> str:
-        """Decorated sync method."""
+        """Visit the failpoint of a decorated sync method."""
         return "body"
 
     @failpoint("off.plain", cancel=forbidden)
     def plain(self) -> str:
-        """Decorated method that asks nothing of a call."""
+        """Visit the failpoint of a decorated method without context or convert."""
         return "body"
 
     @failpoint("off.plain.async", context=lambda self: forbidden(), cancel=forbidden)
     async def plain_async(self) -> str:
-        """Decorated async method whose context takes what the method takes."""
+        """Visit the failpoint of a decorated async method whose context has the method's parameters."""
         return "body"
 
     @failpoint("off.generator", **declared)
     def generator(self) -> Iterator[str]:
-        """Decorated generator."""
+        """Visit the failpoint of a decorated generator."""
         yield "body"
 
     @failpoint("off.async.generator", **declared)
     async def async_generator(self) -> Any:
-        """Decorated async generator."""
+        """Visit the failpoint of a decorated async generator."""
         yield "body"
 
     async def generated(self) -> Any:
@@ -74,7 +74,7 @@ class Sites:
         return [item async for item in self.async_generator()][0]
 
     async def inline(self) -> object:
-        """An awaited inline call."""
+        """Await an inline call."""
         return await failpoint("off.inline", **self.declared)
 
     async def inline_many(self) -> object:
@@ -83,17 +83,17 @@ class Sites:
         return [await site for _ in range(100)][0]
 
     async def scope(self) -> str:
-        """An async scope."""
+        """Enter an async scope."""
         async with failpoint_scope("off.scope", **self.declared):
             return "body"
 
     def scope_sync(self) -> str:
-        """A sync scope."""
+        """Enter a sync scope."""
         with failpoint_scope("off.scope", **self.declared):
             return "body"
 
     async def ambient(self) -> object:
-        """An inline call inside a context."""
+        """Await an inline call inside a context."""
         with failpoint_context(tenant_id=Forbidden()):
             return await failpoint("off.ambient", **self.declared)
 
@@ -102,7 +102,7 @@ ASYNC = ["decorated", "plain_async", "inline", "inline_many", "scope", "generate
 
 
 def visit(kind: str) -> object:
-    """What the site gives: an async one is driven by hand, and has no chance to await anything."""
+    """Return the result of the site. An async site is driven by hand and must not await anything."""
     sites = Sites()
     if kind == "inline sync":
         return failpoint("off.inline.sync", **sites.declared).hit()
@@ -140,14 +140,14 @@ def reconfigured_and_reset() -> None:
 
 
 def left_a_registry() -> None:
-    """A registry was entered and left with something configured."""
+    """Enter and leave a registry that has something configured."""
     with Registry() as outer, Registry() as inner:
         for registry in (outer, inner, outer):
             registry.configure("off.async", "off")
 
 
 def configured_a_registry_that_is_not_entered() -> None:
-    """A registry that nobody has entered has something configured."""
+    """Configure something in a registry that is never entered."""
     Registry().configure("off.async", "return")
 
 

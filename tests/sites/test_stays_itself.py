@@ -155,7 +155,7 @@ LOOKS: dict[str, Callable[[Any], Any]] = {
 
 
 def seen(look: Callable[[Any], Any], thing: Any) -> Any:
-    """What a look shows, if it is an error."""
+    """Return what *look* returns or the error that it raises."""
     try:
         return look(thing)
     except (AttributeError, TypeError, OSError) as error:
@@ -520,7 +520,7 @@ class Refused(Exception):
 
 
 async def enter(manager: Any, error: Exception | None) -> list[str]:
-    """The events of a `with` or `async with` block that raises an error or none."""
+    """Return the events of a `with` or `async with` block that raises *error*, if given."""
     events: list[str] = []
     try:
         if hasattr(manager, "__aenter__"):

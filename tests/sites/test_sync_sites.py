@@ -45,12 +45,12 @@ class Account:
 
     @failpoint("x")
     def withdraw(self) -> str:
-        """A decorated method."""
+        """Visit the failpoint of a decorated method."""
         return "body"
 
     @failpoint("x")
     def history(self) -> Any:
-        """A decorated generator."""
+        """Visit the failpoint of a decorated generator."""
         yield "body"
 
     def audit(self) -> list[str]:
@@ -58,12 +58,12 @@ class Account:
         return list(self.history())
 
     def commit(self) -> str:
-        """A scope."""
+        """Enter a scope."""
         with failpoint_scope("x"):
             return "body"
 
     def parse(self) -> Outcome:
-        """An inline call."""
+        """Call an inline failpoint."""
         return failpoint("x").hit()
 
 
