@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from importlib.metadata import entry_points
 
 import pytest
 
@@ -72,6 +73,8 @@ def test_another_instrument_is_none() -> None:
     assert scan_source(starred, "tests.py").declared == ()
 
 
+# Importing the plugins that the inner tests do not use takes longer than the tests.
+BLOCKED = [f"-pno:{plugin.name}" for plugin in entry_points(group="pytest11") if plugin.name != "failpoints"]
 TESTS = """
     import json, sqlite3
     import pytest
@@ -100,7 +103,7 @@ def test_the_report_of_a_run(pytester: pytest.Pytester, monkeypatch: pytest.Monk
     monkeypatch.setenv("FAILPOINTS_INSTRUMENT", "sqlite3:connect;json:dumps;colorsys:rgb_to_hsv")
     pytester.makepyfile(test_it=textwrap.dedent(TESTS))
     result = pytester.runpytest_subprocess(
-        "-p", "no:anyio", "--failpoints-report", "--failpoints-report-json=report.json", timeout=50
+        *BLOCKED, "--failpoints-report", "--failpoints-report-json=report.json", timeout=50
     )
     result.assert_outcomes(passed=2)
     rows = {row["name"]: row for row in json.loads((pytester.path / "report.json").read_text())["failpoints"]}
@@ -128,6 +131,6 @@ def test_a_typo_in_the_module(pytester: pytest.Pytester, monkeypatch: pytest.Mon
     """A failpoint whose module never came is never hit, and the test says what it waited for."""
     monkeypatch.setenv("FAILPOINTS_INSTRUMENT", "sqlite4:connect")
     pytester.makepyfile('def test_it(failpoints): failpoints.set("sqlite4.connect", "raise")')
-    result = pytester.runpytest_subprocess("-p", "no:anyio", timeout=50)
+    result = pytester.runpytest_subprocess(*BLOCKED, timeout=50)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*declared:   sqlite4:connect (when its module is imported)"])

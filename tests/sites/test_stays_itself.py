@@ -286,6 +286,7 @@ def test_copy(copied: Callable[[Any], Any]) -> None:
     assert copied(original.method)() == 5
 
 
+@pytest.mark.usefixtures("frozen_heap")
 def test_weak_references() -> None:
     """A decorated function can be referred to weakly, and a bound method too; nothing keeps it alive."""
     assert weakref.ref(module_function)() is module_function
