@@ -1,4 +1,4 @@
-"""Instrumented functions and decorated ones, whose code is exchanged while anything is configured, in each other."""
+"""Combinations of instrumented and decorated functions."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def library() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_what_a_decorated_body_calls_visits(kind: str) -> None:
-    """However deep a function is decorated, what its body calls is the program's call."""
+async def test_calls_from_a_decorated_body_visit(kind: str) -> None:
+    """Calls from the body of a decorated function count as the program's calls, at any depth of decoration."""
     with instrument("json:dumps", "json.dumps"), configured("json.dumps", Return("fault")) as dumps:
         assert await called(kind) in ("fault", ["fault"])
         with configured("outer", "off"), configured("inner", "off"):
@@ -84,8 +84,8 @@ async def test_what_a_decorated_body_calls_visits(kind: str) -> None:
         assert dumps.hits == 2
 
 
-def test_what_we_ask_of_a_decorated_function_does_not() -> None:
-    """A predicate that calls a decorated function is asked by us: what that calls in its body does not visit."""
+def test_calls_from_a_predicate_do_not_visit() -> None:
+    """Calls from a predicate do not visit failpoints, even through a decorated function."""
     asked: list[str] = []
 
     def predicate(value: object) -> bool:
@@ -101,7 +101,7 @@ def test_what_we_ask_of_a_decorated_function_does_not() -> None:
 
 @pytest.mark.parametrize("kind", ["sync", "later"])
 async def test_a_scope_leaves_an_instrumented_function(library: Any, kind: str) -> None:
-    """A scope in an instrumented function makes that return, as it does in a decorated one."""
+    """A scope in an instrumented function makes that function return, as in a decorated one."""
     with instrument(f"library_of_this_test:{kind}", "whole"), configured("leave", Return("left")):
         assert await called(kind, library) == "left"
         with configured("whole", "off") as whole:
@@ -111,7 +111,7 @@ async def test_a_scope_leaves_an_instrumented_function(library: Any, kind: str) 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_decorated_function_is_instrumented(kind: str) -> None:
-    """A function that is decorated can be instrumented, too: each has its visits, and the very object is put back."""
+    """A decorated function can be instrumented. Both failpoints are visited, and undo restores the same object."""
     before = globals()[kind]
     with configured("outer", "off") as outer, configured("inner", "off"):
         with instrument(f"{__name__}:{kind}", "whole"), configured("whole", "off") as whole:
@@ -126,7 +126,7 @@ async def test_a_decorated_function_is_instrumented(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["sync", "later"])
 async def test_a_scope_leaves_a_decorated_one_that_is_instrumented(kind: str) -> None:
-    """The innermost of three decorators makes the function return; the others see a call that has returned."""
+    """The innermost of three decorators makes the function return, and the others see a completed call."""
     with instrument(f"{__name__}:{kind}", "whole"), configured("leave", Return("left")):
         with configured("whole:after", "off") as whole, configured("outer:after", "off") as outer:
             assert await called(kind) == "left"
@@ -135,7 +135,7 @@ async def test_a_scope_leaves_a_decorated_one_that_is_instrumented(kind: str) ->
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_an_instrumented_function_is_decorated(library: Any, kind: str) -> None:
-    """What is instrumented can be decorated: both are visited, and once it is undone the decorated one goes on."""
+    """An instrumented function can be decorated. Both are visited, and undo leaves the decorated one working."""
     with instrument(f"library_of_this_test:{kind}", "whole"):
         function = failpoint("around")(getattr(library, kind))
         setattr(library, kind, function)

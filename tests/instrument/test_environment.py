@@ -1,4 +1,4 @@
-"""`FAILPOINTS_INSTRUMENT`: failpoints in code of others with no code at all."""
+"""`FAILPOINTS_INSTRUMENT` adds failpoints to other people's code without changing any code."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def printed(script: str, *arguments: str, **variables: str) -> str:
 
 
 def test_it_instruments() -> None:
-    """Each path is a failpoint by its own name, with a dot for the colon, before its module is imported and after."""
+    """Each path is a failpoint named after it, with a dot for the colon, before and after the import."""
     script = """
         import failpoints, sys
         print("colorsys" in sys.modules)
@@ -53,13 +53,13 @@ def test_it_instruments() -> None:
 
 
 def test_without_it_nothing_is_brought_in() -> None:
-    """Where it says nothing, what it needs is not even imported."""
+    """If the variable is empty, the modules for instrumenting are not imported."""
     script = "import failpoints, sys; print(*(f'failpoints.{n}' in sys.modules for n in ['instrument', '_instrument']))"
     assert printed(script) == printed(script, FAILPOINTS_INSTRUMENT=" ; ") == "False False\n"
 
 
 def test_a_program_that_imports_failpoints_itself(tmp_path: Path) -> None:
-    """A module that is named, and that imports `failpoints`, is instrumented at the end of its own import."""
+    """A named module that imports `failpoints` is instrumented at the end of its own import."""
     (tmp_path / "shop.py").write_text("import failpoints\ndef price():\n    return 3\n")
     script = "import shop; print(shop.price(), shop.price())"
     variables = {"FAILPOINTS_INSTRUMENT": "shop:price", "FAILPOINTS": "shop.price=1*return(0)"}
@@ -89,7 +89,7 @@ def test_a_program_that_imports_failpoints_itself(tmp_path: Path) -> None:
     ],
 )
 def test_a_malformed_value_stops_the_import(text: str, sentence: str, place: str) -> None:
-    """A malformed entry stops the import, with a message that names the variable and a caret under the place."""
+    """A malformed entry fails the import, with a message that names the variable and a caret under the error."""
     done = run("import json, failpoints", FAILPOINTS_INSTRUMENT=text)
     assert (done.returncode, done.stdout) == (1, "")
     message, shown, caret = done.stderr.splitlines()[-3:]
@@ -99,7 +99,7 @@ def test_a_malformed_value_stops_the_import(text: str, sentence: str, place: str
 
 
 def test_a_failed_import_leaves_nothing() -> None:
-    """Where one entry stops the import of `failpoints`, none of them is instrumented."""
+    """If one entry fails the import of `failpoints`, no entry is instrumented."""
     script = """
         import json
         before = json.loads
@@ -112,8 +112,8 @@ def test_a_failed_import_leaves_nothing() -> None:
     assert printed(script, FAILPOINTS_INSTRUMENT="json:loads;json:dmps") == "True\nTrue\n"
 
 
-def test_a_typo_in_what_is_imported_later() -> None:
-    """A path that a module does not have stops the import of that module; the variable is named."""
+def test_a_typo_for_a_module_imported_later() -> None:
+    """A path that a module does not have fails the import of that module, with the name of the variable."""
     done = run("import failpoints; import colorsys", FAILPOINTS_INSTRUMENT="colorsys:rgb_to_hvs")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-2:] == [
@@ -124,14 +124,14 @@ def test_a_typo_in_what_is_imported_later() -> None:
 
 
 def test_a_module_that_is_not_found() -> None:
-    """A module that is nowhere yet may still come to be found: it is waited for, and that is said."""
+    """A module that cannot be found yet is a warning on stderr, and is instrumented if it is imported later."""
     done = run("import failpoints; print('goes on')", FAILPOINTS_INSTRUMENT="sqlite4:connect")
     assert (done.returncode, done.stdout) == (0, "goes on\n")
     assert done.stderr == "FAILPOINTS_INSTRUMENT: so far there is no module 'sqlite4'; did you mean 'sqlite3'?\n"
 
 
 def test_text_evaluates_nothing(tmp_path: Path) -> None:
-    """No text runs code or imports a module."""
+    """No value of the variable runs code or imports a module."""
     (tmp_path / "loud.py").write_text("print('imported')")
     text = "loud:f;os:system"
     script = "import failpoints; print('nothing')"
@@ -142,7 +142,7 @@ def test_text_evaluates_nothing(tmp_path: Path) -> None:
 
 
 def test_not_enabled() -> None:
-    """With `FAILPOINTS_ENABLED=0` nothing is instrumented, by no way."""
+    """With `FAILPOINTS_ENABLED=0` nothing is instrumented, neither by the variable nor by a call."""
     script = """
         import json
         before = json.loads
@@ -162,7 +162,7 @@ def test_not_enabled() -> None:
 
 
 def test_the_same_in_the_program() -> None:
-    """A program may instrument under the same name what the environment names; another name is refused."""
+    """A program may instrument the same path under the same name. A different name is refused."""
     script = """
         import json, failpoints
         from failpoints.instrument import instrument
@@ -182,7 +182,7 @@ def test_the_same_in_the_program() -> None:
 
 
 def test_the_command_does_not_obey_it(tmp_path: Path) -> None:
-    """It is for programs: the command `failpoints` does not read it, so that no mistake in it stops the command."""
+    """The command `failpoints` does not read the variable, so a mistake in it cannot stop the command."""
     command = tmp_path / "failpoints"
     command.write_text("import failpoints; print('it runs')")
     assert printed("", str(command), FAILPOINTS_INSTRUMENT="a mistake") == "it runs\n"

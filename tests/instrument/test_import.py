@@ -1,4 +1,4 @@
-"""Functions of modules that are imported later, or are being imported right now."""
+"""Instrumenting functions of modules that are imported later, or are being imported."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Write = Callable[..., str]
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    """Write a module that can be imported under the name returned; more sources are submodules of it."""
+    """Write an importable module and return its name. Further sources become its submodules."""
     monkeypatch.syspath_prepend(tmp_path)
     names: list[str] = []
 
@@ -63,7 +63,7 @@ class Doubler:
 
 
 def test_a_module_that_is_imported_later(write: Write) -> None:
-    """It is instrumented at the end of its import, and not imported before."""
+    """A module is instrumented at the end of its import, and is not imported earlier."""
     name = write(DOUBLE)
     site = f"a_site_of_{name}"
     with (
@@ -82,7 +82,7 @@ def test_a_module_that_is_imported_later(write: Write) -> None:
 
 
 def test_a_submodule_that_is_imported_later(write: Write) -> None:
-    """The import of a package says nothing yet of a module in it."""
+    """Importing a package does not instrument a module in it that is not imported yet."""
     name = write("", inner=DOUBLE)
     with instrument(f"{name}.inner:double", "theirs"), configured("theirs", "off") as site:
         package = imported(name)
@@ -92,7 +92,7 @@ def test_a_submodule_that_is_imported_later(write: Write) -> None:
 
 
 def test_undone_before_the_import(write: Write) -> None:
-    """Undone before the import, that changes nothing; of two who want it, the other has it."""
+    """If it is undone before the import, the import changes nothing, unless another caller instrumented it too."""
     name = write(DOUBLE)
     undo = instrument(f"{name}:double", "theirs")
     other = instrument(f"{name}:double", "theirs")
@@ -109,7 +109,7 @@ def test_undone_before_the_import(write: Write) -> None:
 
 
 def test_twice_before_the_import(write: Write) -> None:
-    """The same path twice is one failpoint, which ends with the second undo."""
+    """Instrumenting the same path twice makes one failpoint, which the second undo removes."""
     name = write(DOUBLE)
     first = instrument(f"{name}:double", "theirs")
     second = instrument(f"{name}:double", "theirs")
@@ -127,7 +127,7 @@ def test_twice_before_the_import(write: Write) -> None:
 
 @pytest.mark.parametrize("swallowed", [False, True])
 def test_a_path_that_the_module_does_not_have(write: Write, swallowed: bool) -> None:
-    """The import of the module fails with the error that names the nearest one, and so does each further one."""
+    """Each import of the module fails with an error that suggests the nearest path."""
     name = write(DOUBLE)
     undo_typo = instrument(f"{name}:duoble", "typo")
     undo = instrument(f"{name}:double", "theirs")
@@ -146,7 +146,7 @@ def test_a_path_that_the_module_does_not_have(write: Write, swallowed: bool) -> 
 
 
 def test_another_name_before_the_import(write: Write) -> None:
-    """Of two names for the same place the import says so."""
+    """The import fails if the same place was given two names."""
     name = write(DOUBLE)
     with (
         instrument(f"{name}:double", "theirs"),
@@ -157,7 +157,7 @@ def test_another_name_before_the_import(write: Write) -> None:
 
 
 def test_an_import_that_fails(write: Write, tmp_path: Path) -> None:
-    """A module whose import fails is waited for until it succeeds."""
+    """A module whose import fails is instrumented once an import succeeds."""
     name = write("import a_module_that_is_nowhere")
     with instrument(f"{name}:double", "theirs"), configured("theirs", "off") as site:
         for _ in range(2):
@@ -169,7 +169,7 @@ def test_an_import_that_fails(write: Write, tmp_path: Path) -> None:
         assert site.hits == 1
 
 
-# being imported right now
+# modules that are being imported
 
 ITSELF = """
 from failpoints.instrument import instrument
@@ -184,7 +184,7 @@ assert site.hits == 0
 
 
 def test_a_module_that_instruments_itself(write: Write) -> None:
-    """A module that is being imported is waited for: there is no such function in it yet."""
+    """A module that is being imported is instrumented at the end of its import."""
     module = imported(write(ITSELF))
     spec = module.__spec__
     assert spec is not None
@@ -197,7 +197,7 @@ def test_a_module_that_instruments_itself(write: Write) -> None:
 
 
 def test_a_module_that_is_imported_in_a_circle(write: Write) -> None:
-    """So is one that imports what instruments it, also when its import has to be tried again."""
+    """A module that imports its own instrumenter is instrumented, even if its import is retried."""
     name = write(
         "from . import patches\nif patches.fails: raise ValueError\ndef double(number): return 2 * number",
         patches="""
@@ -217,7 +217,7 @@ def test_a_module_that_is_imported_in_a_circle(write: Write) -> None:
 
 
 def test_a_typo_in_a_circle(write: Write) -> None:
-    """A path that the module does not have fails its import here, too."""
+    """A path that the module does not have fails the import that is in progress."""
     name = write(ITSELF.replace(":double", ":duoble"))
     with pytest.raises(FailpointUsageError, match=f"did you mean '{name}:double'"):
         imported(name)
@@ -225,7 +225,7 @@ def test_a_typo_in_a_circle(write: Write) -> None:
 
 
 def test_a_module_that_another_thread_imports(write: Write) -> None:
-    """A module that another thread is importing is waited for, too."""
+    """A module that another thread is importing is instrumented at the end of that import."""
     name = write(
         """
         import threading
@@ -261,7 +261,7 @@ def _import_it(name: str, start: threading.Barrier, undos: list[Callable[[], Non
 
 
 def test_many_threads_import_and_instrument_at_once(write: Write) -> None:
-    """Whoever comes first, each path is a failpoint in the end, and nothing is left once all have undone it."""
+    """Whichever thread is first, each path becomes a failpoint, and nothing is left after all have undone it."""
     for _ in range(20):
         name = write(DOUBLE)
         start = threading.Barrier(6)
@@ -284,7 +284,7 @@ def test_many_threads_import_and_instrument_at_once(write: Write) -> None:
 
 
 def test_a_module_that_comes_in_meanwhile(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A module whose import ends while somebody is about to wait for it is instrumented at once."""
+    """A module whose import ends just before the wait for it begins is instrumented at once."""
     name = write(DOUBLE)
     register = wrapt.register_post_import_hook
     others = [instrument(f"{name}:Doubler.double", "theirs")]
@@ -307,7 +307,7 @@ def test_a_module_that_comes_in_meanwhile(write: Write, monkeypatch: pytest.Monk
 
 
 def test_a_module_that_loads_its_names_when_asked(write: Write) -> None:
-    """What a module loads when it is asked for is loaded; undone, it is loaded anew."""
+    """A lazily loaded attribute is loaded, and is loaded again after undo."""
     name = write(
         """
         def __getattr__(name):
@@ -325,7 +325,7 @@ def test_a_module_that_loads_its_names_when_asked(write: Write) -> None:
 
 
 def test_a_module_that_puts_another_in_its_place(write: Write) -> None:
-    """What counts is what stands in `sys.modules` after the import."""
+    """The object in `sys.modules` after the import is instrumented."""
     name = write(
         """
         import sys, types
@@ -344,7 +344,7 @@ def test_a_module_that_puts_another_in_its_place(write: Write) -> None:
 
 
 def test_a_reload(write: Write) -> None:
-    """A module that is reloaded has new functions, which are not instrumented and which the undo leaves alone."""
+    """The new functions of a reloaded module are not instrumented, and undo leaves them alone."""
     name = write(DOUBLE)
     module = imported(name)
     undo = instrument(f"{name}:double", "theirs")
@@ -356,7 +356,7 @@ def test_a_reload(write: Write) -> None:
 
 
 def test_hooks_of_others_run(write: Write) -> None:
-    """The hooks that others have put on the import with wrapt run, too."""
+    """Import hooks that other code has registered with wrapt still run."""
     name = write(DOUBLE)
     seen: list[str] = []
     wrapt.register_post_import_hook(lambda module: seen.append(module.__name__), name)  # type: ignore[no-untyped-call]
@@ -367,7 +367,7 @@ def test_hooks_of_others_run(write: Write) -> None:
 
 
 def test_nothing_is_imported() -> None:
-    """`failpoints.instrument` brings in nothing more than `failpoints` itself, and `instrument` imports no module."""
+    """`failpoints.instrument` imports no more than `failpoints` itself, and `instrument` imports no module."""
     script = """
         import sys
         import failpoints
@@ -390,7 +390,7 @@ def test_nothing_is_imported() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_after_a_fork() -> None:
-    """A child that was forked while another thread was instrumenting can instrument and undo."""
+    """A child process forked while another thread was instrumenting can instrument and undo."""
     script = """
         import json, os, threading, warnings
         from failpoints._instrument import patches

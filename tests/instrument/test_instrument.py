@@ -1,4 +1,4 @@
-"""`instrument` on functions of every kind, and the way back."""
+"""`instrument` on functions of every kind, and its undo."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class Colour(enum.Enum):
 
 
 class Text(str):
-    """A class of Python's over one written in C."""
+    """A Python subclass of a class written in C."""
 
     __slots__ = ()
 
@@ -132,7 +132,7 @@ def of(path: str, name: str = "theirs", **options: Any) -> Instrumentation:
     return instrument(f"{HERE}:{path}", name, **options)
 
 
-def standing(path: str) -> Any:
+def object_at(path: str) -> Any:
     """Return the object at the path, without binding it."""
     *classes, name = path.split(".")
     owner: Any = sys.modules[HERE]
@@ -170,8 +170,8 @@ SYNC: list[tuple[str, Any, Any]] = [
 
 @pytest.mark.parametrize(("path", "call", "result"), SYNC)
 def test_functions_of_every_kind(path: str, call: Any, result: Any) -> None:
-    """It is visited before and after, with nothing configured it is what it was, and undone it is that very object."""
-    before = standing(path)
+    """It is visited before and after, works as before while nothing is configured, and undo restores the object."""
+    before = object_at(path)
     undo = of(path, raises=(KeyError,))
     assert call() == result
     with configured("theirs", "off") as first, configured("theirs:after", "off") as after:
@@ -182,7 +182,7 @@ def test_functions_of_every_kind(path: str, call: Any, result: Any) -> None:
     with configured("theirs:after", "raise(KeyError)"), pytest.raises(KeyError):
         call()
     undo()
-    assert standing(path) is before
+    assert object_at(path) is before
     with configured("theirs", "raise"), configured("theirs:after", "raise"):
         assert call() == result
 
@@ -199,14 +199,14 @@ def test_functions_of_every_kind(path: str, call: Any, result: Any) -> None:
     ],
 )
 async def test_async_functions(path: str, call: Any, result: Any) -> None:
-    """So are async ones, in which a failpoint waits as anywhere."""
-    before = standing(path)
+    """An async function is visited before and after, and a failpoint can pause it."""
+    before = object_at(path)
     with of(path):
         assert await call() == result
         with configured("theirs", "1*sleep(1)->yield") as site, configured("theirs:after", "return(7)") as after:
             assert await call() == ("7" if isinstance(result, str) else 7)
             assert (site.hits, after.hits) == (1, 1)
-    assert standing(path) is before
+    assert object_at(path) is before
 
 
 def test_generators() -> None:
@@ -221,7 +221,7 @@ def test_generators() -> None:
 
 @pytest.mark.anyio
 async def test_async_generators() -> None:
-    """So is an async one."""
+    """An async generator is visited at its first step."""
     with of("each_later"), configured("theirs", "1*return->off") as site:
         assert [value async for value in each_later(3)] == []
         assert [value async for value in each_later(3)] == [0, 1, 2]
@@ -229,19 +229,19 @@ async def test_async_generators() -> None:
 
 
 def test_a_bound_method_of_a_module() -> None:
-    """What a module offers as a function may be the bound method of an object: `random.random` is one."""
-    before = standing("bound"), random.random
+    """A function of a module may be a bound method, such as `random.random`."""
+    before = object_at("bound"), random.random
     with of("bound"), instrument("random:random", "random"):
         with configured("theirs", "return(3)"), configured("random", "return(0.5)", context={}):
             assert bound(1, 9) == "3"
             assert random.random() == "0.5"
         assert 1 <= bound(1, 9) <= 9
-    assert (standing("bound"), random.random) == before
+    assert (object_at("bound"), random.random) == before
 
 
 @pytest.mark.parametrize("path", ["time:time", "os:getcwd", "math:sqrt", "builtins:sorted", "os.path:exists"])
 def test_functions_written_in_c(path: str) -> None:
-    """A function of a module may be written in C; what has no source is known by its path."""
+    """A function of a module may be written in C. Without source, its site has the path as its location."""
     module, _, name = path.partition(":")
     holder = sys.modules[module] if module in sys.modules else __import__(module)
     before = vars(holder)[name]
@@ -255,7 +255,7 @@ def test_functions_written_in_c(path: str) -> None:
 
 
 def test_options() -> None:
-    """It takes the options of `@failpoint`."""
+    """`instrument` takes the options of `@failpoint`."""
     with (
         of("plain", context=["number"], convert=lambda text: int(text) + 1, raises=(ZeroDivisionError,)),
         configured("theirs", "1*return(5)->raise(ZeroDivisionError)", context={"number": 3}) as site,
@@ -267,7 +267,7 @@ def test_options() -> None:
 
 
 def test_it_stays_itself() -> None:
-    """Whoever looks sees the function: its name, signature, kind, copies; and it is pickled by its name."""
+    """The wrapper has the function's name, signature and kind, and can be copied and pickled by name."""
     signature = inspect.signature(plain)
     with of("plain"), of("later"), of("Base.method"), of("Base.of_class"):
         assert (plain.__name__, plain.__doc__, inspect.signature(plain)) == ("plain", "Doubled.", signature)
@@ -287,7 +287,7 @@ def test_it_stays_itself() -> None:
 
 
 def test_a_name_that_is_elsewhere_is_pickled_as_the_function() -> None:
-    """A function that a module has from another one is pickled as what it is there."""
+    """A function that a module imports from another one is pickled by its name there."""
     function = json.JSONDecoder
     assert function.__module__ == "json.decoder"
     module = types.ModuleType("a_module_with_a_copy")
@@ -301,7 +301,7 @@ def test_a_name_that_is_elsewhere_is_pickled_as_the_function() -> None:
 
 
 def test_bound_methods_that_were_stored(failpoints: Failpoints) -> None:
-    """A bound method that was stored while it was instrumented is visited, and no more once that is undone."""
+    """A bound method stored while it was instrumented is visited until undo."""
     with of("Base.method"):
         stored = base.method
         failpoints.set("theirs", "return(0)")
@@ -310,14 +310,14 @@ def test_bound_methods_that_were_stored(failpoints: Failpoints) -> None:
 
 
 def test_names_taken_before_are_out_of_reach() -> None:
-    """What somebody has taken from the module before is the function as it is."""
+    """A reference taken from the module earlier is the unchanged function."""
     taken = plain
     with of("plain"), configured("theirs", "return(0)"):
         assert (plain(4), taken(4)) == (0, 8)
 
 
 def test_decorated_and_instrumented() -> None:
-    """A failpoint of the program's own can be instrumented as any function: each is visited."""
+    """A function that is decorated in the program can be instrumented, and both failpoints are visited."""
     module = sys.modules[HERE]
     vars(module)["decorated"] = failpoint("own")(plain)
     try:
@@ -332,7 +332,7 @@ def test_decorated_and_instrumented() -> None:
 
 
 def test_an_inherited_method_is_set_on_that_class_only() -> None:
-    """`Sub.method` is a failpoint of `Sub`; the base class, and what else derives from it, are not touched."""
+    """`Sub.method` affects only `Sub`, not its base class or other subclasses."""
     with of("Sub.method"), configured("theirs", "return(0)"):
         assert "method" in vars(Sub)
         assert (sub.method(4), base.method(4)) == (0, 8)
@@ -342,8 +342,8 @@ def test_an_inherited_method_is_set_on_that_class_only() -> None:
 @pytest.mark.parametrize("paths", [("Base.method", "Sub.method"), ("Sub.method", "Base.method")])
 @pytest.mark.parametrize("backwards", [False, True])
 def test_base_and_subclass(paths: tuple[str, str], backwards: bool) -> None:
-    """Each is a failpoint of its own, in whatever order they are instrumented and undone."""
-    before = standing("Base.method")
+    """Base class and subclass have separate failpoints, in any order of instrument and undo."""
+    before = object_at("Base.method")
     undo = [of(path, path) for path in paths]
     with configured("Base.method", "off") as of_base, configured("Sub.method", "off") as of_sub:
         assert (base.method(4), sub.method(4)) == (8, 8)
@@ -352,7 +352,7 @@ def test_base_and_subclass(paths: tuple[str, str], backwards: bool) -> None:
             each()
         assert (base.method(4), sub.method(4)) == (8, 8)
         assert (of_base.hits, of_sub.hits) == (1, 1)
-    assert standing("Base.method") is before
+    assert object_at("Base.method") is before
     assert "method" not in vars(Sub)
 
 
@@ -360,12 +360,12 @@ def test_base_and_subclass(paths: tuple[str, str], backwards: bool) -> None:
 
 
 def test_the_same_path_twice_is_one_failpoint() -> None:
-    """It is visited once, and the second undo ends it."""
-    before = standing("plain")
+    """A path that is instrumented twice is visited once per call, until the second undo."""
+    before = object_at("plain")
     first = of("plain", context=["number"])
-    put = standing("plain")
+    put = object_at("plain")
     second = of("plain", context=["number"])
-    assert standing("plain") is put
+    assert object_at("plain") is put
     with configured("theirs", "off") as site:
         plain(1)
         assert site.hits == 1
@@ -373,15 +373,15 @@ def test_the_same_path_twice_is_one_failpoint() -> None:
         first()  # changes nothing
         plain(1)
         assert site.hits == 2
-        assert standing("plain") is put
+        assert object_at("plain") is put
         second()
         plain(1)
         assert site.hits == 2
-    assert standing("plain") is before
+    assert object_at("plain") is before
 
 
 def test_two_paths_to_the_same_place_are_one() -> None:
-    """What counts is where it leads: a class can be come by in several modules."""
+    """Two paths to the same class, in different modules, are one failpoint."""
     decode = vars(json.JSONDecoder)["decode"]
     with instrument("json:JSONDecoder.decode", "decode"), instrument("json.decoder:JSONDecoder.decode", "decode"):
         with configured("decode", "off") as handle:
@@ -400,19 +400,19 @@ def test_two_paths_to_the_same_place_are_one() -> None:
     ],
 )
 def test_the_same_path_under_another_name(name: str, options: dict[str, Any], problem: str) -> None:
-    """The same path cannot be two failpoints: the error names the first, which stays as it is."""
+    """One path cannot have two names. The error mentions the first, which remains."""
     with of("plain"):
-        put = standing("plain")
+        put = object_at("plain")
         with pytest.raises(FailpointUsageError, match="already has the failpoint 'theirs', from instrument") as error:
             of("plain", name, **options)
         assert problem in str(error.value)
-        assert standing("plain") is put
+        assert object_at("plain") is put
     with of("plain", name, **options):
         pass
 
 
 def test_two_functions_under_one_name() -> None:
-    """One name may be at several places, each of which is known as long as it is there."""
+    """One name may have several places, each of which is a known site until its undo."""
     with of("plain"), of("later"):
         assert len(status("theirs").sites) == 2
         with instrument("json:dumps", "theirs"):
@@ -421,23 +421,23 @@ def test_two_functions_under_one_name() -> None:
     assert status("theirs").sites == ()
 
 
-# undone while others have put something over it
+# undo after other code has wrapped the function
 
 
 def test_undone_under_a_patch() -> None:
-    """A patch that somebody has put over it stays; what is beneath passes calls on, and the next undo mends it."""
-    before = standing("plain")
+    """A later patch stays in place after undo. Beneath it calls pass through, and the next undo cleans up."""
+    before = object_at("plain")
     undo = of("plain")
     with configured("theirs", "off") as site:
         with mock.patch(f"{HERE}.plain", lambda number: -plain_before(number)) as patched, mock.patch.dict({}):
             undo()
-            assert standing("plain") is patched
+            assert object_at("plain") is patched
             assert plain(4) == -8
         assert plain(4) == 8
         assert site.hits == 0
-    assert standing("plain") is not before  # the patch has put back what it found
+    assert object_at("plain") is not before  # the patch has put back what it found
     of("plain")()
-    assert standing("plain") is before
+    assert object_at("plain") is before
 
 
 def plain_before(number: int) -> int:
@@ -445,18 +445,18 @@ def plain_before(number: int) -> int:
 
 
 def test_undone_after_a_patch() -> None:
-    """A patch inside the block is none of its business."""
-    before = standing("Base.method")
+    """A patch that begins and ends inside the block does not disturb it."""
+    before = object_at("Base.method")
     with of("Base.method"), configured("theirs", "off") as site:
         with mock.patch.object(Base, "method", autospec=True, return_value=1):
             assert base.method(4) == 1
         assert base.method(4) == 8
     assert site.hits == 1
-    assert standing("Base.method") is before
+    assert object_at("Base.method") is before
 
 
 def test_annotations_after_an_autospec() -> None:
-    """What is wrapped keeps its annotations when `mock` has looked at what wraps another function."""
+    """An instrumented function keeps its annotations after `mock` has inspected another wrapper."""
     with of("Base.method"), mock.patch.object(Base, "method", autospec=True):
         pass
     expected = {"number": "int", "return": "int"}
@@ -468,9 +468,9 @@ def test_annotations_after_an_autospec() -> None:
     assert plain.__annotations__ == expected
 
 
-def test_instrumented_under_a_wrapper_of_somebody_else() -> None:
-    """With somebody's wrapper over it, the same path is the same failpoint still."""
-    before = standing("plain")
+def test_instrumented_under_a_foreign_wrapper() -> None:
+    """A path with a foreign wrapper over it is still the same failpoint."""
+    before = object_at("plain")
     first = of("plain")
 
     @functools.wraps(plain)
@@ -485,13 +485,13 @@ def test_instrumented_under_a_wrapper_of_somebody_else() -> None:
         assert site.hits == 1
     first()
     second()
-    assert standing("plain") is before
+    assert object_at("plain") is before
 
 
 def test_instrumented_over_another_function() -> None:
-    """Where another function stands by now, as after a reload of the module, that one becomes the failpoint."""
+    """A function that has replaced the first, as after a reload, becomes the failpoint."""
     module = sys.modules[HERE]
-    before = standing("plain")
+    before = object_at("plain")
     first = of("plain")
     another = lambda number: -number  # noqa: E731
     vars(module)["plain"] = another
@@ -502,7 +502,7 @@ def test_instrumented_over_another_function() -> None:
         assert site.hits == 1
         second()
         first()
-        assert standing("plain") is another
+        assert object_at("plain") is another
     finally:
         vars(module)["plain"] = before
 
@@ -556,8 +556,8 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("path", "problem"), ERRORS, ids=lambda value: str(value)[:40])
-def test_a_path_that_leads_to_no_function(path: Any, problem: str) -> None:
-    """The error says what is there, or names the nearest one, and nothing has changed."""
+def test_a_path_that_is_not_a_function(path: Any, problem: str) -> None:
+    """A bad path is an error that shows what was found or suggests the nearest path, and changes nothing."""
     with pytest.raises(FailpointUsageError) as error:
         instrument(path, "theirs")
     assert problem in str(error.value)
@@ -578,25 +578,25 @@ def test_a_path_that_leads_to_no_function(path: Any, problem: str) -> None:
         ("a", {"context": "number"}, FailpointUsageError, "did you mean ['number']?"),
     ],
 )
-def test_what_cannot_be_a_failpoint(name: Any, options: Any, error: type[Exception], problem: str) -> None:
-    """It refuses what `@failpoint` refuses, and has changed nothing."""
-    before = standing("plain")
+def test_arguments_that_failpoint_refuses(name: Any, options: Any, error: type[Exception], problem: str) -> None:
+    """`instrument` refuses what `@failpoint` refuses, and changes nothing."""
+    before = object_at("plain")
     with pytest.raises(error) as raised:
         of("plain", name, **options)
     assert problem in str(raised.value)
-    assert standing("plain") is before
+    assert object_at("plain") is before
     with of("plain"):
         pass
 
 
-def test_how_it_is_shown() -> None:
-    """The undo says what it undoes."""
+def test_repr_of_the_undo() -> None:
+    """The `repr` of the undo shows what it undoes."""
     with of("plain") as undo:
         assert repr(undo) == f"<instrument('{HERE}:plain', 'theirs')>"
 
 
 def test_a_call_in_flight_when_it_is_undone() -> None:
-    """A call that has begun ends as it began: its `:after` is visited still."""
+    """A call in progress during undo still visits its `:after`."""
     steps: list[str] = []
     undo = of("each")
     configure("theirs:after", failpoints.Call(lambda hit: steps.append(hit.name)))

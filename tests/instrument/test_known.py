@@ -1,4 +1,4 @@
-"""Instrumented functions are known: to the scan of source, to `status`, and to the report of a run."""
+"""Instrumented functions appear in scans of source code, in `status`, and in the report of a test run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Fixture:
 
 
 def test_a_call_is_a_site() -> None:
-    """`instrument(path, name)` is a site where it is called, with its two failpoints, however it was imported."""
+    """A call of `instrument(path, name)` is a site with two failpoints, however `instrument` was imported."""
     found = scan_source(SOURCE, "tests.py")
     assert [(site.name, site.kind, site.line, site.function) for site in found.declared] == [
         ("http.send", "instrument", 9, "<module>"),
@@ -58,15 +58,15 @@ def test_a_call_is_a_site() -> None:
     ],
 )
 def test_a_name_that_is_not_known(call: str, text: str) -> None:
-    """A name that the source does not tell is a remark."""
+    """A name that the source does not contain is reported as a remark."""
     source = f"from failpoints.instrument import instrument\ndef f(name):\n    {call}\n"
     found = scan_source(source, "tests.py")
     assert [(remark.line, remark.text) for remark in found.unresolved] == [(3, text)]
     assert found.declared == ()
 
 
-def test_another_instrument_is_none() -> None:
-    """A function of that name from elsewhere is none."""
+def test_an_unrelated_instrument_is_ignored() -> None:
+    """A different function called `instrument` is ignored."""
     for line in ("from opentelemetry import instrument", "from .failpoints.instrument import instrument", ""):
         assert scan_source(f"{line}\ninstrument('a:b', 'failpoint')", "tests.py").declared == ()
     starred = "from failpoints import *\ninstrument('a:b', 'c')"  # the module is not among what * brings
@@ -99,7 +99,7 @@ TESTS = """
 
 
 def test_the_report_of_a_run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each has its row: what the tests instrument, what the environment does, and what was never imported."""
+    """The report has a row for each path, instrumented by tests or the environment, imported or not."""
     monkeypatch.setenv("FAILPOINTS_INSTRUMENT", "sqlite3:connect;json:dumps;colorsys:rgb_to_hsv")
     pytester.makepyfile(test_it=textwrap.dedent(TESTS))
     result = pytester.runpytest_subprocess(
@@ -128,7 +128,7 @@ def test_the_report_of_a_run(pytester: pytest.Pytester, monkeypatch: pytest.Monk
 
 
 def test_a_typo_in_the_module(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failpoint whose module never came is never hit, and the test says what it waited for."""
+    """A failpoint whose module is never imported is never hit, and the test failure names the module."""
     monkeypatch.setenv("FAILPOINTS_INSTRUMENT", "sqlite4:connect")
     pytester.makepyfile('def test_it(failpoints): failpoints.set("sqlite4.connect", "raise")')
     result = pytester.runpytest_subprocess(*BLOCKED, timeout=50)

@@ -39,7 +39,7 @@ class Service:
 
 
 async def ordered(service: Service, order: str, tries: int = 3) -> int:
-    """Order, and again if no reply comes; how many tries it took."""
+    """Order, retry if no reply comes, and return the number of tries."""
     async with service.client() as client:
         for number in range(1, tries + 1):
             try:
@@ -66,7 +66,7 @@ def sending() -> Iterator[None]:
 
 
 async def test_a_reply_is_lost(sending: None, failpoints: Failpoints) -> None:
-    """At `:after` the request has been served, and the caller never learns of it: it orders twice."""
+    """At `:after` the request has been served but the reply is lost, so the client orders twice."""
     service = Service()
     reply = failpoints.set("http.send:after", "1*raise(ReadTimeout)", context={"path": "/orders/.*"})
     assert await ordered(service, "a") == 2
@@ -75,7 +75,7 @@ async def test_a_reply_is_lost(sending: None, failpoints: Failpoints) -> None:
 
 
 async def test_a_connection_is_refused(sending: None, failpoints: Failpoints) -> None:
-    """Before the body nothing has been sent; the exception is httpx's own, and so is what becomes of it."""
+    """Before the body nothing has been sent, and the client handles the injected httpx exception."""
     service = Service()
     failpoints.set("http.send", "2*raise(ConnectError: refused)")
     assert await ordered(service, "a") == 3
@@ -88,7 +88,7 @@ async def test_a_connection_is_refused(sending: None, failpoints: Failpoints) ->
 
 
 async def test_a_response_is_made_up(sending: None, failpoints: Failpoints) -> None:
-    """`Return` hands out any object; a text cannot become a response, and says so."""
+    """`Return` returns any object, but a string cannot be converted to a response."""
     service = Service()
     failpoints.set("http.send", Return(httpx.Response(201)))
     assert (await ordered(service, "a"), service.orders) == (1, [])
@@ -98,7 +98,7 @@ async def test_a_response_is_made_up(sending: None, failpoints: Failpoints) -> N
 
 
 async def test_a_request_waits(sending: None, failpoints: Failpoints) -> None:
-    """A request is held before it is sent, and another one passes it."""
+    """One request is paused before it is sent while another one completes."""
     service = Service()
     async with anyio.create_task_group() as tasks, failpoints.paused("http.send", context={"path": ".*/a"}) as first:
         tasks.start_soon(ordered, service, "a")
@@ -109,7 +109,7 @@ async def test_a_request_waits(sending: None, failpoints: Failpoints) -> None:
 
 
 async def test_where_it_is(sending: None) -> None:
-    """`status` tells the file and line of the library's own function."""
+    """`status` has the file and line of the library's function."""
     code = httpx.AsyncClient.send.__code__
     assert (
         status("http.send").sites == status("http.send:after").sites == (f"{code.co_filename}:{code.co_firstlineno}",)
@@ -120,7 +120,7 @@ async def test_where_it_is(sending: None) -> None:
 
 
 def test_a_function_written_in_c(failpoints: Failpoints) -> None:
-    """`sqlite3.connect` is a C function of a module, which can be replaced there; its site is its path."""
+    """`sqlite3.connect`, a C function of a module, can be replaced. Its location is its path."""
     connect = sqlite3.connect
     with instrument("sqlite3:connect", "db.connect", raises=(sqlite3.OperationalError,)):
         assert failpoints.status("db.connect").sites == ("sqlite3:connect",)
@@ -133,7 +133,7 @@ def test_a_function_written_in_c(failpoints: Failpoints) -> None:
 
 @pytest.mark.parametrize("path", ["sqlite3:Connection.execute", "sqlite3:Cursor.execute", "builtins:dict.get"])
 def test_a_method_of_a_class_written_in_c(path: str) -> None:
-    """It cannot be replaced, and the error says what can be instead."""
+    """A method of a C class cannot be replaced, and the error suggests an alternative."""
     with pytest.raises(FailpointUsageError) as error:
         instrument(path, "db.execute")
     assert str(error.value) == (
@@ -144,11 +144,11 @@ def test_a_method_of_a_class_written_in_c(path: str) -> None:
 
 
 class Connection(sqlite3.Connection):
-    """What `sqlite3.connect(factory=…)` takes."""
+    """A connection class for `sqlite3.connect(factory=…)`."""
 
 
 def test_a_method_that_a_subclass_has_from_c(failpoints: Failpoints) -> None:
-    """A subclass of a C class has the method as a failpoint of its own, and undone it inherits it again."""
+    """A subclass of a C class gets its own method as a failpoint, and inherits the original again after undo."""
     with instrument(f"{__name__}:Connection.execute", "db.execute", raises=(sqlite3.OperationalError,)):
         connection = sqlite3.connect(":memory:", factory=Connection)
         failpoints.set("db.execute", "1*off->1*raise(OperationalError: database is locked)")
@@ -169,7 +169,7 @@ def on_asyncio(anyio_backend_name: str) -> None:
 
 
 async def test_a_commit_whose_reply_is_lost(on_asyncio: None, tmp_path: Path, failpoints: Failpoints) -> None:
-    """An async driver: what was written is there, though the commit seems to have failed."""
+    """With an async driver, the data is written although the commit seems to have failed."""
     file = tmp_path / "db"
     with (
         instrument("aiosqlite:Connection.execute", "db.execute", context=["sql"], raises=(sqlite3.OperationalError,)),
@@ -193,7 +193,7 @@ async def test_a_commit_whose_reply_is_lost(on_asyncio: None, tmp_path: Path, fa
 
 
 async def test_a_file_cannot_be_opened(tmp_path: Path, failpoints: Failpoints) -> None:
-    """`anyio.open_file`, which anyio loads when it is asked for."""
+    """`anyio.open_file`, which anyio loads lazily, can be instrumented."""
     with instrument("anyio:open_file", "file.open", context=["file"], raises=(OSError,)):
         failpoints.set("file.open", "raise(PermissionError: not yours)", context={"file": ".*secret"})
         async with await anyio.open_file(tmp_path / "open", "w") as file:
@@ -203,7 +203,7 @@ async def test_a_file_cannot_be_opened(tmp_path: Path, failpoints: Failpoints) -
 
 
 async def test_a_write_is_lost(tmp_path: Path, failpoints: Failpoints) -> None:
-    """`anyio.Path.write_text`: nothing is written, and the caller is told that it was; or all is, and it fails."""
+    """`anyio.Path.write_text` can report a write that did not happen, or fail after one that did."""
     path = anyio.Path(tmp_path / "file")
     with instrument("anyio:Path.write_text", "file.write", context=["data"]):
         failpoints.set("file.write", "1*return(5)")
@@ -215,8 +215,8 @@ async def test_a_write_is_lost(tmp_path: Path, failpoints: Failpoints) -> None:
         assert await path.read_text() == "12345"
 
 
-async def test_what_the_waits_are_made_of(failpoints: Failpoints) -> None:
-    """The pauses and waits of failpoints go on when the very events that they wait for are instrumented."""
+async def test_instrumented_events(failpoints: Failpoints) -> None:
+    """Failpoints can pause and wait while the events that they use are instrumented."""
     with instrument("anyio:Event.wait", "event.wait"), instrument("anyio:Event.set", "event.set"):
         failpoints.set("event.wait", "pause", expect_hit=False)
         failpoints.set("event.set", "raise", expect_hit=False)
@@ -233,7 +233,7 @@ async def test_what_the_waits_are_made_of(failpoints: Failpoints) -> None:
 
 @pytest.mark.parametrize("path", ["starlette.routing:Router.__call__", "starlette.applications:Starlette.__call__"])
 async def test_a_server_that_breaks_down(path: str, failpoints: Failpoints) -> None:
-    """Requests fail before anything was done, or after, with the answer under way."""
+    """Requests can fail before anything is done, or after the response has started."""
     service = Service()
 
     def of_the_request(app: Any, scope: Any, receive: Any, send: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What `failpoints` itself calls never visits a failpoint, whatever of the standard library is instrumented."""
+"""Calls made by `failpoints` itself never visit a failpoint, whatever is instrumented."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def logged() -> Iterator[list[str]]:
 
 @pytest.fixture
 def visited(logged: list[str]) -> Iterator[list[str]]:
-    """All of these are failpoints, and all are configured to note that they are visited."""
+    """Instrument all these functions, and configure them to log their visits."""
     names: list[str] = []
     with ExitStack() as stack:
         stack.callback(reset)
@@ -126,7 +126,7 @@ def each(number: int) -> Iterator[int]:
 
 
 def test_sync_visits_of_every_kind(visited: list[str], logged: list[str]) -> None:
-    """Configuring, visiting with every kind of action, logging, asking: nothing of it is a visit of theirs."""
+    """Configuring, visiting with every action, logging and querying do not visit instrumented functions."""
     visited.clear()  # pytest's own
     for actions in ("off", "50%print(x)", "return(7)", "yield", "sleep(1)", "delay(1)", "1*return->off"):
         configure("sync", actions, context={"number": ".*"})
@@ -154,7 +154,7 @@ def test_sync_visits_of_every_kind(visited: list[str], logged: list[str]) -> Non
 
 @pytest.mark.anyio
 async def test_async_visits(visited: list[str], logged: list[str]) -> None:
-    """Async visits of every kind, waits and wake-ups among them, visit nothing either."""
+    """Async visits of every kind, with waits and wake-ups, do not visit instrumented functions."""
     configure("later", "1*yield->1*sleep(1)->1*print->1*return(1)->off", context={"number": lambda number: number > 0})
     configure("inline", "off")
     visited.clear()  # what the loop has come to by itself
@@ -178,7 +178,7 @@ OF_THE_LOOPS = {"contextlib._GeneratorContextManager.__enter__", "functools.wrap
 
 @pytest.mark.anyio
 async def test_pauses_in_threads(visited: list[str]) -> None:
-    """A thread that waits at a failpoint is woken, with the locks and clocks instrumented that it waits by."""
+    """A thread paused at a failpoint is woken even if the locks and clocks it uses are instrumented."""
     configure("sync", "pause")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(anyio.to_thread.run_sync, sync, 1)
@@ -188,7 +188,7 @@ async def test_pauses_in_threads(visited: list[str]) -> None:
 
 
 def test_a_call_of_the_program_visits(visited: list[str]) -> None:
-    """The same functions, called by the program, are visited, also in the body of what is itself a failpoint."""
+    """The same functions are visited when the program calls them, even in the body of another failpoint."""
 
     @failpoint("body")
     def body() -> str:
@@ -214,8 +214,8 @@ def test_a_call_of_the_program_visits(visited: list[str]) -> None:
 
 
 @pytest.mark.anyio
-async def test_what_a_call_runs_visits() -> None:
-    """`Call` runs the test's own code: what that calls is visited, in sync and in async code."""
+async def test_calls_from_a_call_action_visit() -> None:
+    """Calls from the function of a `Call` are visited, in sync and in async code."""
 
     async def write(hit: Hit) -> None:
         json.dumps(1)
@@ -229,8 +229,8 @@ async def test_what_a_call_runs_visits() -> None:
         assert dumps.hits == 2
 
 
-def test_what_failpoints_asks_does_not_visit() -> None:
-    """Contexts, predicates, converters, `repr` and log handlers are asked by `failpoints`: no recursion, no visits."""
+def test_callbacks_do_not_visit() -> None:
+    """Contexts, predicates, converters, `repr` and log handlers neither recurse nor visit failpoints."""
     asked: list[str] = []
 
     class Shown:
@@ -278,7 +278,7 @@ def test_what_failpoints_asks_does_not_visit() -> None:
 
 @pytest.mark.anyio
 async def test_it_does_not_leak_into_tasks() -> None:
-    """A task that a log handler, a predicate or a `Call` starts is the program's own: its calls visit."""
+    """Calls of a task that a log handler, a predicate or a `Call` starts are visited."""
 
     async def write() -> None:
         json.dumps(1)
@@ -296,7 +296,7 @@ async def test_it_does_not_leak_into_tasks() -> None:
 
 
 def test_on_a_thread_without_another_frame() -> None:
-    """A call from the very bottom of a thread's stack is the program's."""
+    """A call from the bottom of a thread's stack counts as the program's call."""
     import _thread
 
     done = threading.Event()
@@ -308,7 +308,7 @@ def test_on_a_thread_without_another_frame() -> None:
 
 @pytest.mark.parametrize("name", [name for name, thing in vars(builtins).items() if type(thing) is type(len)])
 def test_builtin_functions(name: str) -> None:
-    """Any builtin function can be a failpoint, and visits of others do not come to it."""
+    """Any builtin function can be a failpoint, and visits of other failpoints do not reach it."""
     before = getattr(builtins, name)
     hits: Callable[[], int] = lambda: status("builtin").hits  # noqa: E731
     with instrument(f"builtins:{name}", "builtin"):
@@ -324,7 +324,7 @@ def test_builtin_functions(name: str) -> None:
 
 
 def test_it_costs_little() -> None:
-    """Deep stacks are walked fast enough not to be noticed."""
+    """A visit on a deep stack takes little time."""
 
     def deep(depth: int) -> float:
         if depth:

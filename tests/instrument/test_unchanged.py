@@ -1,4 +1,4 @@
-"""With everything public and async in httpx and starlette instrumented, a real application of theirs is as it was."""
+"""An application is unchanged with every public async function of httpx and starlette instrumented."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def async_paths(package: ModuleType) -> list[str]:
 PATHS = [*async_paths(httpx), *async_paths(starlette)]
 
 
-def standing(path: str) -> Any:
+def object_at(path: str) -> Any:
     """Return the object at the path, without binding it."""
     module, _, function = path.partition(":")
     *classes, name = function.split(".")
@@ -100,21 +100,21 @@ def standing(path: str) -> Any:
 
 @contextlib.contextmanager
 def everything_instrumented() -> Iterator[None]:
-    before = {path: standing(path) for path in PATHS}
+    before = {path: object_at(path) for path in PATHS}
     names: dict[int, str] = {}  # some classes can be come by in several modules
     with contextlib.ExitStack() as undo:
         for path, thing in before.items():
             undo.enter_context(instrument(path, names.setdefault(id(thing), path.replace(":", "."))))
-        assert all(standing(path) is not thing for path, thing in before.items())
+        assert all(object_at(path) is not thing for path, thing in before.items())
         yield
-    assert all(standing(path) is thing for path, thing in before.items())
+    assert all(object_at(path) is thing for path, thing in before.items())
 
 
 # a real application
 
 
 class Trace:
-    """What the application has done that no response shows."""
+    """What the application did, beyond its responses."""
 
     def __init__(self) -> None:
         self.events: list[Any] = []
@@ -314,7 +314,7 @@ async def by_hand(folder: Path) -> Transcript:
 
 
 class Server(uvicorn.Server):
-    """A server that says when it listens."""
+    """A server that signals when it listens."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -366,8 +366,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_there_is_something_to_compare() -> None:
-    """Nearly all that a user of the two libraries calls with `await` is among what is instrumented."""
+def test_coverage_of_the_public_functions() -> None:
+    """The instrumented functions include nearly everything that users of the libraries await."""
     assert len(PATHS) > 150
     assert {
         "httpx:AsyncClient.send",
@@ -387,7 +387,7 @@ def test_there_is_something_to_compare() -> None:
 @pytest.mark.parametrize("transcribe", [in_process, by_hand])
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["nothing configured", "something else configured"])
 async def test_an_application_is_the_same_in_process(transcribe: Any, elsewhere: bool, folder: Path) -> None:
-    """Responses, streams, background tasks, web sockets, and exceptions with their tracebacks are as they were."""
+    """Responses, streams, background tasks, web sockets, exceptions and tracebacks are unchanged."""
     before = await transcribe(folder)
     assert before == await transcribe(folder)  # it says the same each time
     with everything_instrumented(), configured("elsewhere", "off") if elsewhere else contextlib.nullcontext():
@@ -398,15 +398,15 @@ async def test_an_application_is_the_same_in_process(transcribe: Any, elsewhere:
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["nothing configured", "something else configured"])
 def test_an_application_sends_the_same_bytes(loop: str, elsewhere: bool, folder: Path) -> None:
-    """What uvicorn sends over the network is the same to the byte."""
+    """The server sends exactly the same bytes over the network."""
     before = over_the_network(folder, loop)
     with everything_instrumented(), configured("elsewhere", "off") if elsewhere else contextlib.nullcontext():
         assert over_the_network(folder, loop) == before
 
 
 @pytest.mark.anyio
-async def test_what_is_instrumented_is_visited(folder: Path) -> None:
-    """Each of them would have been visited: the comparison is one of failpoints that are there."""
+async def test_instrumented_functions_are_visited(folder: Path) -> None:
+    """Each instrumented function is visited when configured, so the comparison is not empty."""
     visited: list[str] = []
 
     def note(hit: Hit) -> None:

@@ -1,4 +1,4 @@
-"""What source code declares, read without running it."""
+"""Scanning source code for failpoints without running it."""
 
 from __future__ import annotations
 
@@ -336,14 +336,14 @@ ALIASES = {
         for case, (source, *expected) in cases.items()
     ],
 )
-def test_what_is_found(source: str, expected: list[str]) -> None:
-    """Each site is found with its line, kind, name and function, and nothing is remarked."""
+def test_sites_are_found(source: str, expected: list[str]) -> None:
+    """Each site is found with its line, kind, name and function, without remarks."""
     check(source, *expected)
 
 
 @pytest.mark.parametrize(("source", "expected"), ALIASES.values(), ids=list(ALIASES))
 def test_other_names(source: str, expected: str) -> None:
-    """`failpoint` and `failpoint_scope` are found by whatever name they are imported."""
+    """`failpoint` and `failpoint_scope` are found under whatever name they are imported."""
     check(source, "2 inline x <module>", "3 scope y <module>", before="")
 
 
@@ -374,7 +374,7 @@ OURS = {
 
 @pytest.mark.parametrize("source", OURS.values(), ids=list(OURS))
 def test_ours(source: str) -> None:
-    """Wherever the name is bound, it is followed by Python's rules of scope."""
+    """Names are resolved by Python's scoping rules, wherever they are bound."""
     found = scan(source, before="")
     assert [site.name for site in found.declared] == ["x"]
     assert (found.unresolved, found.never_awaited) == ((), ())
@@ -417,7 +417,7 @@ OTHERS = {
 
 @pytest.mark.parametrize("source", OTHERS.values(), ids=list(OTHERS))
 def test_others(source: str) -> None:
-    """Of something else that bears the name nothing is found and nothing remarked."""
+    """Unrelated objects of the same name give neither sites nor remarks."""
     assert scan_source(source, "file.py") == Scan()
 
 
@@ -495,7 +495,7 @@ UNRESOLVED = {
     ("source", "expected"), [(source, expected) for source, *expected in UNRESOLVED.values()], ids=list(UNRESOLVED)
 )
 def test_unresolved(source: str, expected: list[str]) -> None:
-    """A name that the source does not tell, or that cannot be one, is remarked and not guessed."""
+    """A name that is unknown or invalid is reported as a remark and not guessed."""
     found = scan(source)
     assert found.declared == ()
     unknown = "the name is unknown before the program runs"
@@ -504,7 +504,7 @@ def test_unresolved(source: str, expected: list[str]) -> None:
 
 
 def test_partly_known() -> None:
-    """Where one of two names is known, it is declared, and the other remarked."""
+    """If one of two names is known, that one is declared and the other is reported as a remark."""
     found = scan('def f(n=None):\n    failpoint(n or "x").hit()')
     assert sites(found) == ["3 inline x f"]
     assert remarks(found.unresolved) == ["3 f: failpoint(n or 'x'): the name is unknown before the program runs"]
@@ -532,7 +532,7 @@ IDLE = {
 
 @pytest.mark.parametrize("source", IDLE.values(), ids=list(IDLE))
 def test_never_awaited(source: str) -> None:
-    """An inline failpoint that nobody awaits, hits, keeps or passes on is declared and remarked."""
+    """An inline failpoint that is never awaited, hit, stored or passed on is declared, with a remark."""
     found = scan(source)
     assert [(site.name, site.kind) for site in found.declared] == [("x", "inline")]
     [remark] = found.never_awaited
@@ -541,7 +541,7 @@ def test_never_awaited(source: str) -> None:
 
 
 def test_kept_and_never_awaited() -> None:
-    """What was kept is remarked where it is taken for an outcome."""
+    """A stored failpoint that is used like an outcome is reported as a remark."""
     found = scan('a = failpoint("x")\nif a: ...\na.hit()\nb = failpoint_scope("y")\nb')
     assert sites(found) == ["4 inline x <module>", "5 scope y <module>"]
     assert remarks(found.never_awaited) == [
@@ -552,17 +552,17 @@ def test_kept_and_never_awaited() -> None:
 
 @pytest.mark.parametrize("use", ["{}", "async def f():\n    await {}", "{}.hit()", "@{}\ndef f(): ..."])
 def test_never_entered(use: str) -> None:
-    """A scope that is used as a failpoint is, or not at all, is remarked."""
+    """A scope that is unused, or used like a failpoint, is reported as a remark."""
     found = scan(use.format('failpoint_scope("x")'))
     assert [(site.name, site.kind) for site in found.declared] == [("x", "scope")]
     assert [remark.text for remark in found.never_awaited] == ["failpoint_scope('x') is never entered with `with`"]
 
 
-# What a scan is
+# the result of a scan
 
 
 def test_names() -> None:
-    """A decorator and a scope have a failpoint after them, an inline call has not."""
+    """Decorators and scopes also have a failpoint after them, but inline calls do not."""
     [decorator, scope, inline] = scan(
         '@failpoint("x")\ndef f(): ...\nwith failpoint_scope("y"): failpoint("z").hit()'
     ).declared
@@ -570,7 +570,7 @@ def test_names() -> None:
 
 
 def test_values() -> None:
-    """What is found are values: equal, hashable and not to be changed."""
+    """Sites are immutable, hashable values that compare equal."""
     one, other = scan('failpoint("x")'), scan('failpoint("x")')
     assert one == other
     assert len({one, other, *one.declared, *other.declared, *one.never_awaited}) == 3
@@ -580,7 +580,7 @@ def test_values() -> None:
 
 
 def test_uses_of_one_object() -> None:
-    """The uses of one kept object say that they are, which makes no two sites differ."""
+    """Uses of a stored object are marked as such, which does not affect equality."""
     source = 'p = failpoint("x")\nasync def f():\n    await p\n    p.hit()\n    await failpoint("x")'
     first, second, other = scan(source).declared
     assert first.made == second.made == (2, 14)
@@ -591,7 +591,7 @@ def test_uses_of_one_object() -> None:
 
 
 def test_a_function_that_takes_the_place_of_another() -> None:
-    """A site in a function that takes the place of another says so, for all that is in that function."""
+    """Sites in a function that replaces another one of the same name are marked as such."""
     source = """
         @failpoint("a")
         def f(): ...
@@ -612,7 +612,7 @@ def test_a_function_that_takes_the_place_of_another() -> None:
 
 
 def test_merged() -> None:
-    """Scans are merged in the order of files and lines, and what is in two of them is in it once."""
+    """Merged scans are sorted by file and line, without duplicates."""
     a, b = (scan_source(f'{IMPORT}failpoint("x")\nfailpoint(n).hit()', file) for file in "ab")
     both = Scan.merged([b, a, b])
     assert [site.file for site in both.declared] == ["a", "b"]
@@ -620,18 +620,18 @@ def test_merged() -> None:
     assert Scan.merged([]) == Scan()
 
 
-# What is no Python
+# other input than Python source
 
 
 @pytest.mark.parametrize("source", ["", "\n", "def (", b"\0\xff", "\0"])
 def test_nothing_to_find(source: str | bytes) -> None:
-    """What does not say `failpoint` is not read, whatever it is."""
+    """Source without the word `failpoint` is not parsed, even if it is invalid."""
     assert scan_source(source, "file.py") == Scan()
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "cp1252", "utf-7"])
 def test_encodings(encoding: str) -> None:
-    """Bytes are read as Python reads them: by their mark, or the encoding that they name."""
+    """Bytes are decoded as Python does, by their byte order mark or encoding declaration."""
     source = f'# coding: {encoding}\n{IMPORT}failpoint("é").hit()'
     expected = ("é", 3)
     for form in (source, source.encode(encoding)):
@@ -665,8 +665,8 @@ def test_ends_of_lines(end: str) -> None:
         ("failpoint = " + "(" * 1000 + ")" * 1000, 1),
     ],
 )
-def test_no_python(source: str | bytes, line: int) -> None:
-    """What is no Python is a remark with the line of the error."""
+def test_invalid_python(source: str | bytes, line: int) -> None:
+    """Invalid Python is reported as a remark with the line of the error."""
     found = scan_source(source, "file.py")
     assert found.declared == found.never_awaited == ()
     [remark] = found.unread
@@ -689,7 +689,7 @@ DEEP = {
 
 @pytest.mark.parametrize("source", DEEP.values(), ids=list(DEEP))
 def test_nested_without_end(source: str) -> None:
-    """Source that is nested more deeply than Python itself reads is a remark, and no crash."""
+    """Source that is too deeply nested for Python is reported as a remark, without a crash."""
     found = scan(source + '\nfailpoint("x").hit()')
     if found.declared:
         assert (len(found.declared), found.unresolved) == (1, ())
@@ -709,7 +709,7 @@ def test_nested_without_end(source: str) -> None:
     ],
 )
 def test_nested_deeply(source: str) -> None:
-    """What can be read is read, however deep its parts are."""
+    """Source that Python can parse is scanned, however deeply it is nested."""
     assert "x <module>" in sites(scan(source + '\nfailpoint("x").hit()'))[0]
 
 
@@ -722,8 +722,8 @@ def test_nested_deeply(source: str) -> None:
         "a = 'x' if b else 'y'\nn100 = f'" + "{a}" * 100 + "'",
     ],
 )
-def test_texts_without_end(source: str) -> None:
-    """A text that grows without measure is not made."""
+def test_exponential_names(source: str) -> None:
+    """Names that grow exponentially with the possible values are not built."""
     found = scan(source + "\nfailpoint(n100).hit()")
     assert found.declared == ()
     assert [remark.text.partition(": ")[2] for remark in found.unresolved] == [
@@ -731,8 +731,8 @@ def test_texts_without_end(source: str) -> None:
     ]
 
 
-def test_warnings_are_for_others() -> None:
-    """What Python warns of in the source is not told, and no error where warnings are errors."""
+def test_python_warnings_are_suppressed() -> None:
+    """Python's warnings about the source are suppressed, even where warnings are errors."""
     check('a = "\\d" is 1\nfailpoint("x").hit()', "3 inline x <module>")
 
 
@@ -743,12 +743,12 @@ PIECES += ["\ndef f(): ", "\nclass A: ", "await ", "with ", "self.n", " if ", "l
 @given(st.lists(st.sampled_from(PIECES)).map("".join))
 @settings(max_examples=300, deadline=None)
 def test_never_an_exception(text: str) -> None:
-    """Whatever the text, there is a scan."""
+    """Scanning arbitrary text never raises."""
     assert isinstance(scan(text), Scan)
     assert isinstance(scan_source((IMPORT + text).encode()[:-1], "file.py"), Scan)
 
 
-# Files and folders
+# files and folders
 
 
 def write(file: Path, source: str | bytes = IMPORT + 'failpoint("x").hit()') -> Path:
@@ -762,7 +762,7 @@ def files(*paths: Path) -> list[str]:
 
 
 def test_folders(tmp_path: Path) -> None:
-    """A folder is searched for Python files, but not where they are no source of its own."""
+    """A folder is searched for Python files, except in subfolders that are not its own source."""
     found = [write(tmp_path / name) for name in ["a.py", "b/__init__.py", "b/c/d.py", "z.py"]]
     for name in [".git/a.py", "b/__pycache__/a.py", "env/pyvenv.cfg", "env/lib/a.py", "a.txt", "b/c.pyc", "apy"]:
         write(tmp_path / name)
@@ -773,14 +773,14 @@ def test_folders(tmp_path: Path) -> None:
 
 
 def test_paths_that_are_named(tmp_path: Path) -> None:
-    """What is named itself is scanned, whatever it is called."""
+    """A path that is given explicitly is scanned, whatever its name."""
     hidden, text, env = (write(tmp_path / name) for name in [".hidden/a.py", "a.txt", "env/a.py"])
     write(tmp_path / "env/pyvenv.cfg", "")
     assert files(hidden.parent, text, env.parent) == sorted(map(str, [hidden, text, env]))
 
 
 def test_each_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that is met by several paths is scanned once."""
+    """A file reached by several paths is scanned once."""
     file = write(tmp_path / "a" / "b.py")
     (tmp_path / "a" / "link.py").symlink_to(file)
     (tmp_path / "a" / "loop").symlink_to(tmp_path, target_is_directory=True)
@@ -796,8 +796,8 @@ def test_no_such_path(tmp_path: Path) -> None:
     assert caught.value.filename == str(tmp_path / "b.py")
 
 
-def test_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that cannot be read, or is no Python, is a remark, and the others are scanned."""
+def test_unreadable_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is unreadable or not Python is reported as a remark, and the others are scanned."""
     bad, good, locked = (write(tmp_path / name) for name in ["bad.py", "good.py", "locked.py"])
     bad.write_text("\nfailpoint(")
     read = Path.read_bytes
@@ -817,7 +817,7 @@ def test_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder that cannot be listed is a remark."""
+    """A folder that cannot be listed is reported as a remark."""
     write(tmp_path / "a.py")
 
     def scandir(path: Any) -> Any:
@@ -861,9 +861,9 @@ def test_the_examples() -> None:
         assert "failpoint(" in Path(site.file).read_text().splitlines()[site.line - 1]
 
 
-# What run time says
+# comparison with run time
 
-# Each makes one function to call. A line may end at a |, and what has a $ is not there twice in a module.
+# Each source makes one function to call. A line may be split at a |. A source with a $ occurs once in a module.
 SOURCES = [
     """
     @failpoint(|"x$"|)
@@ -947,7 +947,7 @@ SOURCES = [
 @given(st.data())
 @settings(max_examples=40, deadline=None)
 def test_as_run_time_says(data: st.DataObject) -> None:
-    """Whatever sites a module has, on however many lines, they are found where they are once they are visited."""
+    """The scan finds the same sites, on the same lines, as visiting them at run time."""
     number = next(MODULES)
     source = IMPORT + "from asyncio import sleep"
     for index, part in enumerate(data.draw(st.lists(st.sampled_from(SOURCES), min_size=1, max_size=5))):
@@ -982,12 +982,12 @@ async def as_coroutine(awaitable: Awaitable[Any]) -> Any:
 
 @pytest.mark.parametrize("decorated", ["def f(): ...", "f = lambda: None"])
 def test_where_run_time_says_otherwise(decorated: str) -> None:
-    """What is decorated by a call is found at the call, as the source has it, and not at the function."""
+    """A function decorated by a call is found at the line of the call, not of the function."""
     check(f'{decorated}\ng = failpoint("x")(f)', "3 decorator x f")
 
 
 def test_speed() -> None:
-    """A long file with many failpoints takes no time to speak of."""
+    """A long file with many failpoints is scanned quickly."""
     body = "".join(
         f'    @failpoint("speed.{n}")\n    async def f{n}(self, a):\n        if a: await failpoint(f"{{N}}.{n}")\n'
         for n in range(2_000)

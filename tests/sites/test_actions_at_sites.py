@@ -139,7 +139,7 @@ every_site = pytest.mark.parametrize(
 @every_site
 @pytest.mark.parametrize("actions", ["off", Off(), "off->raise", "off->return(1)", [Off(), Raise()]])
 async def test_off(reach: Reach, actions: Any) -> None:
-    """`off` does nothing, and uses up the hit: what comes after it has no turn."""
+    """`off` does nothing but counts as the hit's action: the next term has to wait."""
     with configured("site", actions) as handle:
         assert [await reach(), await reach()] == [WENT_ON, WENT_ON]
         assert (handle.hits, handle.triggers) == (2, 2)
@@ -159,13 +159,13 @@ async def test_off(reach: Reach, actions: Any) -> None:
     ],
 )
 async def test_return(reach: Reach, actions: Any, value: object) -> None:
-    """`return(v)` returns early with `v`, at every kind of site; unannotated, a text stays a text."""
+    """`return(v)` returns early with `v` at every kind of site. Without an annotation a string stays a string."""
     with configured("site", actions):
         assert await reach() == value
 
 
 async def test_returned_object_is_the_one_given() -> None:
-    """A value that is no text is returned as it is: the very object."""
+    """A value that is not a string is returned unchanged: the same object."""
     value = object()
     with configured("site", Return(value)):
         assert [await reach() is value for reach in ASYNC_SITES] == [True] * 3
@@ -181,7 +181,7 @@ async def test_returned_object_is_the_one_given() -> None:
     ],
 )
 async def test_print(reach: Reach, actions: Any, message: str, caplog: pytest.LogCaptureFixture) -> None:
-    """`print` logs at INFO on the logger `failpoints`, word by word, and goes on."""
+    """`print` logs its message verbatim at INFO on the logger `failpoints`, and the site continues."""
     with caplog.at_level(logging.INFO, "failpoints"), configured("site", actions):
         assert await reach() == WENT_ON
     records = [record for record in caplog.records if record.getMessage() == message]
@@ -195,7 +195,7 @@ async def test_print(reach: Reach, actions: Any, message: str, caplog: pytest.Lo
 @pytest.mark.parametrize("actions", ["pause", "pause(60s)", "sleep(60s)", Sleep(60_000)])
 @pytest.mark.parametrize("end", [lambda: configure("site", "raise"), lambda: remove("site"), lambda: resume("site")])
 async def test_wait(reach: Reach, actions: Any, end: Callable[[], object]) -> None:
-    """A pause and a sleep wait until reconfigured, removed or resumed, and then go on, whatever comes."""
+    """A pause or a sleep ends when the failpoint is reconfigured, removed or resumed, and the site continues."""
     results: list[Any] = []
 
     async def run() -> None:
@@ -217,7 +217,7 @@ async def test_wait(reach: Reach, actions: Any, end: Callable[[], object]) -> No
     [("pause(5)", "pause(5)"), ("pause(0)", "pause(0)"), (Pause(timedelta(milliseconds=5)), "pause(5)")],
 )
 async def test_pause_with_a_limit(reach: Reach, actions: Any, spelling: str) -> None:
-    """A pause that outlasts its limit raises `FailpointTimeout`, which says what was configured and where."""
+    """A pause that exceeds its limit raises `FailpointTimeout`, which names the actions and the failpoint."""
     with configured("site", actions) as handle:
         with pytest.raises(FailpointTimeout) as caught:
             await reach(context={"shard": 3})
@@ -231,7 +231,7 @@ async def test_pause_with_a_limit(reach: Reach, actions: Any, spelling: str) -> 
 @every_site
 @pytest.mark.parametrize("actions", ["sleep(30)", "30", Sleep(timedelta(seconds=0.03)), "sleep(0.03s)"])
 async def test_sleep(reach: Reach, actions: Any) -> None:
-    """`sleep` waits that long on the clock of the loop, and then goes on."""
+    """`sleep` waits by the clock of the event loop, and then the site continues."""
     with configured("site", actions):
         started = anyio.current_time()
         assert await reach() == WENT_ON
@@ -240,7 +240,7 @@ async def test_sleep(reach: Reach, actions: Any) -> None:
 
 @every_async_site
 async def test_sleep_lets_others_run(reach: Reach) -> None:
-    """Other tasks run while one sleeps or pauses at an async site."""
+    """Other tasks run while a task sleeps or pauses at an async site."""
     log: list[str] = []
 
     async def other() -> None:
@@ -258,7 +258,7 @@ async def test_sleep_lets_others_run(reach: Reach) -> None:
 @every_sync_site
 @pytest.mark.parametrize("actions", ["pause", "pause(30000)", "sleep(100)", "sleep(0)"])
 async def test_waiting_on_the_thread_of_a_loop(visit: Callable[..., Any], actions: str) -> None:
-    """At a sync site on a thread that runs an event loop, a wait is a usage error that says the way out."""
+    """A wait at a sync site in the thread of an event loop is a usage error that suggests a solution."""
     function = {
         inline_sync: "inline_sync",
         decorated_sync: "decorated_sync.<locals>.function",
@@ -277,7 +277,7 @@ async def test_waiting_on_the_thread_of_a_loop(visit: Callable[..., Any], action
 
 @every_sync_site
 def test_waiting_without_a_loop(visit: Callable[..., Any]) -> None:
-    """In a thread without an event loop a sync site waits until another thread lets it go."""
+    """In a thread without an event loop, a sync site waits until another thread wakes it."""
     results: list[Any] = []
     with configured("site", "pause") as handle:
         thread = threading.Thread(target=lambda: results.append(visit()))
@@ -294,7 +294,7 @@ def test_waiting_without_a_loop(visit: Callable[..., Any]) -> None:
 
 @every_async_site
 async def test_yield(reach: Reach) -> None:
-    """`yield` lets every other task run once before the site goes on."""
+    """`yield` lets every other task run once before the site continues."""
 
     async def other(number: int) -> None:
         log.append(number)
@@ -325,7 +325,7 @@ async def test_yield_is_cancelled(reach: Reach) -> None:
 
 @every_sync_site
 def test_yield_in_sync_code(visit: Callable[..., Any]) -> None:
-    """`yield` in sync code goes on."""
+    """`yield` does nothing in sync code."""
     with configured("site", "yield") as handle:
         assert visit() == WENT_ON
         assert handle.triggers == 1
@@ -333,7 +333,7 @@ def test_yield_in_sync_code(visit: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize("reach", [*ASYNC_SITES, *SYNC_SITES])
 async def test_delay(reach: Callable[..., Any]) -> None:
-    """`delay` blocks the thread that long, and the event loop with it, in async and in sync code."""
+    """`delay` blocks the thread, and its event loop, in async and in sync code."""
     log: list[str] = []
 
     async def other() -> None:
@@ -351,7 +351,7 @@ async def test_delay(reach: Callable[..., Any]) -> None:
 
 @every_site
 async def test_break(reach: Reach, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`break` calls `breakpoint()`, and goes on."""
+    """`break` calls `breakpoint()`, and the site continues."""
     calls: list[tuple[Any, ...]] = []
     monkeypatch.setattr(sys, "breakpointhook", lambda *arguments: calls.append(arguments))
     for actions in ("break", Break()):
@@ -395,7 +395,7 @@ class Slotted(Exception):
 
 
 class Unavailable(OSError):
-    """An `OSError` made in a way of its own."""
+    """An `OSError` with its own `__new__` or `__init__`."""
 
     def __init__(self, path: str, code: int, extra: str) -> None:
         super().__init__(code, "unavailable", path)
@@ -403,13 +403,13 @@ class Unavailable(OSError):
 
 
 class Namesakes:
-    """Exceptions that bear the names of builtin ones."""
+    """Exceptions that have the names of builtin ones."""
 
     class TimeoutError(Exception):
-        """No builtin."""
+        """An exception that is not the builtin."""
 
     class Refused(Exception):
-        """Another one of that name."""
+        """Another exception of that name."""
 
 
 @every_site
@@ -432,7 +432,7 @@ class Namesakes:
     ],
 )
 async def test_raise(reach: Reach, actions: Any, kind: type[BaseException], message: str) -> None:
-    """`raise` raises what it names, bare an `InjectedFault`, with a message that names the failpoint by default."""
+    """`raise` raises the named exception, by default an `InjectedFault` with a message that names the failpoint."""
     with configured("site", actions), pytest.raises(kind) as caught:
         await reach()
     assert (type(caught.value), str(caught.value)) == (kind, message)
@@ -453,7 +453,7 @@ async def test_raise(reach: Reach, actions: Any, kind: type[BaseException], mess
     ],
 )
 async def test_raise_declared(reach: Reach, text: str, kind: type[Exception]) -> None:
-    """What `raises=` declares can be named, plainly or with dots, and wins over a builtin of the same name."""
+    """Exceptions in `raises=` can be named, with or without dots, and take precedence over builtins."""
     with configured("site", f"raise({text}: disk full)"), pytest.raises(kind, match="^disk full$") as caught:
         await reach(raises=(Refused, Namesakes.Refused, Namesakes.TimeoutError))
     assert type(caught.value) is kind
@@ -473,7 +473,7 @@ async def test_raise_declared(reach: Reach, text: str, kind: type[Exception]) ->
     ],
 )
 async def test_raise_undeclared(reach: Reach, text: str, raises: Any, declared: str, hint: str) -> None:
-    """A name that is neither declared nor a builtin exception is a usage error with the nearest one, never a pass."""
+    """A name that is neither declared nor a builtin exception is a usage error that suggests the nearest name."""
     with configured("site", f"raise({text})"), pytest.raises(FailpointUsageError) as caught:
         await reach(raises=raises)
     assert str(caught.value) == (
@@ -493,8 +493,8 @@ async def test_raise_undeclared(reach: Reach, text: str, raises: Any, declared: 
         (Raise(ExceptionGroup), "ExceptionGroup", "takes exactly 2 arguments (1 given)"),
     ],
 )
-async def test_raise_what_a_message_cannot_make(reach: Reach, actions: Any, name: str, problem: str) -> None:
-    """An exception that one message cannot make is a usage error that says how to configure it."""
+async def test_raise_that_needs_more_than_a_message(reach: Reach, actions: Any, name: str, problem: str) -> None:
+    """An exception that needs more than a message is a usage error that explains how to configure it."""
     with configured("site", actions), pytest.raises(FailpointUsageError) as caught:
         await reach(raises=(Needy, Keyworded))
     message = str(caught.value)
@@ -543,7 +543,7 @@ INSTANCES: list[BaseException] = [
 
 @pytest.mark.parametrize("error", INSTANCES, ids=repr)
 def test_raise_instance(error: BaseException) -> None:
-    """`Raise(instance)` raises a fresh copy each time, with all that the instance has, however it was made."""
+    """`Raise(instance)` raises a new copy each time, with all attributes of the instance."""
     first, second = raised_by(error), raised_by(error)
     assert first is not error
     assert first is not second
@@ -563,7 +563,7 @@ def frames(traceback: TracebackType | None) -> Iterator[str]:
 
 
 def test_raised_without_an_old_traceback() -> None:
-    """The copy bears no old traceback and no context, however often; its cause is kept, and the instance untouched."""
+    """Each copy has the cause but not the traceback or context of the instance, which is unchanged."""
     cause = LookupError("cause")
     for error in (caused(Refused("x"), cause), caused(Needy(1, "x"), cause)):
         before = error.__traceback__
@@ -582,7 +582,7 @@ def test_raised_without_an_old_traceback() -> None:
 
 
 def test_notes_of_a_raised_instance() -> None:
-    """Notes are copied with the instance; what is added to one copy is on no other."""
+    """Notes are copied with the instance. A note added to one copy does not appear on another."""
     error = Refused("x")
     error.add_note("kept")
     for _ in range(2):
@@ -606,7 +606,7 @@ def test_notes_of_a_raised_instance() -> None:
     ],
 )
 async def test_panic(reach: Reach, actions: Any, message: str) -> None:
-    """`panic` raises `FailpointPanic`, which no `except Exception` sees."""
+    """`panic` raises `FailpointPanic`, which `except Exception` does not catch."""
     seen: list[str] = []
     with configured("site", actions), pytest.raises(FailpointPanic) as caught:
         try:
@@ -661,7 +661,7 @@ PROGRAM = """
     ],
 )
 def test_exit(site: str, backend: str, actions: str, status: int) -> None:
-    """`exit` ends the process at once with its status: no `finally`, no `atexit`, nothing flushed."""
+    """`exit` ends the process at once with its status, without `finally`, `atexit` or flushing."""
     ended = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(PROGRAM), site, backend],
         env={"FAILPOINTS": f"site={actions}", "PYTHONPATH": ":".join(sys.path)},
@@ -683,7 +683,7 @@ def test_exit(site: str, backend: str, actions: str, status: int) -> None:
 
 @every_site
 async def test_call(reach: Reach) -> None:
-    """`Call` calls its function with the `Hit`, and the site goes on when that returns nothing."""
+    """`Call` calls its function with the `Hit`, and the site continues if it returns None."""
     hits: list[Hit] = []
     with configured("site", Call(hits.append)):
         assert await reach(context={"shard": 3}) == WENT_ON
@@ -692,7 +692,7 @@ async def test_call(reach: Reach) -> None:
 
 @every_async_site
 async def test_call_async(reach: Reach) -> None:
-    """In async code what the function returns is awaited, if it can be."""
+    """In async code an awaitable that the function returns is awaited."""
     hits: list[Hit] = []
 
     async def function(hit: Hit) -> Return:
@@ -706,18 +706,18 @@ async def test_call_async(reach: Reach) -> None:
 
 
 async def noting(hit: Hit) -> None:
-    """Be an async function."""
+    """Do nothing in an async function."""
 
 
 class AsyncCallable:
     """An object whose call is async."""
 
     async def __call__(self, hit: Hit) -> None:
-        """Be an async function."""
+        """Do nothing in an async function."""
 
 
 class Awaited:
-    """An awaitable that is no coroutine."""
+    """An awaitable that is not a coroutine."""
 
     def __await__(self) -> Iterator[Any]:
         yield from ()
@@ -731,7 +731,7 @@ class Awaited:
 @pytest.mark.usefixtures("frozen_heap")
 @pytest.mark.filterwarnings("error")
 def test_call_async_at_a_sync_site(visit: Callable[..., Any], function: Any, described: str) -> None:
-    """At a sync site an async function is a usage error, and its coroutine is not left unawaited."""
+    """At a sync site an async function is a usage error, without a warning about an unawaited coroutine."""
     where = {inline_sync: "inline_sync", decorated_sync: "decorated_sync.<locals>.function"}.get(
         visit, "scope_sync.<locals>.function"
     )
@@ -760,7 +760,7 @@ def test_call_async_at_a_sync_site(visit: Callable[..., Any], function: Any, des
     ],
 )
 async def test_call_that_returns_an_action(reach: Reach, action: Action, result: object) -> None:
-    """An action that the function returns is run, as if it had been configured."""
+    """An action that the function returns is performed as if it had been configured."""
     with configured("site", Call(lambda hit: action)) as handle:
         assert await reach() == result
         assert (handle.hits, handle.triggers) == (1, 1)
@@ -777,14 +777,14 @@ async def test_call_that_returns_an_action(reach: Reach, action: Action, result:
     ],
 )
 async def test_call_that_returns_a_failure(reach: Reach, action: Action, kind: type[BaseException]) -> None:
-    """A failure that the function returns is raised, as the site declares it."""
+    """An action that fails raises the same error when the function returns it as when it is configured."""
     with configured("site", Call(lambda hit: action)), pytest.raises(kind):
         await reach(raises=(Refused,))
 
 
 @every_site
 async def test_call_that_returns_a_pause(reach: Reach) -> None:
-    """A pause that the function returns waits, is seen, and ends when resumed."""
+    """A pause that the function returns is counted as waiting, and ends when resumed."""
     results: list[Any] = []
 
     async def run() -> None:
@@ -803,7 +803,7 @@ async def test_call_that_returns_a_pause(reach: Reach) -> None:
 
 @every_async_site
 async def test_call_that_reconfigures(reach: Reach) -> None:
-    """A pause that is returned by a function which has removed its own failpoint waits for nobody."""
+    """A pause does not wait if the function that returns it has removed the failpoint."""
 
     def function(hit: Hit) -> Pause:
         remove("site")
@@ -815,7 +815,7 @@ async def test_call_that_reconfigures(reach: Reach) -> None:
 
 @every_sync_site
 async def test_call_that_returns_a_pause_on_the_thread_of_a_loop(visit: Callable[..., Any]) -> None:
-    """A pause that is returned at a sync site on a loop's thread is a usage error as a configured one is."""
+    """A pause returned at a sync site in an event loop's thread is a usage error, like a configured one."""
     with (
         configured("site", Call(lambda hit: Pause())),
         pytest.raises(FailpointUsageError, match="on the thread of an event loop, which it would block"),
@@ -826,7 +826,7 @@ async def test_call_that_returns_a_pause_on_the_thread_of_a_loop(visit: Callable
 @every_site
 @pytest.mark.parametrize("result", [1, "return(1)", True, Continue(), Term(Off()), [Return(1)], Return])
 async def test_call_that_returns_anything_else(reach: Reach, result: object) -> None:
-    """Anything else that the function returns is a usage error which shows it."""
+    """Any other return value of the function is a usage error that shows the value."""
 
     def function(hit: Hit) -> object:
         return result
@@ -840,14 +840,14 @@ async def test_call_that_returns_anything_else(reach: Reach, result: object) -> 
 
 @every_site
 async def test_call_that_raises(reach: Reach) -> None:
-    """What the function raises, the site raises."""
+    """The site raises what the function raises."""
     with configured("site", Call(lambda hit: {}[hit.name])), pytest.raises(KeyError, match="'site'"):
         await reach()
 
 
 @every_async_site
 async def test_call_of_a_callable_object(reach: Reach) -> None:
-    """What is called may be any callable."""
+    """`Call` accepts any callable."""
     with configured("site", Call(AsyncCallable())) as handle:
         assert await reach() == WENT_ON
         assert handle.triggers == 1
@@ -858,7 +858,7 @@ async def test_call_of_a_callable_object(reach: Reach) -> None:
 
 @every_site
 async def test_terms_in_order(reach: Reach) -> None:
-    """Terms trigger in their order, each as often as its count says; once all are spent nothing does."""
+    """Terms trigger in order, each up to its count. After the last one nothing triggers."""
     with configured("site", "2*off->1*return(a)->2*return(b)") as handle:
         assert [await reach() for _ in range(7)] == [WENT_ON, WENT_ON, "a", "b", "b", WENT_ON, WENT_ON]
         assert (handle.hits, handle.triggers) == (7, 5)
@@ -866,7 +866,7 @@ async def test_terms_in_order(reach: Reach) -> None:
 
 @every_site
 async def test_terms_in_python(reach: Reach) -> None:
-    """Terms in Python are the same: a sequence of actions and terms, the last for ever."""
+    """In Python, terms are a sequence of actions and `Term` objects. A last one without a count never ends."""
     with configured("site", [Term(Return("a"), times=2), Term(Return("never"), probability=0.0), Return("b")]):
         assert [await reach() for _ in range(4)] == ["a", "a", "b", "b"]
 
@@ -885,7 +885,7 @@ async def test_terms_that_differ(reach: Reach) -> None:
 
 @every_site
 async def test_chances(reach: Reach) -> None:
-    """With the same seed the chances of a site come out the same: some trigger, some do not."""
+    """The same seed gives the same random draws, some of which trigger."""
 
     async def drawn() -> list[Any]:
         seed(7)
@@ -903,14 +903,14 @@ async def test_chances(reach: Reach) -> None:
     ("text", "expected"), [("0%return(a)", WENT_ON), ("100%return(a)", "a"), ("100%2*return(a)", "a")]
 )
 async def test_certain_chances(reach: Reach, text: str, expected: str) -> None:
-    """0 % never triggers, and 100 % always."""
+    """0% never triggers, and 100% always does."""
     with configured("site", text):
         assert [await reach() for _ in range(2)] == [expected] * 2
 
 
 @every_site
 async def test_misses_use_up_nothing(reach: Reach) -> None:
-    """A visit whose context does not match uses up no count."""
+    """A visit whose context does not match does not use up a count."""
     with configured("site", "1*return(a)", context={"shard": 3}) as handle:
         results = [await reach(context={"shard": shard}) for shard in (1, 2, 3, 3)]
         assert results == [WENT_ON, WENT_ON, "a", WENT_ON]

@@ -1,4 +1,4 @@
-"""Arming: the code of decorated functions is exchanged when something is configured, and nobody notices."""
+"""Arming: the code of decorated functions is replaced while something is configured."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ pytestmark = [
 
 
 def armed(function: Any) -> bool:
-    """Whether a decorated function has a trampoline's code."""
+    """Return True if a decorated function has a trampoline's code."""
     return _arming.own_code(function) is not function.__code__
 
 
@@ -62,7 +62,7 @@ def add(first: int, second: int = 2, *, third: int = 3) -> int:
 
 
 def test_off_it_is_the_function_itself() -> None:
-    """While nothing is configured a decorated function is a plain function with the very code of the given one."""
+    """While nothing is configured, a decorated function is a plain function with the original code object."""
     decorated = failpoint("add")(add)
     assert type(decorated) is FunctionType
     for _ in range(2):
@@ -73,7 +73,7 @@ def test_off_it_is_the_function_itself() -> None:
 
 
 def test_generators_and_coroutines_are_its_own_while_off() -> None:
-    """While nothing is configured, what a decorated function starts runs its own code and nothing else."""
+    """While nothing is configured, generators and coroutines of a decorated function run its own code."""
 
     def generate() -> Iterator[int]:
         yield 1
@@ -93,7 +93,7 @@ def test_generators_and_coroutines_are_its_own_while_off() -> None:
 
 
 def test_the_given_function_stays_as_it_is() -> None:
-    """A function that is given to `failpoint` by a call is not touched: who has it goes on calling it undisturbed."""
+    """A function passed to `failpoint(...)` in a call is not changed, and can still be called directly."""
     code = add.__code__
     one, other = failpoint("one")(add), failpoint("other")(add)
     with configured("one", Return(-1)), configured("other", Return(-2)):
@@ -103,7 +103,7 @@ def test_the_given_function_stays_as_it_is() -> None:
 
 @pytest.mark.parametrize("in_force", [True, False], ids=["entered", "not entered"])
 def test_a_registry_arms_when_it_is_entered(in_force: bool) -> None:
-    """What a registry has configured arms while the registry is entered, and only then."""
+    """The configuration of a registry arms functions only while the registry is entered."""
     decorated = failpoint("add")(add)
     registry = Registry()
     registry.configure("add", Return(-1))
@@ -117,7 +117,7 @@ def test_a_registry_arms_when_it_is_entered(in_force: bool) -> None:
 
 
 def test_decorated_while_something_is_configured() -> None:
-    """A function that is decorated while something is configured is armed at once, and disarmed with the others."""
+    """A function decorated while something is configured is armed at once, and disarmed with the others."""
     with configured("late", Return(-1)):
         decorated = failpoint("early")(failpoint("late")(add))
         assert armed(decorated)
@@ -128,7 +128,7 @@ def test_decorated_while_something_is_configured() -> None:
 
 
 def test_switched_off_altogether(tmp_path: Path) -> None:
-    """With `FAILPOINTS_ENABLED=0` a decorated function is the very object that was given."""
+    """With `FAILPOINTS_ENABLED=0` the decorator returns the function unchanged."""
     program = "from failpoints import failpoint\ndef f(): ...\nassert failpoint('x')(f) is f"
     subprocess.run(
         [sys.executable, "-c", program], check=True, timeout=60, cwd=tmp_path, env=environment(FAILPOINTS_ENABLED="0")
@@ -175,7 +175,7 @@ def outcome(function: Callable[..., Any], args: tuple[int, ...], kwargs: dict[st
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: str(inspect.signature(shape)))
 def test_every_shape_of_parameters(shape: Callable[..., Any]) -> None:
-    """Armed, a function takes what it takes undecorated, refuses the rest in the same words, and shows it all."""
+    """An armed function has the signature of the undecorated one, and raises the same errors."""
     decorated = failpoint("shape")(shape)
     with configured("shape", "off"):
         assert armed(decorated)
@@ -186,7 +186,7 @@ def test_every_shape_of_parameters(shape: Callable[..., Any]) -> None:
 
 
 def test_trampolines_are_code_like_any() -> None:
-    """A trampoline can be hashed and compared, and says of itself what the function's own code says."""
+    """A trampoline can be hashed and compared, and has the attributes of the function's own code."""
     decorated = failpoint("add")(add)
     with configured("another", "off"):
         code: CodeType = decorated.__code__
@@ -198,7 +198,7 @@ def test_trampolines_are_code_like_any() -> None:
 
 
 def test_defaults_changed_later() -> None:
-    """Defaults that are changed after the decoration hold, armed or not."""
+    """Defaults changed after the decoration take effect, armed or not."""
     decorated = failpoint("add")(lambda first=1, *, second=2: (first, second))
     with configured("another", "off"):
         decorated.__defaults__ = (5,)
@@ -212,7 +212,7 @@ def test_defaults_changed_later() -> None:
 
 
 def test_closures() -> None:
-    """Free variables are shared with the function around, armed or not."""
+    """Free variables are shared with the enclosing function, armed or not."""
     count = 0
 
     @failpoint("count")
@@ -257,7 +257,7 @@ def test_super() -> None:
 
 @pytest.mark.parametrize("depth", [1, 2, 150])
 def test_recursion(depth: int) -> None:
-    """Each call of a function that calls itself is visited, and armed it recurses as deep as a visited call must."""
+    """Each call of a recursive function is visited, and an armed function can recurse deeply."""
 
     @failpoint("factorial")
     def factorial(number: int) -> int:
@@ -270,7 +270,7 @@ def test_recursion(depth: int) -> None:
 
 
 def test_methods_that_python_calls() -> None:
-    """Properties, item access and operators, which Python calls in ways of their own, are visited."""
+    """Properties, item access and operators, which the interpreter calls itself, are visited."""
 
     class Box:
         @property
@@ -306,7 +306,7 @@ def test_methods_that_python_calls() -> None:
 
 
 def test_armed_and_disarmed_from_inside() -> None:
-    """A sync call that configures or resets goes on in its own code; what it calls next is armed or not."""
+    """A sync call that configures or resets finishes in its own code. The change affects the next call."""
     log: list[str] = []
 
     @failpoint("inner")
@@ -327,7 +327,7 @@ def test_armed_and_disarmed_from_inside() -> None:
 
 
 def test_disarmed_between_two_decorators() -> None:
-    """A call whose outer failpoint removes everything reaches the body directly, and can be left there."""
+    """A call whose outer failpoint removes everything reaches the body directly, and can return early."""
     reached: list[str] = []
 
     def stop(hit: Hit) -> None:
@@ -348,7 +348,7 @@ def test_disarmed_between_two_decorators() -> None:
 
 
 async def test_coroutines_in_flight() -> None:
-    """A coroutine that waits while the code is exchanged goes on as it began, and ends as it should."""
+    """A coroutine that is suspended while the code is replaced finishes in the code that it started with."""
     event = anyio.Event()
     results: list[str] = []
 
@@ -373,7 +373,7 @@ async def test_coroutines_in_flight() -> None:
 
 
 def test_generators_in_flight() -> None:
-    """A generator that stands at a `yield` while the code is exchanged goes on as it began."""
+    """A generator that is suspended while the code is replaced finishes in the code that it started with."""
 
     @failpoint("numbers")
     def numbers() -> Iterator[int]:
@@ -392,7 +392,7 @@ def test_generators_in_flight() -> None:
 
 @pytest.mark.parametrize("swaps", [1_000])
 def test_threads_that_call_while_another_exchanges(swaps: int) -> None:
-    """Calls in other threads, of any kind, come through unharmed while the code is exchanged again and again."""
+    """Calls of every kind in other threads succeed while the code is repeatedly replaced."""
 
     class Owner:
         offset = 1
@@ -457,7 +457,7 @@ def test_threads_that_call_while_another_exchanges(swaps: int) -> None:
 
 
 def test_decorated_in_threads_while_another_exchanges() -> None:
-    """Functions decorated while another thread arms and disarms end as what is configured at the end demands."""
+    """Functions decorated while another thread arms and disarms end up armed only if something is configured."""
     made: list[Any] = []
     begin = threading.Barrier(3)
 
@@ -482,7 +482,7 @@ def test_decorated_in_threads_while_another_exchanges() -> None:
 @pytest.mark.parametrize("first", ["configure", "remove"])
 @pytest.mark.parametrize("moment", range(8))
 def test_reconfigured_in_the_middle(first: str, moment: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a signal handler or a finalizer reconfigures in the middle of an exchange holds, at once and after it."""
+    """A reconfiguration by a signal handler or finalizer during arming takes effect at once, and lasts."""
     functions = [failpoint("middle")(lambda: "body") for _ in range(3)]
     looks = 0
     seen: list[set[str]] = []
@@ -519,7 +519,7 @@ def test_reconfigured_in_the_middle(first: str, moment: int, monkeypatch: pytest
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers on this system")
 def test_signals_while_exchanging() -> None:
-    """A signal handler that configures and removes, whenever it comes, leaves every function as is due."""
+    """A signal handler that configures and removes at any moment leaves every function in the right state."""
     functions = [failpoint("signalled")(lambda: "body") for _ in range(50)]
     came = 0
     wrong: list[object] = []
@@ -538,7 +538,7 @@ def test_signals_while_exchanging() -> None:
             wrong.extend(function for function in functions if not armed(function))
             remove("another")
             wrong.extend(function for function in functions if armed(function))
-            while came == number:  # until it has come for certain
+            while came == number:  # until the signal has certainly arrived
                 signal.getitimer(signal.ITIMER_REAL)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
@@ -546,7 +546,7 @@ def test_signals_while_exchanging() -> None:
     assert wrong == []
 
 
-# code that somebody else exchanges, and copies
+# code that other tools replace, and copies
 
 
 def replacement(first: int, second: int = 2, *, third: int = 3, fourth: int = 4) -> str:
@@ -555,7 +555,7 @@ def replacement(first: int, second: int = 2, *, third: int = 3, fourth: int = 4)
 
 
 def test_reloaded_while_off() -> None:
-    """A function that is given another code, as a reloader does, runs that code from then on, visited as before."""
+    """A function whose `__code__` is replaced, as by a reloader, runs the new code and is still visited."""
     decorated: Any = failpoint("add", context=["second"])(add)
     decorated.__code__ = replacement.__code__
     decorated.__kwdefaults__ = {"third": 3, "fourth": 5}
@@ -568,7 +568,7 @@ def test_reloaded_while_off() -> None:
 
 
 def test_reloaded_while_armed() -> None:
-    """Code that is put in the place of a trampoline is left alone, and visited from the next arming on."""
+    """Code that replaces a trampoline is left alone, and is visited after the next arming."""
     decorated: Any = failpoint("add")(add)
     with configured("add", Return(-1)):
         assert decorated(1) == -1
@@ -581,7 +581,7 @@ def test_reloaded_while_armed() -> None:
 
 @pytest.mark.filterwarnings("ignore:Assigning a code object of non-matching type")
 async def test_reloaded_as_another_kind() -> None:
-    """A sync function that is given the code of an async one is visited as that."""
+    """A sync function that is given the code of an async function is visited as an async one."""
 
     async def new() -> str:
         return "new"
@@ -598,7 +598,7 @@ async def test_reloaded_as_another_kind() -> None:
 
 
 def test_code_taken_from_another_armed_function() -> None:
-    """A function that is given another's code while armed calls like that one, and never itself for ever."""
+    """A function that is given another armed function's code behaves like that one, without endless recursion."""
     one: Any = failpoint("one")(lambda: "one")
     other: Any = failpoint("other")(lambda: "other")
     with configured("other", Return("visited")):
@@ -617,7 +617,7 @@ def copy_of(function: Any, closure: Any) -> Any:
 
 @pytest.mark.usefixtures("frozen_heap")
 def test_copies() -> None:
-    """A copy made while nothing is configured is a plain function; one made while armed is visited, then and after."""
+    """A copy made while nothing is configured is a plain function. A copy made while armed is always visited."""
     decorated = failpoint("copied")(lambda number=5: number)
     plain = copy_of(decorated, None)
     with configured("copied", Return("visited")):
@@ -631,7 +631,7 @@ def test_copies() -> None:
 
 @pytest.mark.usefixtures("frozen_heap")
 def test_copy_of_the_code_alone() -> None:
-    """A copy of an armed function's code alone says what to do once the function is gone."""
+    """A copy of an armed function's code raises a helpful error once the function is gone."""
     decorated = failpoint("copied")(lambda: 5)
     with configured("copied", Return("visited")):
         alone = copy_of(decorated, None)
@@ -647,7 +647,7 @@ def test_copy_of_the_code_alone() -> None:
     )
 
 
-# what lives how long
+# lifetimes
 
 
 def self_referring() -> tuple[Any, weakref.ref[Any]]:
@@ -664,7 +664,7 @@ def self_referring() -> tuple[Any, weakref.ref[Any]]:
 @pytest.mark.usefixtures("frozen_heap")
 @pytest.mark.parametrize("when", ["off", "armed", "armed before", "called while armed"])
 def test_garbage(when: str) -> None:
-    """A decorated function that refers to itself is garbage when nobody has it, also while it is armed."""
+    """A decorated function that refers to itself is garbage collected, even while it is armed."""
     if when == "armed":
         configure("another", "off")
     owner, reference = self_referring()
@@ -681,7 +681,7 @@ def test_garbage(when: str) -> None:
 
 @pytest.mark.usefixtures("frozen_heap")
 def test_what_many_functions_leave() -> None:
-    """Functions that are decorated and dropped leave nothing behind, whatever is configured meanwhile."""
+    """Functions that are decorated and dropped leave nothing behind, whatever is configured."""
     gc.collect()
     before = len(_arming._functions)
     for number in range(200):
@@ -696,7 +696,7 @@ def test_what_many_functions_leave() -> None:
 
 
 def test_ten_thousand() -> None:
-    """Every one of very many functions is armed by the first `configure` and disarmed by the last `remove`."""
+    """The first `configure` arms all of ten thousand functions, and the last `remove` disarms them."""
     functions = [failpoint("many")(lambda: 1) for _ in range(10_000)]
     with configured("another", "off"):
         assert all(armed(function) for function in functions)
@@ -704,13 +704,13 @@ def test_ten_thousand() -> None:
 
 
 def test_pickled_while_armed() -> None:
-    """An armed function is pickled by its name."""
+    """An armed function is pickled by name."""
     with configured("another", "off"):
         assert pickle.loads(pickle.dumps(at_module_level)) is at_module_level
 
 
 def test_pickled_in_parts() -> None:
-    """Whoever pickles a function part by part gets those of a plain function while off, and a reason while armed."""
+    """Pickling a function by its parts works while nothing is configured, and is a helpful error while armed."""
     factor = 2
     decorated: Any = failpoint("parts")(lambda number: factor * number)
     (cell,) = decorated.__closure__
@@ -727,7 +727,7 @@ def test_pickled_in_parts() -> None:
 def at_module_level(number: int) -> int:
     """Be found by pickle, coverage and a debugger."""
     doubled = 2 * number
-    return doubled  # noqa: RET504 - two lines, for those who watch
+    return doubled  # noqa: RET504 - two lines, for tracers and debuggers
 
 
 # tracers, coverage, debuggers
@@ -752,7 +752,7 @@ def lines_of(function: Callable[[], object], install: Callable[[Any], None]) -> 
 
 
 def test_traced() -> None:
-    """A trace function sees the lines of the body, before them, if armed, the one where the function begins."""
+    """A trace function sees the lines of the body, preceded by the function's first line if armed."""
     assert lines_of(lambda: at_module_level(1), sys.settrace) == [3, 4]
     with configured("module", "off"):
         assert lines_of(lambda: at_module_level(1), sys.settrace) == [0, 3, 4]
@@ -760,7 +760,7 @@ def test_traced() -> None:
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="sys.monitoring came with Python 3.12")
 def test_monitored() -> None:
-    """`sys.monitoring` sees the body start and return, armed and not, also where events are set for its code."""
+    """`sys.monitoring` sees the body start and return, armed or not, with global and local events."""
     monitoring: Any = sys.monitoring  # type: ignore[attr-defined]
     tool = next(number for number in range(6) if monitoring.get_tool(number) is None)
     body = _arming.own_code(at_module_level)  # type: ignore[arg-type]
@@ -810,7 +810,7 @@ def run(function, *arguments):
 
 @pytest.mark.parametrize("branch", [False, True])
 def test_coverage(branch: bool, tmp_path: Path) -> None:
-    """Coverage of lines and branches is that of the undecorated body, armed and not."""
+    """Line and branch coverage are those of the undecorated body, armed or not."""
 
     def missing(label: str, calls: str) -> list[Any]:
         program = tmp_path / f"covered_{label}.py"
@@ -835,7 +835,7 @@ def test_coverage(branch: bool, tmp_path: Path) -> None:
 
 
 class Debugger(bdb.Bdb):
-    """A debugger that notes where it stops, and goes on."""
+    """A debugger that records where it stops, and continues."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -880,7 +880,7 @@ def test_traceback() -> None:
     assert [(entry.name, entry.lineno + 1) for entry in entries[1:]] == [("failing", first), ("failing", first + 2)]
 
 
-# a context that asks how a call was written
+# contexts that depend on how a call was written
 
 
 def given(context: Callable[..., Any], function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -910,7 +910,7 @@ def given(context: Callable[..., Any], function: Callable[..., Any], *args: Any,
     [((3,), {}), ((3, True), {}), ((3,), {"colour": "red"}), ((3, True, "red"), {}), ((3,), {"dry": True})],
 )
 def test_context_callables(context: Any, plain: bool, args: Any, kwargs: Any) -> None:
-    """A callable is given what the caller wrote; where only a wrapper can tell, the function gets one."""
+    """A context callable gets the arguments as the caller wrote them, through a wrapper if need be."""
 
     def function(shard: int, dry: bool = False, colour: str = "none") -> None: ...
 
@@ -918,12 +918,12 @@ def test_context_callables(context: Any, plain: bool, args: Any, kwargs: Any) ->
     try:
         expected = dict(context(*args, **kwargs))
     except TypeError:
-        return  # judged by the next test: what it is not given as the caller wrote it, it may be given by name
+        return  # covered by the next test: arguments that cannot be passed as written may be passed by name
     assert given(context, function, *args, **kwargs) == expected
 
 
 def test_context_callable_that_wants_more_than_was_written() -> None:
-    """A callable that must have every argument is given the defaults too; one that cannot take them all is refused."""
+    """A context callable with required parameters gets the defaults too. One that cannot take them is refused."""
 
     def function(shard: int, dry: bool = False, *rest: int) -> None: ...
 
@@ -935,7 +935,7 @@ def test_context_callable_that_wants_more_than_was_written() -> None:
 
 
 def test_context_names_of_a_wrapping_function() -> None:
-    """Names that a function shows but does not have itself are found in what the caller wrote."""
+    """Parameter names from a wrapped signature are found among the arguments that the caller wrote."""
 
     def inner(shard: int) -> int:
         return shard
@@ -951,7 +951,7 @@ def test_context_names_of_a_wrapping_function() -> None:
 
 
 async def test_where_no_code_can_be_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On an interpreter whose code must not be exchanged every decorated function is a wrapper, and fires as well."""
+    """On an interpreter whose code cannot be replaced, every decorated function is a wrapper and still fires."""
     monkeypatch.setattr(_arming, "_EXCHANGES", False)
 
     class Owner:
@@ -967,7 +967,7 @@ async def test_where_no_code_can_be_exchanged(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_annotations_and_attributes_are_shared() -> None:
-    """What is set on a decorated function is set on the one that was given, and the other way round."""
+    """A decorated function and the original share annotations and attributes."""
 
     def function(number: int) -> str:
         return str(number)
@@ -980,7 +980,7 @@ def test_annotations_and_attributes_are_shared() -> None:
 
 
 def test_generic_functions() -> None:
-    """The type parameters of a generic function stay."""
+    """A generic function keeps its type parameters."""
     if sys.version_info < (3, 12):
         pytest.skip("generic functions came with Python 3.12")
     namespace: dict[str, Any] = {}

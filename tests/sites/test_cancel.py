@@ -1,4 +1,4 @@
-"""The `cancel` event of a site: it ends a wait, and only a wait."""
+"""The `cancel` event of a site ends a wait, and affects nothing else."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def native(anyio_backend: tuple[str, dict[str, Any]]) -> type[Any]:
 
 
 class Site:
-    """A site of every kind at `x`, with a cancel event, and what it did."""
+    """Sites of every kind at `x` with a cancel event, and a log of what they did."""
 
     def __init__(self, cancel: Any) -> None:
         self.ran: list[str] = []
@@ -88,7 +88,7 @@ class Site:
         }
 
     async def check(self, kind: str) -> None:
-        """Visit, and see that the wait was ended by the event."""
+        """Visit the site, and check that the event ended the wait."""
         if kind.startswith("inline"):
             assert await self.visit(kind) == Cancelled()
         else:
@@ -118,7 +118,7 @@ SYNC = ["inline sync", "decorator sync", "scope sync"]
 async def test_set_during_a_wait(
     kind: str, library: str, given: str, action: str, anyio_backend: tuple[str, dict[str, Any]]
 ) -> None:
-    """Set while a task waits, the event ends the wait: inline `Cancelled()`, else `FailpointCancelled`."""
+    """An event set during a wait ends it, with `Cancelled()` inline and `FailpointCancelled` elsewhere."""
     event: Any = anyio.Event() if library == "anyio" else native(anyio_backend)()
     site = Site(event if given == "event" else lambda: event)
     configure("x", action)
@@ -135,7 +135,7 @@ async def test_set_during_a_wait(
 @pytest.mark.parametrize("given", ["event", "callable"])
 @pytest.mark.parametrize("kind", SYNC)
 async def test_set_during_a_wait_in_a_thread(kind: str, given: str, action: str) -> None:
-    """In sync code the event is one of threading's, and ends the wait as well."""
+    """In sync code a `threading.Event` ends the wait."""
     event = threading.Event()
     site = Site(event if given == "event" else lambda: event)
     configure("x", action)
@@ -152,7 +152,7 @@ async def test_set_during_a_wait_in_a_thread(kind: str, given: str, action: str)
 )
 @pytest.mark.parametrize("kind", [*ASYNC, *SYNC])
 async def test_set_before_the_wait(kind: str, action: Any, anyio_backend: tuple[str, dict[str, Any]]) -> None:
-    """An event that is set already ends the wait before it begins, and counts as a trigger."""
+    """An event that is already set ends the wait before it begins, and the visit counts as a trigger."""
     event: Any = threading.Event() if kind in SYNC else native(anyio_backend)()
     event.set()
     site = Site(event)
@@ -164,7 +164,7 @@ async def test_set_before_the_wait(kind: str, action: Any, anyio_backend: tuple[
 
 @pytest.mark.parametrize("kind", [*ASYNC, *SYNC])
 async def test_after_the_body(kind: str) -> None:
-    """A wait at `name:after` is ended too, once the body has run."""
+    """The event also ends a wait at `name:after`, after the body has run."""
     event: Any = threading.Event() if kind in SYNC else anyio.Event()
     event.set()
     site = Site(event)
@@ -180,7 +180,7 @@ async def test_after_the_body(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["inline", "inline sync"])
 async def test_a_callable_may_return_none(kind: str) -> None:
-    """A callable that returns `None` is no event: the wait goes on until it is woken."""
+    """If the callable returns `None`, the wait lasts until it is woken."""
     site = Site(lambda: None)
     configure("x", "pause")
     outcomes: list[Outcome] = []
@@ -196,7 +196,7 @@ async def test_a_callable_may_return_none(kind: str) -> None:
     assert outcomes == [Continue()]
 
 
-async def test_a_callable_is_asked_at_each_wait() -> None:
+async def test_a_callable_is_called_at_each_wait() -> None:
     """A callable is called once for each wait, and may return another event each time."""
     first, second = anyio.Event(), anyio.Event()
     events = [first, second]
@@ -211,8 +211,8 @@ async def test_a_callable_is_asked_at_each_wait() -> None:
 
 
 @pytest.mark.parametrize("cancel", [anyio.Event, threading.Event], ids=["async", "sync"])
-async def test_a_wait_that_nobody_cancels_ends_as_any_other(cancel: Callable[[], Any]) -> None:
-    """An event that is not set changes nothing: the wait ends by its limit, its length, or by being woken."""
+async def test_an_event_that_is_not_set_changes_nothing(cancel: Callable[[], Any]) -> None:
+    """With an event that is not set, the wait ends at its limit, after its length, or when woken."""
     kind = "inline" if cancel is anyio.Event else "inline sync"
     site = Site(cancel())
     with anyio.fail_after(5):
@@ -230,7 +230,7 @@ async def test_a_wait_that_nobody_cancels_ends_as_any_other(cancel: Callable[[],
 
 
 async def test_many_waits_with_one_event() -> None:
-    """One event ends all the waits that were given it."""
+    """One event ends all waits that use it."""
     event = anyio.Event()
     configure("x", "pause")
     outcomes: list[Outcome] = []
@@ -247,12 +247,12 @@ async def test_many_waits_with_one_event() -> None:
     assert outcomes == [Cancelled()] * 50
 
 
-# when it is not looked at
+# when the event is not used
 
 
 @pytest.mark.parametrize("kind", [*ASYNC, *SYNC])
 @pytest.mark.parametrize("action", ["off", "yield", "print", "delay(0)", "0%pause", "1*off->pause"])
-async def test_nothing_that_waits_does_not_ask(kind: str, action: str) -> None:
+async def test_the_callable_is_not_called_without_a_wait(kind: str, action: str) -> None:
     """The callable is not called, and a set event has no effect, where no action waits."""
     asked: list[str] = []
     event: Any = threading.Event() if kind in SYNC else anyio.Event()
@@ -265,7 +265,7 @@ async def test_nothing_that_waits_does_not_ask(kind: str, action: str) -> None:
 
 
 async def test_a_return_and_a_raise_are_not_cancelled() -> None:
-    """A set event has nothing to say to `return` and `raise`."""
+    """A set event does not affect `return` and `raise`."""
     event = anyio.Event()
     event.set()
     site = failpoint("x", cancel=event)
@@ -275,8 +275,8 @@ async def test_a_return_and_a_raise_are_not_cancelled() -> None:
         await site
 
 
-async def test_a_miss_does_not_ask() -> None:
-    """A visit whose context does not match does not look at the event."""
+async def test_a_miss_does_not_use_the_event() -> None:
+    """A visit whose context does not match does not use the event."""
     configure("x", "pause", context={"k": "v"})
     event = anyio.Event()
     event.set()
@@ -290,7 +290,7 @@ async def test_a_miss_does_not_ask() -> None:
 @pytest.mark.parametrize("given", ["event", "callable"])
 @pytest.mark.parametrize("kind", [*ASYNC, *SYNC])
 async def test_the_wrong_kind_of_event(kind: str, given: str, action: str) -> None:
-    """An event for threads in async code, and the other way round, is a usage error that names the right ones."""
+    """A `threading.Event` in async code, or an async event in sync code, is a usage error."""
     event: Any = anyio.Event() if kind in SYNC else threading.Event()
     site = Site(event if given == "event" else lambda: event)
     configure("x", action)
@@ -304,7 +304,7 @@ async def test_the_wrong_kind_of_event(kind: str, given: str, action: str) -> No
 
 
 async def test_an_event_of_the_other_library(anyio_backend: tuple[str, dict[str, Any]]) -> None:
-    """An event of another async library than the running loop's is a usage error, and leaves no waiter."""
+    """An event of a different async library than the running loop's is a usage error, and leaves no waiter."""
     foreign = trio.Event() if anyio_backend[0] == "asyncio" else asyncio.Event()
     configure("x", "pause")
     with anyio.fail_after(5), pytest.raises(FailpointUsageError, match="cannot be waited for here"):
@@ -315,7 +315,7 @@ async def test_an_event_of_the_other_library(anyio_backend: tuple[str, dict[str,
 @pytest.mark.parametrize("answer", [True, "event", object()], ids=["True", "a text", "an object"])
 @pytest.mark.parametrize("kind", [*ASYNC, *SYNC])
 async def test_a_callable_that_returns_no_event(kind: str, answer: object) -> None:
-    """A callable that returns something else than an event or `None` is a usage error that shows it."""
+    """A callable that returns neither an event nor `None` is a usage error that shows the value."""
     site = Site(lambda: answer)
     configure("x", "pause")
     with (
@@ -327,8 +327,8 @@ async def test_a_callable_that_returns_no_event(kind: str, answer: object) -> No
 
 
 @pytest.mark.parametrize("cancel", [5, "event", ["event"]], ids=repr)
-def test_what_is_no_event_is_refused(cancel: Any) -> None:
-    """What is neither an event nor a callable is a usage error: at decoration, or at the first visit."""
+def test_an_invalid_event_is_refused(cancel: Any) -> None:
+    """A `cancel` that is neither an event nor a callable is a usage error, at decoration or the first visit."""
     with pytest.raises(FailpointUsageError, match="cancel= must be an event, or a callable that returns one"):
         failpoint("x", cancel=cancel)(lambda: None)
     configure("other", "off")
@@ -343,7 +343,7 @@ def test_what_is_no_event_is_refused(cancel: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["inline", "inline sync"])
 async def test_an_error_of_the_callable_comes_through(kind: str) -> None:
-    """What the callable raises the site raises, and no waiter is left."""
+    """The site raises what the callable raises, and leaves no waiter."""
 
     def broken() -> None:
         raise ZeroDivisionError
@@ -354,12 +354,12 @@ async def test_an_error_of_the_callable_comes_through(kind: str) -> None:
     assert status("x").waiting == ()
 
 
-# beside native cancellation
+# together with native cancellation
 
 
 @pytest.mark.parametrize("kind", ASYNC)
 async def test_native_cancellation_is_not_the_events(kind: str) -> None:
-    """Native cancellation of a wait with an event propagates as itself, and not as `Cancelled()`."""
+    """Native cancellation of a wait with an event propagates unchanged, not as `Cancelled()`."""
     site = Site(anyio.Event())
     seen: list[BaseException] = []
     configure("x", "pause")
@@ -381,7 +381,7 @@ async def test_native_cancellation_is_not_the_events(kind: str) -> None:
 
 
 async def test_the_event_and_native_cancellation_at_once() -> None:
-    """When both come at once, the native cancellation is not swallowed."""
+    """If the event and native cancellation coincide, the native cancellation is not swallowed."""
     event = anyio.Event()
     configure("x", "pause")
     after: list[str] = []
@@ -404,7 +404,7 @@ async def test_the_event_and_native_cancellation_at_once() -> None:
 @pytest.mark.parametrize("action", WAITS)
 @pytest.mark.parametrize("uvloop", [False, True], ids=["asyncio", "uvloop"])
 def test_the_event_leaves_no_cancellation_on_the_task(uvloop: bool, action: str) -> None:
-    """After the event ended a wait, the asyncio task has no cancellation pending."""
+    """After the event has ended a wait, the asyncio task has no pending cancellation."""
 
     async def main() -> tuple[Outcome, int]:
         event = asyncio.Event()

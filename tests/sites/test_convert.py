@@ -1,4 +1,4 @@
-"""A text made into what a decorated function returns."""
+"""Converting a string into the return value of a decorated function."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def refusal(actions: Any, function: Callable[..., Any]) -> str:
     return str(caught.value)
 
 
-# By the annotation.
+# by the annotation
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def refusal(actions: Any, function: Callable[..., Any]) -> str:
     ],
 )
 def test_conversion(annotation: Any, text: str, value: Any) -> None:
-    """A text becomes what the function's return annotation says, given in text or in Python."""
+    """A string is converted to the function's return annotation, configured as text or in Python."""
     for actions in (f"return({text})", Return(text)):
         result = result_of(actions, returning(annotation))
         assert result == value
@@ -131,7 +131,7 @@ def test_conversion(annotation: Any, text: str, value: Any) -> None:
     ],
 )
 def test_refusal(annotation: Any, text: str, problem: str) -> None:
-    """What a text cannot become is an error that names the failpoint, the function and `convert=`."""
+    """A failed conversion is an error that names the failpoint, the function and `convert=`."""
     assert refusal(Return(text), returning(annotation)) == (
         f"failpoint 'site' cannot return the text {text!r} from returning.<locals>.function: {problem};"
         " pass a convert= to @failpoint, or configure Return(value) in Python"
@@ -154,7 +154,7 @@ def test_refusal(annotation: Any, text: str, problem: str) -> None:
     ],
 )
 def test_every_refusal(annotation: Any, text: str) -> None:
-    """Whatever the reason, it is a usage error that names `convert=`."""
+    """Every failed conversion is a usage error that mentions `convert=`."""
     message = refusal(Return(text), returning(annotation))
     assert message.startswith("failpoint 'site' cannot return the text ")
     assert message.endswith("; pass a convert= to @failpoint, or configure Return(value) in Python")
@@ -163,23 +163,23 @@ def test_every_refusal(annotation: Any, text: str) -> None:
 @pytest.mark.parametrize("value", [42, 1.5, None, b"42", ["42"], {"a": 1}, NOT_GIVEN, str], ids=repr)
 @pytest.mark.parametrize("annotation", [NOT_GIVEN, str, bool, dict, Path, "Nowhere"], ids=repr)
 def test_other_values(annotation: Any, value: Any) -> None:
-    """Any value that is no str is returned as it is, whatever the annotation."""
+    """A value that is not a `str` is returned unchanged, whatever the annotation."""
     assert result_of(Return(value), returning(annotation)) is value
     assert result_of(Return(value), returning(annotation, convert=json.loads)) is value
 
 
 def test_no_value() -> None:
-    """`return` without a text returns None, whatever the annotation."""
+    """`return` without a value returns None, whatever the annotation."""
     assert result_of("return", returning(int)) is None
     assert result_of("return()", returning(int, convert=int)) is None
 
 
-# By convert=.
+# by convert=
 
 
 @pytest.mark.parametrize("annotation", [NOT_GIVEN, str, int, Path, "Nowhere"])
 def test_convert_wins(annotation: Any) -> None:
-    """`convert` is given the text, and what it returns is returned, whatever the annotation."""
+    """`convert` gets the string, and its result is returned, whatever the annotation."""
     assert result_of("return(42)", returning(annotation, convert=lambda text: [text])) == ["42"]
     assert result_of('return("")', returning(annotation, convert=len)) == 0
 
@@ -197,7 +197,7 @@ def always_missing(text: str) -> int:
     ],
 )
 def test_convert_fails(convert: Callable[[str], Any], refused: str) -> None:
-    """What `convert` raises is the cause of an error that names the function and asks for another."""
+    """An exception from `convert` becomes the cause of an error that names the function."""
     with pytest.raises(FailpointUsageError) as caught:
         result_of('return({"a"})', returning(int, convert=convert))
     assert isinstance(caught.value.__cause__, (ValueError, KeyError))
@@ -207,11 +207,11 @@ def test_convert_fails(convert: Callable[[str], Any], refused: str) -> None:
     )
 
 
-# Every kind of function.
+# every kind of function
 
 
 def test_after() -> None:
-    """What `name:after` returns in the place of the result is converted too."""
+    """A value that `name:after` returns in place of the result is converted too."""
 
     @failpoint("site")
     def function() -> int:
@@ -225,7 +225,7 @@ def test_after() -> None:
 
 
 def test_scope() -> None:
-    """A scope returns by the annotation and the `convert` of the function around it."""
+    """A scope uses the annotation and the `convert` of the enclosing function."""
 
     @failpoint("by.annotation")
     def by_annotation() -> int:
@@ -243,14 +243,14 @@ def test_scope() -> None:
 
 
 def test_inline() -> None:
-    """Inline, the text stays a text."""
+    """An inline site does not convert the string."""
     with configured("site", "return(42)"):
         assert failpoint("site", convert=int).hit() == Return("42")
 
 
 @pytest.mark.anyio
 async def test_async_functions() -> None:
-    """An async function returns what its annotation says without the coroutine around it."""
+    """The annotation of an async function is that of the awaited result."""
 
     @failpoint("site")
     async def function() -> int | None:
@@ -276,7 +276,7 @@ async def test_async_functions() -> None:
 
 @pytest.mark.anyio
 async def test_async_generators() -> None:
-    """An async generator cannot return a text, and its `convert` is not asked."""
+    """An async generator cannot return a string, and its `convert` is not called."""
 
     @failpoint("site", convert=int)
     async def generator() -> AsyncIterator[int]:
@@ -298,7 +298,7 @@ def returned_by(generator: Generator[Any, Any, Any]) -> Any:
 
 
 def test_generators() -> None:
-    """A generator returns by the third argument of its Generator annotation; without one the text stays."""
+    """A generator uses the third argument of its `Generator` annotation. Without one the string is unchanged."""
 
     @failpoint("site")
     def typed() -> Generator[str, None, int]:
@@ -424,13 +424,13 @@ def cached(number: int) -> int:
     ],
 )
 def test_kinds_of_callable(function: Callable[[], Any]) -> None:
-    """The annotation is that of the function whose body runs, whatever is around it."""
+    """The annotation is that of the innermost function, whatever wraps it."""
     assert result_of("return(42)", function) == 42
     assert "it is not an int" in refusal("return(x)", function)
 
 
 def test_closures() -> None:
-    """Names that only the function's own surroundings know are looked up there."""
+    """Names in an annotation are looked up in the enclosing function."""
     Alias = int | None  # noqa: N806
 
     @failpoint("site")
@@ -524,7 +524,7 @@ def test_names_of_another_module(module: ModuleType) -> None:
 
 
 def test_annotation_that_wraps_copied(module: ModuleType) -> None:
-    """The names in an annotation that functools.wraps copied mean what they mean where they were written."""
+    """Names in an annotation copied by `functools.wraps` are looked up where they were written."""
 
     def written_here() -> Number:
         return 1
@@ -536,25 +536,25 @@ def test_annotation_that_wraps_copied(module: ModuleType) -> None:
 
 @pytest.mark.anyio
 async def test_async_names_of_another_module(module: ModuleType) -> None:
-    """So it is for an async function."""
+    """Names in the annotation of an async function are looked up in its module."""
     with configured("site", "return(42)"):
         assert await module.asynchronous() == 42
 
 
 class Colour(enum.StrEnum):
-    """A value that is a `str`, but no text."""
+    """An enum whose members are instances of `str`."""
 
     RED = "red"
 
 
 @pytest.mark.parametrize("annotation", [Colour, int, str], ids=str)
-def test_a_member_of_a_str_enum_is_no_text(annotation: Any) -> None:
-    """What is a `str` of another class was made in Python, and is returned as it is."""
+def test_a_member_of_a_str_enum_is_not_converted(annotation: Any) -> None:
+    """An instance of a subclass of `str` is returned unchanged."""
     assert result_of(Return(Colour.RED), returning(annotation)) is Colour.RED
 
 
-def test_a_new_type_is_what_it_is_made_of() -> None:
-    """A text becomes what a `NewType` stands for."""
+def test_new_type() -> None:
+    """A string is converted to the type behind a `NewType`."""
     assert result_of("return(42)", returning(NewType("Cents", int))) == 42
 
 
