@@ -1,4 +1,4 @@
-"""`@failpoint(...)`: functions and methods of every kind, visited before and after."""
+"""`@failpoint(...)` on functions and methods of every kind."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ both_colours = pytest.mark.parametrize("in_async", [True, False], ids=["async", 
 
 
 class Doubler:
-    """A function put at a place, and what happened around it."""
+    """A decorated function of one kind, and a log of what happened."""
 
     def __init__(self, place: Place, *, in_async: bool, fails: bool = False) -> None:
         self.log: list[str] = []
@@ -93,14 +93,14 @@ class Doubler:
 @every_place
 @both_colours
 async def test_nothing_configured(place: Place, in_async: bool) -> None:
-    """With nothing configured, a decorated function does what it does undecorated."""
+    """With nothing configured, a decorated function behaves like the undecorated one."""
     assert await Doubler(place, in_async=in_async).double(4) == 8
 
 
 @every_place
 @both_colours
 async def test_before_and_after(place: Place, in_async: bool) -> None:
-    """`name` is visited before the body, and `name:after` once that has completed."""
+    """`name` is visited before the body, and `name:after` after the body has completed."""
     doubler = Doubler(place, in_async=in_async)
     with configured("double", doubler.noting()), configured("double:after", doubler.noting()):
         assert await doubler.double(4) == 8
@@ -131,7 +131,7 @@ async def test_return_after(place: Place, in_async: bool) -> None:
 @every_place
 @both_colours
 async def test_raise_before(place: Place, in_async: bool) -> None:
-    """`raise` at `name`: it never happened."""
+    """`raise` at `name` skips the body."""
     doubler = Doubler(place, in_async=in_async)
     with configured("double", "raise"), pytest.raises(InjectedFault):
         await doubler.double(4)
@@ -141,7 +141,7 @@ async def test_raise_before(place: Place, in_async: bool) -> None:
 @every_place
 @both_colours
 async def test_raise_after(place: Place, in_async: bool) -> None:
-    """`raise` at `name:after`: it happened, and the caller never learned."""
+    """`raise` at `name:after` runs the body, but the caller gets the error."""
     doubler = Doubler(place, in_async=in_async)
     with configured("double:after", "raise(TimeoutError)"), pytest.raises(TimeoutError):
         await doubler.double(4)
@@ -151,7 +151,7 @@ async def test_raise_after(place: Place, in_async: bool) -> None:
 @every_place
 @both_colours
 async def test_body_that_raises(place: Place, in_async: bool) -> None:
-    """A body that raised is not followed by a visit of `name:after`, and its error passes as it is."""
+    """If the body raises, `name:after` is not visited, and the error propagates unchanged."""
     doubler = Doubler(place, in_async=in_async, fails=True)
     with configured("double:after", "return(7)") as after:
         with pytest.raises(LookupError, match="^4$") as caught:
@@ -162,7 +162,7 @@ async def test_body_that_raises(place: Place, in_async: bool) -> None:
 
 
 async def test_sync_function_that_returns_an_awaitable() -> None:
-    """A sync function that returns an awaitable is sync: visited at the call, before anybody awaits."""
+    """A sync function that returns an awaitable is visited at the call, before the await."""
     log: list[str] = []
 
     async def body() -> int:
@@ -198,7 +198,7 @@ async def test_coroutine_of_a_generator() -> None:
 
 
 async def test_stacked() -> None:
-    """Of two failpoints on one function the upper one is the outer, and each has its own before and after."""
+    """Of two failpoints on one function, the upper one is the outer, and each is visited before and after."""
     log: list[str] = []
 
     @failpoint("outer")
@@ -234,39 +234,39 @@ def test_arguments_of_any_name() -> None:
 
 
 class Backup:
-    """A class whose methods say what they are about."""
+    """A class whose methods have failpoints with contexts."""
 
     def __init__(self, tenant_id: str) -> None:
         self.tenant_id = tenant_id
 
     @failpoint("mapping", context={"kind": "backup"})
     def mapping(self) -> None:
-        """Say the same of every call."""
+        """Have a fixed context."""
 
     @failpoint("callable", context=lambda self, shard, *, dry=False: {"t": self.tenant_id, "shard": shard, "dry": dry})
     def callable(self, shard: int, *, dry: bool = False) -> None:
-        """Say what a callable makes of the call's own arguments."""
+        """Have a context callable that gets the call's arguments."""
 
     @failpoint("names", context=["shard", "dry"])
     def names(self, shard: int, *, dry: bool = False) -> None:
-        """Say what two of the arguments are."""
+        """Have two parameter names as context."""
 
     @failpoint("tuple", context=("self",))
     def tuple(self) -> None:
-        """Say whose method it is."""
+        """Have `self` in the context."""
 
     @failpoint("more", context=["shard", "colour", "more"])
     def more(self, shard: int = 5, **more: str) -> None:
-        """Say what was given beyond the parameters."""
+        """Have the extra arguments in the context."""
 
     @failpoint("of_class", context=["cls", "shard"])
     @classmethod
     def of_class(cls, shard: int) -> None:
-        """Say which class it is."""
+        """Have the class in the context."""
 
     @failpoint("none")
     def none(self) -> None:
-        """Say nothing."""
+        """Have no context."""
 
 
 BACKUP = Backup("t1")
@@ -289,7 +289,7 @@ BACKUP = Backup("t1")
 )
 @pytest.mark.parametrize("suffix", ["", ":after"])
 def test_context(name: str, suffix: str, call: Callable[[], None], expected: dict[str, Any]) -> None:
-    """A context is a mapping, or made of the call's own arguments: by a callable, or by parameter names."""
+    """A context is a mapping, a callable that gets the call's arguments, or a list of parameter names."""
     seen: list[Hit] = []
     with configured(name + suffix, Call(seen.append)):
         call()
@@ -297,7 +297,7 @@ def test_context(name: str, suffix: str, call: Callable[[], None], expected: dic
 
 
 def test_context_only_when_configured() -> None:
-    """A context is evaluated once for each visit of a failpoint that is configured, and never otherwise."""
+    """A context is evaluated once per visit of a configured failpoint, and never otherwise."""
     calls: list[int] = []
 
     def context(number: int) -> dict[str, int]:
@@ -333,7 +333,7 @@ def test_context_only_when_configured() -> None:
     ids=["no_mapping", "other_arguments"],
 )
 def test_context_callable_that_cannot(context: Callable[..., Any], message: str) -> None:
-    """A context callable that returns no mapping, or takes other arguments, is a usage error at the visit."""
+    """A context callable with a wrong result or wrong parameters is a usage error at the visit."""
 
     @failpoint("bad", context=context)
     def bad(number: int) -> None: ...
@@ -348,7 +348,7 @@ def test_context_callable_that_cannot(context: Callable[..., Any], message: str)
 
 
 async def test_kept() -> None:
-    """A failpoint kept in a variable decorates, is awaited and is hit as often as anybody likes."""
+    """A failpoint stored in a variable can decorate, be awaited and be hit any number of times."""
     point = failpoint("kept")
 
     @point
@@ -367,7 +367,7 @@ async def test_kept() -> None:
 
 @pytest.mark.parametrize("access", ["double", "of_class", "of_instance"])
 def test_bound_before_configuring(access: str) -> None:
-    """A bound method that was stored while nothing was configured fires once its failpoint is."""
+    """A bound method stored while nothing was configured fires once its failpoint is configured."""
 
     class Owner:
         @failpoint("bound")
@@ -394,7 +394,7 @@ def test_bound_before_configuring(access: str) -> None:
 @every_place
 @both_colours
 def test_wrong_arguments(place: Place, in_async: bool) -> None:
-    """Wrong arguments raise the function's own `TypeError` at the call, and are no visit."""
+    """Wrong arguments raise the function's own `TypeError` at the call, without a visit."""
 
     async def async_body(*args: int, key: int) -> int:
         return key
@@ -414,7 +414,7 @@ def test_wrong_arguments(place: Place, in_async: bool) -> None:
 
 
 def test_type_error_of_the_body() -> None:
-    """A `TypeError` that the body itself raises is no wrong call: the visit counts."""
+    """A `TypeError` from the body itself does not undo the visit."""
 
     @failpoint("typed")
     def typed(number: int) -> None:
@@ -428,18 +428,18 @@ def test_type_error_of_the_body() -> None:
 
 @every_place
 def test_sites(place: Place) -> None:
-    """A decorated function is a site of `name` and `name:after`, known by file and line, from its decoration on."""
+    """A decorated function is a known site of `name` and `name:after`, with file and line, once decorated."""
 
     def here(*args: int) -> int:
         return args[-1]
 
-    name = f"site.{id(place)}"  # a site is known for ever: each place has a name of its own
+    name = f"site.{id(place)}"  # sites are never forgotten, so each place has its own name
     place(failpoint(name), here)
     assert status(name).sites == status(f"{name}:after").sites == (f"{__file__}:{here.__code__.co_firstlineno}",)
 
 
 def test_over_a_cached_function() -> None:
-    """Over `functools.lru_cache` the function is still what is known: its site, its annotation, its cache."""
+    """A failpoint over `functools.lru_cache` keeps the function's site, annotation and cache."""
 
     @failpoint("cached")
     @functools.lru_cache
@@ -456,7 +456,7 @@ def test_over_a_cached_function() -> None:
 
 
 class Plain:
-    """Something to decorate wrongly."""
+    """A class whose decoration is an error."""
 
     def method(self) -> None:
         """Do nothing."""
@@ -563,14 +563,14 @@ DECORATES = "@failpoint('bad') decorates a function"
     ],
 )
 def test_bad_use(use: Callable[[], object], message: str) -> None:
-    """What cannot be a decorated function is a usage error at decoration, which says what to do."""
+    """Decorating an unsuitable object is a usage error that suggests a solution."""
     with pytest.raises(FailpointError) as caught:
         use()
     assert (type(caught.value), str(caught.value)) == (FailpointUsageError, message)
 
 
-def test_coroutine_is_no_function() -> None:
-    """A coroutine in the function's place is a usage error that names the call to leave out."""
+def test_coroutine_is_not_a_function() -> None:
+    """Decorating a coroutine instead of a function is a usage error that names the call to leave out."""
     coroutine = Plain().coroutine()
     with pytest.raises(FailpointUsageError) as caught:
         decorated(coroutine)
@@ -580,7 +580,7 @@ def test_coroutine_is_no_function() -> None:
 
 @pytest.mark.parametrize("name", [42, None, "", "two words", "a=b", "a;b", "bell\a"])
 def test_bad_name(name: Any) -> None:
-    """What cannot be a name is a `FailpointNameError` by the time of the decoration, and a `ValueError`."""
+    """An invalid name raises `FailpointNameError`, a `ValueError`, at decoration at the latest."""
     with pytest.raises(FailpointNameError) as caught:
         failpoint(name)(function)
     assert isinstance(caught.value, ValueError)
@@ -588,7 +588,7 @@ def test_bad_name(name: Any) -> None:
 
 
 def test_decorated_again() -> None:
-    """Decorating what is decorated, or bound and decorated, is judged as undecorated."""
+    """A decorated function or bound method can be decorated again under the same rules."""
 
     class Owner:
         @failpoint("method")

@@ -1,4 +1,4 @@
-"""`return(v)` at a scope: it leaves the directly enclosing decorated function with `v`."""
+"""`return(v)` at a scope returns `v` from the directly enclosing decorated function."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Function: TypeAlias = Callable[[int], Any]
 
 
 class Leaver:
-    """Callables of every kind whose bodies hold a scope, and what happened in them."""
+    """Callables of every kind with a scope in their bodies, and a log of what happened."""
 
     def __init__(self) -> None:
         self.log: list[str] = []
@@ -100,7 +100,7 @@ class Leaver:
 
 
 class AsyncCallable:
-    """An object that is called."""
+    """A callable object."""
 
     async def __call__(self, number: int) -> int:
         async with failpoint_scope("leave", context={"number": number}):
@@ -109,7 +109,7 @@ class AsyncCallable:
 
 
 class SyncCallable:
-    """An object that is called in sync code."""
+    """A callable object for sync code."""
 
     def method(self, number: int) -> int:
         with failpoint_scope("leave", context={"number": number}):
@@ -146,7 +146,7 @@ async def call(function: Function, number: int = 5) -> Any:
 
 @every_function
 async def test_nothing_to_return(make: Callable[[], Function]) -> None:
-    """With nothing configured, or nothing that returns, the function returns what it returns."""
+    """Without a configured `return` the function returns its own result."""
     assert await call(make()) == 5
     with configured("leave", "off"):
         assert await call(make()) == 5
@@ -155,7 +155,7 @@ async def test_nothing_to_return(make: Callable[[], Function]) -> None:
 @every_function
 @pytest.mark.parametrize("suffix", ["", ":after"])
 async def test_leaves_the_function(make: Callable[[], Function], suffix: str) -> None:
-    """`return(v)` at a scope leaves the decorated function around it with `v`, a text as its annotation says."""
+    """`return(v)` at a scope returns `v` from the enclosing function, converted to its annotation."""
     for actions, expected in (("return(42)", 42), (Return(-1), -1), (Return([1]), [1]), ("return", None)):
         with configured(f"leave{suffix}", actions):
             assert await call(make()) == expected
@@ -163,7 +163,7 @@ async def test_leaves_the_function(make: Callable[[], Function], suffix: str) ->
 
 @pytest.mark.parametrize("method", ["in_async", "sync_scope_in_async", "in_sync"])
 async def test_what_runs(method: str) -> None:
-    """`return` before the block skips it and the rest of the function; after it, the rest."""
+    """`return` before the block skips the block and the rest of the function. After it, only the rest."""
     leaver = Leaver()
     with configured("leave", "return"):
         await call(getattr(leaver, method))
@@ -175,7 +175,7 @@ async def test_what_runs(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["in_async", "in_sync"])
 async def test_under_any_name(method: str) -> None:
-    """The function's own failpoint may be configured or not; `name:after` sees the function completed."""
+    """The scope returns whether or not the function's own failpoint is configured, and visits `name:after`."""
     leaver = Leaver()
     name = f"leaver.{method.removeprefix('in_')}"
     configure("leave", Return(1))
@@ -187,7 +187,7 @@ async def test_under_any_name(method: str) -> None:
 
 
 async def test_stacked() -> None:
-    """Out of stacked decorators the return comes as the function's own result: each `name:after` is visited."""
+    """With stacked decorators the value is the function's result, and each `name:after` is visited."""
     log: list[str] = []
     configure("leave", Return(1))
     for name in ("leaver.stacked.outer", "leaver.stacked.inner"):
@@ -198,14 +198,14 @@ async def test_stacked() -> None:
 
 
 async def test_stacked_annotation() -> None:
-    """The function's annotation makes a value out of a text at the outer of two stacked failpoints, too."""
+    """A string at the outer of two stacked failpoints is also converted to the function's annotation."""
     for name in ("outer", "inner", "inner:after", "outer:after"):
         with configured(f"leaver.stacked.{name}", "return(42)"):
             assert await Leaver().in_stacked(5) == Leaver().in_stacked_sync(5) == 42
 
 
 async def test_convert() -> None:
-    """The enclosing function's `convert` makes the value; what it cannot make is a usage error of the scope."""
+    """The enclosing function's `convert` makes the value, and its failure is a usage error of the scope."""
 
     @failpoint("function", convert=lambda text: text.split())
     async def function() -> list[str]:
@@ -229,11 +229,11 @@ async def test_convert() -> None:
         assert await function() == ("a", "b")
 
 
-# what sees it on the way
+# code that it passes on the way
 
 
 class Manager:
-    """A context manager of both kinds that notes how it is left."""
+    """A sync and async context manager that logs how its block ends."""
 
     def __init__(self, log: list[Any]) -> None:
         self.log = log
@@ -252,7 +252,7 @@ class Manager:
 
 
 async def test_what_sees_it() -> None:
-    """`finally` blocks run, no `except Exception` sees it, a context manager and an `except BaseException` do."""
+    """It runs `finally` blocks and passes context managers and `except BaseException`, not `except Exception`."""
     log: list[Any] = []
 
     @failpoint("function")
@@ -281,7 +281,7 @@ async def test_what_sees_it() -> None:
 
 
 def test_swallowed() -> None:
-    """Where a bare `except:` swallows it, the function goes on, and can return at the next scope."""
+    """If a bare `except:` swallows it, the function continues, and can return at the next scope."""
 
     @failpoint("function")
     def function() -> str:
@@ -297,7 +297,7 @@ def test_swallowed() -> None:
 
 
 def test_in_finally_and_except() -> None:
-    """In a `finally` or `except` block it leaves the function as a `return` there does: the error is gone."""
+    """In a `finally` or `except` block it discards the current error, as a `return` does."""
 
     @failpoint("function")
     def function(number: int) -> str:
@@ -318,7 +318,7 @@ def test_in_finally_and_except() -> None:
 
 
 def test_through_a_loop_and_nested_scopes() -> None:
-    """It leaves loops and other scopes on its way, whose `name:after` is not visited."""
+    """It leaves loops and other scopes, without visits of their `name:after`."""
 
     @failpoint("function")
     def function() -> int:
@@ -334,7 +334,7 @@ def test_through_a_loop_and_nested_scopes() -> None:
 
 
 async def test_nothing_is_kept_alive() -> None:
-    """The locals of a function that was left die with the call, as after a `return`."""
+    """The locals of the function are released with the call, as after a `return`."""
 
     class Resource:
         pass
@@ -365,7 +365,7 @@ async def test_nothing_is_kept_alive() -> None:
 
 
 def test_no_other_call_is_taken_for_it() -> None:
-    """Until a call has ended, no other call, in another thread say, can have a frame of the same identity."""
+    """Until a call has ended, no other call can have a frame with the same identity."""
 
     async def body() -> None: ...
 
@@ -405,7 +405,7 @@ async def async_generator() -> AsyncIterator[int]:
 
 @pytest.mark.parametrize(("suffix", "items"), [("", [1]), (":after", [1, 2])])
 def test_generator(suffix: str, items: list[int]) -> None:
-    """In a generator it ends the iteration, with `v` as the value of its `StopIteration`."""
+    """In a generator it ends the iteration, with `v` as the value of the `StopIteration`."""
     seen: list[int] = []
 
     def delegate() -> Iterator[int]:
@@ -419,7 +419,7 @@ def test_generator(suffix: str, items: list[int]) -> None:
 
 @pytest.mark.parametrize(("suffix", "items"), [("", [1]), (":after", [1, 2])])
 async def test_async_generator(suffix: str, items: list[int]) -> None:
-    """In an async generator it ends the iteration; with any other value than `None` it is a usage error."""
+    """In an async generator it ends the iteration. A value other than `None` is a usage error."""
     with configured(f"leave{suffix}", "return"), configured("leaver.generator:after", "off") as after:
         assert [item async for item in async_generator()] == items
         assert after.hits == 1
@@ -456,7 +456,7 @@ def run(backend: tuple[str, dict[str, Any]], main: Callable[[], Awaitable[Any]])
 
 
 def start(group: Any, function: Callable[..., Any], *arguments: Any) -> None:
-    """Start a child in a group of any library."""
+    """Start a child task in a task group of any library."""
     if isinstance(group, asyncio.TaskGroup):
         group.create_task(function(*arguments))
     else:
@@ -464,7 +464,7 @@ def start(group: Any, function: Callable[..., Any], *arguments: Any) -> None:
 
 
 async def child(started: anyio.Event, log: list[str], error: Exception | None = None) -> None:
-    """Wait for ever; note how that ended, or fail in the end."""
+    """Wait forever, log how the wait ended, and optionally fail then."""
     try:
         started.set()
         await anyio.sleep_forever()
@@ -476,7 +476,7 @@ async def child(started: anyio.Event, log: list[str], error: Exception | None = 
 
 
 def printed(error: BaseException | None) -> Iterator[BaseException]:
-    """Every exception that a printed traceback shows."""
+    """Yield every exception that a printed traceback shows."""
     if error is None:
         return
     yield error
@@ -495,7 +495,7 @@ def leaves(error: BaseException) -> list[str]:
 @every_group
 @pytest.mark.parametrize("depth", [1, 3])
 def test_out_of_task_groups(backend: Any, open_group: Callable[[], Any], depth: int) -> None:
-    """It comes out of task groups, nested ones too, as a plain result; their children are cancelled."""
+    """It leaves task groups, even nested ones, with a plain result, and cancels their children."""
     log: list[str] = []
 
     @failpoint("function")
@@ -520,7 +520,7 @@ def test_out_of_task_groups(backend: Any, open_group: Callable[[], Any], depth: 
 @pytest.mark.parametrize("depth", [1, 3])
 @pytest.mark.parametrize("children", [1, 2])
 def test_when_others_fail_too(backend: Any, open_group: Callable[[], Any], depth: int, children: int) -> None:
-    """Where other tasks fail at the same time, the rest is raised, and nothing of the return is in it."""
+    """If other tasks fail at the same time, their errors are raised without a trace of the return."""
     log: list[str] = []
 
     @failpoint("function")
@@ -547,7 +547,7 @@ def test_when_others_fail_too(backend: Any, open_group: Callable[[], Any], depth
 
 
 async def test_cancelled_from_outside() -> None:
-    """Where the call is natively cancelled at the same time, the cancellation or the value comes out: nothing else."""
+    """If the call is natively cancelled at the same time, it ends with the cancellation or the value."""
     results: list[int] = []
 
     @failpoint("function")
@@ -569,7 +569,7 @@ async def test_cancelled_from_outside() -> None:
 
 @every_group
 def test_inside_a_statement_group(backend: Any, open_group: Callable[[], Any]) -> None:
-    """Written as nested `async with` statements, with a scope around a group and one inside, it is the same."""
+    """It leaves nested `async with` statements with a scope around a group and another one inside."""
 
     @failpoint("function")
     async def function() -> str:
@@ -588,7 +588,7 @@ def test_inside_a_statement_group(backend: Any, open_group: Callable[[], Any]) -
 
 @every_group
 def test_child_that_returns(backend: Any, open_group: Callable[[], Any]) -> None:
-    """A decorated child leaves itself only; the functions and children around it go on."""
+    """In a decorated child task it returns from that child only, and the other tasks continue."""
     results: list[int] = []
 
     @failpoint("child")
@@ -612,7 +612,7 @@ def test_child_that_returns(backend: Any, open_group: Callable[[], Any]) -> None
 
 @every_group
 def test_error_of_its_own_group(backend: Any, open_group: Callable[[], Any]) -> None:
-    """A group in which nothing returned passes untouched."""
+    """An exception group without an early return propagates unchanged."""
     raised: list[BaseException] = []
 
     @failpoint("function")
@@ -635,7 +635,7 @@ def test_error_of_its_own_group(backend: Any, open_group: Callable[[], Any]) -> 
 
 @pytest.mark.parametrize("method", ["in_async", "sync_scope_in_async", "in_stacked"])
 async def test_many_calls_at_once(method: str) -> None:
-    """Of many calls of one function at once each gets the value of its own scope."""
+    """Each of many concurrent calls of one function gets the value of its own scope."""
     results: dict[int, int] = {}
     leaver = Leaver()
 
@@ -662,7 +662,7 @@ async def test_many_calls_at_once(method: str) -> None:
 
 
 async def test_released_in_another_order() -> None:
-    """Calls that wait at their scopes and are released together return each to its own caller."""
+    """Calls that are paused at their scopes and resumed together each return to their own caller."""
 
     @failpoint("function")
     async def function(number: int) -> int:
@@ -685,7 +685,7 @@ async def test_released_in_another_order() -> None:
 
 
 async def test_recursion() -> None:
-    """In recursion it leaves the call whose scope it was, and only that one."""
+    """In a recursive function it returns from the call that contains the scope, and only from that one."""
 
     @failpoint("function", context=["depth"])
     async def function(depth: int) -> list[int]:
@@ -706,7 +706,7 @@ async def test_recursion() -> None:
 
 
 def test_in_threads() -> None:
-    """In threads of any kind each call gets the value of its own scope."""
+    """In every kind of thread, each call gets the value of its own scope."""
     barrier = threading.Barrier(8)
     results: dict[int, list[int]] = {}
     leaver = Leaver()
@@ -725,7 +725,7 @@ def test_in_threads() -> None:
 
 
 async def test_in_worker_threads() -> None:
-    """In a worker thread a sync function returns as on the loop's thread, and from there into an async one."""
+    """In a worker thread a sync function returns early, to the async function that started it."""
 
     @failpoint("async.function")
     async def function() -> int:
@@ -736,7 +736,7 @@ async def test_in_worker_threads() -> None:
 
 
 def test_calls_in_progress_on_many_loops() -> None:
-    """Calls on the loops of several threads do not meet."""
+    """Calls on the event loops of several threads do not affect one another."""
     results: list[int] = []
 
     async def main() -> None:
@@ -752,7 +752,7 @@ def test_calls_in_progress_on_many_loops() -> None:
     assert sorted(results) == sorted(list(range(50)) * 4)
 
 
-# where nothing would catch it
+# where nothing can catch it
 
 
 async def undecorated() -> None:
@@ -769,7 +769,7 @@ def undecorated_sync() -> None:
 
 @failpoint("around")
 async def decorated_around() -> None:
-    """Be decorated, but further out than the scope."""
+    """Call, from a decorated function, an undecorated one that holds the scope."""
     await undecorated()
     undecorated_sync()
 
@@ -806,7 +806,7 @@ NOT_THROUGH = (
 
 @pytest.mark.parametrize("use", [undecorated, undecorated_sync, decorated_around, with_helper])
 async def test_undecorated(use: Callable[[], Any]) -> None:
-    """In a function that is not itself decorated it is a usage error, decorated callers or not."""
+    """In an undecorated function it is a usage error, with or without decorated callers."""
     around = {decorated_around: undecorated, with_helper: helper}.get(use, use)
     for actions in ("return", "return(42)"):
         with configured("leave", actions), pytest.raises(FailpointUsageError) as caught:
@@ -823,7 +823,7 @@ def around_its_decorator(function: Any) -> Any:
 
 
 async def test_reached_around_the_decorator() -> None:
-    """In a function reached other than through its decorator it is a usage error, at any depth of decoration."""
+    """In a function called around its decorator it is a usage error, at any depth of decoration."""
     functions = {
         "async": Leaver.in_async,
         "sync": Leaver.in_sync,
@@ -843,7 +843,7 @@ async def test_reached_around_the_decorator() -> None:
 
 
 async def test_reached_around_it_from_inside() -> None:
-    """A decorated call in progress does not catch what a call around the decorator, made in it, would raise."""
+    """A decorated call in progress does not catch the return of a nested call around the decorator."""
 
     async def undecorated(depth: int) -> str:
         if depth == 0:
@@ -869,7 +869,7 @@ async def test_reached_around_it_from_inside() -> None:
 
 
 async def test_began_while_nothing_was_configured() -> None:
-    """In a call that began while nothing was configured it is a usage error; the next call returns."""
+    """In a call that began while nothing was configured it is a usage error. The next call returns."""
 
     @failpoint("function")
     async def function() -> str:
@@ -904,7 +904,7 @@ def test_module_level() -> None:
 
 
 async def test_nothing_happened() -> None:
-    """Where it is a usage error, the block is not run, and the error is one that `except Exception` sees."""
+    """The usage error prevents the block from running, and is caught by `except Exception`."""
     ran: list[str] = []
 
     async def function() -> None:
@@ -917,7 +917,7 @@ async def test_nothing_happened() -> None:
 
 
 async def test_in_a_child_task() -> None:
-    """A scope in a task of an undecorated function is not in the function that started it."""
+    """A scope in a child task does not belong to the function that started the task."""
 
     @failpoint("function")
     async def function() -> None:
@@ -930,7 +930,7 @@ async def test_in_a_child_task() -> None:
 
 
 async def test_call_that_is_over() -> None:
-    """Once a call is over nothing of it is left to return from: a generator that outlives it is on its own."""
+    """A generator that outlives the decorated call cannot return from it."""
 
     @failpoint("function")
     def function() -> Iterator[int]:

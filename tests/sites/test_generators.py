@@ -1,4 +1,4 @@
-"""Decorated generators, sync and async: visited at the first step and at exhaustion, and otherwise untouched."""
+"""Decorated sync and async generators are visited at the first step and at exhaustion."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def described(error: BaseException | None) -> list[Any] | None:
     return [repr(error), described(error.__cause__), described(error.__context__), error.__suppress_context__]
 
 
-# bodies: each notes in its log what it sees
+# bodies: each logs what it receives
 
 
 def plain(log: Log) -> Generator[Any, Any, Any]:
@@ -212,7 +212,7 @@ ASYNC_BODIES = [
     async_seeing_the_caller,
 ]
 
-# scripts: what is done with a generator, step by step
+# scripts: the steps that a test takes with a generator
 
 SEND, THROW, CLOSE = "send", "throw", "close"
 NEXT = (SEND, None)
@@ -239,7 +239,7 @@ every_script = pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
 
 
 def trace(function: Callable[[Log], Generator[Any, Any, Any]], script: list[tuple[Any, ...]]) -> Log:
-    """Everything that a generator and its user see when it is used as the script says."""
+    """Run the script and return everything that the generator and its user see."""
     log: Log = []
     generator = function(log)
     for step, *arguments in script:
@@ -258,7 +258,7 @@ def trace(function: Callable[[Log], Generator[Any, Any, Any]], script: list[tupl
 
 
 async def async_trace(function: Callable[[Log], AsyncGenerator[Any, Any]], script: list[tuple[Any, ...]]) -> Log:
-    """Everything that an async generator and its user see when it is used as the script says."""
+    """Run the script and return everything that the async generator and its user see."""
     log: Log = []
     generator = function(log)
     for step, *arguments in script:
@@ -279,7 +279,7 @@ async def async_trace(function: Callable[[Log], AsyncGenerator[Any, Any]], scrip
 @every_script
 @pytest.mark.parametrize("body", BODIES)
 def test_like_its_twin(body: Any, script: list[tuple[Any, ...]]) -> None:
-    """Steps, `send`, `throw` and `close` of a decorated generator do what they do undecorated."""
+    """Steps, `send`, `throw` and `close` of a decorated generator behave as if undecorated."""
     expected = trace(body, script)
     decorated = failpoint("generator")(body)
     assert trace(decorated, script) == expected
@@ -292,7 +292,7 @@ def test_like_its_twin(body: Any, script: list[tuple[Any, ...]]) -> None:
 @every_script
 @pytest.mark.parametrize("body", ASYNC_BODIES)
 async def test_async_like_its_twin(body: Any, script: list[tuple[Any, ...]]) -> None:
-    """Steps, `asend`, `athrow` and `aclose` of a decorated async generator do what they do undecorated."""
+    """Steps, `asend`, `athrow` and `aclose` of a decorated async generator behave as if undecorated."""
     expected = await async_trace(body, script)
     decorated = failpoint("generator")(body)
     assert await async_trace(decorated, script) == expected
@@ -304,7 +304,7 @@ async def test_async_like_its_twin(body: Any, script: list[tuple[Any, ...]]) -> 
 
 @pytest.mark.parametrize("body", BODIES[:3])
 def test_thrown_while_handling(body: Any) -> None:
-    """What is thrown while the caller handles another error has the context that it has undecorated."""
+    """An exception thrown while the caller handles another one has the same context as undecorated."""
 
     def used(function: Callable[[Log], Generator[Any, Any, Any]]) -> Log:
         try:
@@ -317,7 +317,7 @@ def test_thrown_while_handling(body: Any) -> None:
 
 
 async def test_async_thrown_while_handling() -> None:
-    """What is thrown into an async generator while another error is handled has the context it has undecorated."""
+    """An exception thrown into an async generator during another one has the same context as undecorated."""
 
     async def used(function: Callable[[Log], AsyncGenerator[Any, Any]], name: str) -> Log:
         try:
@@ -384,7 +384,7 @@ both_kinds = pytest.mark.parametrize("which", [0, 1], ids=["sync", "async"])
 
 @both_kinds
 async def test_first_step_and_exhaustion(which: int) -> None:
-    """`name` is visited at the first step, not at the call, and `name:after` at the exhaustion."""
+    """`name` is visited at the first step, not at the call, and `name:after` at exhaustion."""
     log: Log = []
     generator = counting(log)[which]()
     assert log == []
@@ -393,14 +393,14 @@ async def test_first_step_and_exhaustion(which: int) -> None:
 
 
 @both_kinds
-async def test_break_is_no_exhaustion(which: int) -> None:
+async def test_break_is_not_exhaustion(which: int) -> None:
     """Leaving a loop early does not visit `name:after`."""
     log: Log = []
     assert await steps(counting(log)[which](), most=1) == [1]
     assert log == ["count", "body", "finally"]
 
 
-async def test_swallowed_exit_is_no_exhaustion() -> None:
+async def test_swallowed_exit_is_not_exhaustion() -> None:
     """Closing a generator whose body swallows the `GeneratorExit` does not visit `name:after`."""
     with configured("generator", "off") as before, configured("generator:after", "off") as after:
         trace(failpoint("generator")(swallowing_exit), SCRIPTS["closed"])
@@ -411,7 +411,7 @@ async def test_swallowed_exit_is_no_exhaustion() -> None:
 @pytest.mark.usefixtures("frozen_heap")
 @both_kinds
 async def test_never_started(which: int) -> None:
-    """A generator that is never started visits nothing, closed or not."""
+    """A generator that is never started visits nothing, whether or not it is closed."""
     log: Log = []
     generator = counting(log)[which]()
     if which:
@@ -425,7 +425,7 @@ async def test_never_started(which: int) -> None:
 
 @both_kinds
 async def test_raising_at_either_end(which: int) -> None:
-    """`raise` at `name` is raised by the first step; at `name:after` by the one that would have ended it."""
+    """`raise` at `name` is raised by the first step, and at `name:after` by the last."""
     log: Log = []
     function = counting(log)[which]
     configure("count", "raise")
@@ -465,7 +465,7 @@ async def test_return_ends_the_iteration(which: int, name: str) -> None:
     ],
 )
 def test_returned_value(name: str, action: Any, value: object) -> None:
-    """A sync generator returns `v`: the value of its `StopIteration`, a text as its `Generator` annotation says."""
+    """A sync generator returns `v` in its `StopIteration`, converted to its `Generator` annotation."""
     count = counting([])[0]
 
     def delegate() -> Generator[int, None, Any]:
@@ -482,7 +482,7 @@ def test_returned_value(name: str, action: Any, value: object) -> None:
 @pytest.mark.parametrize("name", ["count", "count:after"])
 @pytest.mark.parametrize("action", [Return(42), "return(42)", Return(0), Return(""), Return(False)])
 async def test_async_generator_cannot_return(name: str, action: Any) -> None:
-    """Any other value than `None` is a usage error of an async generator."""
+    """Returning a value other than `None` from an async generator is a usage error."""
     count = counting([])[1]
     configure(name, action)
     value = "42" if isinstance(action, str) else action.value
@@ -495,7 +495,7 @@ async def test_async_generator_cannot_return(name: str, action: Any) -> None:
 
 
 async def test_methods() -> None:
-    """Generators that are methods or class methods have their failpoints as functions have."""
+    """Generators that are methods or class methods are visited like functions."""
 
     class Owner:
         @failpoint("method", context=["self", "first"])
@@ -518,7 +518,7 @@ async def test_methods() -> None:
 
 
 async def test_stacked() -> None:
-    """Two failpoints on one generator are visited from the outer to the inner, and back."""
+    """Two failpoints on one generator are visited from the outer to the inner and back."""
     log: Log = []
 
     @failpoint("outer")
@@ -564,7 +564,7 @@ def abandoned(function: Callable[[Log], Any], log: Log, backend: Any, *, by_gc: 
 @pytest.mark.parametrize("by_gc", [True, False], ids=["collected", "loop_ends"])
 @pytest.mark.parametrize("body", [async_plain, async_cleaning_up, async_failing_in_finally, async_ignoring_exit])
 def test_abandoned(anyio_backend: Any, body: Any, by_gc: bool) -> None:
-    """An abandoned async generator is finalised as undecorated, and makes no warning that that one does not make."""
+    """An abandoned async generator is finalised as if undecorated, without additional warnings."""
     log: Log = []
     twin_log: Log = []
     expected = abandoned(body, twin_log, anyio_backend, by_gc=by_gc)
@@ -575,7 +575,7 @@ def test_abandoned(anyio_backend: Any, body: Any, by_gc: bool) -> None:
 
 
 def test_abandoned_sync() -> None:
-    """A sync generator that is dropped is closed at once, as undecorated."""
+    """A sync generator that is dropped is closed at once, as if undecorated."""
     log: Log = []
     with configured("generator", "off"), configured("generator:after", "off") as after:
         generator = failpoint("generator")(cleaning_up)(log)
@@ -586,7 +586,7 @@ def test_abandoned_sync() -> None:
 
 
 async def test_cancelled_in_the_body() -> None:
-    """Native cancellation passes through a decorated async generator, whose `name:after` is not visited."""
+    """Native cancellation passes through a decorated async generator, without a visit of `name:after`."""
     log: Log = []
 
     @failpoint("generator")
@@ -609,7 +609,7 @@ async def test_cancelled_in_the_body() -> None:
 
 @pytest.mark.parametrize("suffix", ["", ":after"])
 async def test_cancelled_in_a_pause(suffix: str) -> None:
-    """Native cancellation ends the pause of an async generator, and leaves no waiter behind."""
+    """Native cancellation ends the pause of an async generator, and leaves no waiter."""
 
     @failpoint("generator")
     async def items() -> AsyncIterator[int]:

@@ -1,4 +1,4 @@
-"""`await failpoint(...)` and `failpoint(...).hit()`: the outcomes, and when a visit happens."""
+"""`await failpoint(...)` and `failpoint(...).hit()`: their outcomes and visits."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def described(outcome: Outcome) -> str:
     ],
 )
 async def test_outcome(visit: Visit, actions: Any, expected: str) -> None:
-    """`match` tells the outcomes apart, and `Return.value` is what was given, never converted."""
+    """`match` distinguishes the outcomes, and `Return.value` is the configured value, never converted."""
     with configured("point", actions) as handle:
         assert described(await visit()) == expected
         assert (handle.hits, handle.triggers) == (1, 1)
@@ -112,7 +112,7 @@ async def test_truth(visit: Visit) -> None:
 
 @every_visit
 async def test_another_one_configured(visit: Visit) -> None:
-    """A failpoint that is not configured itself goes on, and evaluates no context."""
+    """A site continues and evaluates no context while only another failpoint is configured."""
     calls: list[int] = []
     with configured("another", "raise"):
         assert await visit(context=lambda: calls.append(1)) == Continue()
@@ -120,7 +120,7 @@ async def test_another_one_configured(visit: Visit) -> None:
 
 
 async def test_cancelled() -> None:
-    """An event that is set before the wait or during it ends that with `Cancelled()`."""
+    """An event that is set before or during the wait ends it with `Cancelled()`."""
     event = anyio.Event()
     outcomes: list[Outcome] = []
 
@@ -139,7 +139,7 @@ async def test_cancelled() -> None:
 
 
 async def test_cancelled_in_a_thread() -> None:
-    """A `threading.Event` ends the wait of a sync site with `Cancelled()`, set before the wait or during it."""
+    """A `threading.Event` set before or during the wait of a sync site ends it with `Cancelled()`."""
     event = threading.Event()
     outcomes: list[Outcome] = []
 
@@ -157,7 +157,7 @@ async def test_cancelled_in_a_thread() -> None:
 
 
 async def test_callable_that_returns_no_event() -> None:
-    """A `cancel` callable may return `None`: then nothing but a reconfiguration ends the wait."""
+    """If a `cancel` callable returns `None`, only a change of the configuration ends the wait."""
     outcomes: list[Outcome] = []
 
     async def wait() -> None:
@@ -172,7 +172,7 @@ async def test_callable_that_returns_no_event() -> None:
 
 
 async def test_each_await_is_a_visit() -> None:
-    """A failpoint in a variable is visited by each `await` and each `hit()`, and not by making it."""
+    """A failpoint in a variable is visited at each `await` and each `hit()`, not at its creation."""
     with configured("point", "2*off->return") as handle:
         point = failpoint("point")
         assert handle.hits == 0
@@ -182,7 +182,7 @@ async def test_each_await_is_a_visit() -> None:
 
 
 async def test_awaited_at_once() -> None:
-    """One failpoint object can be awaited by many tasks at the same time."""
+    """Many tasks can await one failpoint object at the same time."""
     point = failpoint("point")
     outcomes: list[Outcome] = []
 
@@ -199,7 +199,7 @@ async def test_awaited_at_once() -> None:
 
 
 async def test_nested_functions() -> None:
-    """An inline failpoint serves in nested functions, comprehensions and lambdas."""
+    """An inline failpoint works in nested functions, comprehensions and lambdas."""
     with configured("point", Return(1)) as handle:
 
         async def outer() -> list[Outcome]:
@@ -232,7 +232,7 @@ def test_in_threads() -> None:
 
 
 def test_hit_is_the_whole_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failpoint's `hit` can itself be what a thread runs, with no Python function around it."""
+    """A thread can run a failpoint's `hit` directly, without a Python function around it."""
     done = threading.Event()
     errors: list[BaseException | None] = []
     hits: list[Hit] = []
@@ -254,7 +254,7 @@ def test_hit_is_the_whole_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_as_an_awaitable_of_asyncio() -> None:
-    """A failpoint is an awaitable that asyncio's own functions take."""
+    """A failpoint is an awaitable that asyncio's own functions accept."""
 
     async def main() -> list[Outcome]:
         return [
@@ -307,7 +307,7 @@ async def test_context_is_of_the_visit(visit: Visit) -> None:
     ("context", "got"), [(["tenant_id"], "['tenant_id']"), ("shard", "'shard'"), (42, "42"), (lambda: [1], "[1]")]
 )
 async def test_context_that_is_none(visit: Visit, context: Any, got: str) -> None:
-    """Inline there are no parameters to name: a list as context is a usage error, as anything else is."""
+    """An inline context that is neither a mapping nor a callable, such as a list, is a usage error."""
     assert await visit(context=context) == Continue()
     with configured("point", "off"), pytest.raises(FailpointUsageError) as caught:
         await visit(context=context)
@@ -316,13 +316,13 @@ async def test_context_that_is_none(visit: Visit, context: Any, got: str) -> Non
     )
 
 
-# what cannot be
+# usage errors
 
 
 @every_visit
 @pytest.mark.parametrize("name", ["two words", "a=b", "a;b", "", "\a"])
 async def test_bad_name(visit: Visit, name: str) -> None:
-    """A bad name is found at every visit while anything is configured."""
+    """A bad name is reported at every visit while anything is configured."""
     assert await visit(name) == Continue()
     with configured("another", "off"):
         for _ in range(2):
@@ -349,7 +349,7 @@ async def test_bad_name(visit: Visit, name: str) -> None:
     ],
 )
 async def test_bad_use(visit: Visit, suffix: str, options: dict[str, Any], message: str) -> None:
-    """What cannot be a site is a usage error at its first visit while anything is configured."""
+    """An invalid site is a usage error at its first visit while anything is configured."""
     name = f"bad.{visit.__name__}"  # type: ignore[attr-defined] - a place is checked once for each name
     assert await visit(name + suffix, **options) == Continue()
     with configured("another", "off"), pytest.raises(FailpointError) as caught:
@@ -358,7 +358,7 @@ async def test_bad_use(visit: Visit, suffix: str, options: dict[str, Any], messa
 
 
 async def test_forgotten_name() -> None:
-    """Without a name first, `failpoint` says at once what was forgotten."""
+    """Without a name, `failpoint` raises at once and names what is missing."""
     with pytest.raises(FailpointUsageError) as caught:
         failpoint()
     assert str(caught.value) == 'failpoint needs a name first: write failpoint("some.name")'
@@ -367,7 +367,7 @@ async def test_forgotten_name() -> None:
 
 
 async def test_cancel_event_of_another_kind() -> None:
-    """The cancel event of sync code is a `threading.Event`, that of async code is none."""
+    """The cancel event must be a `threading.Event` in sync code, and an async event in async code."""
     with configured("point", "pause"):
         with pytest.raises(
             FailpointUsageError, match="in async code, cancel= must be an event of anyio, asyncio or trio"
@@ -381,7 +381,7 @@ async def test_cancel_event_of_another_kind() -> None:
 
 
 def test_site() -> None:
-    """An inline call is a site, known by file and line from its first visit on while anything is configured."""
+    """An inline call is a known site, with file and line, from its first visit while anything is configured."""
 
     async def visit() -> None:
         await failpoint("site.inline")

@@ -1,4 +1,4 @@
-"""Off costs nothing: while nothing is configured a site does one test, and goes on."""
+"""While nothing is configured, a site makes one check and continues."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from failpoints._core import store as store_module
 
 
 def forbidden(*arguments: object, **named: object) -> Any:
-    """Must not be called."""
+    """Fail because the site called something while it was off."""
     raise AssertionError("something was done at a site that is off")
 
 
 class Forbidden:
-    """An object that must not be used: not called, not entered, not asked for an attribute, an item or its text."""
+    """An object that fails when it is called, entered, converted to a string, or accessed in any way."""
 
     __call__ = __enter__ = __exit__ = __getattr__ = __getitem__ = __contains__ = __iter__ = __str__ = forbidden
     __len__ = __bool__ = forbidden
 
 
 class Sites:
-    """A site of every kind, whose context, cancel event and conversion must not be asked for."""
+    """Sites of every kind whose context, cancel event and conversion must not be used."""
 
     declared: dict[str, Any] = {"context": forbidden, "cancel": forbidden}
 
@@ -70,7 +70,7 @@ class Sites:
         yield "body"
 
     async def generated(self) -> Any:
-        """All of the async generator."""
+        """Consume the async generator."""
         return [item async for item in self.async_generator()][0]
 
     async def inline(self) -> object:
@@ -78,7 +78,7 @@ class Sites:
         return await failpoint("off.inline", **self.declared)
 
     async def inline_many(self) -> object:
-        """One object awaited again and again."""
+        """Await one object repeatedly."""
         site = failpoint("off.inline", **self.declared)
         return [await site for _ in range(100)][0]
 
@@ -120,11 +120,11 @@ SYNC = ["decorated_sync", "plain", "generator", "inline sync", "scope_sync"]
 
 
 def never_configured() -> None:
-    """As the process begins."""
+    """Do nothing, as at the start of the process."""
 
 
 def configured_and_removed() -> None:
-    """Something was configured, hit and removed."""
+    """Configure, hit and remove a failpoint."""
     for name in ("off.async", "off.inline", "other"):
         configure(name, "off")
         failpoint("other").hit()
@@ -132,7 +132,7 @@ def configured_and_removed() -> None:
 
 
 def reconfigured_and_reset() -> None:
-    """Something was configured twice, and everything reset."""
+    """Configure a failpoint twice and reset everything."""
     for _ in range(2):
         configure("off.async", "pause")
         configure("other", "off")
@@ -162,7 +162,7 @@ BEFORE: list[Callable[[], None]] = [
 
 @pytest.fixture(params=BEFORE, ids=lambda function: function.__name__)
 def off(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is configured, and whatever a visit looks up, locks or calls must not be used."""
+    """Replace everything that a visit looks up, locks or calls, while nothing is configured."""
     request.param()
     monkeypatch.setattr(store_module, "_guard", Forbidden())
     monkeypatch.setattr(store_module, "entered", Forbidden())
@@ -182,7 +182,7 @@ def test_off(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", [*ASYNC, *SYNC])
 def test_the_traps_are_on_the_way(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test above is no empty one: with anything configured, the same sites look themselves up."""
+    """The same sites do use the replaced objects while anything is configured."""
     configure("something.else", "off")
     monkeypatch.setattr(store_module, "entered", Forbidden())
     with pytest.raises(AssertionError, match="something was done at a site that is off"):
@@ -191,14 +191,14 @@ def test_the_traps_are_on_the_way(kind: str, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_sites_are_not_noted_while_nothing_is_configured() -> None:
-    """A scope or inline call that was visited while off is not known as a site."""
+    """A scope or inline call visited while nothing is configured is not a known site."""
     visit("scope_sync")
     assert failpoint("off.never.on").hit() == Continue()
     assert status("off.never.on").sites == ()
 
 
 def test_generators_are_the_functions_own_while_off() -> None:
-    """While nothing is configured a decorated generator function gives its own generator."""
+    """While nothing is configured, a decorated generator function returns its own generator."""
     sites = Sites()
     plain = Sites.generator.__wrapped__(sites)  # type: ignore[attr-defined]
     assert sites.generator().gi_code is plain.gi_code  # type: ignore[attr-defined]
@@ -207,7 +207,7 @@ def test_generators_are_the_functions_own_while_off() -> None:
 
 
 def test_one_name_configured_leaves_the_others_unevaluated() -> None:
-    """While something else is configured, a site whose own name is not evaluates no context and no cancel event."""
+    """A site evaluates no context and no cancel event while only another name is configured."""
     configure("something.else", "return")
     for kind in (*ASYNC, *SYNC):
         assert visit(kind) in ("body", Continue())

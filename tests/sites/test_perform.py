@@ -75,7 +75,7 @@ def test_injected_faults_create_no_registry(
 
     assert explore(visits, backend=backend, faults={"*": [fault]}).runs == 11
     assert len(errors) == caught
-    assert len(registries.added) == 11  # each run has one of its own
+    assert len(registries.added) == 11  # one for each run
 
 
 def test_injected_faults_in_sync_code_create_no_registry(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""`failpoint_scope`: a block, visited before it and after it."""
+"""`failpoint_scope` is visited before and after a block."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ every_block = pytest.mark.parametrize("block", [async_block, sync_block, block_i
 
 
 def note(log: list[str], *names: str) -> None:
-    """Configure these failpoints to note their visits."""
+    """Configure these failpoints to log their visits."""
     for name in names:
         configure(name, Call(lambda hit: log.append(hit.name)))
 
 
 @every_block
 async def test_nothing_configured(block: Block) -> None:
-    """With nothing configured a scope is a block like any other."""
+    """With nothing configured, a scope has no effect."""
     assert await block(lambda: 1) == 1
     with pytest.raises(LookupError):
         await block({}.popitem)
@@ -75,7 +75,7 @@ async def test_nothing_configured(block: Block) -> None:
 
 @every_block
 async def test_before_and_after(block: Block) -> None:
-    """`name` is visited before the block, and `name:after` once that has completed."""
+    """`name` is visited before the block, and `name:after` after the block has completed."""
     log: list[str] = []
     note(log, "block", "block:after")
     await block(lambda: log.append("body"))
@@ -94,7 +94,7 @@ async def test_raise_before(block: Block) -> None:
 
 @every_block
 async def test_raise_after(block: Block) -> None:
-    """`raise` at `name:after` comes once the block has happened, and names that failpoint."""
+    """`raise` at `name:after` is raised after the block, and names that failpoint."""
     log: list[str] = []
     with (
         configured("block:after", "raise"),
@@ -107,7 +107,7 @@ async def test_raise_after(block: Block) -> None:
 @every_block
 @pytest.mark.parametrize("error", [LookupError("x"), KeyboardInterrupt(), FailpointPanic("x")])
 async def test_block_that_raises(block: Block, error: BaseException) -> None:
-    """A block that raised is not followed by a visit of `name:after`, and its error passes as it is."""
+    """If the block raises, `name:after` is not visited, and the error propagates unchanged."""
 
     def body() -> None:
         raise error
@@ -121,7 +121,7 @@ async def test_block_that_raises(block: Block, error: BaseException) -> None:
 
 
 async def test_left_early() -> None:
-    """A block left by `return`, `break` or `continue` has completed: `name:after` is visited."""
+    """After a block left by `return`, `break` or `continue`, `name:after` is visited."""
 
     def returning() -> int:
         with failpoint_scope("block"):
@@ -146,7 +146,7 @@ async def test_left_early() -> None:
 
 
 async def test_suppressed_inside() -> None:
-    """A block whose error was handled inside it has completed."""
+    """A block that handles its own error has completed, and `name:after` is visited."""
     with configured("block:after", "off") as after:
         async with failpoint_scope("block"):
             with contextlib.suppress(LookupError):
@@ -155,7 +155,7 @@ async def test_suppressed_inside() -> None:
 
 
 async def test_cancelled_in_the_block() -> None:
-    """Native cancellation of the block passes, and `name:after` is not visited."""
+    """Native cancellation of the block propagates, without a visit of `name:after`."""
     with configured("block:after", "off") as after:
         with anyio.CancelScope() as scope:
             async with failpoint_scope("block"):
@@ -167,7 +167,7 @@ async def test_cancelled_in_the_block() -> None:
 
 @pytest.mark.parametrize("suffix", ["", ":after"])
 async def test_cancelled_in_a_pause(suffix: str) -> None:
-    """Native cancellation of a scope's pause passes untouched, and leaves no waiter behind."""
+    """Native cancellation of a scope's pause propagates unchanged, and leaves no waiter."""
     log: list[str] = []
 
     async def run() -> None:
@@ -192,7 +192,7 @@ async def test_cancelled_in_a_pause(suffix: str) -> None:
 @pytest.mark.parametrize("suffix", ["", ":after"])
 @pytest.mark.parametrize("actions", ["pause", "pause(60s)", "sleep(60s)"])
 async def test_cancel(suffix: str, actions: str) -> None:
-    """The cancel event ends a scope's wait, set before or during it: `FailpointCancelled` with the name."""
+    """A cancel event set before or during a scope's wait raises `FailpointCancelled` with the name."""
     event = anyio.Event()
     errors: list[FailpointCancelled] = []
     log: list[str] = []
@@ -232,7 +232,7 @@ async def test_cancel_in_a_thread() -> None:
 
 @pytest.mark.parametrize("suffix", ["", ":after"])
 async def test_cancel_of_a_decorated_function(suffix: str) -> None:
-    """The cancel event ends a decorated function's wait with `FailpointCancelled`, too."""
+    """The cancel event also ends a decorated function's wait with `FailpointCancelled`."""
     event = anyio.Event()
     event.set()
 
@@ -247,7 +247,7 @@ async def test_cancel_of_a_decorated_function(suffix: str) -> None:
 
 
 def test_native_cancel_events() -> None:
-    """Asyncio's own event cancels a wait as anyio's does."""
+    """An `asyncio.Event` cancels a wait like an `anyio.Event`."""
 
     async def main() -> None:
         event = asyncio.Event()
@@ -266,7 +266,7 @@ def test_native_cancel_events() -> None:
 
 @every_block
 async def test_raises(block: Block) -> None:
-    """What a scope declares in `raises` can be raised by name, before and after."""
+    """Exceptions in a scope's `raises` can be raised by name, before and after the block."""
 
     class PaymentRefused(Exception):
         pass
@@ -282,7 +282,7 @@ async def test_raises(block: Block) -> None:
     [(None, {}), ({"shard": 3}, {"shard": 3}), (lambda: {"shard": 3}, {"shard": 3})],
 )
 async def test_context(block: Block, context: Any, expected: dict[str, Any]) -> None:
-    """A scope's context, a mapping or a callable without arguments, is that of both its visits."""
+    """A scope's context, a mapping or a callable without arguments, applies to both visits."""
     seen: list[Hit] = []
     with configured("block", Call(seen.append)), configured("block:after", Call(seen.append)):
         await block(context=context)
@@ -291,7 +291,7 @@ async def test_context(block: Block, context: Any, expected: dict[str, Any]) -> 
 
 @every_block
 async def test_context_only_when_configured(block: Block) -> None:
-    """A scope's context is evaluated only for a visit of what is configured."""
+    """A scope's context is evaluated only for visits of configured failpoints."""
     calls: list[int] = []
 
     def context() -> dict[str, int]:
@@ -310,7 +310,7 @@ async def test_context_only_when_configured(block: Block) -> None:
 @every_block
 @pytest.mark.parametrize("context", [["shard"], "shard", 42])
 async def test_context_that_is_none(block: Block, context: Any) -> None:
-    """A scope has no parameters to name: a list as context is a usage error."""
+    """A list as context of a scope is a usage error, because a scope has no parameters."""
     with configured("block", "off"), pytest.raises(FailpointUsageError) as caught:
         await block(context=context)
     assert str(caught.value) == (
@@ -321,7 +321,7 @@ async def test_context_that_is_none(block: Block, context: Any) -> None:
 
 @every_block
 async def test_bad_names(block: Block) -> None:
-    """A bad name, or one that ends in `:after`, is found at the first visit while anything is configured."""
+    """A bad name, or one that ends in `:after`, is reported at the first visit while anything is configured."""
     await block(name="block:after")
     with configured("another", "off"):
         with pytest.raises(FailpointUsageError) as caught:
@@ -335,7 +335,7 @@ async def test_bad_names(block: Block) -> None:
 
 
 def test_forgotten_name() -> None:
-    """Without a name first, `failpoint_scope` says what was forgotten."""
+    """Without a name, `failpoint_scope` raises an error that names what is missing."""
     with pytest.raises(FailpointUsageError) as caught:
         failpoint_scope()
     assert str(caught.value) == 'failpoint_scope needs a name first: write failpoint_scope("some.name")'
@@ -344,7 +344,7 @@ def test_forgotten_name() -> None:
 
 
 def test_sites() -> None:
-    """A scope is a site of both its names, at the line of its `with`, from its first visit on."""
+    """A scope is a known site of both its names, at the line of its `with`, from its first visit."""
 
     def run() -> None:
         with failpoint_scope("site.scope"):
@@ -358,11 +358,11 @@ def test_sites() -> None:
     assert status("site.scope").sites == status("site.scope:after").sites == expected
 
 
-# kept, nested, at once
+# stored, nested, concurrent
 
 
 async def test_kept() -> None:
-    """A scope kept in a variable serves again and again, in `with` and `async with`."""
+    """A scope stored in a variable can be used repeatedly, in `with` and `async with`."""
     scope = failpoint_scope("block")
     with configured("block", "off") as before, configured("block:after", "off") as after:
         for _ in range(2):
@@ -374,7 +374,7 @@ async def test_kept() -> None:
 
 
 async def test_nested() -> None:
-    """Scopes can be nested, also one and the same."""
+    """Scopes can be nested, including a scope in itself."""
     log: list[str] = []
     note(log, "outer", "outer:after", "inner", "inner:after")
     outer = failpoint_scope("outer")
@@ -384,7 +384,7 @@ async def test_nested() -> None:
 
 
 async def test_at_once() -> None:
-    """One scope object can be entered by many tasks at the same time."""
+    """Many tasks can enter one scope object at the same time."""
     scope = failpoint_scope("block", context={"kind": "kept"})
     entered: list[int] = []
 
@@ -404,7 +404,7 @@ async def test_at_once() -> None:
 
 
 async def test_in_an_exit_stack() -> None:
-    """A scope entered through an exit stack is visited on entering and on leaving, at the caller's line."""
+    """A scope entered through an exit stack is visited at entry and exit, at the caller's line."""
     with configured("stacked", "off") as before, configured("stacked:after", "off") as after:
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(failpoint_scope("stacked"))
@@ -414,14 +414,14 @@ async def test_in_an_exit_stack() -> None:
 
 
 async def test_configured_in_the_block() -> None:
-    """What is configured while a block runs holds for its end."""
+    """A configuration made while a block runs takes effect at the end of the block."""
     with pytest.raises(InjectedFault):
         async with failpoint_scope("block"):
             configure("block:after", "raise")
 
 
 async def test_returns_what_a_call_says() -> None:
-    """A scope's return value can differ from visit to visit, as a `Call` decides."""
+    """A `Call` can choose a different return value at each visit of a scope."""
 
     @failpoint("function")
     async def function(number: int) -> int:

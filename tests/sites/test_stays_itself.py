@@ -1,4 +1,4 @@
-"""A decorated function stays itself for everyone who looks: compared with an undecorated twin."""
+"""A decorated function looks the same as an undecorated twin."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def seen(look: Callable[[Any], Any], thing: Any) -> Any:
 
 @pytest.fixture(params=[False, True], ids=["off", "armed"])
 def armed(request: pytest.FixtureRequest) -> Iterator[None]:
-    """With nothing configured, and with something."""
+    """Run the test with nothing configured, and with something."""
     with configured("another", "off") if request.param else contextlib.nullcontext():
         yield
 
@@ -172,7 +172,7 @@ def armed(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.mark.usefixtures("armed")
 @pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
 def test_looks_like_its_twin(look: Callable[[Any], Any]) -> None:
-    """Whoever looks at a decorated function, method or generator sees what the undecorated one shows."""
+    """Introspection of a decorated function, method or generator gives the same as of the undecorated one."""
     twins = Twins(lambda function: function).callables
     functions = Twins(failpoint("itself")).callables
     assert {label: seen(look, function) for label, function in functions.items()} == {
@@ -192,14 +192,14 @@ def test_partial_looks_like_its_twin() -> None:
 
 @pytest.mark.usefixtures("armed")
 def test_attributes() -> None:
-    """What is set on a decorated function is set on the function, and seen there."""
+    """An attribute set on a decorated function is set on the function itself."""
     function = Twins(failpoint("itself")).callables["function"]
     function.tags = ["slow"]  # type: ignore[attr-defined]
     assert inspect.unwrap(function).tags == function.tags == ["slow"]  # type: ignore[attr-defined]
     assert not hasattr(function, "no_such_attribute")
 
 
-# pickled, copied, referred to
+# pickles, copies, references
 
 
 @failpoint("module.function")
@@ -218,7 +218,7 @@ partial_of_two = failpoint("module.partial")(functools.partial(two, 1))
 
 
 class Module:
-    """A class that pickle finds."""
+    """A class that can be pickled."""
 
     def __init__(self, number: int = 0) -> None:
         self.number = number
@@ -248,10 +248,10 @@ class Module:
 @pytest.mark.usefixtures("armed")
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_pickle(protocol: int) -> None:
-    """A decorated function is pickled by its name, and a bound method with its object."""
+    """A decorated function is pickled by name, and a bound method with its object."""
     for function in (module_function, Module.method, Module.static):
         if protocol < 4 and function is not module_function:
-            continue  # names with a dot are of protocol 4
+            continue  # names with a dot need protocol 4
         assert pickle.loads(pickle.dumps(function, protocol)) is function
     assert pickle.loads(pickle.dumps(Module(5).method, protocol))() == 5
     assert pickle.loads(pickle.dumps(Module.class_method, max(protocol, 4))) == Module.class_method
@@ -259,13 +259,13 @@ def test_pickle(protocol: int) -> None:
 
 @pytest.mark.usefixtures("armed")
 def test_pickled_partial() -> None:
-    """A decorated `functools.partial`, which has no name, is pickled and copied as a partial is."""
+    """A decorated `functools.partial`, which has no name, is pickled and copied like a partial."""
     assert pickle.loads(pickle.dumps(partial_of_two))(2) == [1, 2]
     assert copy.copy(partial_of_two)(2) == [1, 2]
 
 
 def test_local_function_is_not_pickled() -> None:
-    """A decorated function that has no name in its module is refused by pickle, as undecorated."""
+    """A decorated local function cannot be pickled, like an undecorated one."""
     twin = Twins(lambda function: function).callables["function"]
     with pytest.raises((pickle.PicklingError, AttributeError)) as expected:
         pickle.dumps(twin)
@@ -276,7 +276,7 @@ def test_local_function_is_not_pickled() -> None:
 @pytest.mark.usefixtures("armed")
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
 def test_copy(copied: Callable[[Any], Any]) -> None:
-    """A copy of a decorated function is that function, also inside what is copied."""
+    """Copying a decorated function returns that function, even inside a copied container."""
     assert copied(module_function) is module_function
     assert copied([module_function])[0] is module_function
     original = Module(5)
@@ -288,7 +288,7 @@ def test_copy(copied: Callable[[Any], Any]) -> None:
 
 @pytest.mark.usefixtures("frozen_heap")
 def test_weak_references() -> None:
-    """A decorated function can be referred to weakly, and a bound method too; nothing keeps it alive."""
+    """Decorated functions and bound methods support weak references, and nothing keeps them alive."""
     assert weakref.ref(module_function)() is module_function
     owner = Module(5)
     reference = weakref.WeakMethod(owner.method)
@@ -306,7 +306,7 @@ def test_weak_references() -> None:
 
 
 def test_bound_methods_are_equal() -> None:
-    """Two bound methods of one object are equal and hash alike; of two objects they are not."""
+    """Bound methods of one object are equal and have the same hash. Those of two objects differ."""
     one, other = Twins(failpoint("itself")).owner, Twins(failpoint("itself")).owner
     assert one.method == one.method
     assert hash(one.method) == hash(one.method)
@@ -318,7 +318,7 @@ def test_bound_methods_are_equal() -> None:
 
 @pytest.mark.usefixtures("armed")
 def test_override_and_super() -> None:
-    """A decorated method can be overridden, and reached through `super()` and through the class."""
+    """A decorated method can be overridden, and called through `super()` and through the class."""
 
     class Base:
         @failpoint("base")
@@ -411,7 +411,7 @@ def test_special_methods() -> None:
 
 @pytest.mark.usefixtures("armed")
 def test_implicit_class_methods() -> None:
-    """`__init_subclass__` and `__class_getitem__` stay class methods without being told."""
+    """`__init_subclass__` and `__class_getitem__` remain implicit class methods."""
 
     class Base:
         names: typing.ClassVar[list[str]] = []
@@ -449,7 +449,7 @@ async def test_awaitable_object() -> None:
 
 
 def test_under_wraps() -> None:
-    """`functools.wraps` takes everything over from a decorated function."""
+    """`functools.wraps` copies everything from a decorated function."""
 
     @functools.wraps(module_function)
     def wrapper(number: int) -> int:
@@ -462,7 +462,7 @@ def test_under_wraps() -> None:
 
 
 def test_under_lru_cache() -> None:
-    """A decorated function can be cached: what a failpoint returns is cached, and hits only once."""
+    """A decorated function can be cached, and an early return is cached after one hit."""
     cached = functools.lru_cache(failpoint("under.cache")(lambda number: 2 * number))
     with configured("under.cache", Return(7)) as handle:
         assert [cached(1), cached(1)] == [7, 7]
@@ -517,7 +517,7 @@ def test_under_single_dispatch() -> None:
 
 
 class Refused(Exception):
-    """What a block raises."""
+    """The error that a block raises."""
 
 
 async def enter(manager: Any, error: Exception | None) -> list[str]:
@@ -540,7 +540,7 @@ async def enter(manager: Any, error: Exception | None) -> list[str]:
 
 
 def managers(mark: Callable[[Any], Any], log: list[str]) -> list[Callable[[], Any]]:
-    """Context managers made of a generator and an async generator that have been marked."""
+    """Make context managers from a marked generator and a marked async generator."""
 
     @contextlib.contextmanager
     @mark
@@ -580,7 +580,7 @@ async def test_under_contextmanager(error: Exception | None) -> None:
 
 @pytest.mark.parametrize("which", [0, 1], ids=["sync", "async"])
 async def test_failpoints_of_a_context_manager(which: int) -> None:
-    """Of a context manager `name` is visited on entering, and `name:after` on leaving without an error."""
+    """A context manager visits `name` at entry, and `name:after` at exit without an error."""
     log: list[str] = []
     manager = managers(failpoint("manager"), log)[which]
     with configured("manager", "1*off->raise(OSError)"), configured("manager:after", "raise(TimeoutError)") as after:
@@ -615,7 +615,7 @@ def test_dataclass_fields() -> None:
 
 
 def test_in_an_enum_and_a_protocol() -> None:
-    """A decorated function in an enum's body is a method and no member; in a protocol it is one of its methods."""
+    """A decorated function in an enum is a method, not a member, and in a protocol it is one of its methods."""
 
     class Colour(enum.Enum):
         RED = 1
@@ -636,7 +636,7 @@ def test_in_an_enum_and_a_protocol() -> None:
 
 
 def test_autospec() -> None:
-    """`unittest.mock` makes the same mock of a decorated function as of its twin."""
+    """`unittest.mock` makes the same mock from a decorated function as from its twin."""
     for label in ("function", "async function", "generator"):
         decorated = mock.create_autospec(Twins(failpoint("itself")).callables[label])
         twin = mock.create_autospec(Twins(lambda function: function).callables[label])

@@ -1,4 +1,4 @@
-"""Sync sites: a wait never blocks an event loop; worker threads and plain threads wait."""
+"""Sync sites wait in worker threads and plain threads, but never block an event loop."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ WAY_OUT = (
 
 
 class Account:
-    """With a sync site of every kind at `x`."""
+    """Sync sites of every kind at `x`."""
 
     @failpoint("x")
     def withdraw(self) -> str:
@@ -54,7 +54,7 @@ class Account:
         yield "body"
 
     def audit(self) -> list[str]:
-        """All of the generator."""
+        """Consume the generator."""
         return list(self.history())
 
     def commit(self) -> str:
@@ -133,7 +133,7 @@ ON_A_LOOP = [in_a_task, in_a_task_of_uvloop, in_a_callback, in_trio, in_trio_fro
 @pytest.mark.parametrize("site", SITES)
 @pytest.mark.parametrize("run", ON_A_LOOP, ids=lambda function: function.__name__)
 def test_a_wait_on_an_event_loop_is_refused(run: Callable[[Any], None], site: str, action: str) -> None:
-    """Where a wait would block an event loop it is a usage error, which names the function and the way out."""
+    """A wait that would block an event loop is a usage error that names the function and a solution."""
     configure("x", action)
     spelled = action.replace("60m", "3600000").replace("(", r"\(").replace(")", r"\)")
     with pytest.raises(FailpointUsageError, match=WAY_OUT.format(spelled, SITES[site])):
@@ -143,7 +143,7 @@ def test_a_wait_on_an_event_loop_is_refused(run: Callable[[Any], None], site: st
 
 @pytest.mark.parametrize("run", ON_A_LOOP, ids=lambda function: function.__name__)
 def test_a_refused_wait_uses_up_nothing(run: Callable[[Any], None]) -> None:
-    """The count of a wait that was refused is there for the next visit, in a thread without a loop."""
+    """A refused wait does not use up its count, which is left for a visit in a thread without a loop."""
     configure("x", [Term(Sleep(0), times=1), Return(7)])
     for _ in range(3):
         with pytest.raises(FailpointUsageError, match="on the thread of an event loop, which it would block"):
@@ -164,7 +164,7 @@ def test_a_wait_that_a_call_returns_is_refused_too(run: Callable[[Any], None]) -
 @pytest.mark.parametrize("action", ["off", "yield", "print", "delay(0)", "0%pause", "1*off->pause"])
 @pytest.mark.parametrize("run", ON_A_LOOP, ids=lambda function: function.__name__)
 def test_what_does_not_wait_is_not_refused(run: Callable[[Any], None], action: str) -> None:
-    """Actions that do not wait run on an event loop's thread as they do anywhere."""
+    """Actions that do not wait work in an event loop's thread."""
     configure("x", action)
     results: list[object] = []
     run(lambda: results.append(Account().withdraw()))
@@ -186,7 +186,7 @@ def test_after_the_body_it_is_refused_too(run: Callable[[Any], None]) -> None:
 @pytest.mark.parametrize("action", ["pause", "pause(60m)", "sleep(60m)"])
 @pytest.mark.parametrize("site", SITES)
 async def test_in_a_worker_thread_it_waits(site: str, action: str) -> None:
-    """In a worker thread of a loop a sync site waits, the loop goes on, and a task wakes it."""
+    """In a worker thread a sync site waits while the loop runs, and a task wakes it."""
     configure("x", action)
     results: list[object] = []
 
@@ -206,7 +206,7 @@ async def test_in_a_worker_thread_it_waits(site: str, action: str) -> None:
 
 
 def test_in_a_plain_thread_it_waits() -> None:
-    """A thread without any loop waits, also one in which a loop has run and ended, and the main thread."""
+    """A thread without a running loop waits, including the main thread and one whose loop has ended."""
     configure("x", "pause(1)->off")
     outcomes: list[type[Exception]] = []
 
@@ -228,7 +228,7 @@ def test_in_a_plain_thread_it_waits() -> None:
 def test_while_another_thread_imports_trio_it_waits(
     attributes: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A library that is half imported, by another thread, runs no loop here: a site waits, and so does a test."""
+    """Sites and tests can wait while another thread is still importing an async library."""
     half = ModuleType("trio")
     vars(half).update(attributes)
     monkeypatch.setitem(sys.modules, "trio", half)
@@ -241,7 +241,7 @@ def test_while_another_thread_imports_trio_it_waits(
 
 @pytest.mark.anyio
 async def test_a_sync_call_in_an_async_function_is_a_sync_site() -> None:
-    """`.hit()` in an async function is refused a pause, and the `await` beside it is not."""
+    """In an async function `.hit()` cannot pause, but an `await` of the failpoint can."""
 
     async def both() -> None:
         with pytest.raises(FailpointUsageError, match=r"cannot sleep\(0\) .*both on the thread of an event loop"):
