@@ -32,7 +32,7 @@ def printed(script: str, *arguments: str, **variables: str) -> str:
     return done.stdout
 
 
-def test_it_instruments() -> None:
+def test_paths_are_instrumented() -> None:
     """Each path is a failpoint named after it, with a dot for the colon, before and after the import."""
     script = """
         import failpoints, sys
@@ -52,7 +52,7 @@ def test_it_instruments() -> None:
     )
 
 
-def test_without_it_nothing_is_brought_in() -> None:
+def test_without_the_variable_nothing_is_imported() -> None:
     """If the variable is empty, the modules for instrumenting are not imported."""
     script = "import failpoints, sys; print(*(f'failpoints.{n}' in sys.modules for n in ['instrument', '_instrument']))"
     assert printed(script) == printed(script, FAILPOINTS_INSTRUMENT=" ; ") == "False False\n"
@@ -181,7 +181,7 @@ def test_the_same_in_the_program() -> None:
     )
 
 
-def test_the_command_does_not_obey_it(tmp_path: Path) -> None:
+def test_the_command_does_not_read_the_variable(tmp_path: Path) -> None:
     """The command `failpoints` does not read the variable, so a mistake in it cannot stop the command."""
     command = tmp_path / "failpoints"
     command.write_text("import failpoints; print('it runs')")

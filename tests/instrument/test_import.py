@@ -196,7 +196,7 @@ def test_a_module_that_instruments_itself(write: Write) -> None:
     assert type(module.double) is type(imported)
 
 
-def test_a_module_that_is_imported_in_a_circle(write: Write) -> None:
+def test_a_circular_import(write: Write) -> None:
     """A module that imports its own instrumenter is instrumented, even if its import is retried."""
     name = write(
         "from . import patches\nif patches.fails: raise ValueError\ndef double(number): return 2 * number",
@@ -216,7 +216,7 @@ def test_a_module_that_is_imported_in_a_circle(write: Write) -> None:
     instrument(f"{name}:double", "circle")()
 
 
-def test_a_typo_in_a_circle(write: Write) -> None:
+def test_a_typo_in_a_circular_import(write: Write) -> None:
     """A path that the module does not have fails the import that is in progress."""
     name = write(ITSELF.replace(":double", ":duoble"))
     with pytest.raises(FailpointUsageError, match=f"did you mean '{name}:double'"):
@@ -283,7 +283,7 @@ def test_many_threads_import_and_instrument_at_once(write: Write) -> None:
         assert len(undos) == 3
 
 
-def test_a_module_that_comes_in_meanwhile(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_that_ends_before_the_wait(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """A module whose import ends just before the wait for it begins is instrumented at once."""
     name = write(DOUBLE)
     register = wrapt.register_post_import_hook
@@ -306,7 +306,7 @@ def test_a_module_that_comes_in_meanwhile(write: Write, monkeypatch: pytest.Monk
 # odd modules
 
 
-def test_a_module_that_loads_its_names_when_asked(write: Write) -> None:
+def test_a_module_with_lazy_attributes(write: Write) -> None:
     """A lazily loaded attribute is loaded, and is loaded again after undo."""
     name = write(
         """
@@ -324,7 +324,7 @@ def test_a_module_that_loads_its_names_when_asked(write: Write) -> None:
     assert module.double(4) == 8
 
 
-def test_a_module_that_puts_another_in_its_place(write: Write) -> None:
+def test_a_module_that_replaces_itself(write: Write) -> None:
     """The object in `sys.modules` after the import is instrumented."""
     name = write(
         """
@@ -355,7 +355,7 @@ def test_a_reload(write: Write) -> None:
     assert module.double is after
 
 
-def test_hooks_of_others_run(write: Write) -> None:
+def test_other_import_hooks_run(write: Write) -> None:
     """Import hooks that other code has registered with wrapt still run."""
     name = write(DOUBLE)
     seen: list[str] = []

@@ -435,7 +435,7 @@ def test_undone_under_a_patch() -> None:
             assert plain(4) == -8
         assert plain(4) == 8
         assert site.hits == 0
-    assert object_at("plain") is not before  # the patch has put back what it found
+    assert object_at("plain") is not before  # the patch has restored what it replaced
     of("plain")()
     assert object_at("plain") is before
 

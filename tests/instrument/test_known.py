@@ -69,7 +69,7 @@ def test_an_unrelated_instrument_is_ignored() -> None:
     """A different function called `instrument` is ignored."""
     for line in ("from opentelemetry import instrument", "from .failpoints.instrument import instrument", ""):
         assert scan_source(f"{line}\ninstrument('a:b', 'failpoint')", "tests.py").declared == ()
-    starred = "from failpoints import *\ninstrument('a:b', 'c')"  # the module is not among what * brings
+    starred = "from failpoints import *\ninstrument('a:b', 'c')"  # * does not import the module
     assert scan_source(starred, "tests.py").declared == ()
 
 

@@ -147,7 +147,7 @@ class Connection(sqlite3.Connection):
     """A connection class for `sqlite3.connect(factory=…)`."""
 
 
-def test_a_method_that_a_subclass_has_from_c(failpoints: Failpoints) -> None:
+def test_a_method_that_a_subclass_inherits_from_c(failpoints: Failpoints) -> None:
     """A subclass of a C class gets its own method as a failpoint, and inherits the original again after undo."""
     with instrument(f"{__name__}:Connection.execute", "db.execute", raises=(sqlite3.OperationalError,)):
         connection = sqlite3.connect(":memory:", factory=Connection)

@@ -127,7 +127,7 @@ def each(number: int) -> Iterator[int]:
 
 def test_sync_visits_of_every_kind(visited: list[str], logged: list[str]) -> None:
     """Configuring, visiting with every action, logging and querying do not visit instrumented functions."""
-    visited.clear()  # pytest's own
+    visited.clear()  # visits by pytest
     for actions in ("off", "50%print(x)", "return(7)", "yield", "sleep(1)", "delay(1)", "1*return->off"):
         configure("sync", actions, context={"number": ".*"})
         configure("each", "off")
@@ -157,7 +157,7 @@ async def test_async_visits(visited: list[str], logged: list[str]) -> None:
     """Async visits of every kind, with waits and wake-ups, do not visit instrumented functions."""
     configure("later", "1*yield->1*sleep(1)->1*print->1*return(1)->off", context={"number": lambda number: number > 0})
     configure("inline", "off")
-    visited.clear()  # what the loop has come to by itself
+    visited.clear()  # visits by the event loop
     for _ in range(5):
         await later(1)
     await wait_until_hit("later", 5, timeout=20)
@@ -198,7 +198,7 @@ def test_a_call_of_the_program_visits(visited: list[str]) -> None:
     def steps() -> Iterator[str]:
         yield json.dumps(1)
 
-    visited.clear()  # decorating is done with functools, say
+    visited.clear()  # decorating calls functools, for example
     body()
     list(steps())
     assert visited.count("json.dumps") == 2
@@ -323,7 +323,7 @@ def test_builtin_functions(name: str) -> None:
     assert count == 0
 
 
-def test_it_costs_little() -> None:
+def test_deep_stacks_are_fast() -> None:
     """A visit on a deep stack takes little time."""
 
     def deep(depth: int) -> float:

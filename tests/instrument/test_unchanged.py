@@ -101,7 +101,7 @@ def object_at(path: str) -> Any:
 @contextlib.contextmanager
 def everything_instrumented() -> Iterator[None]:
     before = {path: object_at(path) for path in PATHS}
-    names: dict[int, str] = {}  # some classes can be come by in several modules
+    names: dict[int, str] = {}  # some classes are in several modules
     with contextlib.ExitStack() as undo:
         for path, thing in before.items():
             undo.enter_context(instrument(path, names.setdefault(id(thing), path.replace(":", "."))))
@@ -389,7 +389,7 @@ def test_coverage_of_the_public_functions() -> None:
 async def test_an_application_is_the_same_in_process(transcribe: Any, elsewhere: bool, folder: Path) -> None:
     """Responses, streams, background tasks, web sockets, exceptions and tracebacks are unchanged."""
     before = await transcribe(folder)
-    assert before == await transcribe(folder)  # it says the same each time
+    assert before == await transcribe(folder)  # the transcript is repeatable
     with everything_instrumented(), configured("elsewhere", "off") if elsewhere else contextlib.nullcontext():
         assert await transcribe(folder) == before
     assert await transcribe(folder) == before

@@ -590,7 +590,7 @@ def test_uses_of_one_object() -> None:
     assert "made" not in repr(moved)
 
 
-def test_a_function_that_takes_the_place_of_another() -> None:
+def test_a_function_that_replaces_another() -> None:
     """Sites in a function that replaces another one of the same name are marked as such."""
     source = """
         @failpoint("a")
@@ -688,7 +688,7 @@ DEEP = {
 
 
 @pytest.mark.parametrize("source", DEEP.values(), ids=list(DEEP))
-def test_nested_without_end(source: str) -> None:
+def test_nested_too_deeply(source: str) -> None:
     """Source that is too deeply nested for Python is reported as a remark, without a crash."""
     found = scan(source + '\nfailpoint("x").hit()')
     if found.declared:
@@ -772,7 +772,7 @@ def test_folders(tmp_path: Path) -> None:
     assert scan_paths([tmp_path]).unresolved == ()
 
 
-def test_paths_that_are_named(tmp_path: Path) -> None:
+def test_explicit_paths(tmp_path: Path) -> None:
     """A path that is given explicitly is scanned, whatever its name."""
     hidden, text, env = (write(tmp_path / name) for name in [".hidden/a.py", "a.txt", "env/a.py"])
     write(tmp_path / "env/pyvenv.cfg", "")
@@ -946,7 +946,7 @@ SOURCES = [
 
 @given(st.data())
 @settings(max_examples=40, deadline=None)
-def test_as_run_time_says(data: st.DataObject) -> None:
+def test_same_sites_as_at_run_time(data: st.DataObject) -> None:
     """The scan finds the same sites, on the same lines, as visiting them at run time."""
     number = next(MODULES)
     source = IMPORT + "from asyncio import sleep"
@@ -981,7 +981,7 @@ async def as_coroutine(awaitable: Awaitable[Any]) -> Any:
 
 
 @pytest.mark.parametrize("decorated", ["def f(): ...", "f = lambda: None"])
-def test_where_run_time_says_otherwise(decorated: str) -> None:
+def test_sites_whose_line_differs_at_run_time(decorated: str) -> None:
     """A function decorated by a call is found at the line of the call, not of the function."""
     check(f'{decorated}\ng = failpoint("x")(f)', "3 decorator x f")
 

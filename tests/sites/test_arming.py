@@ -514,7 +514,7 @@ def test_reconfigured_in_the_middle(first: str, moment: int, monkeypatch: pytest
     assert seen in ([], [{expected}])
     assert handler_was_called or moment > 2
     configure("middle", "off")
-    reset()  # exchanges the code of the functions that the test left out, too
+    reset()  # also replaces the code of the functions that the test left out
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers on this system")
@@ -680,7 +680,7 @@ def test_garbage(when: str) -> None:
 
 
 @pytest.mark.usefixtures("frozen_heap")
-def test_what_many_functions_leave() -> None:
+def test_dropped_functions_leave_nothing() -> None:
     """Functions that are decorated and dropped leave nothing behind, whatever is configured."""
     gc.collect()
     before = len(_arming._functions)
@@ -950,7 +950,7 @@ def test_context_names_of_a_wrapping_function() -> None:
         assert handle.hits == 1
 
 
-async def test_where_no_code_can_be_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_wrappers_if_code_cannot_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """On an interpreter whose code cannot be replaced, every decorated function is a wrapper and still fires."""
     monkeypatch.setattr(_arming, "_EXCHANGES", False)
 

@@ -358,7 +358,7 @@ async def test_an_error_of_the_callable_comes_through(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ASYNC)
-async def test_native_cancellation_is_not_the_events(kind: str) -> None:
+async def test_native_cancellation_propagates_unchanged(kind: str) -> None:
     """Native cancellation of a wait with an event propagates unchanged, not as `Cancelled()`."""
     site = Site(anyio.Event())
     seen: list[BaseException] = []

@@ -162,7 +162,7 @@ async def test_leaves_the_function(make: Callable[[], Function], suffix: str) ->
 
 
 @pytest.mark.parametrize("method", ["in_async", "sync_scope_in_async", "in_sync"])
-async def test_what_runs(method: str) -> None:
+async def test_rest_of_the_function_is_skipped(method: str) -> None:
     """`return` before the block skips the block and the rest of the function. After it, only the rest."""
     leaver = Leaver()
     with configured("leave", "return"):
@@ -229,7 +229,7 @@ async def test_convert() -> None:
         assert await function() == ("a", "b")
 
 
-# code that it passes on the way
+# code that an early return passes
 
 
 class Manager:
@@ -251,7 +251,7 @@ class Manager:
         self.log.append(error is not None and not isinstance(error, Exception))
 
 
-async def test_what_sees_it() -> None:
+async def test_finally_and_except_on_the_way() -> None:
     """It runs `finally` blocks and passes context managers and `except BaseException`, not `except Exception`."""
     log: list[Any] = []
 
@@ -364,7 +364,7 @@ async def test_nothing_is_kept_alive() -> None:
         gc.enable()
 
 
-def test_no_other_call_is_taken_for_it() -> None:
+def test_frame_identity_is_unique() -> None:
     """Until a call has ended, no other call can have a frame with the same identity."""
 
     async def body() -> None: ...
@@ -630,7 +630,7 @@ def test_error_of_its_own_group(backend: Any, open_group: Callable[[], Any]) -> 
     assert leaves(caught.value) == ["LookupError('body')"]
 
 
-# many at once
+# concurrent calls
 
 
 @pytest.mark.parametrize("method", ["in_async", "sync_scope_in_async", "in_stacked"])

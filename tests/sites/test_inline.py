@@ -306,7 +306,7 @@ async def test_context_is_of_the_visit(visit: Visit) -> None:
 @pytest.mark.parametrize(
     ("context", "got"), [(["tenant_id"], "['tenant_id']"), ("shard", "'shard'"), (42, "42"), (lambda: [1], "[1]")]
 )
-async def test_context_that_is_none(visit: Visit, context: Any, got: str) -> None:
+async def test_context_that_is_invalid(visit: Visit, context: Any, got: str) -> None:
     """An inline context that is neither a mapping nor a callable, such as a list, is a usage error."""
     assert await visit(context=context) == Continue()
     with configured("point", "off"), pytest.raises(FailpointUsageError) as caught:

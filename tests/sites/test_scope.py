@@ -261,7 +261,7 @@ def test_native_cancel_events() -> None:
         asyncio.run(main())
 
 
-# declaration
+# options
 
 
 @every_block
@@ -309,7 +309,7 @@ async def test_context_only_when_configured(block: Block) -> None:
 
 @every_block
 @pytest.mark.parametrize("context", [["shard"], "shard", 42])
-async def test_context_that_is_none(block: Block, context: Any) -> None:
+async def test_context_that_is_invalid(block: Block, context: Any) -> None:
     """A list as context of a scope is a usage error, because a scope has no parameters."""
     with configured("block", "off"), pytest.raises(FailpointUsageError) as caught:
         await block(context=context)
@@ -420,7 +420,7 @@ async def test_configured_in_the_block() -> None:
             configure("block:after", "raise")
 
 
-async def test_returns_what_a_call_says() -> None:
+async def test_return_value_chosen_by_a_call() -> None:
     """A `Call` can choose a different return value at each visit of a scope."""
 
     @failpoint("function")

@@ -163,7 +163,7 @@ def test_a_wait_that_a_call_returns_is_refused_too(run: Callable[[Any], None]) -
 
 @pytest.mark.parametrize("action", ["off", "yield", "print", "delay(0)", "0%pause", "1*off->pause"])
 @pytest.mark.parametrize("run", ON_A_LOOP, ids=lambda function: function.__name__)
-def test_what_does_not_wait_is_not_refused(run: Callable[[Any], None], action: str) -> None:
+def test_actions_that_do_not_wait_are_not_refused(run: Callable[[Any], None], action: str) -> None:
     """Actions that do not wait work in an event loop's thread."""
     configure("x", action)
     results: list[object] = []
