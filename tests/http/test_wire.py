@@ -91,7 +91,7 @@ def test_actions_arrive(actions: Actions) -> None:
         ("a b", "off", None, FailpointNameError, "without white space"),
         ("x", "retrun(1)", None, ActionSyntaxError, "did you mean 'return'?"),
         ("x", Call(shout), None, FailpointUsageError, "no text"),
-        ("x", "off", {"key": "("}, FailpointNameError, "no regular expression"),
+        ("x", "off", {"key": "("}, FailpointNameError, "is not a valid regular expression"),
         ("x", "off", {"key": shout}, FailpointUsageError, "cannot be sent to another process"),
         ("x", "off", {"key": [1]}, FailpointUsageError, "cannot be sent to another process"),
         ("x", "off", {"key": float("nan")}, FailpointUsageError, "cannot be sent to another process"),
