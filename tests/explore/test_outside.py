@@ -160,7 +160,7 @@ def test_a_thread_that_calls_back(backend: Any) -> None:
 
 @pytest.mark.parametrize("what", ["an event", "a queue"])
 def test_a_worker_thread_that_waits(backend: Any, what: str) -> None:
-    """A worker thread that waits for another one is not taken for one that has nothing to do."""
+    """A worker thread that waits for another one is not treated as idle."""
     event, things = threading.Event(), queue.Queue[int]()
     waits = event.wait if what == "an event" else things.get
 

@@ -64,7 +64,7 @@ def test_a_back_off_takes_no_time(backend: Any) -> None:
 
 
 def test_real_time(backend: Any) -> None:
-    """With `clock="real"` a sleep lasts."""
+    """With `clock="real"` a sleep takes real time."""
 
     async def scenario(run: Run) -> None:
         async with run.injecting():
@@ -133,7 +133,7 @@ async def with_back_off() -> None:
 
 
 def test_a_back_off_beside_an_idle_thread(backend: Any, idle_thread: None) -> None:
-    """The clock stays virtual beside a thread that answers no task."""
+    """The clock stays virtual while another thread runs that no task waits for."""
 
     async def scenario(run: Run) -> None:
         async with run.injecting():
@@ -143,7 +143,7 @@ def test_a_back_off_beside_an_idle_thread(backend: Any, idle_thread: None) -> No
 
 
 def test_a_back_off_beside_an_idle_connection(backend: Any) -> None:
-    """The clock stays virtual beside a connection without a request, and a task that waits for an event."""
+    """The clock stays virtual with a connection without a request, and a task that waits for an event."""
 
     async def scenario(run: Run) -> None:
         with Connection() as connection:
@@ -159,7 +159,7 @@ def test_a_back_off_beside_an_idle_connection(backend: Any) -> None:
 
 
 def test_a_back_off_beside_a_server(backend: Any) -> None:
-    """The clock stays virtual beside a server that nothing connects to."""
+    """The clock stays virtual with a server that nothing connects to."""
 
     async def scenario(run: Run) -> None:
         listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
