@@ -1,4 +1,4 @@
-"""Exploration: every fault that can be injected and every order of the tasks, one run after the other."""
+"""Exploration: run a scenario with every fault that can be injected, and in every order of its tasks."""
 
 from ._explore.execution import Injected
 from ._explore.explore import explore

@@ -18,7 +18,7 @@ from .watchdog import WatchedThread
 
 
 class Loop(Protocol):
-    """The event loop of a run, as far as the run needs it."""
+    """The part of an event loop that a run needs."""
 
     def current_node(self) -> TaskNode:
         """Return the running task."""

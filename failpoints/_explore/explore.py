@@ -60,14 +60,14 @@ def explore(
     The first run has no faults and must pass. Then every visit inside the block is made to fail, in every way that
     its site declares with `raises=` (with `InjectedFault` if it declares none), fewest faults first.
 
-    With *interleavings*, every async visit inside the block also holds its task. Once no task can run, one of those
-    held goes on. Every possible order is tried.
+    With *interleavings*, every async visit inside the block also holds its task. Once no task can run, one of
+    the held tasks goes on. Every possible order is tried.
 
     Args:
         scenario: The function to run.
         backend: The event loop of the runs.
         faults: The faults to inject instead: lists of actions, by name of a failpoint or by a pattern with `*`, `?`
-            and `[…]`. An empty list is no fault.
+            and `[…]`. An empty list means no fault.
         max_faults: The most faults in one run. The default is 1, or 0 with *interleavings*.
         interleavings: Whether to try every order of the tasks.
         max_preemptions: The most switches in one run away from a task that could go on. The default is no limit.
@@ -78,7 +78,7 @@ def explore(
         on_run: A function to call with a `Progress` after each run.
 
     Returns:
-        An `Exploration`. `str()` of it says what was tried, and what was not.
+        An `Exploration`. `str()` of it is a line that describes what was tried, and what was not.
 
     Raises:
         ExplorationFailed: A run raised an error or lost one, deadlocked, did not end, or left tasks behind; or the

@@ -1,6 +1,6 @@
-"""Which other threads of the process may still act on a run, as far as their frames show.
+"""Finds the other threads of the process that may still wake a task of a run, by their frames.
 
-In case of doubt a thread may: a deadlock is only reported when nothing is left that could end it.
+In case of doubt a thread may. So a deadlock is only reported if nothing is left that could end it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from types import FrameType
 from typing import Any, Final, cast
 
 ignored_threads: Final[dict[int, None]] = {}
-"""Threads that never act on a run: the watchdog, and every thread that explores, including the current one."""
+"""Threads that wake no task: the watchdog, and every thread that explores, including the current one."""
 
-_CONDITION_WAIT = threading.Condition.wait.__code__  # where Event, Queue, Semaphore, Barrier and Future wait, too
+_CONDITION_WAIT = threading.Condition.wait.__code__  # also called by Event, Queue, Semaphore, Barrier and Future
 _POOL_WORKER = ("concurrent.futures.thread", "_worker")
 _TRIO_WORKER = ("trio._core._thread_cache", "_work")
 _ANYIO_WORKER = ("anyio._backends._asyncio", "run")
@@ -52,7 +52,7 @@ def other_threads() -> dict[threading.Thread, FrameType]:
 
 
 def busy_threads() -> list[threading.Thread]:
-    """Return the other threads, without those that cannot act before another thread gives them work."""
+    """Return the other threads, without those that do nothing until another thread gives them work."""
     return [thread for thread, frame in other_threads().items() if not _is_idle(frame)]
 
 

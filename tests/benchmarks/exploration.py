@@ -1,8 +1,9 @@
-"""Measure the runs a second of explorations, compared with a bare event loop, and their memory.
+"""Measure the speed of exploration in runs per second, or with `--memory` the memory that it keeps.
 
     python tests/benchmarks/exploration.py [--memory]
 
-The rates depend on the machine. Each is printed with its ratio to that of an empty `run`, measured in turn.
+The rates depend on the machine. So each is also shown as a ratio to the rate at which the library runs an empty
+function, measured in turn.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ async def withdrawals(run: Run) -> None:
 
 
 async def locked_withdrawals(run: Run) -> None:
-    """Run the same behind one lock, with a visit before it: 72 orders."""
+    """Three tasks with a visit before a lock, and two visits inside it: 72 orders."""
     balance = 100
     lock = anyio.Lock()
 
@@ -85,7 +86,7 @@ def seconds(call: Callable[[], Any]) -> float:
 
 
 def rates(backend: Any) -> list[tuple[str, float, float]]:
-    """Return rows of name, runs a second, and ratio to an empty `run`. The figures are medians."""
+    """Return the median rates by name: in runs per second, and as a ratio to the rate of the library alone."""
 
     def run_alone() -> None:
         for _ in range(100):
@@ -108,7 +109,7 @@ def rates(backend: Any) -> list[tuple[str, float, float]]:
 
 
 def trivial() -> float:
-    """Return the time to explore an empty scenario once, divided by that of `anyio.run`."""
+    """Return the time of one exploration of an empty scenario, as a ratio to that of `anyio.run`."""
 
     def many(call: Callable[[], Any]) -> float:
         return seconds(lambda: [call() for _ in range(100)])
@@ -117,7 +118,7 @@ def trivial() -> float:
 
 
 def memory(backend: Any) -> list[tuple[int, float]]:
-    """Return the numbers of runs at which the memory was measured, and the KiB in use."""
+    """Return the memory that is kept after certain numbers of runs, in KiB."""
     kept: list[tuple[int, float]] = []
 
     def look(progress: Progress) -> None:

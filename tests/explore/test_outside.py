@@ -40,7 +40,7 @@ async def in_thread_of_trio() -> None:
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[concurrent.futures.ThreadPoolExecutor]:
-    """Start a thread pool before any run of `explore`."""
+    """Start a pool that is older than every run."""
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         pool.submit(int).result()
         yield pool

@@ -114,7 +114,7 @@ def test_no_time_limit(backend: Any) -> None:
 
 @pytest.fixture
 def idle_thread() -> Iterator[None]:
-    """Start a thread before any run of `explore` that does nothing but wait."""
+    """Start a thread that is older than every run, and only waits."""
     end = threading.Event()
     thread = threading.Thread(target=end.wait, name="metrics")
     thread.start()

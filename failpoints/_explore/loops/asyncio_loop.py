@@ -220,7 +220,7 @@ class ExplorationLoop(TaskTrackingLoop):
     # The end
 
     def settle(self) -> None:
-        """Run what is ready until the loop is at rest. No time passes, and no held task goes on."""
+        """Run all ready callbacks until the loop is at rest. No time passes, and no held task is released."""
         self._is_settling = True
         self._rest.rounds = 0
         try:

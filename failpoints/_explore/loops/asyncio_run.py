@@ -68,7 +68,7 @@ def _leak(loop: ExplorationLoop) -> Problem | None:
 
 
 def _close(loop: ExplorationLoop) -> None:
-    """End what is still running, and close the loop."""
+    """End every task that is still running, and close the loop."""
     loop.limit_closing()
     try:
         _end_tasks(loop)
@@ -88,7 +88,7 @@ def _end_tasks(loop: ExplorationLoop) -> None:
                 loop.run_forever()
         if loop.is_ready:  # a transport, for example, closes only now
             loop.settle()
-    except (Halt, Stuck):  # a task takes no notice of being cancelled
+    except (Halt, Stuck):  # a task has swallowed its cancellation
         pass
 
 
@@ -110,7 +110,7 @@ def _end_async_generators(loop: ExplorationLoop) -> None:
 
 
 def _silence(loop: ExplorationLoop) -> None:
-    """Have asyncio log nothing about tasks that are destroyed now, unfinished or with an error."""
+    """Keep asyncio from logging tasks that are destroyed now, unfinished or with an error."""
     for task in loop.created:
         if not task.done():
             task._log_destroy_pending = False

@@ -1,4 +1,4 @@
-"""The frames of a task: those of its coroutine, and of what that awaits or calls."""
+"""Collects the frames of a task: those of its coroutine, and of everything that it awaits or calls."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def awaited_frames(coroutine: Any) -> list[FrameType]:
     while awaited is not None and len(frames) < _MAX_FRAMES:
         frame, inner = _frame_and_awaited(awaited)
         if frame is None and inner is None:
-            # The awaitable of an async generator's step, and a wrapped coroutine, show what is inside only to the
-            # garbage collector.
+            # The step of an async generator, and a wrapped coroutine, have no attribute for the thing that they await.
+            # The garbage collector knows it.
             inner = next((thing for thing in gc.get_referents(awaited) if _frame_and_awaited(thing)[0]), None)
         if frame is not None:
             frames.append(frame)

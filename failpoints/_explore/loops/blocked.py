@@ -1,4 +1,4 @@
-"""What each task of a stuck run is waiting for: the line that it is at, and which lock, held by which task."""
+"""Describes the tasks of a stuck run: the line that each is at, and the lock that it waits for, with its holder."""
 
 from __future__ import annotations
 

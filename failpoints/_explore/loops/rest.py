@@ -1,8 +1,8 @@
-"""What a run does once none of its tasks can run. The policy is the same on asyncio and trio.
+"""Decides how a run goes on once none of its tasks can run. The policy is the same on asyncio and trio.
 
-In this order: release a task that is held; report a deadlock if nothing is left to wait for; or go on to the next
-timer, which takes no time on a virtual clock. Before each of these the run really waits for whatever may still come
-from outside: from I/O, a signal, or another thread.
+If a task is held, it is released. Otherwise the clock advances to the next timer, which takes no time if the clock is
+virtual. Without a timer the run is deadlocked. Before each of these steps, the run waits in real time for anything that
+may still wake a task from outside: I/O, a signal, or another thread.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from ..execution import Execution
 from ..threads import busy_threads, is_only_thread, other_threads, working_threads
 from .wait_sources import WaitSource
 
-MAX_ROUNDS = 1_000  # of the event loop without a rest, until a task is held to be polling
-GRACE = 1.0  # seconds, the most to wait for a thread before a task is released, and for a run that is being ended
-SLICE = 0.05  # seconds to wait for a thread, until the threads are looked at again
-_DOUBT = 0.02  # seconds to wait before a deadlock is reported, if there are other threads at all
+MAX_ROUNDS = 1_000  # of the event loop without a rest, after which a task is assumed to be polling
+GRACE = 1.0  # seconds to wait at most for threads before a task is released, and for the tasks of a run that is ended
+SLICE = 0.05  # seconds to wait for a thread before the threads are checked again
+_DOUBT = 0.02  # seconds to wait before a deadlock is reported, if there are other threads
 _WAKE = 0.005  # seconds to wait for a thread that looks idle, but may just have been given something to do
-_MINIMUM = 0.001  # seconds to wait for such a thread if the time for it has run out
-_MAXIMUM = 86_400.0  # seconds that a selector is asked to wait at once
+_MINIMUM = 0.001  # seconds to wait for such a thread if the patience of the run has run out
+_MAXIMUM = 86_400.0  # seconds in one call of a selector
 
 
 class RestingLoop(Protocol):
-    """What the policy needs to know of an event loop whose tasks are all waiting."""
+    """The facts that the policy needs about an event loop at rest, and the way to end its run."""
 
     def threads_may_answer(self) -> bool:
         """Return whether there is any thread or process that might wake a task. Must be fast."""
@@ -100,12 +100,12 @@ class RestPolicy:
         return self._seconds_before_timer(timer)
 
     def woken(self) -> None:
-        """Take note that something has come in, so that tasks run again."""
+        """Take note that tasks run again, since something has arrived from outside."""
         self._pass_time()
         self.waiting_since = self._timer = None
 
     def release_beside_poller(self) -> None:
-        """Release a task that is held although another one never rests, since that may be polling for it."""
+        """Release a held task although another task never rests, since that one may be polling for it."""
         self.rounds = 0
         if self._execution.held:
             if self._loop.is_thread_awaited():
@@ -117,7 +117,7 @@ class RestPolicy:
         del self._loop, self._execution
 
     def hang_notes(self) -> tuple[str, ...]:
-        """Return the reasons why a run that did not end was not reported as a deadlock, and why its clock was real."""
+        """Explain why a run that did not end is not reported as a deadlock, and why its clock was real."""
         threads = ", ".join(thread.name for thread in busy_threads())
         notes: list[str] = []
         if threads:
@@ -129,7 +129,7 @@ class RestPolicy:
         return tuple(notes)
 
     def _seconds_before_release(self) -> float:
-        """Return how long to wait for threads that may wake a task, before a task is released that is held."""
+        """Return how long to wait for threads that may wake a task, before a held task is released."""
         now = time.monotonic()
         has_looked = self.waiting_since is not None
         if self.waiting_since is None:
@@ -178,7 +178,7 @@ class RestPolicy:
             self.now = min(self.now + time.monotonic() - self.waiting_since, self._timer)
 
     def _seconds_for_outside(self, has_looked: bool) -> float:
-        """Return how long to wait for what may wake a task before a timer does; 0 if there is no such thing."""
+        """Return how long to wait for anything outside that may wake a task before the timer does, or 0 for nothing."""
         loop = self._loop
         if not loop.has_io() and not loop.threads_may_answer():
             return 0.0
@@ -200,7 +200,7 @@ class RestPolicy:
 
 
 class _Patience:
-    """Limits how long a run waits for threads of which nothing shows whether they will wake one of its tasks."""
+    """Limits how long a run waits for threads that may or may not wake one of its tasks."""
 
     def __init__(self) -> None:
         self._older_threads = frozenset[Thread]() if is_only_thread() else frozenset(other_threads())
@@ -209,15 +209,15 @@ class _Patience:
         self.reason = ""
 
     def seconds(self, sources: Collection[WaitSource], *, has_looked: bool, is_before_timer: bool) -> float:
-        """Return how long to wait before the threads are looked at again, or 0 to go on.
+        """Return how long to wait before the threads are checked again, or 0 to go on.
 
-        *has_looked* is whether the run has waited for them already, and *is_before_timer* whether going on means that
-        a timer fires, rather than that a task is released.
+        *has_looked* is whether the run has waited for them already. *is_before_timer* is whether a timer fires when
+        the run goes on. Otherwise a task is released.
         """
         is_outside = WaitSource.OUTSIDE in sources
         if is_only_thread() or not (is_outside or WaitSource.SIGNALED in sources):
             return 0.0
-        # Only a future or a socket is likely to be waiting for a thread that is older than the run.
+        # A thread that is older than the run may complete a future or write to a socket. It hardly sets an event.
         threads = [thread for thread in working_threads() if is_outside or thread not in self._older_threads]
         if threads:
             self.reason = f"the thread {threads[0].name}"

@@ -65,7 +65,7 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         """Return the number of real seconds for which trio is to wait for I/O. No task can run until *deadline*."""
         if self._has_stepped:
             self._has_stepped = False
-            return 0  # first see what has come in
+            return 0  # look for I/O first
         self._rest.rounds = 0
         if self._is_over:
             return self._seconds_while_closing(deadline)

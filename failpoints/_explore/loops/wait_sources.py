@@ -1,6 +1,6 @@
-"""What a task is waiting for, as far as its frames show: something inside the run, or something from outside.
+"""Classifies the wait of a task by its frames: it is ended by something inside the run, or by something outside.
 
-A timer can fire at once if nothing that a task is waiting for could come from outside before it.
+A timer can fire at once if no task waits for anything outside, which could arrive before it.
 """
 
 from __future__ import annotations

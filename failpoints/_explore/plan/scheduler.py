@@ -65,7 +65,7 @@ class PlannedScheduler:
         max_faults: The most faults to inject in the run.
         max_preemptions: The most switches away from a task that could go on, or `None` for no limit.
         continuing: Whether the first option is the task that ran last, rather than the one that waited longest.
-        fixed_faults: Exactly the faults to inject, by label, instead of the ones that the plan says.
+        fixed_faults: Exactly the faults to inject, by label, instead of those in the plan.
     """
 
     def __init__(
@@ -161,8 +161,8 @@ class PlannedScheduler:
     def find_divergence(self) -> Divergence | None:
         """Return where the run, which has ended, left its plan, or `None` if it did not.
 
-        If tasks are not held, visits may come in another order than planned. Then the run has followed its plan if
-        it met every planned fault.
+        If tasks are not held, visits may be made in another order than planned. Then the run has followed its plan
+        if it met every planned fault.
         """
         if self._has_threads and (self._divergence or self._unmet or len(self.trace) < self.plan.length):
             self.bounds.add("arrival")
