@@ -10,6 +10,7 @@ import linecache
 import re
 import sys
 import threading
+from collections.abc import Iterator
 from queue import SimpleQueue
 from types import FrameType
 from typing import Any, Final, cast
@@ -53,12 +54,16 @@ def other_threads() -> dict[threading.Thread, FrameType]:
 
 def busy_threads() -> list[threading.Thread]:
     """Return the other threads, without those that do nothing until another thread gives them work."""
-    return [thread for thread, frame in other_threads().items() if not _is_idle(frame)]
+    return [thread for thread, frame, is_runnable in _look_at_threads() if not _is_idle(frame, is_runnable)]
 
 
 def working_threads() -> list[threading.Thread]:
     """Return the busy threads, without those blocked at an event, a condition or a queue."""
-    return [thread for thread, frame in other_threads().items() if not _is_idle(frame) and not _waits_for_work(frame)]
+    return [
+        thread
+        for thread, frame, is_runnable in _look_at_threads()
+        if not _is_idle(frame, is_runnable) and not _waits_for_work(frame, is_runnable)
+    ]
 
 
 def awaits_thread(frames: list[FrameType]) -> bool:
@@ -66,17 +71,34 @@ def awaits_thread(frames: list[FrameType]) -> bool:
     return any(_location(frame) in _RUNS_IN_THREAD for frame in frames)
 
 
+def _look_at_threads() -> Iterator[tuple[threading.Thread, FrameType, bool]]:
+    """Generate the other threads, their frames, and whether the operating system is about to run them, if it shows."""
+    # A thread that was woken inside a C function may wait for the interpreter's lock. Reading a file releases that, so
+    # such a thread is runnable then, or it has left the function before the frames are taken.
+    runnable = {thread for thread in threading.enumerate() if _is_runnable(thread)}
+    for thread, frame in other_threads().items():
+        yield thread, frame, thread in runnable
+
+
+def _is_runnable(thread: threading.Thread) -> bool:
+    try:
+        with open(f"/proc/self/task/{thread.native_id}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"R"
+    except OSError:  # the thread has ended, or the system is not Linux
+        return False
+
+
 def _location(frame: FrameType) -> tuple[str, str]:
     return frame.f_globals.get("__name__") or "", frame.f_code.co_name
 
 
-def _is_idle(frame: FrameType) -> bool:
+def _is_idle(frame: FrameType, is_runnable: bool) -> bool:
     location = _location(frame)
     if location == _POOL_WORKER:
         queue: Any = frame.f_locals.get("work_queue")
-        return "work_item" not in frame.f_locals and (queue is None or queue.empty())
+        return not is_runnable and "work_item" not in frame.f_locals and (queue is None or queue.empty())
     if location == _TRIO_WORKER:
-        return True
+        return not is_runnable
     caller = _caller_of_wait(frame)
     if caller is not None and _is_blocked(frame):
         location = _location(caller)
@@ -102,8 +124,8 @@ def _caller_of_wait(frame: FrameType) -> FrameType | None:
 def _is_blocked(frame: FrameType) -> bool:
     """Return whether a thread is waiting, and nothing has ended its wait yet.
 
-    A thread that was just started, or just woken, can be outside a wait or still inside it, for as long as the
-    operating system does not run it. On a busy machine that may be long, so its frame alone does not prove anything.
+    A thread that was just started is not in a wait yet, and a thread that was just woken is still in one, until the
+    operating system runs it. On a busy machine that may take long.
     """
     if frame.f_code is _CONDITION_WAIT:
         # The frame is that of Condition.wait: notify() removes the waiter before it wakes the thread.
@@ -112,13 +134,14 @@ def _is_blocked(frame: FrameType) -> bool:
     return _location(frame) in _JOINS
 
 
-def _waits_for_work(frame: FrameType) -> bool:
+def _waits_for_work(frame: FrameType, is_runnable: bool) -> bool:
     if _is_blocked(frame):
         return not _belongs_to_timer(frame)
     # SimpleQueue.get is written in C, and has no frame: the frame is that of its caller.
     found = _GET.search(linecache.getline(frame.f_code.co_filename, frame.f_lineno))
-    if found is None:
+    if found is None or is_runnable:
         return False
+    # Since Python 3.13, an item goes directly to a thread that waits, and the queue stays empty.
     source = _look_up(found[1], frame)
     return source.empty() if isinstance(source, SimpleQueue) else not isinstance(source, dict)
 

@@ -29,15 +29,6 @@ def thread_at(target: Callable[[], object], code: Any) -> Iterator[threading.Thr
     thread.join(10)
 
 
-@pytest.fixture
-def without_switches() -> Iterator[None]:
-    """Keep the interpreter from switching to another thread, unless the current one waits."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1_000)
-    yield
-    sys.setswitchinterval(interval)
-
-
 def test_a_thread_that_waits_for_a_notification() -> None:
     """A thread in `Condition.wait` works from the moment in which it is notified, before it has run again."""
     condition: Any = threading.Condition()
@@ -76,19 +67,22 @@ def test_a_timer() -> None:
         timer.join(10)
 
 
-@pytest.mark.usefixtures("without_switches")
 def test_a_thread_that_gets_from_a_queue() -> None:
-    """A thread in `SimpleQueue.get` works as soon as the queue is not empty, before it has run again."""
+    """A thread in `SimpleQueue.get` works from the moment in which it gets an item, before it has run again."""
     requests: queue.SimpleQueue[int] = queue.SimpleQueue()
+    end = threading.Lock()
 
     def get() -> None:
         requests.get()
+        end.acquire()
 
-    with thread_at(get, get.__code__) as thread:
+    with end, thread_at(get, get.__code__) as thread:
         while thread in working_threads():  # until it is in `get`
             time.sleep(0.001)
         requests.put(1)
         assert thread in working_threads()
+        end.release()
+        thread.join(10)
 
 
 def test_a_thread_that_gets_from_a_dictionary() -> None:
@@ -110,16 +104,17 @@ def test_a_thread_that_gets_from_a_dictionary() -> None:
     manager.__exit__(None, None, None)
 
 
-@pytest.mark.usefixtures("without_switches")
 def test_the_worker_of_a_pool() -> None:
-    """The worker of a pool is busy as soon as it was given a call, before it has run again."""
+    """The worker of a pool is busy from the moment in which it gets a call, before it has run again."""
+    end = threading.Lock()
     with ThreadPoolExecutor(1) as pool:
         pool.submit(int).result()
         (worker,) = pool._threads
         while worker in busy_threads():
             time.sleep(0.001)
-        pool.submit(int)
-        assert worker in busy_threads()
+        with end:
+            pool.submit(end.acquire)
+            assert worker in busy_threads()
 
 
 def test_a_thread_with_the_ident_of_an_earlier_one() -> None:

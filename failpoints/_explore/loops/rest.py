@@ -207,6 +207,7 @@ class _Patience:
         self._left = GRACE
         self.has_run_out = False
         self.reason = ""
+        self._found_idle = False  # whether no thread was working when they were last checked
 
     def seconds(self, sources: Collection[WaitSource], *, has_looked: bool, is_before_timer: bool) -> float:
         """Return how long to wait before the threads are checked again, or 0 to go on.
@@ -220,11 +221,16 @@ class _Patience:
         # A thread that is older than the run may complete a future or write to a socket. It hardly sets an event.
         threads = [thread for thread in working_threads() if is_outside or thread not in self._older_threads]
         if threads:
+            self._found_idle = False
             self.reason = f"the thread {threads[0].name}"
             seconds = SLICE if is_outside and is_before_timer else self._take(SLICE)
             self.has_run_out = self.has_run_out or not seconds
             return seconds
-        if not has_looked and (is_outside or not self._older_threads.issuperset(other_threads())):
+        if has_looked and self._found_idle:
+            return 0.0
+        if is_outside or not self._older_threads.issuperset(other_threads()):
+            # A thread may have answered just before it was found idle. Wait, so that such an answer arrives first.
+            self._found_idle = True
             return self._take(_WAKE) or _MINIMUM
         return 0.0
 
