@@ -13,9 +13,13 @@ from anyio.from_thread import start_blocking_portal
 from examples.lost_reply.gateway import Ledger, running_gateway
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Ledger, Path]]:
-    """Run one payment service for all tests, since starting and stopping a server takes time."""
+    """Run one payment service for the tests of a module, since starting and stopping a server takes time.
+
+    Its thread must end with the module. An exploration in the same process would wait for it, and call a deadlock a
+    hang.
+    """
     file = tmp_path_factory.mktemp("gateway") / "charges.sqlite"
     ledger = Ledger(file)
     with start_blocking_portal() as portal:
