@@ -6,6 +6,7 @@ import bdb
 import functools
 import gc
 import inspect
+import json
 import math
 import pickle
 import signal
@@ -20,7 +21,6 @@ from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 import anyio
-import coverage
 import pytest
 
 import failpoints
@@ -816,15 +816,18 @@ def test_coverage(branch: bool, tmp_path: Path) -> None:
         program = tmp_path / f"covered_{label}.py"
         program.write_text(PROGRAM + calls)
         data = tmp_path / f"{label}.data"
-        command = [sys.executable, "-m", "coverage", "run", f"--data-file={data}", *(["--branch"] if branch else [])]
-        subprocess.run([*command, str(program)], check=True, timeout=60, env=environment(), cwd=tmp_path)
-        measured = coverage.Coverage(data_file=str(data), branch=branch, config_file=False)
-        measured.load()
-        analysis = measured._analyze(str(program))
+        # All in other processes: an analysis in this one would lose what coverage has measured of it.
+        run = functools.partial(
+            subprocess.run, check=True, timeout=60, env=environment(), cwd=tmp_path, capture_output=True
+        )
+        measure = [sys.executable, "-m", "coverage", "run", f"--data-file={data}", *(["--branch"] if branch else [])]
+        run([*measure, str(program)])
+        report = run([sys.executable, "-m", "coverage", "json", f"--data-file={data}", "-o", "-", "-q"])
+        measured = json.loads(report.stdout)["files"][program.name]
         last = len(PROGRAM.splitlines())
         return [
-            sorted(line for line in analysis.missing if line <= last),
-            sorted(arc for arc in analysis.arcs_missing() if max(arc) <= last) if branch else [],
+            [line for line in measured["missing_lines"] if line <= last],
+            sorted(arc for arc in measured["missing_branches"] if max(arc) <= last) if branch else [],
         ]
 
     calls = "run(covered, 1)\nrun(covered_async)\n"
