@@ -163,7 +163,7 @@ ours = {each.fileno() for each in server._current._sockets._files}
 ready()
 clients = sorted({each.fileno() for each in server._current._sockets._files} - ours)
 for number in clients:
-    os.close(number)
+    os.closerange(number, number + 1)  # no error if the control plane has noticed the first, and closed the next itself
 taken += sockets()
 assert set(clients) < {each.fileno() for each in taken}
 failpoints.failpoint("place").hit()  # its answer would go to one of the new files
