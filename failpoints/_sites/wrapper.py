@@ -30,6 +30,10 @@ class Wrapper(wrapt.FunctionWrapper[..., Any]):
         super().__init__(function, call, enabled=_armed)
         self._self_binds = binds
 
+    def __init_subclass__(cls) -> None:
+        # Each subclass needs the annotations in its own namespace: reading them creates empty ones there.
+        annotated_as_wrapped(cls)
+
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         # Not wrapt's own bound wrapper but a bound method of this object: binding is cheap, and a method that was
         # stored before anything was configured still comes through here.
