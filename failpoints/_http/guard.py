@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 _HOST = re.compile(r"(?P<name>\[[^\[\]]+\]|[^\[\]:]+)(:[0-9]{0,5})?", re.ASCII)
 
-# Headers that proxies add. One of them is enough to refuse a request, whoever wrote it: a server that takes
+# Headers that proxies add. One of them is enough to refuse a request, no matter who wrote it. A server that takes
 # `client` from such a header can be made to believe any address.
 _PROXY_HEADERS = frozenset(
     {

@@ -45,7 +45,7 @@ def _itself(function: Any) -> Any:
 
 
 class Requester(Protocol):
-    """A call of `instrument`, or the environment variable: as text it says in messages which one it is."""
+    """A call of `instrument`, or the environment variable. Its text names it in messages."""
 
     def __str__(self) -> str: ...
 
