@@ -7,9 +7,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any, TypeVar
-
-T = TypeVar("T", bound=type)
+from typing import Any
 
 
 class Kind(enum.Enum):
@@ -44,23 +42,6 @@ def underlying_function(function: Callable[..., Any]) -> FunctionType | None:
 def callable_name(thing: Any) -> str:
     """Return a callable's name, for messages."""
     return getattr(thing, "__qualname__", None) or repr(thing)
-
-
-def annotated_as_wrapped(wrapper: T) -> T:
-    """Make a subclass of a wrapt wrapper take its annotations from the wrapped function.
-
-    Reading the annotations of wrapt's own classes, as the autospec of `mock` does, creates empty ones. They would hide
-    the annotations of the wrapped function.
-    """
-
-    def get(self: Any) -> Any:
-        return self.__wrapped__.__annotations__
-
-    def put(self: Any, annotations: Any) -> None:
-        self.__wrapped__.__annotations__ = annotations
-
-    setattr(wrapper, "__annotations__", property(get, put))  # noqa: B010 - in the body it would mean the class's own
-    return wrapper
 
 
 def _called(function: Any) -> Any:

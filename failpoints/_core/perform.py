@@ -14,25 +14,8 @@ from typing import Any
 from anyio.lowlevel import checkpoint
 
 from ..errors import FailpointPanic, FailpointTimeout, FailpointUsageError
-from .actions import (
-    Action,
-    Break,
-    Call,
-    Cancelled,
-    Continue,
-    Delay,
-    Exit,
-    Hit,
-    Outcome,
-    Panic,
-    Pause,
-    Print,
-    Raise,
-    Return,
-    Sleep,
-    Yield,
-    in_seconds,
-)
+from . import actions
+from .actions import Action, Cancelled, Continue, Hit, Outcome, Pause, Sleep, in_seconds
 from .formatting import describe_actions
 from .functions import callable_name
 from .log import logger
@@ -91,11 +74,11 @@ async def perform(action: Action, site: Site, visit: Visit, event: str) -> Outco
     match action:
         case Pause() | Sleep():
             return await _wait(action, site, visit)
-        case Yield():
+        case actions.Yield():
             await checkpoint()
             await checkpoint()  # trio runs a batch in any order: after the second, each of the others has run
             return CONTINUE
-        case Call(function=function):
+        case actions.Call(function=function):
             returned = _returned_action(function, await _run(function, visit.hit), visit, TaskWakeup)
             return CONTINUE if returned is None else await perform(returned, site, visit, "called")
         case _:
@@ -108,10 +91,10 @@ def perform_sync(action: Action, site: Site, visit: Visit, event: str, function:
     match action:
         case Pause() | Sleep():
             return _wait_sync(action, site, visit, function)
-        case Yield():
+        case actions.Yield():
             time.sleep(0)
             return CONTINUE
-        case Call(function=called):
+        case actions.Call(function=called):
             result = _run_sync(called, visit.hit)
             if isawaitable(result):
                 if inspect.iscoroutine(result):
@@ -215,19 +198,19 @@ def _after_wait(action: Pause | Sleep, visit: Visit, ended: Ended) -> Outcome:
 def _perform_now(action: Action, name: str, site: Site) -> Outcome:
     """Carry out an action that is the same in async and in sync code."""
     match action:
-        case Return():
+        case actions.Return():
             return action
-        case Raise():
+        case actions.Raise():
             raise make_exception(action, name, site.raises)
-        case Panic(message=message):
+        case actions.Panic(message=message):
             raise FailpointPanic(default_message(name) if message is None else message)
-        case Exit(status=status):
+        case actions.Exit(status=status):
             os._exit(status)
-        case Print(message=message):
+        case actions.Print(message=message):
             logger.info("%s", f"failpoint {name} was reached" if message is None else message)
-        case Delay(duration=duration):
+        case actions.Delay(duration=duration):
             time.sleep(min(in_seconds(duration), threading.TIMEOUT_MAX))
-        case Break():
+        case actions.Break():
             breakpoint()  # noqa: T100 - its purpose
         case _:  # an Off that a Call returned
             pass

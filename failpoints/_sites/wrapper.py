@@ -9,14 +9,12 @@ from typing import Any, Self, cast
 import wrapt
 
 from .._core.arming import ARMED
-from .._core.functions import annotated_as_wrapped
 
 # A C method that returns a falsy 0 while nothing is armed: wrapt then calls the wrapped function directly, for the
 # cost of one test.
 _armed = cast(Callable[[], bool], ARMED.__len__)
 
 
-@annotated_as_wrapped
 class Wrapper(wrapt.FunctionWrapper[..., Any]):
     """Looks like the function that it wraps, and is called like it while nothing is armed.
 
@@ -31,8 +29,9 @@ class Wrapper(wrapt.FunctionWrapper[..., Any]):
         self._self_binds = binds
 
     def __init_subclass__(cls) -> None:
-        # Each subclass needs the annotations in its own namespace: reading them creates empty ones there.
-        annotated_as_wrapped(cls)
+        # In the namespace of each class that is used. Reading the annotations of a class without its own, as the
+        # autospec of `mock` does, creates empty ones, which would hide those of the wrapped function.
+        setattr(cls, "__annotations__", property(_get_annotations, _set_annotations))  # noqa: B010 - typed as a dict
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         # Not wrapt's own bound wrapper but a bound method of this object: binding is cheap, and a method that was
@@ -49,3 +48,11 @@ class Wrapper(wrapt.FunctionWrapper[..., Any]):
 
     def __deepcopy__(self, memo: Any) -> Self:
         return self
+
+
+def _get_annotations(wrapper: Wrapper) -> Any:
+    return wrapper.__wrapped__.__annotations__
+
+
+def _set_annotations(wrapper: Wrapper, annotations: Any) -> None:
+    wrapper.__wrapped__.__annotations__ = annotations
