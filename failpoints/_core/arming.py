@@ -17,6 +17,7 @@ from types import CodeType, FunctionType
 from typing import Any, Final, NoReturn, Protocol, Self, cast
 
 from ..errors import FailpointUsageError
+from .tracebacks import hide_own_frames, one_line
 
 ARMED: Final[dict[str, None]] = {}
 """The names that are configured in any active registry. While it is empty, no site has anything to do."""
@@ -159,6 +160,13 @@ class _Gate:
             )
         return visits
 
+    @staticmethod
+    def leave_traceback() -> None:
+        """Take the trampoline out of the traceback of the exception that leaves it."""
+        error = sys.exception()
+        if error is not None:
+            hide_own_frames(error, first=True)
+
     def __reduce__(self) -> NoReturn:
         raise TypeError(
             f"{self.code.co_qualname}, decorated with @failpoint, can only be pickled by its name while a failpoint is"
@@ -215,19 +223,13 @@ def _template(positional: int, named: int, rest: bool, more: bool, free: int) ->
         f"def enclosing({', '.join(free_variables)}):",
         f"    def trampoline({', '.join(parameters)}):",
         *(f"        if 0: {name}" for name in free_variables),
-        f"        return {_GATE!r}.visits().prepare_call({values})()",
+        f"        try: return {_GATE!r}.visits().prepare_call({values})()",
+        f"        except: {_GATE!r}.leave_traceback(); raise",
     ]
     enclosing = _inner_code(compile("\n".join(source), "trampoline", "exec"))
     code = _inner_code(enclosing)
-    return code.replace(co_linetable=_one_line(len(code.co_code) // 2))
+    return code.replace(co_linetable=one_line(len(code.co_code) // 2))
 
 
 def _inner_code(code: CodeType) -> CodeType:
     return next(constant for constant in code.co_consts if isinstance(constant, CodeType))
-
-
-def _one_line(instructions: int) -> bytes:
-    """Make a line table that puts all instructions on the first line, without columns for a traceback to mark."""
-    no_column = 0x80 | 13 << 3  # CPython's Objects/locations.md
-    lengths = [min(8, instructions - start) for start in range(0, instructions, 8)]
-    return b"".join(bytes([no_column | length - 1, 0]) for length in lengths)

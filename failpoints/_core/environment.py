@@ -7,7 +7,7 @@ import sys
 
 from ..errors import FailpointUsageError
 
-_ON = {"", "1", "true", "yes", "on"}
+_ON = {"1", "true", "yes", "on"}
 _OFF = {"0", "false", "no", "off"}
 _COMMANDS = {"failpoints", "failpoints.exe", "failpoints-script.py"}  # the names that pip gives to the entry point
 
@@ -19,15 +19,12 @@ def _is_the_command() -> bool:
     return bool(sys.argv) and os.path.basename(sys.argv[0]).lower() in _COMMANDS
 
 
-def _enabled() -> bool:
-    text = _value("FAILPOINTS_ENABLED") or ""
-    word = text.strip().lower()
+def _switch(variable: str, expected: str, *, default: str) -> bool:
+    text = _value(variable) or ""
+    word = text.strip().lower() or default
     if word not in _ON | _OFF:
-        raise FailpointUsageError(
-            f"FAILPOINTS_ENABLED is {text!r}: expected 1 (failpoints can be configured, the default)"
-            " or 0 (they cannot, and cost nothing)"
-        )
-    return word not in _OFF
+        raise FailpointUsageError(f"{variable} is {text!r}: expected {expected}")
+    return word in _ON
 
 
 def _value(variable: str) -> str | None:
@@ -35,8 +32,19 @@ def _value(variable: str) -> str | None:
     return None if _is_the_command() else os.environ.get(variable)
 
 
-ENABLED = _enabled()
+ENABLED = _switch(
+    "FAILPOINTS_ENABLED",
+    "1 (failpoints can be configured, the default) or 0 (they cannot, and cost nothing)",
+    default="1",
+)
 """`FAILPOINTS_ENABLED`: whether anything can be configured in this process."""
+
+DEBUG = _switch(
+    "FAILPOINTS_DEBUG",
+    "1 (tracebacks show the frames of failpoints itself) or 0 (they do not, the default)",
+    default="0",
+)
+"""`FAILPOINTS_DEBUG`: whether tracebacks show the frames of this package."""
 
 CONFIGURATION = _value("FAILPOINTS") or ""
 """`FAILPOINTS`: the initial configuration, such as `a=return(42);b=sleep(1000)`."""

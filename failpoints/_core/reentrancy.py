@@ -12,11 +12,13 @@ import os
 from collections.abc import Callable
 from sys import _getframe  # pyright: ignore[reportPrivateUsage]  # imported by name, since sys._getframe can be replaced
 from types import CodeType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_PACKAGE = os.path.dirname(os.path.dirname(_getframe().f_code.co_filename)) + os.sep
+PACKAGE: Final = os.path.dirname(os.path.dirname(_getframe().f_code.co_filename)) + os.sep
+"""The folder of this package, with which the file names of its code begin."""
+
 _transparent: set[CodeType] = set()
 _user_code: set[CodeType] = set()
 
@@ -44,7 +46,7 @@ def is_internal_call() -> bool:
     frame = _getframe(1).f_back
     while frame is not None:
         code = frame.f_code
-        if code.co_filename.startswith(_PACKAGE) and code not in _transparent:
+        if code.co_filename.startswith(PACKAGE) and code not in _transparent:
             return code not in _user_code
         frame = frame.f_back
     return False

@@ -12,6 +12,7 @@ from .._core.locks import ForkSafeLock
 from .._core.log import logger
 from .._core.reentrancy import is_internal_call, transparent
 from .._core.site import Site
+from .._core.tracebacks import own_frames_hidden
 from .._sites.decorated import Decorated
 from .._sites.wrapper import Wrapper
 from ..errors import FailpointUsageError
@@ -84,9 +85,10 @@ class Patch:
     def call(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the function with its visits, for a wrapt wrapper."""
         # Until the caller is known, this may call only functions that cannot be instrumented.
-        if self.is_active and not is_internal_call():
-            return self._decorated.call(wrapped, instance, args, kwargs)
-        return wrapped(*args, **kwargs)
+        with own_frames_hidden:
+            if self.is_active and not is_internal_call():
+                return self._decorated.call(wrapped, instance, args, kwargs)
+            return wrapped(*args, **kwargs)
 
     def register(self) -> None:
         """Register the sites of both failpoints."""

@@ -17,6 +17,7 @@ from .._core.functions import Kind, callable_name, kind_of, underlying_function
 from .._core.messages import safe_repr
 from .._core.reentrancy import transparent
 from .._core.site import Site
+from .._core.tracebacks import OwnFramesHidden, hide_own_frames, own_frames_hidden
 from .._core.visit import recording_usage_errors, visit, visit_sync
 from ..errors import FailpointCancelled, FailpointUsageError
 from .call_context import CallContext
@@ -78,6 +79,7 @@ class Decorated:
             decorated_code.add(self._code)
         written = underlying or underlying_function(inspect.unwrap(function))  # an lru_cache is a C object
         self.source_code = own_code(written) if written is not None else None
+        self._frames = OwnFramesHidden(self.source_code, None if written is None else written.__globals__)
         if self.source_code is not None:
             for name in (self._name, self._after):
                 known_sites.register_function(name, self._qualname, self.source_code)
@@ -87,6 +89,7 @@ class Decorated:
         self._function = copied(self._function, code, self._function.__closure__)
         self._code = code
         self._kind = kind_of(self._function)
+        self._frames = OwnFramesHidden(code, self._function.__globals__)
         self.call_context.replace_function(self._function)
         decorated_code.add(code)
 
@@ -95,9 +98,10 @@ class Decorated:
     @transparent
     def call(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the function with the arguments as the caller wrote them, for a wrapt wrapper."""
-        if not self._fits(args, kwargs):
-            return self._function(*args, **kwargs)  # raises its own TypeError, before any visit
-        return self._prepare(args, kwargs, self.call_context.of_call)()
+        with own_frames_hidden:
+            if not self._fits(args, kwargs):
+                return self._function(*args, **kwargs)  # raises its own TypeError, before any visit
+            return self._prepare(args, kwargs, self.call_context.of_call)()
 
     def prepare_call(
         self, args: tuple[Any, ...], keyword_only: tuple[Any, ...], more: Mapping[str, Any]
@@ -151,120 +155,128 @@ class Decorated:
 
     @transparent
     def _run_sync(self, args: tuple[Any, ...], kwargs: dict[str, Any], context: _GetContext) -> Any:
-        outcome = visit_sync(self._name, self.site, context, self._qualname)
-        if outcome:
-            return self._value(self._name, outcome)
-        call = sync_call(self._code)
-        try:
-            result = self._function(*args, **kwargs)
-        except BaseException as error:
-            early = call.early_return_in(error)
-            if early is None:
-                raise
-            result = self._value(*early)
-        finally:
-            call.end()
-        outcome = visit_sync(self._after, self.site, context, self._qualname)
-        return self._value(self._after, outcome) if outcome else result
+        with self._frames:
+            outcome = visit_sync(self._name, self.site, context, self._qualname)
+            if outcome:
+                return self._value(self._name, outcome)
+            call = sync_call(self._code)
+            try:
+                result = self._function(*args, **kwargs)
+            except BaseException as error:
+                early = call.early_return_in(error)
+                if early is None:
+                    raise
+                result = self._value(*early)
+            finally:
+                call.end()
+            outcome = visit_sync(self._after, self.site, context, self._qualname)
+            return self._value(self._after, outcome) if outcome else result
 
     @transparent
     async def _run_async(self, args: tuple[Any, ...], kwargs: dict[str, Any], context: _GetContext) -> Any:
-        outcome = await visit(self._name, self.site, context)
-        if outcome:
-            return self._value(self._name, outcome)
-        body = self._function(*args, **kwargs)
-        call = DecoratedCall(_frame_of(body))
-        try:
-            result = await body
-        except BaseException as error:
-            early = call.early_return_in(error)
-            if early is None:
-                raise
-            result = self._value(*early)
-        finally:
-            call.end()
-        outcome = await visit(self._after, self.site, context)
-        return self._value(self._after, outcome) if outcome else result
+        with self._frames:
+            outcome = await visit(self._name, self.site, context)
+            if outcome:
+                return self._value(self._name, outcome)
+            body = self._function(*args, **kwargs)
+            call = DecoratedCall(_frame_of(body))
+            try:
+                result = await body
+            except BaseException as error:
+                early = call.early_return_in(error)
+                if early is None:
+                    raise
+                result = self._value(*early)
+            finally:
+                call.end()
+            outcome = await visit(self._after, self.site, context)
+            return self._value(self._after, outcome) if outcome else result
 
     @transparent
     def _run_generator(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], context: _GetContext
     ) -> Generator[Any, Any, Any]:
-        outcome = visit_sync(self._name, self.site, context, self._qualname)
-        if outcome:
-            return self._value(self._name, outcome)
-        body: Generator[Any, Any, Any] = self._function(*args, **kwargs)
-        call = DecoratedCall(_frame_of(body))
-        step = body.__next__
-        result: Any = None
-        closed = False
-        try:
-            # Not `yield from`, which turns a GeneratorExit that is thrown in into a close().
-            while True:
-                value = step()
-                try:
-                    sent = yield value
-                except GeneratorExit as error:
-                    closed = True
-                    step = functools.partial(body.throw, error)
-                except BaseException as error:
-                    step = functools.partial(body.throw, error)
-                else:
-                    step = functools.partial(body.send, sent)
-        except StopIteration as stop:
-            result = stop.value
-        except BaseException as error:
-            early = call.early_return_in(error)
-            if early is None:
-                raise
-            result = self._value(*early)
-        finally:
-            call.end()
-            del step  # it may hold an exception, whose traceback holds this frame
-        if closed:
-            return result
-        outcome = visit_sync(self._after, self.site, context, self._qualname)
-        return self._value(self._after, outcome) if outcome else result
+        with self._frames:
+            outcome = visit_sync(self._name, self.site, context, self._qualname)
+            if outcome:
+                return self._value(self._name, outcome)
+            body: Generator[Any, Any, Any] = self._function(*args, **kwargs)
+            call = DecoratedCall(_frame_of(body))
+            step = body.__next__
+            result: Any = None
+            closed = False
+            try:
+                # Not `yield from`, which turns a GeneratorExit that is thrown in into a close().
+                while True:
+                    value = step()
+                    try:
+                        sent = yield value
+                    except GeneratorExit as error:
+                        closed = True
+                        hide_own_frames(error)
+                        step = functools.partial(body.throw, error)
+                    except BaseException as error:
+                        hide_own_frames(error)
+                        step = functools.partial(body.throw, error)
+                    else:
+                        step = functools.partial(body.send, sent)
+            except StopIteration as stop:
+                result = stop.value
+            except BaseException as error:
+                early = call.early_return_in(error)
+                if early is None:
+                    raise
+                result = self._value(*early)
+            finally:
+                call.end()
+                del step  # it may hold an exception, whose traceback holds this frame
+            if closed:
+                return result
+            outcome = visit_sync(self._after, self.site, context, self._qualname)
+            return self._value(self._after, outcome) if outcome else result
 
     @transparent
     async def _run_async_generator(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], context: _GetContext
     ) -> AsyncGenerator[Any, Any]:
-        outcome = await visit(self._name, self.site, context)
-        if outcome:
-            self._end_iteration(self._name, outcome)
-            return
-        body = self._function(*args, **kwargs)
-        call = DecoratedCall(_frame_of(body))
-        step = _first_step(body)
-        closed = False
-        try:
-            while True:
-                value = await step
-                try:
-                    sent = yield value
-                except GeneratorExit as error:
-                    closed = True
-                    step = body.athrow(error)
-                except BaseException as error:
-                    step = body.athrow(error)
-                else:
-                    step = body.asend(sent)
-        except StopAsyncIteration:
-            pass
-        except BaseException as error:
-            early = call.early_return_in(error)
-            if early is None:
-                raise
-            self._end_iteration(*early)
-        finally:
-            call.end()
-            del step
-        if closed:
-            return
-        outcome = await visit(self._after, self.site, context)
-        if outcome:
-            self._end_iteration(self._after, outcome)
+        with self._frames:
+            outcome = await visit(self._name, self.site, context)
+            if outcome:
+                self._end_iteration(self._name, outcome)
+                return
+            body = self._function(*args, **kwargs)
+            call = DecoratedCall(_frame_of(body))
+            step = _first_step(body)
+            closed = False
+            try:
+                while True:
+                    value = await step
+                    try:
+                        sent = yield value
+                    except GeneratorExit as error:
+                        closed = True
+                        hide_own_frames(error)
+                        step = body.athrow(error)
+                    except BaseException as error:
+                        hide_own_frames(error)
+                        step = body.athrow(error)
+                    else:
+                        step = body.asend(sent)
+            except StopAsyncIteration:
+                pass
+            except BaseException as error:
+                early = call.early_return_in(error)
+                if early is None:
+                    raise
+                self._end_iteration(*early)
+            finally:
+                call.end()
+                del step
+            if closed:
+                return
+            outcome = await visit(self._after, self.site, context)
+            if outcome:
+                self._end_iteration(self._after, outcome)
 
     # outcomes
 

@@ -11,6 +11,7 @@ from .._core.context import Context
 from .._core.functions import callable_name
 from .._core.perform import CONTINUE
 from .._core.site import Cancel, Converter, Site, caller_frame, check_new_place
+from .._core.tracebacks import own_frames_hidden
 from .._core.validation import check_name
 from .._core.visit import visit, visit_sync
 from ..errors import FailpointUsageError
@@ -100,9 +101,10 @@ class failpoint:
 
     def __await__(self) -> Generator[Any, Any, Outcome]:
         if ARMED:
-            site = self._site()
-            check_new_place(site, caller_frame())
-            return (yield from visit(self.name, site, site.own_context).__await__())
+            with own_frames_hidden:
+                site = self._site()
+                check_new_place(site, caller_frame())
+                return (yield from visit(self.name, site, site.own_context).__await__())
         return CONTINUE
 
     # outcome = failpoint("name").hit()
@@ -113,9 +115,10 @@ class failpoint:
         Raises `FailpointUsageError` for a `pause` or `sleep` on the thread of an event loop, which it would block.
         """
         if ARMED:
-            site, frame = self._site(), caller_frame()
-            check_new_place(site, frame)
-            return visit_sync(self.name, site, site.own_context, frame.f_code.co_qualname)
+            with own_frames_hidden:
+                site, frame = self._site(), caller_frame()
+                check_new_place(site, frame)
+                return visit_sync(self.name, site, site.own_context, frame.f_code.co_qualname)
         return CONTINUE
 
     # @failpoint("name")

@@ -9,6 +9,7 @@ from .._core.actions import Cancelled, Outcome, Return
 from .._core.arming import ARMED
 from .._core.context import Context
 from .._core.site import Cancel, Site, caller_frame, check_new_place
+from .._core.tracebacks import own_frames_hidden
 from .._core.visit import recording_usage_errors, visit, visit_sync
 from ..errors import FailpointCancelled
 from .early_return import leave_function
@@ -76,21 +77,25 @@ class failpoint_scope:
 
     async def __aenter__(self) -> None:
         if ARMED:
-            await self._visit("", caller_frame())
+            with own_frames_hidden:
+                await self._visit("", caller_frame())
 
     async def __aexit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         if ARMED and kind is None:
-            await self._visit(":after", caller_frame())
+            with own_frames_hidden:
+                await self._visit(":after", caller_frame())
 
     # with failpoint_scope("name"):
 
     def __enter__(self) -> None:
         if ARMED:
-            self._visit_sync("", caller_frame())
+            with own_frames_hidden:
+                self._visit_sync("", caller_frame())
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         if ARMED and kind is None:
-            self._visit_sync(":after", caller_frame())
+            with own_frames_hidden:
+                self._visit_sync(":after", caller_frame())
 
     async def _visit(self, suffix: str, frame: FrameType) -> None:
         site, name = self._checked_site(frame), self.name + suffix
