@@ -5,7 +5,7 @@
 #     ConnectionError.
 # Why it matters: a test that loses one reply never reaches the caller's error path, and the counter is wrong without an
 #     error. The lock stays taken until its timeout, and nobody owns it. `Redis(retry=Retry(NoBackoff(), 0))` restores
-#     the exception; `retry_on_error` does not.
+#     the exception.
 # Source: redis/asyncio/client.py, `retry` of Redis.__init__ and Redis.execute_command; redis/_defaults.py,
 #     DEFAULT_RETRY_COUNT.
 set -euo pipefail
