@@ -15,11 +15,10 @@ import pytest
 
 from ._core.known_sites import Location
 from ._core.store import PROCESS_STORE
-from ._plugin.expectations import Expectations
 from ._plugin.fixture import Failpoints
 from ._plugin.markers import read_markers
 from ._plugin.options import add_options, read_options
-from ._plugin.run import EXPECTATIONS, Run
+from ._plugin.run import Run
 from ._plugin.workers import Workers
 
 __all__ = ["Failpoints"]
@@ -31,8 +30,7 @@ _RUN = pytest.StashKey[Run]()
 def failpoints(request: pytest.FixtureRequest) -> Iterator[Failpoints]:
     """Configure failpoints for one test, as in `failpoints.set("name", "actions")`, and remove them afterwards."""
     item: pytest.Item = request.node
-    options = request.config.stash[_RUN].options
-    expectations = item.stash[EXPECTATIONS] = Expectations(options.timeout, options.pause_limit)
+    expectations = request.config.stash[_RUN].expectations(item)
     restore = PROCESS_STORE.save()
     try:
         file, line, function = item.location

@@ -6,7 +6,7 @@ Nothing here takes a lock. The caller of a method that changes or reads the coun
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from random import Random
 from typing import Any, NamedTuple
@@ -93,6 +93,30 @@ class Configuration:
         """Seed the random draws with *seed* and the name. `None` picks a random seed."""
         if any(0 < term.probability < 1 for term in self.terms):
             self._random = Random(None if seed is None else f"{seed}:{self.name}")
+
+    def start_over(self, seed: int | str | None) -> Callable[[], None]:
+        """Begin the counts and the draws again, as if it had just been configured.
+
+        Calling the result goes on with what was left before, and adds the counts up.
+        """
+        hits, misses, triggers = self.hits, self.misses, self.triggers
+        last_miss, last_mismatch, error = self.last_miss, self.last_mismatch, self.error
+        left, random = self._left, self._random
+        self.hits = self.misses = self.triggers = 0
+        self.last_miss = self.last_mismatch = self.error = None
+        self._left = [term.times for term in self.terms]
+        self.seed(seed)
+
+        def go_on() -> None:
+            self.hits += hits
+            self.misses += misses
+            self.triggers += triggers
+            self.error = self.error or error
+            if self.last_miss is None:
+                self.last_miss, self.last_mismatch = last_miss, last_mismatch
+            self._left, self._random = left, random
+
+        return go_on
 
     def decide(self, hit: Hit, wakeup: Wakeup | None) -> Decision:
         """Choose the first term whose modifiers allow it, count it, and enroll the visit if the action waits.

@@ -149,6 +149,23 @@ class Store:
         with _guard.lock:
             return partial(self._restore, dict(self._configurations), self._seed)
 
+    def start_over(self) -> Callable[[], None]:
+        """Begin the counts and draws of all configurations again. Calling the result restores what is configured now.
+
+        Counts of before and since are then added up, and all waiters are woken.
+        """
+        with _guard.lock:
+            before = [configuration.start_over(self._seed) for configuration in list(self._configurations.values())]
+            restore = self.save()
+
+        def go_on() -> None:
+            restore()
+            with _guard.lock:
+                for continued in before:
+                    continued()
+
+        return go_on
+
     # looking
 
     def configurations(self) -> list[Configuration]:

@@ -1,9 +1,10 @@
-"""What one test configured and expects to be hit, and the messages when that did not happen."""
+"""What one test configured and expects to be hit, and the messages when that did not happen. Imports no pytest."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Generator, Iterable
+from contextlib import contextmanager
+from typing import NamedTuple, NoReturn
 
 from .._core.actions import Actions, Off
 from .._core.configuration import Configuration
@@ -12,7 +13,7 @@ from .._core.handle import Handle
 from .._core.known_sites import Location
 from .._core.messages import safe_repr
 from .._core.registry import PROCESS_WIDE
-from .._core.status import FailpointStatus
+from .._core.status import FailpointStatus, Waiting
 from .._core.store import PROCESS_STORE
 from .._core.validation import check_name
 from ..errors import FailpointError, FailpointUsageError
@@ -28,20 +29,45 @@ class _Expectation(NamedTuple):
     where: Location | str
 
 
+class _State(NamedTuple):
+    """The state of one configuration at one moment."""
+
+    status: FailpointStatus
+    where: Location | str
+    error: Exception | None
+    ended: str
+    waiting_at_end: tuple[Waiting, ...]
+
+
 class Expectations:
     """The failpoints that one test configures, in the order in which it does.
 
     Args:
+        fail: Fails the test with a message.
         timeout: The default timeout of the handles' waits, in seconds.
         pause_limit: How long a pause without a limit of its own lasts, in seconds.
+        strict: Whether a test fails if it did not exercise the failpoints that it set.
+        for_all_tests: Configurations that need not be hit, but must do what they were configured to do.
     """
 
-    def __init__(self, timeout: float | None = None, pause_limit: float | None = None) -> None:
+    def __init__(
+        self,
+        fail: Callable[[str], NoReturn],
+        timeout: float | None = None,
+        pause_limit: float | None = None,
+        *,
+        strict: bool = True,
+        for_all_tests: Collection[Configuration] = (),
+    ) -> None:
+        self._fail = fail
         self._timeout = timeout
         self._pause_limit = pause_limit
+        self._strict = strict
+        self._for_all_tests = for_all_tests
         self._expectations: list[_Expectation] = []
         self._has_own_seed = False
         self._closed = False
+        self._failed_example: list[_State] | None = None  # the state at the end of the last example, if that failed
 
     def set(
         self, name: str, actions: Actions, context: GivenMatchers | None, expect_hit: bool, where: Location | str
@@ -75,44 +101,85 @@ class Expectations:
             raise FailpointUsageError(f"failpoint {name!r} is not configured, so it has no handle: set it first")
         return Handle(PROCESS_STORE, name, configuration, self._timeout)
 
-    def unmet(self, for_all_tests: Iterable[Configuration]) -> str:
-        """Describe what the test did not exercise, or return an empty string.
+    def judge(self) -> None:
+        """Fail the test, which has passed, if it did not exercise the failpoints that it set."""
+        __tracebackhide__ = True
+        if not self._strict:
+            return
+        judged = [*self._not_superseded(), *(_Expectation(each, None, "") for each in self._for_all_tests)]
+        complaints = "\n\n".join(filter(None, map(_complaint, judged)))
+        if complaints:
+            self._fail(complaints)
 
-        The configurations *for_all_tests* need not be hit, but they must do what they were configured to do.
+    def _not_superseded(self) -> Iterable[_Expectation]:
+        """Yield the expectations, except those that the test replaced before any visit, and `off` set after a hit."""
+        last = {expected.configuration.name: expected.configuration for expected in self._expectations}
+        hit = set[str]()
+        for expected in self._expectations:
+            configuration = expected.configuration
+            replaced = last[configuration.name] is not configuration
+            is_off = all(isinstance(term.action, Off) for term in configuration.terms)
+            if not (
+                (replaced and not configuration.misses and configuration.error is None)
+                or (is_off and configuration.name in hit)
+            ):
+                yield expected
+            if configuration.hits:
+                hit.add(configuration.name)
+
+    @contextmanager
+    def example(self, *, includes_set_up: bool) -> Generator[None]:
+        """Treat the block, one example of a property, as a test of its own.
+
+        The counts and draws of what is configured begin again, and the block's own configuration is removed after it.
+        A block that passes is judged by what it sets itself and, with *includes_set_up*, by what was set before it.
         """
-        judged = [expected for index, expected in enumerate(self._expectations) if not self._is_superseded(index)]
-        judged += [_Expectation(configuration, None, "") for configuration in for_all_tests]
-        return "\n\n".join(filter(None, map(_complaint, judged)))
-
-    def _is_superseded(self, index: int) -> bool:
-        """Return whether the test replaced a configuration before any visit, or set `off` after a hit."""
-        configuration = self._expectations[index].configuration
-        before, after = (
-            [other.configuration for other in others if other.configuration.name == configuration.name]
-            for others in (self._expectations[:index], self._expectations[index + 1 :])
-        )
-        if after and not configuration.misses and configuration.error is None:
-            return True
-        is_off = all(isinstance(term.action, Off) for term in configuration.terms)
-        return is_off and any(earlier.hits for earlier in before)
+        __tracebackhide__ = True
+        set_up, had_own_seed = self._expectations, self._has_own_seed
+        self._expectations = list(set_up) if includes_set_up else []
+        self._failed_example = None
+        go_on = PROCESS_STORE.start_over()
+        try:
+            yield
+            self.judge()
+        except BaseException as error:
+            if not type(error).__module__.startswith("hypothesis."):  # those only end an example, or all of them
+                before = () if includes_set_up else set_up
+                self._failed_example = self._states([*before, *self._expectations])
+            raise
+        finally:
+            go_on()
+            self._expectations, self._has_own_seed = set_up, had_own_seed
 
     def section(self, seed: int) -> str:
         """Describe what the test configured and what else is configured, for the report of a failing test.
 
-        *seed* is the seed of the run.
+        If the test failed in an example of a property, this is the state of that example. *seed* is the seed of the
+        run.
         """
-        shown = list(self._expectations)
-        own = {expected.configuration for expected in shown}
-        for status in PROCESS_STORE.statuses():
-            configuration = PROCESS_STORE.current(status.name)
-            if configuration is not None and configuration not in own:
-                shown.append(_Expectation(configuration, None, ""))
-        parts = [f"{expected.configuration.name}\n{_details(expected)}" for expected in shown]
+        states = self._states(self._expectations) if self._failed_example is None else self._failed_example
+        parts = [f"{state.status.name}\n{_details(state)}" for state in states]
         if not self._has_own_seed and any(
-            0 < term.probability < 1 for expected in shown for term in expected.configuration.terms
+            0 < term.probability < 1 for state in states for term in state.status.actions
         ):
             parts.append(f"The random draws depend on the run's seed: --failpoints-seed={seed} repeats them.")
         return "\n".join(parts)
+
+    def _states(self, expectations: list[_Expectation]) -> list[_State]:
+        own = {expected.configuration for expected in expectations}
+        others = [each for each in PROCESS_STORE.configurations() if each not in own]
+        shown = [*expectations, *(_Expectation(each, None, "") for each in others)]
+        return [_state(expected) for expected in shown]
+
+
+def _state(expected: _Expectation) -> _State:
+    configuration = expected.configuration
+    ended = ""
+    if configuration.ended_by is not None:
+        replaced = PROCESS_STORE.current(configuration.name) is not None
+        ended = "configured again since" if replaced else "no longer configured"
+    status = PROCESS_STORE.status_of(configuration)
+    return _State(status, expected.where, configuration.error, ended, configuration.waiting_at_end)
 
 
 def _complaint(expected: _Expectation) -> str:
@@ -123,29 +190,26 @@ def _complaint(expected: _Expectation) -> str:
         problem = "was set and never hit"
     else:
         return ""
-    details = _details(expected, elsewhere=PROCESS_STORE.statuses())
+    details = _details(_state(expected), elsewhere=PROCESS_STORE.statuses())
     advice = "It is configured for the whole run." if expected.expect_hit is None else _ADVICE
     return f"failpoint {name!r} {problem}: the test passed without exercising it.\n{details}\n{advice}"
 
 
-def _details(expected: _Expectation, elsewhere: Iterable[FailpointStatus] = ()) -> str:
+def _details(state: _State, elsewhere: Iterable[FailpointStatus] = ()) -> str:
     from .._core.declared import describe_location  # imported here because only messages need them
     from .._core.diagnosis import diagnosis
 
-    configuration = expected.configuration
     facts: list[tuple[str, str]] = []
-    if isinstance(configuration.error, FailpointError):
-        facts.append(("error", str(configuration.error)))
-    elif configuration.error is not None:
-        facts.append(("error", f"{safe_repr(configuration.error)}, raised by a matcher or the site's context="))
-    if configuration.ended_by is not None:
-        replaced = PROCESS_STORE.current(configuration.name) is not None
-        facts.append(("ended", "configured again since" if replaced else "no longer configured"))
-        facts += [("", f"{waiting.name!r} was waiting there until then") for waiting in configuration.waiting_at_end]
-    where = describe_location(expected.where) if isinstance(expected.where, Location) else expected.where
-    status = PROCESS_STORE.status_of(configuration)
+    if isinstance(state.error, FailpointError):
+        facts.append(("error", str(state.error)))
+    elif state.error is not None:
+        facts.append(("error", f"{safe_repr(state.error)}, raised by a matcher or the site's context="))
+    if state.ended:
+        facts.append(("ended", state.ended))
+        facts += [("", f"{waiting.name!r} was waiting there until then") for waiting in state.waiting_at_end]
+    where = describe_location(state.where) if isinstance(state.where, Location) else state.where
     try:
-        return diagnosis(status, where=where, elsewhere=elsewhere, facts=facts)
+        return diagnosis(state.status, where=where, elsewhere=elsewhere, facts=facts)
     except Exception as error:  # an object of the user's, such as a context key, must not end the run
         return f"  the details cannot be shown: {safe_repr(error)}"
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, NoReturn
 
 import pytest
 
@@ -12,6 +13,7 @@ from .._core.configuration import Configuration
 from .._core.hooks import observers
 from .._core.store import PROCESS_STORE
 from ..errors import FailpointError
+from .examples import accepted_under_given, follow_hypothesis, running
 from .expectations import Expectations
 from .markers import read_markers, use_fixture
 from .options import Options
@@ -24,6 +26,16 @@ _VERDICT = pytest.StashKey[str]()
 _SEED_NAME = pytest.StashKey[str]()
 
 
+class _Unexercised(pytest.fail.Exception):  # type: ignore[name-defined, misc] # mypy sees no class there
+    """The failure of a test that passed without exercising its failpoints."""
+
+    __module__ = "builtins"  # as for the failures of pytest itself, so that a report has the same words
+    __qualname__ = "Failed"
+
+    def __str__(self) -> str:
+        return "\n".join((self.msg or "", *getattr(self, "__notes__", ())))  # Hypothesis adds the example as a note
+
+
 class Run:
     """The plugin's hooks, except those of the report."""
 
@@ -33,6 +45,7 @@ class Run:
         self._restore = PROCESS_STORE.save()
         self._configured: dict[str, Configuration] = {}
         self._configure()
+        follow_hypothesis()
         self._hit = set[str]()
         self._never_hit: dict[str, str] = {}
         if options.configured:
@@ -48,6 +61,18 @@ class Run:
             current = PROCESS_STORE.current(name)
             if name not in self._configured or current is None or current is self._configured[name]:
                 self._configured[name] = PROCESS_STORE.install(name, actions, pause_limit=self.options.pause_limit)
+
+    def expectations(self, item: pytest.Item) -> Expectations:
+        """Return the expectations of a test. They are made when they are first needed."""
+        if EXPECTATIONS not in item.stash:
+            item.stash[EXPECTATIONS] = Expectations(
+                _fail,
+                self.options.timeout,
+                self.options.pause_limit,
+                strict=self.options.strict,
+                for_all_tests=self._configured.values(),
+            )
+        return item.stash[EXPECTATIONS]
 
     def pytest_report_header(self) -> str:
         """Print the seed."""
@@ -91,19 +116,26 @@ class Run:
         if item.get_closest_marker("failpoints") is not None:
             use_fixture(item)
 
-    @pytest.hookimpl(wrapper=True)
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Fail a test that passed without exercising the failpoints that it set."""
-        result = yield
-        expectations = item.stash.get(EXPECTATIONS, None)
-        if expectations is None and not self._configured:
-            return result
-        failed = getattr(item, "_excinfo", None)  # where a unittest test case keeps its exceptions
-        if self.options.strict and not failed:
-            expectations = expectations or Expectations()
-            item.stash[_VERDICT] = expectations.unmet(self._configured.values())
-            if item.stash[_VERDICT]:
-                pytest.fail(item.stash[_VERDICT], pytrace=False)
+        __tracebackhide__ = True
+        if self._configured:
+            self.expectations(item)
+        is_property = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+        with (
+            running(lambda: item.stash.get(EXPECTATIONS, None), is_property=is_property),
+            accepted_under_given(item) if is_property else nullcontext(),
+        ):
+            try:
+                result = yield
+                expectations = item.stash.get(EXPECTATIONS, None)
+                # A unittest test case keeps its exceptions in _excinfo.
+                if expectations is not None and not getattr(item, "_excinfo", None):
+                    expectations.judge()
+            except _Unexercised as verdict:
+                item.stash[_VERDICT] = str(verdict)
+                raise
         return result
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -120,8 +152,7 @@ class Run:
             del report.wasxfail
             report.outcome, report.longrepr = "failed", verdict
         if report.failed:
-            expectations = item.stash.get(EXPECTATIONS, None) or Expectations()
-            section = expectations.section(self.options.seed)
+            section = self.expectations(item).section(self.options.seed)
             if section:
                 report.sections.append(("failpoints", section))
         return report
@@ -151,6 +182,10 @@ class Run:
         if self.options.configured:
             observers.remove(self._observe)
         self._restore()
+
+
+def _fail(message: str) -> NoReturn:
+    raise _Unexercised(message, pytrace=False)
 
 
 def _where_declared(name: str) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytestmark = pytest.mark.internals
 
@@ -60,3 +63,28 @@ def test_a_unittest_item_keeps_its_error(pytester: pytest.Pytester) -> None:
     others = [f"-pno:{name}" for name in ("asyncio", "cacheprovider", "failpoints", "randomly", "trio")]
     result = pytester.runpytest_inprocess("-s", *others)
     result.stdout.fnmatch_lines(["*test_failing: True*", "*test_passing: False*"])
+
+
+@pytest.fixture
+def narrow() -> str:
+    """Serve as a fixture with the scope of a function."""
+    return "narrow"
+
+
+@pytest.fixture
+def widened(request: pytest.FixtureRequest, narrow: str) -> Iterator[None]:
+    """Change the scope of `narrow` while a test runs."""
+    item: Any = request.node
+    definition = item._request._get_active_fixturedef("narrow")
+    assert definition.func.__name__ == "narrow"
+    scope = definition._scope
+    definition._scope = type(scope)("class")
+    yield
+    definition._scope = scope
+
+
+@pytest.mark.usefixtures("widened")
+@given(number=st.integers())
+def test_hypothesis_asks_for_the_scope_of_a_fixture(narrow: str, number: int) -> None:
+    """Hypothesis accepts the fixture if the scope in its active definition is wider."""
+    assert narrow == "narrow"

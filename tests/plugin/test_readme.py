@@ -17,4 +17,4 @@ def test_the_three_usual_tests_run_on_both_backends(run_tests: Callable[..., pyt
     section = rest.partition("\n## ")[0]
     blocks = re.findall(r"```python\n(.*?)```", first + section, flags=re.DOTALL)
     result = run_tests("\n\n".join(blocks), plugins=None)
-    result.assert_outcomes(passed=8)
+    result.assert_outcomes(passed=9)

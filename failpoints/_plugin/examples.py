@@ -1,0 +1,100 @@
+"""Examples of Hypothesis: each call of a function under `@given`, and each run of a state machine. Imports no pytest.
+
+Hypothesis calls `PrimitiveProvider.per_test_case_context_manager` around each example, on the thread that runs the
+test, outside the event loop of an async test. That method is replaced once Hypothesis is imported, which is not done
+here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Final, NamedTuple
+
+import wrapt
+
+from .expectations import Expectations
+
+
+class _Running(NamedTuple):
+    """A test that is running, or an example in it."""
+
+    expectations: Callable[[], Expectations | None]
+    is_property: bool
+    thread: int
+
+
+_running: Final[list[_Running]] = []
+
+
+@contextmanager
+def running(expectations: Callable[[], Expectations | None], *, is_property: bool) -> Generator[None]:
+    """Make the examples that run in the block examples of a test.
+
+    Args:
+        expectations: Returns the expectations of the test, once it has any.
+        is_property: Whether the test itself is a property, so that its marker and its fixtures belong to each example.
+    """
+    _running.append(_Running(expectations, is_property, threading.get_ident()))
+    try:
+        yield
+    finally:
+        _running.pop()
+
+
+def _example() -> AbstractContextManager[None]:
+    if not _running or _running[-1].thread != threading.get_ident():
+        return nullcontext()
+    expectations = _running[-1].expectations()
+    if expectations is None:
+        return nullcontext()
+    return _within(expectations, includes_set_up=_running[-1].is_property)
+
+
+@contextmanager
+def _within(expectations: Expectations, *, includes_set_up: bool) -> Generator[None]:
+    __tracebackhide__ = True
+    with (
+        expectations.example(includes_set_up=includes_set_up),
+        running(lambda: expectations, is_property=False),  # for a function under `@given` that the example calls
+    ):
+        yield
+
+
+def follow_hypothesis() -> None:
+    """Have Hypothesis report its examples, now or once it is imported."""
+    wrapt.register_post_import_hook(_follow, "hypothesis.internal.conjecture.providers")
+
+
+def _follow(providers: Any) -> None:
+    original = providers.PrimitiveProvider.per_test_case_context_manager
+    if getattr(original, "__wrapped__", None) is not None:
+        return
+
+    @contextmanager
+    def per_test_case_context_manager(provider: Any) -> Generator[None]:
+        __tracebackhide__ = True
+        with original(provider), _example():
+            yield
+
+    providers.PrimitiveProvider.per_test_case_context_manager = per_test_case_context_manager
+
+
+@contextmanager
+def accepted_under_given(item: Any) -> Generator[None]:
+    """Make Hypothesis accept the fixture `failpoints` of a test under `@given`, in the block.
+
+    Hypothesis refuses fixtures with the scope of a function, because they are not set up again for each example. What
+    this one has is reset for each.
+    """
+    definition = item._request._get_active_fixturedef("failpoints") if "failpoints" in item.funcargs else None  # noqa: SLF001 - as Hypothesis does
+    if definition is None or not definition.func.__module__.startswith("failpoints."):  # of a user, who overrides it
+        yield
+        return
+    scope = definition._scope  # noqa: SLF001 - pytest has no public way to change it
+    definition._scope = type(scope)("class")  # noqa: SLF001
+    try:
+        yield
+    finally:
+        definition._scope = scope  # noqa: SLF001
