@@ -10,6 +10,7 @@ from ._core.actions import (
     Actions,
     Break,
     Call,
+    Cancel,
     Cancelled,
     Continue,
     Delay,
@@ -24,6 +25,7 @@ from ._core.actions import (
     Return,
     Sleep,
     Term,
+    Then,
     Yield,
 )
 from ._core.context import failpoint_context
@@ -66,6 +68,7 @@ __all__ = [
     "Actions",
     "Break",
     "Call",
+    "Cancel",
     "Cancelled",
     "Continue",
     "Delay",
@@ -90,6 +93,7 @@ __all__ = [
     "Return",
     "Sleep",
     "Term",
+    "Then",
     "Waiting",
     "Yield",
     "configure",

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import anyio
 
-from ._core.actions import Actions, Exit
+from ._core.actions import Actions, may_exit
 from ._core.context import GivenMatchers
 from ._core.diagnosis import describe_waiting, format_facts, main_facts
 from ._core.grammar import parse_actions
@@ -413,7 +413,7 @@ def _path(name: str) -> str:
 
 
 def _may_exit(actions: str) -> bool:
-    return any(isinstance(term.action, Exit) for term in parse_actions(actions))
+    return any(may_exit(term.action) for term in parse_actions(actions))
 
 
 # responses

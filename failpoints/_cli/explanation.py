@@ -232,8 +232,12 @@ def _effect(action: actions.Action) -> str:
             return "lets other tasks or threads run once"
         case actions.Delay():
             return f"blocks the thread for {_milliseconds(cast(float, action.duration))}"
+        case actions.Cancel():
+            return "cancels the task"
         case actions.Break():
             return "calls breakpoint()"
+        case actions.Then():
+            return ", then ".join(map(_effect, action.actions))
         case _:
             return safe_repr(action)
 
@@ -257,9 +261,16 @@ def _rounded(number: float) -> str:
 
 
 def _notes(piece: str, term: actions.Term) -> Iterator[str]:
-    match term.action:
+    for action in actions.steps(term.action):
+        yield from _notes_on_action(piece, action, term.times)
+    if any(map(actions.waits, actions.steps(term.action)[:-1])):
+        yield "the rest is left out if a wait ends because the failpoint is reconfigured or removed"
+
+
+def _notes_on_action(piece: str, action: actions.Action, times: int | None) -> Iterator[str]:
+    match action:
         case actions.Sleep() if not re.search(r"[^\W\d]", piece):
-            yield f"a bare number is a sleep in milliseconds: {format_actions(term.action)}"
+            yield f"a bare number is a sleep in milliseconds: {format_actions(action)}"
         case actions.Return(value=str(text)):
             yield (
                 f"a decorated function converts {safe_repr(text)} with its convert= or its return annotation,"
@@ -271,10 +282,12 @@ def _notes(piece: str, term: actions.Term) -> Iterator[str]:
             yield "FailpointPanic is a BaseException, so `except Exception` does not catch it"
         case actions.Exit():
             yield "as in a crash, no `finally` block runs and nothing is flushed"
-            if term.times is not None and term.times > 1:
-                yield f"a process can exit only once, although the count is {term.times}"
+            if times is not None and times > 1:
+                yield f"a process can exit only once, although the count is {times}"
         case actions.Delay():
             yield "this blocks the event loop and all its tasks, unlike sleep(…)"
+        case actions.Cancel():
+            yield "trio cancels the innermost cancel scope around the site; in sync code there is nothing to cancel"
         case actions.Break():
             yield "the debugger needs a terminal"
         case _:

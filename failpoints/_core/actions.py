@@ -6,13 +6,15 @@ A duration is a number of milliseconds or a `timedelta`.
 from __future__ import annotations
 
 import builtins
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from ..errors import FailpointUsageError, InjectedFault
+from .functions import callable_name
 from .messages import safe_repr
 from .validation import check_count
 
@@ -33,13 +35,22 @@ class Cancelled:
     """The outcome of a wait that the site's `cancel` event ended. True in a condition."""
 
 
+class Step:
+    """The base of the actions. `A + B` carries out both in the same visit."""
+
+    __slots__ = ()
+
+    def __add__(self, other: Action) -> Then:
+        return Then((cast("Action", self), other))
+
+
 @dataclass(frozen=True, slots=True)
-class Off:
+class Off(Step):
     """Do nothing, but count as the hit's action. Use it to count hits, or to skip the first ones: `3*off->return`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(Step):
     """Hold a task or thread until the failpoint is resumed, reconfigured or removed. Use it to force an order of tasks.
 
     With a *limit*, in milliseconds or as a `timedelta`, the pause raises `FailpointTimeout` after that time.
@@ -53,7 +64,7 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
-class Sleep:
+class Sleep(Step):
     """Wait for *duration*, in milliseconds or as a `timedelta`. Use it to make a place slow.
 
     Whatever ends a `Pause` ends the sleep early. Other tasks run in the meantime, unlike with `Delay`.
@@ -66,7 +77,7 @@ class Sleep:
 
 
 @dataclass(frozen=True, slots=True)
-class Return:
+class Return(Step):
     """Return early with *value*. Both an action and, at an inline visit, the outcome that the site gets back.
 
     For a decorated function a `str` is converted, by its `convert` or its return annotation. Any other value is
@@ -77,7 +88,7 @@ class Return:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Raise:
+class Raise(Step):
     """Raise an exception. Use it to fail as the real thing fails: `Raise(OSError)`, `Raise(OSError("disk full"))`.
 
     Two of them are equal when they have the same text form, or raise the same class or instance. Raises
@@ -119,7 +130,7 @@ class Raise:
 
 
 @dataclass(frozen=True, slots=True)
-class Panic:
+class Panic(Step):
     """Raise `FailpointPanic`. Use it to fail in a way that no `except Exception` handles."""
 
     message: str | None = None
@@ -129,7 +140,7 @@ class Panic:
 
 
 @dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(Step):
     """End the process at once, with `os._exit`: no `finally` runs, nothing is flushed. Use it to simulate a crash."""
 
     status: int = 1
@@ -141,7 +152,7 @@ class Exit:
 
 
 @dataclass(frozen=True, slots=True)
-class Print:
+class Print(Step):
     """Log at INFO on the logger `failpoints`. Use it to see that a place is reached."""
 
     message: str | None = None
@@ -151,12 +162,12 @@ class Print:
 
 
 @dataclass(frozen=True, slots=True)
-class Yield:
+class Yield(Step):
     """Let the other tasks (or threads) run once before the site goes on."""
 
 
 @dataclass(frozen=True, slots=True)
-class Delay:
+class Delay(Step):
     """Block the thread for *duration*, in milliseconds or as a `timedelta`, and with it the event loop."""
 
     duration: float | timedelta
@@ -166,7 +177,16 @@ class Delay:
 
 
 @dataclass(frozen=True, slots=True)
-class Break:
+class Cancel(Step):
+    """Cancel the task that visits, here. Use it to see what a cancelled task leaves behind.
+
+    On asyncio it calls the task's `cancel()`. On trio it cancels the innermost cancel scope around the visit, which may
+    be that of the task's nursery. Where there is none, and in sync code, it is a `FailpointUsageError` at the site.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Break(Step):
     """Call `breakpoint()`, to look around at the site in a debugger."""
 
 
@@ -179,7 +199,7 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Call(Step):
     """Call *function* with the `Hit`. Use it to run the test's own code at a site.
 
     The function returns `None`, or an action, which is then carried out. Any other value is a `FailpointUsageError`
@@ -193,8 +213,63 @@ class Call:
             raise FailpointUsageError(f"Call takes a function of the Hit; got {safe_repr(self.function)}")
 
 
-Action: TypeAlias = Off | Pause | Sleep | Return | Raise | Panic | Exit | Print | Yield | Delay | Break | Call
+@dataclass(frozen=True, slots=True)
+class Then(Step):
+    """Carry out several *actions* one after the other, in the same visit. `A + B` is `Then((A, B))`.
+
+    `Sleep(200) + Raise(TimeoutError)` is slow and then fails. `Pause() + Raise(ConnectionResetError)` holds a task, and
+    fails this very visit once it is resumed. The rest is left out if a wait ends because the failpoint is reconfigured
+    or removed. Together they count as one trigger.
+
+    Only the last may be a `Return`, `Raise`, `Panic`, `Exit` or `Cancel`, because nothing runs after it. A `Then` among
+    the actions is taken apart. Raises `FailpointUsageError` for an earlier one of these, for fewer than two actions,
+    and for a value that is not an action.
+    """
+
+    actions: tuple[Action, ...]
+
+    def __post_init__(self) -> None:
+        given: Any = self.actions
+        if not isinstance(given, Sequence) or isinstance(given, (str, bytes, bytearray)):
+            raise FailpointUsageError(
+                f"Then takes a tuple of actions, such as (Sleep(200), Raise(TimeoutError)); got {safe_repr(given)}"
+            )
+        actions: list[Action] = []
+        for action in cast(Sequence[object], given):
+            if not isinstance(action, Action):
+                raise FailpointUsageError(f"'+' joins actions; got {safe_repr(action)}{hint_for_action(action)}")
+            actions += steps(action)
+        for action in actions[:-1]:
+            if isinstance(action, ENDS_VISIT):
+                raise FailpointUsageError(f"nothing runs after {safe_repr(action)}, so it must be the last of its '+'")
+        if len(actions) < 2:
+            raise FailpointUsageError(f"Then takes two actions or more; got {safe_repr(self.actions)}")
+        object.__setattr__(self, "actions", tuple(actions))
+
+
+Action: TypeAlias = (
+    Off | Pause | Sleep | Return | Raise | Panic | Exit | Print | Yield | Delay | Cancel | Break | Call | Then
+)
 Outcome: TypeAlias = Continue | Return | Cancelled
+
+
+ENDS_VISIT = (Return, Raise, Panic, Exit, Cancel)
+"""The actions after which nothing more can run in the same visit."""
+
+
+def steps(action: Action) -> tuple[Action, ...]:
+    """Return the actions that are carried out one after the other: those of a `Then`, else the action alone."""
+    return action.actions if isinstance(action, Then) else (action,)
+
+
+def waits(action: Action | None) -> bool:
+    """Return whether carrying out the action means to wait, for all that is known beforehand."""
+    return isinstance(action, (Pause, Sleep)) or (isinstance(action, Then) and any(map(waits, action.actions)))
+
+
+def may_exit(action: Action) -> bool:
+    """Return whether carrying out the action ends the process."""
+    return isinstance(steps(action)[-1], Exit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +298,25 @@ class Term:
 
 Actions: TypeAlias = str | Action | Term | Sequence[Action | Term]
 """The actions that `configure` takes: a text, an action, a term, or a sequence of actions and terms."""
+
+
+def hint_for_action(given: Any) -> str:
+    """Return the end of a message about a value that is not an action: `"; did you mean Raise(OSError)?"`."""
+    if isinstance(given, type) and issubclass(given, BaseException):
+        return f"; did you mean Raise({given.__name__})?"
+    if isinstance(given, BaseException):
+        return f"; did you mean Raise({safe_repr(given)})?"
+    if isinstance(given, type) and issubclass(given, Step):
+        return f"; did you mean {callable_name(given)}(…)?"
+    if isinstance(given, (int, float)) and not isinstance(given, bool) and 0 <= given <= MAX_TIMES:
+        return f"; did you mean Sleep({given})?"
+    if isinstance(given, timedelta):
+        return "; did you mean Sleep(…)?"
+    if isinstance(given, Term):
+        return "; a chance or a count belongs to the whole: Term(A + B, times=3)"
+    if inspect.isroutine(cast(object, given)):
+        return f"; did you mean Call({callable_name(given)})?"
+    return ""
 
 
 def builtin_exception(name: str) -> type[BaseException] | None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any, NamedTuple
 
-from .actions import Action, Hit, Pause, Sleep, Term
+from .actions import Action, Hit, Term, waits
 from .context import Matchers
 from .known_sites import known_sites
 from .status import FailpointStatus, Waiting
@@ -21,13 +21,14 @@ from .wakeups import Wakeup
 class Waiter:
     """A visit that waits or is about to. It is enrolled when its action is chosen, and parked once it really waits."""
 
-    __slots__ = ("configuration", "hit", "parked", "wakeup")
+    __slots__ = ("configuration", "hit", "parked", "resumed", "wakeup")
 
     def __init__(self, configuration: Configuration, hit: Hit, wakeup: Wakeup) -> None:
         self.configuration = configuration
         self.hit = hit
         self.wakeup = wakeup
         self.parked: tuple[str, datetime] | None = None
+        self.resumed = False  # rather than woken because its configuration ended
 
 
 class Decision(NamedTuple):
@@ -70,7 +71,7 @@ class Configuration:
         self.terms = terms
         self.matchers = matchers
         self.pause_limit = pause_limit  # seconds, for a pause without a limit of its own
-        self.may_wait = any(isinstance(term.action, (Pause, Sleep)) for term in terms)
+        self.may_wait = any(waits(term.action) for term in terms)
         self.hits = 0
         self.misses = 0
         self.last_miss: Mapping[str, Any] | None = None
@@ -130,13 +131,13 @@ class Configuration:
             left = self._left[index]
             if left == 0:
                 continue
-            waits = isinstance(term.action, (Pause, Sleep))
-            if waits and wakeup is None:
+            is_wait = waits(term.action)
+            if is_wait and wakeup is None:
                 return Decision(term.action)
             if left is not None:
                 self._left[index] = left - 1
             self.triggers += 1
-            return Decision(term.action, self.enroll(hit, wakeup) if waits and wakeup else None)
+            return Decision(term.action, self.enroll(hit, wakeup) if is_wait and wakeup else None)
         return NOTHING
 
     def _draw(self, probability: float) -> bool:
@@ -177,11 +178,13 @@ class Configuration:
             if waiter.wakeup.abandoned:
                 self.dismiss(waiter)
 
-    def release(self) -> list[Wakeup]:
+    def release(self, *, resumed: bool = False) -> list[Wakeup]:
         """Dismiss all waiters and return their wakeups, for the caller to set."""
         self.dismiss_abandoned()
         waiters = list(self.waiters)
         for waiter in waiters:
+            if waiter in self.waiters:
+                waiter.resumed = resumed
             self.dismiss(waiter)
         return [waiter.wakeup for waiter in waiters]
 

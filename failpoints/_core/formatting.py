@@ -7,7 +7,7 @@ from typing import cast
 
 from ..errors import FailpointUsageError
 from . import actions
-from .actions import Action, Actions, Term, spelling_of
+from .actions import Action, Actions, Term, Then, spelling_of
 from .grammar import as_terms
 from .messages import safe_repr
 
@@ -32,6 +32,8 @@ def describe_actions(actions: Actions) -> str:
 
 def action_label(action: Action) -> str:
     """Return the text of an action or, if it has none, a label that is the same in every run."""
+    if isinstance(action, Then):
+        return "+".join(map(action_label, action.actions))
     try:
         return _format_action(action)
     except FailpointUsageError:
@@ -55,7 +57,7 @@ def _spelled_term(term: Term) -> str:
 def _format_action(action: Action) -> str:
     word = type(action).__name__.lower()
     match action:
-        case actions.Off() | actions.Yield() | actions.Break():
+        case actions.Off() | actions.Yield() | actions.Cancel() | actions.Break():
             return word
         case actions.Pause(limit=duration) | actions.Sleep(duration=duration) | actions.Delay(duration=duration):
             return word if duration is None else f"{word}({_plain(cast(float, duration))})"
@@ -66,6 +68,8 @@ def _format_action(action: Action) -> str:
                 return word
             if isinstance(text, str):
                 return f"{word}({_format_text(text)})"
+        case Then():
+            return "+".join(map(_format_action, action.actions))
         case actions.Raise():
             spelling = spelling_of(action)
             if spelling is not None:

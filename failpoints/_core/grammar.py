@@ -1,22 +1,19 @@
-"""Parse text to actions: `25%3*return(x)->pause`. Pure.
+"""Parse text to actions: `25%3*sleep(100)+return(x)->pause`. Pure.
 
 The grammar is the `fail` crate's, with decimals in the percentage, units in durations, quoted arguments
-and the actions `exit`, `raise` and `break`.
+the actions `exit`, `raise`, `cancel` and `break`, and actions joined by `+`, which run in the same visit.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
 import re
 from collections.abc import Callable, Sequence
-from datetime import timedelta
-from typing import Any, NamedTuple, NoReturn, cast, get_args
+from typing import Any, NamedTuple, NoReturn, cast
 
 from ..errors import ActionSyntaxError, FailpointNameError, FailpointUsageError, pointed_at
 from . import actions
-from .actions import MAX_TIMES, Action, Term, is_exception_name
-from .functions import callable_name
+from .actions import ENDS_VISIT, MAX_TIMES, Action, Term, hint_for_action, is_exception_name
 from .messages import did_you_mean, safe_repr
 from .validation import check_name
 
@@ -61,21 +58,7 @@ def _as_term(item: Any) -> Term:
         return item
     if isinstance(item, Action):
         return Term(item)
-    hint = ""
-    if isinstance(item, type) and issubclass(item, BaseException):
-        hint = f"; did you mean Raise({item.__name__})?"
-    elif isinstance(item, BaseException):
-        hint = f"; did you mean Raise({safe_repr(item)})?"
-    elif isinstance(item, type) and issubclass(item, get_args(Action)):
-        hint = f"; did you mean {callable_name(item)}(…)?"
-    elif isinstance(item, (int, float)) and not isinstance(item, bool) and 0 <= item <= MAX_TIMES:
-        hint = f"; did you mean Sleep({item})?"
-    elif isinstance(item, str):
-        hint = "; join the terms of a text by '->'"
-    elif isinstance(item, timedelta):
-        hint = "; did you mean Sleep(…)?"
-    elif inspect.isroutine(cast(object, item)):
-        hint = f"; did you mean Call({callable_name(item)})?"
+    hint = "; join the terms of a text by '->'" if isinstance(item, str) else hint_for_action(item)
     raise FailpointUsageError(
         f"actions must be a text, an action, a Term, or a sequence of actions and Terms; got {safe_repr(item)}{hint}"
     )
@@ -171,7 +154,7 @@ class _Parser:
             terms.append(self.term())
         self.space()
         if self.at < len(self.text) and not (end and self.text.startswith(end, self.at)):
-            what = f"'->', {end!r} or the end" if end else "'->' or the end"
+            what = f"'+', '->', {end!r} or the end" if end else "'+', '->' or the end"
             self.fail(f"expected {what} after the action, {self.found()}")
         return tuple(terms)
 
@@ -193,8 +176,28 @@ class _Parser:
                     self.fail("expected one count, found a second", start)
                 times = self.times(number, start)
             else:
-                return Term(actions.Sleep(self.bare_sleep(number, start)), _or_always(probability), times)
-        return Term(self.action(), _or_always(probability), times)
+                self.at = start
+                break
+        return Term(self.steps(), _or_always(probability), times)
+
+    def steps(self) -> Action:
+        """Parse actions joined by `+`."""
+        taken: list[Action] = []
+        while True:
+            self.space()
+            start = self.at
+            taken.append(self.step())
+            if not self.take("+"):
+                return taken[0] if len(taken) == 1 else actions.Then(tuple(taken))
+            if isinstance(taken[-1], ENDS_VISIT):
+                word = type(taken[-1]).__name__.lower()
+                self.fail(f"nothing runs after {word!r}, so it must be the last of the actions joined by '+'", start)
+
+    def step(self) -> Action:
+        self.space()
+        start = self.at
+        number = self.match(_NUMBER)
+        return self.action() if number is None else actions.Sleep(self.bare_sleep(number, start))
 
     def probability(self, number: str, start: int) -> float:
         if float(number) > 100:
@@ -210,11 +213,13 @@ class _Parser:
         return int(digits)
 
     def bare_sleep(self, number: str, start: int) -> float:
+        if self.take("%") or self.take("*"):
+            self.fail("expected an action after '+'; a percentage or a count belongs to the first of them", start)
         word = _WORD.match(self.text, self.at)
         if word is not None:
             whole = f"{number}{word.group()}"
             if word.group() in _MILLISECONDS:
-                self.fail(f"expected '%', '*' or the end after a number; did you mean 'sleep({whole})'?")
+                self.fail(f"expected '%', '*', '+', '->' or the end after a number; did you mean 'sleep({whole})'?")
             self.fail(f"expected '%' or '*' between a number and an action, {self.found()}")
         return self.duration(number, start)
 
@@ -384,6 +389,7 @@ _ACTIONS: dict[str, _Read] = {
     "print": _optional_argument(_text(actions.Print), actions.Print),
     "yield": _no_argument(actions.Yield),
     "delay": _duration(actions.Delay),
+    "cancel": _no_argument(actions.Cancel),
     "break": _no_argument(actions.Break),
 }
 

@@ -15,7 +15,8 @@ from anyio.lowlevel import checkpoint
 
 from ..errors import FailpointPanic, FailpointTimeout, FailpointUsageError
 from . import actions
-from .actions import Action, Cancelled, Continue, Hit, Outcome, Pause, Sleep, in_seconds
+from .actions import Action, Cancelled, Continue, Hit, Outcome, Pause, Sleep, in_seconds, steps, waits
+from .cancelling import cancel_task
 from .formatting import describe_actions
 from .functions import callable_name
 from .log import logger
@@ -32,13 +33,14 @@ _CANCELLED = Cancelled()
 class Visit:
     """A visit whose action is chosen. This one waits unseen: no registry lists it, and none can wake it."""
 
-    __slots__ = ("hit", "pause_limit", "sleeper", "wakeup")
+    __slots__ = ("hit", "is_over", "pause_limit", "sleeper", "wakeup")
 
     def __init__(self, hit: Hit, wakeup: Wakeup | None, pause_limit: float | None = None) -> None:
         self.hit = hit
         self.pause_limit = pause_limit  # seconds until a pause without a limit of its own times out
-        self.wakeup = wakeup  # None if the action does not wait, or if it would block an event loop
+        self.wakeup = wakeup  # of the next wait, if it is enrolled already
         self.sleeper = "the site"
+        self.is_over = False  # since the failpoint was reconfigured or removed: the rest of the actions is left out
 
     def enroll(self, wakeup: Wakeup) -> bool:
         """Prepare to wait. Return false if there is nothing to wait for any more."""
@@ -53,6 +55,11 @@ class Visit:
 
     def leave(self) -> bool:
         """Stop waiting. Return true if nothing had woken the visit."""
+        return True
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether the visit was woken to go on, and not because the failpoint was reconfigured or removed."""
         return True
 
 
@@ -71,42 +78,67 @@ async def perform(action: Action, site: Site, visit: Visit, event: str) -> Outco
         event: How the action came to be, for the log: `"hit"`, `"injected"` or `"called"`.
     """
     log_action(event, visit.hit, action)
-    match action:
-        case Pause() | Sleep():
-            return await _wait(action, site, visit)
-        case actions.Yield():
-            await checkpoint()
-            await checkpoint()  # trio runs a batch in any order: after the second, each of the others has run
-            return CONTINUE
-        case actions.Call(function=function):
-            returned = _returned_action(function, await _run(function, visit.hit), visit, TaskWakeup)
-            return CONTINUE if returned is None else await perform(returned, site, visit, "called")
-        case _:
-            return _perform_now(action, visit.hit.name, site)
+    for step in steps(action):
+        outcome: Outcome = CONTINUE
+        match step:
+            case Pause() | Sleep():
+                outcome = await _wait(step, site, visit)
+            case actions.Yield():
+                await checkpoint()
+                await checkpoint()  # trio runs a batch in any order: after the second, each of the others has run
+            case actions.Cancel():
+                await cancel_task(visit.hit.name)
+            case actions.Call(function=function):
+                returned = _returned_action(function, await _run(function, visit.hit), visit)
+                if returned is not None:
+                    outcome = await perform(returned, site, visit, "called")
+            case _:
+                outcome = _perform_now(step, visit.hit.name, site)
+        if outcome or visit.is_over:
+            return outcome
+    return CONTINUE
 
 
 def perform_sync(action: Action, site: Site, visit: Visit, event: str, function: str) -> Outcome:
     """Carry out an action in sync code, like `perform`. Messages name *function*, which contains the site."""
     log_action(event, visit.hit, action)
-    match action:
-        case Pause() | Sleep():
-            return _wait_sync(action, site, visit, function)
-        case actions.Yield():
-            time.sleep(0)
-            return CONTINUE
-        case actions.Call(function=called):
-            result = _run_sync(called, visit.hit)
-            if isawaitable(result):
-                if inspect.iscoroutine(result):
-                    result.close()
-                raise FailpointUsageError(
-                    f"failpoint {visit.hit.name!r} calls the async {callable_name(called)} in the sync"
-                    f" {function}: give Call a sync function, or make the site async"
-                )
-            returned = _returned_action(called, result, visit, thread_wakeup)
-            return CONTINUE if returned is None else perform_sync(returned, site, visit, "called", function)
-        case _:
-            return _perform_now(action, visit.hit.name, site)
+    _check_sync(action, visit, function)
+    for step in steps(action):
+        outcome: Outcome = CONTINUE
+        match step:
+            case Pause() | Sleep():
+                outcome = _wait_sync(step, site, visit)
+            case actions.Yield():
+                time.sleep(0)
+            case actions.Call(function=called):
+                result = _run_sync(called, visit.hit)
+                if isawaitable(result):
+                    if inspect.iscoroutine(result):
+                        result.close()
+                    raise FailpointUsageError(
+                        f"failpoint {visit.hit.name!r} calls the async {callable_name(called)} in the sync"
+                        f" {function}: give Call a sync function, or make the site async"
+                    )
+                returned = _returned_action(called, result, visit)
+                if returned is not None:
+                    outcome = perform_sync(returned, site, visit, "called", function)
+            case _:
+                outcome = _perform_now(step, visit.hit.name, site)
+        if outcome or visit.is_over:
+            return outcome
+    return CONTINUE
+
+
+def _check_sync(action: Action, visit: Visit, function: str) -> None:
+    """Refuse what sync code cannot do, before any of it is done."""
+    refused = f"failpoint {visit.hit.name!r} cannot {describe_actions(action)} in the sync {function}"
+    if visit.wakeup is None and waits(action) and on_event_loop():
+        raise FailpointUsageError(
+            f"{refused} on the thread of an event loop, which it would block: make the site async, call the function in"
+            " a worker thread (anyio.to_thread.run_sync), or configure 'delay', which blocks on purpose"
+        )
+    if isinstance(steps(action)[-1], actions.Cancel):
+        raise FailpointUsageError(f"{refused}: only a task can be cancelled; make the site async")
 
 
 @runs_user_code
@@ -127,50 +159,48 @@ def log_action(event: str, hit: Hit, action: Action | None) -> None:
         logger.info("%s %s: %s%s", event, hit.name, what, f" at {safe_repr(hit.context)}" if hit.context else "")
 
 
-def _returned_action(
-    function: Callable[[Hit], Any], result: object, visit: Visit, new_wakeup: Callable[[], Wakeup | None]
-) -> Action | None:
+def _returned_action(function: Callable[[Hit], Any], result: object, visit: Visit) -> Action | None:
     """Return the action that the function of a `Call` returned, if there is one to carry out."""
-    if result is None:
-        return None
-    if not isinstance(result, Action):
-        raise FailpointUsageError(
-            f"failpoint {visit.hit.name!r} called {callable_name(function)}, which must return an action or None;"
-            f" it returned {safe_repr(result)}"
-        )
-    if isinstance(result, (Pause, Sleep)):
-        wakeup = new_wakeup()
-        if wakeup is not None and not visit.enroll(wakeup):
-            return None
-    return result
+    if result is None or isinstance(result, Action):
+        return result
+    raise FailpointUsageError(
+        f"failpoint {visit.hit.name!r} called {callable_name(function)}, which must return an action or None;"
+        f" it returned {safe_repr(result)}"
+    )
 
 
 async def _wait(action: Pause | Sleep, site: Site, visit: Visit) -> Outcome:
-    assert isinstance(visit.wakeup, TaskWakeup)
+    wakeup = visit.wakeup
+    if wakeup is None and not visit.enroll(wakeup := TaskWakeup()):
+        return _woken(visit)
+    assert isinstance(wakeup, TaskWakeup)
     cancel = site.cancel_event(in_async=True)
     if cancel is not None and cancel.is_set():
         return _CANCELLED
     if not visit.park():
-        return CONTINUE
+        return _woken(visit)
     logger.info("paused %s: %s waits", visit.hit.name, visit.sleeper)
-    return _after_wait(action, visit, await visit.wakeup.wait(_seconds(action, visit), cancel))
+    return _after_wait(action, visit, await wakeup.wait(_seconds(action, visit), cancel))
 
 
-def _wait_sync(action: Pause | Sleep, site: Site, visit: Visit, function: str) -> Outcome:
-    if visit.wakeup is None:
-        raise FailpointUsageError(
-            f"failpoint {visit.hit.name!r} cannot {describe_actions(action)} in the sync {function} on the thread of an"
-            " event loop, which it would block: make the site async, call the function in a worker thread"
-            " (anyio.to_thread.run_sync), or configure 'delay', which blocks on purpose"
-        )
-    assert isinstance(visit.wakeup, ThreadWakeup)
+def _wait_sync(action: Pause | Sleep, site: Site, visit: Visit) -> Outcome:
+    wakeup = visit.wakeup
+    if wakeup is None and not visit.enroll(wakeup := ThreadWakeup()):
+        return _woken(visit)
+    assert isinstance(wakeup, ThreadWakeup)
     cancel = site.cancel_event(in_async=False)
     if cancel is not None and cancel.is_set():
         return _CANCELLED
     if not visit.park():
-        return CONTINUE
+        return _woken(visit)
     logger.info("paused %s: %s waits", visit.hit.name, visit.sleeper)
-    return _after_wait(action, visit, visit.wakeup.wait(_seconds(action, visit), cancel))
+    return _after_wait(action, visit, wakeup.wait(_seconds(action, visit), cancel))
+
+
+def _woken(visit: Visit) -> Outcome:
+    visit.wakeup = None  # it serves one wait, and another may follow
+    visit.is_over = not visit.is_resumed
+    return CONTINUE
 
 
 def _seconds(action: Pause | Sleep, visit: Visit) -> float | None:
@@ -192,6 +222,9 @@ def _after_wait(action: Pause | Sleep, visit: Visit, ended: Ended) -> Outcome:
             f"failpoint {hit.name!r}: {describe_actions(action)} held {visit.sleeper}{context}, and was not resumed"
             f" within {_seconds(action, visit):g} s{limit}"
         )
+    if ended is Ended.WOKEN:
+        return _woken(visit)
+    visit.wakeup = None
     return CONTINUE
 
 

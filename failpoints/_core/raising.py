@@ -42,6 +42,15 @@ def make_exception(action: Raise, name: str, raises: tuple[type[BaseException], 
         ) from problem
 
 
+def is_cancellation(error: type[BaseException] | BaseException | str | None) -> bool:
+    """Return whether what a `Raise` raises is the error with which asyncio or trio cancels a task, or is named so."""
+    if isinstance(error, str):
+        return error.rpartition(".")[2] in ("Cancelled", "CancelledError")
+    kind = error if isinstance(error, type) else type(error)
+    package = kind.__module__.partition(".")[0]
+    return (package, kind.__name__) in {("asyncio", "CancelledError"), ("trio", "Cancelled")}
+
+
 def _named(text: str, name: str, raises: tuple[type[BaseException], ...]) -> type[BaseException]:
     for kind in raises:
         if text in (kind.__name__, kind.__qualname__, f"{kind.__module__}.{kind.__qualname__}"):
@@ -51,9 +60,10 @@ def _named(text: str, name: str, raises: tuple[type[BaseException], ...]) -> typ
         return builtin
     declared = [kind.__name__ for kind in raises]
     known = [word for word in dir(builtins) if builtin_exception(word)]
+    hint = "; did you mean the action 'cancel'?" if is_cancellation(text) else did_you_mean(text, [*declared, *known])
     raise FailpointUsageError(
         f"failpoint {name!r} cannot raise {text}, which is neither a builtin exception nor declared at the site"
-        f" (raises={', '.join(declared) or 'nothing'}){did_you_mean(text, [*declared, *known])}"
+        f" (raises={', '.join(declared) or 'nothing'}){hint}"
     )
 
 

@@ -133,7 +133,7 @@ class Store:
         """Wake everything waiting at *name* and return how many were woken."""
         with _guard.lock:
             configuration = self._configurations.get(name)
-            wakeups = configuration.release() if configuration else []
+            wakeups = configuration.release(resumed=True) if configuration else []
         wake(wakeups)
         return len(wakeups)
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TypeAlias
 
 from ..errors import FailpointUsageError
-from .actions import Action, Hit, Off, Outcome, Pause, Sleep
+from .actions import Action, Hit, Off, Outcome, waits
 from .configuration import Configuration, Waiter
 from .context import Context, ambient_context
 from .hooks import Explorer, exploring, observers
@@ -52,6 +52,10 @@ class _ConfiguredVisit(Visit):
     def leave(self) -> bool:
         return self._waiter is not None and self._store.leave(self._waiter)
 
+    @property
+    def is_resumed(self) -> bool:
+        return self._waiter is not None and self._waiter.resumed
+
 
 async def visit(name: str, site: Site, context: Callable[[], Context]) -> Outcome:
     """Visit the failpoint *name* in async code.
@@ -75,7 +79,7 @@ async def visit(name: str, site: Site, context: Callable[[], Context]) -> Outcom
         action = explorer.choose(name, hit.context, site.raises)
         if action is not None:
             with _errors_to(explorer):
-                return await perform(action, site, _injected(action, hit, TaskWakeup), "injected")
+                return await perform(action, site, Visit(hit, None), "injected")
     configured = _arrive(name, context, hit, TaskWakeup)
     if configured is None:
         return CONTINUE
@@ -97,7 +101,7 @@ def visit_sync(name: str, site: Site, context: Callable[[], Context], function: 
         action = explorer.choose_sync(name, hit.context, site.raises)
         if action is not None:
             with _errors_to(explorer):
-                return perform_sync(action, site, _injected(action, hit, thread_wakeup), "injected", function)
+                return perform_sync(action, site, Visit(hit, None), "injected", function)
     configured = _arrive(name, context, hit, thread_wakeup)
     if configured is None:
         return CONTINUE
@@ -108,10 +112,6 @@ def visit_sync(name: str, site: Site, context: Callable[[], Context], function: 
         raise
     finally:
         configured.leave()
-
-
-def _injected(action: Action, hit: Hit, new_wakeup: _NewWakeup) -> Visit:
-    return Visit(hit, new_wakeup() if isinstance(action, (Pause, Sleep)) else None)
 
 
 @contextmanager
@@ -147,7 +147,7 @@ def _arrive(
             # This very visit reconfigured the failpoint, in a predicate for example. Like a waiter, it goes on.
             return None
     for observe in observers:
-        refused = isinstance(decision.action, (Pause, Sleep)) and decision.waiter is None
+        refused = waits(decision.action) and decision.waiter is None
         observe(configuration, None if refused else decision.action, mismatch is None)
     if mismatch is not None:
         return None

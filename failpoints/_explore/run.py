@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
 
 from .._core.messages import safe_repr
 from ..errors import FailpointUsageError
+from .boundary import cancellation_boundary
 from .execution import Execution, Injected
 
 
@@ -54,16 +56,26 @@ class Injecting:
         self._run = run
         self._execution = execution
         self._expect = expect
+        self._boundary: AbstractContextManager[object]
 
     async def __aenter__(self) -> Self:
         self._execution.begin(self._expect)
+        self._boundary = cancellation_boundary(self._execution)
+        self._boundary.__enter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
+        try:
+            taken = bool(self._boundary.__exit__(kind, error, traceback))
+            left = error
+        except BaseException as rest:  # of a group, from which trio has taken the cancellations
+            taken, left = False, rest
         self._execution.end()
-        if error is None or not self._execution.is_surfaced(error):
-            return False
-        self._run.error = error
-        return True
+        if left is not None and (taken or self._execution.is_surfaced(left)):
+            self._run.error = left
+            return True
+        if left is not None and left is not error:
+            raise left
+        return False

@@ -22,7 +22,7 @@ try:
 except ModuleNotFoundError as error:
     raise missing_extra(error, "failpoints.admin", "http") from error
 
-from .._core.actions import Exit
+from .._core.actions import may_exit
 from .._core.configuration import Configuration
 from .._core.log import logger
 from .._core.registry import PROCESS_WIDE, Registry, store_of
@@ -153,7 +153,7 @@ class _Routes:
     async def configure(self, request: Request) -> Response:
         _check_content_type(request, required=True)
         configurations = parse_entries(await _read_body(request), self._store.prepare)
-        if any(isinstance(term.action, Exit) for each in configurations for term in each.terms):
+        if any(may_exit(term.action) for each in configurations for term in each.terms):
             return _ConfigureAfterResponse(self._store, configurations)
         self._store.install_all(configurations)
         return _json(None)

@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, NoReturn, TypeGuard, TypeVar, cast
 
-from .._core.actions import Actions, Call, Hit, Off, Term
+from .._core.actions import Actions, Call, Hit, Off, Term, Then
 from .._core.context import GivenMatchers, Matchers
 from .._core.formatting import action_label, format_actions
 from .._core.grammar import as_terms, parse_actions
@@ -236,7 +236,7 @@ def _term_text(term: Term) -> str:
         return format_actions(term)
     except FailpointUsageError:
         modifiers = format_actions(Term(Off(), term.probability, term.times)).removesuffix("off")
-        return modifiers + (action_label(term.action) if type(term.action) is Call else safe_repr(term.action))
+        return modifiers + (action_label(term.action) if type(term.action) in (Call, Then) else safe_repr(term.action))
 
 
 def _shown_matcher(matcher: object) -> str | int | float | bool | None:

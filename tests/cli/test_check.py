@@ -49,6 +49,14 @@ WAITS = "waits until reconfigured, removed, resumed or cancelled"
                 f"then: {REST}",
             ],
         ),
+        (
+            "1*yield+sleep(2s)+raise(OSError)",
+            [
+                "the first time: lets other tasks or threads run once, then waits 2 s, then raises OSError",
+                f"then: {REST}",
+            ],
+        ),
+        ("1*cancel", ["the first time: cancels the task", f"then: {REST}"]),
         ("25%3*return(x)", ["with a chance of 25 %, at most 3 times: returns 'x'", f"otherwise: {REST}"]),
         ("25%1*return(x)", ["with a chance of 25 %, at most once: returns 'x'", f"otherwise: {REST}"]),
         (
@@ -189,11 +197,21 @@ def test_a_term_after_one_that_never_triggers() -> None:
         ("exit(0)", "as in a crash, no `finally` block runs and nothing is flushed"),
         ("delay(1)", "this blocks the event loop and all its tasks, unlike sleep(…)"),
         ("break", "the debugger needs a terminal"),
+        ("cancel", "trio cancels the innermost cancel scope around the site; in sync code there is nothing to cancel"),
     ],
 )
 def test_surprises_have_a_note(text: str, note: str) -> None:
     """A term that is easily misunderstood has a note."""
     assert [note] == [note for term in explain(text).terms for note in term.notes]
+
+
+def test_what_follows_a_wait_has_a_note() -> None:
+    """Each action of a `+` has its notes, and one that follows a wait has a note about when it is left out."""
+    assert explain("pause+break").terms[0].notes == (
+        "the debugger needs a terminal",
+        "the rest is left out if a wait ends because the failpoint is reconfigured or removed",
+    )
+    assert explain("break+pause").terms[0].notes == ("the debugger needs a terminal",)
 
 
 @pytest.mark.parametrize("text", ["2*exit", "50%2*exit"])

@@ -15,6 +15,7 @@ import pytest
 from failpoints import (
     Break,
     Call,
+    Cancel,
     Cancelled,
     Continue,
     Delay,
@@ -58,8 +59,10 @@ EVERYTHING = [
     Print("msg"),
     Yield(),
     Delay(1.5),
+    Cancel(),
     Break(),
     Call(print),
+    Sleep(100) + Raise(OSError),
     Continue(),
     Cancelled(),
     Hit("backup", {"tenant_id": "t1"}),

@@ -20,6 +20,7 @@ from failpoints import (
     ActionSyntaxError,
     Break,
     Call,
+    Cancel,
     Delay,
     Exit,
     FailpointError,
@@ -34,6 +35,7 @@ from failpoints import (
     Return,
     Sleep,
     Term,
+    Then,
     Yield,
     format_actions,
     parse_actions,
@@ -88,7 +90,10 @@ ACTIONS: list[tuple[str, Action]] = [
     ("print(msg)", Print("msg")),
     ("yield", Yield()),
     ("delay(100)", Delay(100)),
+    ("cancel", Cancel()),
     ("break", Break()),
+    ("sleep(200)+raise(TimeoutError)", Sleep(200) + Raise(TimeoutError)),
+    ("pause+print(a+b)+cancel", Pause() + Print("a+b") + Cancel()),
 ]
 
 
@@ -111,6 +116,8 @@ def test_action_has_a_text(text: str, action: Action) -> None:
         ("raise(OSError: a: b)", Raise(OSError("a: b"))),
         ('raise("OSError:disk full")', Raise(OSError("disk full"))),
         ('sleep("100")', Sleep(100)),
+        ("200+raise", Sleep(200) + Raise()),
+        ("1.5 + 2\n+ pause", Sleep(1.5) + Sleep(2) + Pause()),
     ],
 )
 def test_other_spellings(text: str, action: Action) -> None:
@@ -163,6 +170,8 @@ def test_units_of_other_durations(text: str, action: Action) -> None:
         ("3*100", Term(Sleep(100), times=3)),
         ("50%2*1.5", Term(Sleep(1.5), 0.5, 2)),
         ("1000000000000000000*off", Term(Off(), times=10**18)),
+        ("25%3*sleep(1)+return(x)", Term(Sleep(1) + Return("x"), 0.25, 3)),
+        ("2*1+2", Term(Sleep(1) + Sleep(2), times=2)),
     ],
 )
 def test_modifiers(text: str, term: Term) -> None:
@@ -185,7 +194,7 @@ def test_terms_in_order() -> None:
 def test_white_space_around_tokens(space: str) -> None:
     """White space of any kind around a token is ignored."""
     tokens = ["", "25", "%", "3", "*", "return", "(", "x", ")", "->", "raise", "(", "OSError", ":", "no", ")", "->"]
-    tokens += ["print", "(", '"y"', ")", "->", "sleep", "(", "1", "s", ")", "->", "100", ""]
+    tokens += ["print", "(", '"y"', ")", "+", "sleep", "(", "1", "s", ")", "->", "100", "+", "100", ""]
     assert parse_actions(space.join(tokens)) == parse_actions("".join(tokens))
 
 
@@ -197,6 +206,7 @@ def test_white_space_around_tokens(space: str) -> None:
         ")(".join("()"),
         "a;b=c",
         "100%",
+        "off+off",
         "3*off->return(x)",
         "->",
         'not "quoted" at its beginning',
@@ -253,7 +263,7 @@ def test_quoted_argument(quoted: str, value: str) -> None:
             "xyzzy",
             (
                 "expected an action, found 'xyzzy': one of off, pause, sleep, return, raise, panic, exit, print, yield,"
-                " delay, break"
+                " delay, cancel, break"
             ),
             0,
         ),
@@ -269,12 +279,28 @@ def test_quoted_argument(quoted: str, value: str) -> None:
         ),
         ("10%20%off", "expected one percentage, found a second", 3),
         ("1*10%2*off", "expected one count, found a second", 5),
-        ("100ms", "expected '%', '*' or the end after a number; did you mean 'sleep(100ms)'?", 3),
+        ("100ms", "expected '%', '*', '+', '->' or the end after a number; did you mean 'sleep(100ms)'?", 3),
         ("3pause", "expected '%' or '*' between a number and an action, found 'pause'", 1),
-        ("pause pause", "expected '->' or the end after the action, found 'pause'", 6),
-        ("100 100", "expected '->' or the end after the action, found '100'", 4),
-        ("off;off", "expected '->' or the end after the action, found ';'", 3),
-        ("return(x))", "expected '->' or the end after the action, found ')'", 9),
+        ("pause pause", "expected '+', '->' or the end after the action, found 'pause'", 6),
+        ("100 100", "expected '+', '->' or the end after the action, found '100'", 4),
+        ("off;off", "expected '+', '->' or the end after the action, found ';'", 3),
+        ("return(x))", "expected '+', '->' or the end after the action, found ')'", 9),
+        ("off+", "expected an action, such as 'pause' or 'return(42)', found the end", 4),
+        ("+off", "expected an action, such as 'pause' or 'return(42)', found '+'", 0),
+        ("off+->off", "expected an action, such as 'pause' or 'return(42)', found '-'", 4),
+        ("off+2*off", "expected an action after '+'; a percentage or a count belongs to the first of them", 4),
+        ("1 + 2%off", "expected an action after '+'; a percentage or a count belongs to the first of them", 4),
+        ("return+off", "nothing runs after 'return', so it must be the last of the actions joined by '+'", 0),
+        (
+            "off + raise(OSError) + off",
+            "nothing runs after 'raise', so it must be the last of the actions joined by '+'",
+            6,
+        ),
+        ("2*panic+", "nothing runs after 'panic', so it must be the last of the actions joined by '+'", 2),
+        ("exit+cancel", "nothing runs after 'exit', so it must be the last of the actions joined by '+'", 0),
+        ("cancel+exit", "nothing runs after 'cancel', so it must be the last of the actions joined by '+'", 0),
+        ("off+100ms", "expected '%', '*', '+', '->' or the end after a number; did you mean 'sleep(100ms)'?", 7),
+        ("cancel()", "'cancel' takes no argument; write it without parentheses", 7),
         ("return(", "expected ')' to close this parenthesis, found the end", 6),
         ("return((x)", "expected ')' to close this parenthesis, found the end", 6),
         ('return("x)', "expected '\"' to close this string, found the end", 7),
@@ -348,6 +374,7 @@ def test_text_is_a_str(given: Any) -> None:
     "action",
     [
         Call(print),
+        Sleep(1) + Call(print),
         Return(42),
         Return(b"x"),
         Return(value=False),
@@ -364,7 +391,8 @@ def test_no_text(action: Action) -> None:
     """`format_actions` refuses an action that no text can express."""
     with pytest.raises(FailpointUsageError, match=r"has no text: it can be configured from Python only$") as caught:
         format_actions([Off(), action])
-    assert str(caught.value) == f"{action!r} has no text: it can be configured from Python only"
+    last = action.actions[-1] if isinstance(action, Then) else action
+    assert str(caught.value) == f"{last!r} has no text: it can be configured from Python only"
 
 
 def test_describe_actions_falls_back_to_python() -> None:
@@ -450,16 +478,23 @@ raises = st.one_of(
     st.builds(Raise, st.sampled_from([OSError, BaseException, SystemExit, InjectedFault]), messages),
     st.builds(lambda kind, text: Raise(kind(text)), st.sampled_from([OSError, KeyError, KeyboardInterrupt]), any_text),
 )
-actions: st.SearchStrategy[Action] = st.one_of(
+first_actions: st.SearchStrategy[Action] = st.one_of(
     st.sampled_from([Off(), Yield(), Break(), Pause()]),
     st.builds(Pause, durations),
     st.builds(Sleep, durations),
     st.builds(Delay, durations),
+    st.builds(Print, messages),
+)
+last_actions: st.SearchStrategy[Action] = st.one_of(
     st.builds(Return, messages),
     raises,
     st.builds(Panic, messages),
-    st.builds(Print, messages),
     st.builds(Exit, st.integers(0, 255)),
+    st.just(Cancel()),
+)
+single_actions = first_actions | last_actions
+actions: st.SearchStrategy[Action] = single_actions | st.builds(
+    lambda first, last: Then((*first, last)), st.lists(first_actions, min_size=1, max_size=3), single_actions
 )
 terms = st.builds(Term, actions, st.just(1.0) | st.floats(0, 1), st.none() | st.integers(1, 10**18))
 
@@ -477,6 +512,7 @@ def test_format_and_parse_are_inverse(given: Any) -> None:
 
 pieces = st.one_of(
     st.sampled_from([text.partition("(")[0] for text, _ in ACTIONS]),
+    st.sampled_from(["+", "+", "->"]),
     st.sampled_from(
         [*'()%*;=:.-,0125smh "\\\n\x00\ud800²é', "->", "٣", "\\u", "d83d", "1e3", "OSError", "a.b", "Pause"]
     ),
@@ -519,6 +555,7 @@ LONG = 100_000
         "return(\u201d" + "(" * LONG,
         f'return("{"x" * LONG}',
         "off->" * (LONG // 5),
+        "off+" * (LONG // 4),
         f"raise({'a.' * (LONG // 2)})",
         "1*" * (LONG // 2),
         "\ud800" * LONG,
@@ -553,6 +590,7 @@ def test_rejection_is_quick(argument: str) -> None:
         (f"sleep(0.{'0' * LONG}7s)", Term(Sleep(0))),
         (f"sleep(1.{'3' * LONG}s)", Term(Sleep(4000 / 3))),
         (f"exit({'0' * LONG}3)", Term(Exit(3))),
+        (f"{'off+' * (LONG // 4)}off", Term(Then((Off(),) * (LONG // 4 + 1)))),
         (f"return({'(' * LONG}{')' * LONG})", Term(Return("(" * LONG + ")" * LONG))),
         (f'return("{"x" * LONG}")', Term(Return("x" * LONG))),
     ],
@@ -602,7 +640,7 @@ def test_entries(text: str, entries: list[tuple[str, str]]) -> None:
         ("a=off; =off", ActionSyntaxError, "expected a failpoint's name before '='", 7),
         ("a=", ActionSyntaxError, "expected an action, such as 'pause' or 'return(42)', found the end", 2),
         ("a=;b=off", ActionSyntaxError, "expected an action, such as 'pause' or 'return(42)', found ';'", 2),
-        ("a=off b=off", ActionSyntaxError, "expected '->', ';' or the end after the action, found 'b'", 6),
+        ("a=off b=off", ActionSyntaxError, "expected '+', '->', ';' or the end after the action, found 'b'", 6),
         ("a=off;b=retrun", ActionSyntaxError, "expected an action, found 'retrun'; did you mean 'return'?", 8),
         ("a=return(x;b=off", ActionSyntaxError, "expected ')' to close this parenthesis, found the end", 8),
         (

@@ -230,6 +230,10 @@ async def test_an_exit_is_configured_after_the_answer() -> None:
     await put(admin_app(), send, EXIT)
     assert configured_then == [[], []]
     assert [status.name for status in failpoints.statuses()] == ["a", "b"]
+    failpoints.reset()
+    configured_then.clear()
+    await put(admin_app(), send, EXIT.replace(b"3*exit", b"3*pause+exit"))
+    assert configured_then == [[], []]
     configured_then.clear()
     await put(admin_app(), send, b'[{"name": "c", "actions": "pause"}]')
     assert configured_then == [["a", "b", "c"]] * 2

@@ -578,7 +578,7 @@ async def test_an_exit_is_in_force_when_configure_returns(
         install_all(store, configurations)
 
     monkeypatch.setattr(Store, "install_all", delayed)
-    await client.configure_all([("a", "off"), ("b", "1*off->exit")])
+    await client.configure_all([("a", "off"), ("b", "1*off->print+exit")])
     assert [each.name for each in failpoints.statuses()] == ["a", "b"]
 
 

@@ -18,12 +18,14 @@ from failpoints import (
     Actions,
     ActionSyntaxError,
     Call,
+    Cancel,
     FailpointError,
     FailpointNameError,
     FailpointStatus,
     FailpointUsageError,
     Off,
     Pause,
+    Print,
     Raise,
     Registry,
     Return,
@@ -78,7 +80,16 @@ def test_matchers_arrive(given: Any, arrives: dict[str, Any]) -> None:
     assert parsed(to_json([document])) == [("x", "2*off->return(é)", arrives)]
 
 
-@pytest.mark.parametrize("actions", [Term(Return("42"), 0.25, 3), [Off(), Pause(500)], Raise(OSError("disk full"))])
+@pytest.mark.parametrize(
+    "actions",
+    [
+        Term(Return("42"), 0.25, 3),
+        [Off(), Pause(500)],
+        Raise(OSError("disk full")),
+        Pause() + Cancel(),
+        Term(Print("a+b") + Raise(OSError), times=2),
+    ],
+)
 def test_actions_arrive(actions: Actions) -> None:
     """Actions given as Python objects arrive as text."""
     [(_, text, _)] = parsed(to_json([entry_document("x", actions)]))
@@ -175,6 +186,7 @@ def test_a_status_arrives() -> None:
     ("actions", "text"),
     [
         (Call(shout), "Call(shout)"),
+        (Pause(1) + Call(shout), "pause(1)+Call(shout)"),
         ([Term(Return(5), 0.5, 2), Pause()], "50%2*Return(value=5)->pause"),
         ([Off(), Return(b"x")], "off->Return(value=b'x')"),
     ],

@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 import failpoints
 from failpoints import (
     Call,
+    Cancel,
     Cancelled,
     Continue,
     FailpointStatus,
@@ -30,6 +31,7 @@ from failpoints import (
     Return,
     Sleep,
     Term,
+    Then,
     Waiting,
     failpoint,
     failpoint_context,
@@ -176,6 +178,15 @@ async def configuring() -> None:
     assert_type(failpoints.statuses(), list[FailpointStatus])
     assert_type(failpoints.parse_actions("pause"), tuple[Term, ...])
     assert_type(failpoints.format_actions(Pause()), str)
+
+
+def joining() -> None:
+    assert_type(Sleep(200) + Raise(TimeoutError), Then)
+    assert_type(Pause() + Call(called) + Cancel(), Then)
+    assert_type((Off() + Off()).actions, tuple[failpoints.Action, ...])
+    failpoints.configure("name", Sleep(200) + Raise(TimeoutError))
+    failpoints.configure("name", [Term(Off() + Return(1), times=2), Pause() + Cancel()])
+    Sleep(200) + TimeoutError  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue, reportUnusedExpression]
 
 
 async def called(hit: Hit) -> Return:

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias, cast
 
-from ..._core.actions import Action, Actions, Call, Exit, Raise
+from ..._core.actions import Action, Actions, Call, Exit, Raise, steps
 from ..._core.formatting import describe_actions
 from ..._core.grammar import as_terms
 from ..._core.messages import did_you_mean, safe_repr
+from ..._core.raising import is_cancellation
 from ...errors import FailpointUsageError
 
 GivenFaults: TypeAlias = Mapping[str, Sequence[Actions]]
@@ -96,19 +97,28 @@ def _parse_alternative(pattern: str, given: Any) -> Action:
             f"faults={{{pattern!r}: …}} takes single actions without a count or a probability, since explore()"
             f" decides when each one is injected; got {describe_actions(terms)}"
         )
-    if isinstance(term.action, Exit):
+    for step in steps(term.action):
+        _check_step(pattern, step)
+    return term.action
+
+
+def _check_step(pattern: str, step: Action) -> None:
+    where = f"faults={{{pattern!r}: …}}"
+    if isinstance(step, Exit):
         raise FailpointUsageError(
-            f"faults={{{pattern!r}: …}}: 'exit' would end the exploring process; use 'panic', which passes through"
-            " `except Exception`"
+            f"{where}: 'exit' would end the exploring process; use 'panic', which passes through `except Exception`"
         )
-    if isinstance(term.action, Call):
+    if isinstance(step, Raise) and not isinstance(step.error, str) and is_cancellation(step.error):
+        raise FailpointUsageError(
+            f"{where}: {fault_text(step)} raises the error of a cancellation, but cancels nothing; use 'cancel', which"
+            " cancels the task as its event loop does"
+        )
+    if isinstance(step, Call):
         try:
-            inspect.signature(term.action.function).bind(object())
+            inspect.signature(step.function).bind(object())
         except TypeError as error:
             raise FailpointUsageError(
-                f"faults={{{pattern!r}: …}}: {describe_actions(term.action)} is called with the hit as its only"
-                f" argument: {error}"
+                f"{where}: {describe_actions(step)} is called with the hit as its only argument: {error}"
             ) from None
         except ValueError:  # a C function without a signature
             pass
-    return term.action
