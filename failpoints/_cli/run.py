@@ -15,9 +15,13 @@ import typer
 from .._core.environment import child_environment
 from .._core.grammar import parse_entries
 from .._http.address import parse_address
+from .._instrument.variable import parse_instrumented
 from ..errors import ActionSyntaxError, FailpointUsageError
 from .endings import CannotRun
 from .options import examples
+from .output import write_note
+from .python_startup import startup_problem, with_startup
+from .text import printable
 
 # The statuses of shells, env, nohup and timeout.
 _NOT_EXECUTABLE = 126
@@ -55,9 +59,12 @@ def run(
 ) -> None:
     """Run a program with failpoints.
 
-    They are appended to the FAILPOINTS environment variable of the program. The program replaces this command:
-    signals go to the program, and the exit status is its own. Exit status 127 if the program is not found, 126 if it
-    cannot be run, 2 if the actions are invalid.
+    They are appended to the FAILPOINTS environment variable of the program. Each Python process that the program starts
+    obeys the variables FAILPOINTS, FAILPOINTS_INSTRUMENT and FAILPOINTS_HTTP, once it has imported failpoints or a
+    module that FAILPOINTS_INSTRUMENT names. For this, a folder is put in front of PYTHONPATH.
+
+    The program replaces this command: signals go to the program, and the exit status is its own. Exit status 127 if the
+    program is not found, 126 if it cannot be run, 2 if the actions are invalid.
     """
     if matchers:
         raise FailpointUsageError(
@@ -67,19 +74,30 @@ def run(
     if address is not None:
         parse_address(address, "--http")
         environment["FAILPOINTS_HTTP"] = address
+    if _configures(environment):
+        problem = startup_problem(command, environment)
+        if problem is not None:
+            write_note(printable(f"failpoints run: the program obeys only if it imports failpoints itself: {problem}"))
+        environment = with_startup(environment)
     raise typer.Exit(execute(command, environment))
+
+
+def _configures(environment: Mapping[str, str]) -> bool:
+    return any(environment.get(name) for name in ("FAILPOINTS", "FAILPOINTS_INSTRUMENT", "FAILPOINTS_HTTP"))
 
 
 def environment_with(settings: Sequence[str]) -> dict[str, str]:
     """Return this process's environment, with *settings* (`NAME=ACTIONS`) appended to `FAILPOINTS`.
 
-    Raises `ActionSyntaxError` and `FailpointNameError`, also for the value that `FAILPOINTS` had before.
+    Raises `ActionSyntaxError` and `FailpointNameError`, also for the value that `FAILPOINTS` had before, and
+    `FailpointUsageError` for a mistake in `FAILPOINTS_INSTRUMENT`.
     """
     for setting in settings:
         if not parse_entries(setting, "--set"):
             raise ActionSyntaxError(setting, len(setting), "expected name=actions, found nothing", "--set")
     environment = child_environment(";".join(settings))
     parse_entries(environment.get("FAILPOINTS", ""), "FAILPOINTS")
+    parse_instrumented(environment.get("FAILPOINTS_INSTRUMENT", ""))
     return environment
 
 

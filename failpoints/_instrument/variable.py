@@ -21,7 +21,7 @@ def instrument_from_environment() -> None:
     Raises `FailpointUsageError` for a path that cannot be instrumented. The message points to it.
     """
     text = environment.INSTRUMENT
-    entries = list(_entries(text))
+    entries = parse_instrumented(text)
     if entries and not environment.ENABLED:
         logger.warning("%s is ignored, because FAILPOINTS_ENABLED=0: %s", _VARIABLE, text)
         return
@@ -41,8 +41,15 @@ def instrument_from_environment() -> None:
         raise
 
 
+def parse_instrumented(text: str) -> list[tuple[int, Path]]:
+    """Return each path in a value of the variable, and the index where it begins.
+
+    Spaces and empty entries are ignored. Raises `FailpointUsageError`, whose message points to the mistake.
+    """
+    return list(_entries(text))
+
+
 def _entries(text: str) -> Iterator[tuple[int, Path]]:
-    """Yield each path, and the index where it begins. Spaces and empty entries are ignored."""
     end = -1
     for part in text.split(";"):
         begin, end = end + 1, end + 1 + len(part)

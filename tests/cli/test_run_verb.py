@@ -36,11 +36,11 @@ def test_no_set(run_apart: Run) -> None:
 
 
 def test_http(run_apart: Run) -> None:
-    """`--http` sets `FAILPOINTS_HTTP` of the program, and nothing else in its environment changes."""
+    """`--http` sets `FAILPOINTS_HTTP` of the program, and its token stays as it is."""
     script = "import os; print(os.environ['FAILPOINTS_HTTP'], os.environ['FAILPOINTS_TOKEN'])"
     arguments = ["run", "--http", "127.0.0.1:1", "--", sys.executable, "-c", script]
     done = run_apart(*arguments, FAILPOINTS_HTTP="127.0.0.1:2", FAILPOINTS_TOKEN="secret")
-    assert done == (0, "127.0.0.1:1 secret\n", "")
+    assert (done.status, done.output) == (0, "127.0.0.1:1 secret\n")
 
 
 @pytest.mark.parametrize("before", [["run", "--"], ["run"]])

@@ -1,0 +1,1 @@
+"""The folder that `failpoints run` puts in front of PYTHONPATH."""
