@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from heapq import nlargest
+from itertools import islice
 
 from ..errors import FailpointUsageError
 
 _MAX_LENGTH = 200  # characters of a value
 
+# Comparing two words is cubic in their length at worst, and a message must not keep the program waiting.
+_LONGEST_WORD = 100
+_MOST_CANDIDATES = 2_000
+_MOST_COMPARED = 20  # letter by letter: those that have the most letters in common with the word
+_SIMILAR = 0.6
+
 
 def nearest(word: str, candidates: Iterable[str]) -> str | None:
-    """Return the candidate most similar to *word*, ignoring case, or `None` if none is similar."""
+    """Return the candidate most similar to *word*, ignoring case, or `None` if none is similar.
+
+    Takes some milliseconds at most: very long words are similar to nothing, and only so many candidates are compared.
+    """
     import difflib  # imported here because only error messages need it
 
-    by_lower = {candidate.lower(): candidate for candidate in candidates}
-    close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
+    if len(word) > _LONGEST_WORD:
+        return None
+    # Words are not similar if one is more than 7/3 as long as the other, which is quickly known.
+    of_similar_length = (each for each in candidates if 3 * len(each) <= 7 * len(word) <= 49 / 3 * len(each))
+    by_lower = {candidate.lower(): candidate for candidate in islice(of_similar_length, _MOST_CANDIDATES)}
+    matcher = difflib.SequenceMatcher(b=word.lower())
+
+    def at_most(candidate: str) -> float:
+        matcher.set_seq1(candidate)
+        return matcher.quick_ratio()
+
+    close = difflib.get_close_matches(word.lower(), nlargest(_MOST_COMPARED, by_lower, at_most), 1, _SIMILAR)
     return by_lower[close[0]] if close else None
 
 

@@ -29,6 +29,7 @@ from .._core.registry import PROCESS_WIDE, Registry, store_of
 from .._core.store import Store
 from .._core.validation import check_count, check_name
 from ..errors import FailpointError, FailpointTimeout, FailpointUsageError
+from .budget import Budget, TooMuchWork
 from .guard import check_request
 from .openapi import openapi_document
 from .paths import decode_name, undecoded_path
@@ -44,6 +45,8 @@ from .wire import (
 )
 
 _BODY_TIMEOUT = 30  # seconds for a body to arrive
+_STATUS_COST = 25  # units of the budget
+_BYTES_PER_UNIT = 50
 _COUNT = re.compile(r"0*([1-9][0-9]{0,15})", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 
@@ -152,14 +155,22 @@ class _Routes:
 
     async def configure(self, request: Request) -> Response:
         _check_content_type(request, required=True)
-        configurations = parse_entries(await _read_body(request), self._store.prepare)
+        body = await _read_body(request)
+        budget = Budget("these entries are too much work for one request: split them over several requests")
+        configurations = parse_entries(body, budget, self._store.prepare)
         if any(may_exit(term.action) for each in configurations for term in each.terms):
             return _ConfigureAfterResponse(self._store, configurations)
         self._store.install_all(configurations)
         return _json(None)
 
     async def statuses(self, request: Request) -> Response:
-        return _json([status_document(status) for status in self._registry.statuses()])
+        budget = Budget("there are too many statuses for one answer: ask for each by its name")
+        budget.spend(_STATUS_COST * len(self._store.configurations()))
+        encoded: list[bytes] = []
+        for status in self._registry.statuses():
+            encoded.append(to_json(status_document(status)))
+            budget.spend(len(encoded[-1]) // _BYTES_PER_UNIT)
+        return _encoded(b"[%s]" % b",".join(encoded))
 
     async def status(self, request: Request) -> Response:
         return _json(status_document(self._registry.status(self._configured_name(request))))
@@ -194,7 +205,7 @@ class _Routes:
         """Return the name in the path. Raises a 404 if it is not configured."""
         name = decode_name(request.path_params["name"])
         if self._store.current(check_name(name)) is None:
-            names = [status.name for status in self._registry.statuses()]
+            names = [configuration.name for configuration in self._store.configurations()]
             raise HTTPException(404, f"failpoint {name!r} {NOT_CONFIGURED}{did_you_mean(name, names)}")
         return name
 
@@ -224,7 +235,11 @@ class _MethodRouter:
 
 
 def _json(document: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(to_json(document), status, headers, media_type="application/json")
+    return _encoded(to_json(document), status, headers)
+
+
+def _encoded(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(body, status, headers, media_type="application/json")
 
 
 def _error(status: int, msg: str, headers: Any = None) -> Response:
@@ -243,7 +258,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _bad_request(request: Request, error: Exception) -> Response:
-    return _error(400, str(error))
+    return _error(413 if isinstance(error, TooMuchWork) else 400, str(error))
 
 
 async def _client_disconnected(request: Request, error: Exception) -> Response:

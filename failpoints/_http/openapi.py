@@ -28,7 +28,7 @@ def openapi_document(*, secured: bool) -> Json:
         "info": {"title": "failpoints", "version": "1", "description": _DESCRIPTION},
         "paths": {
             "/v1/failpoints": {
-                "get": _operation("statuses", "List everything that is configured", _STATUSES),
+                "get": _operation("statuses", "List everything that is configured", _STATUSES, errors=_TOO_MANY),
                 "put": _operation(
                     "configure", "Configure failpoints: all entries or, on any error, none", _NULL, **configure
                 ),
@@ -212,9 +212,10 @@ _WAIT_QUERY: Json = {
 
 _NULL = _json("Done", {"type": "null"})
 _STATUS = _json("A snapshot of the failpoint", _ref("Status"))
+_TOO_MANY: Json = {"413": _error("There are too many statuses for one answer")}
 _STATUSES = _json("All configured failpoints, ordered by name", {"type": "array", "items": _ref("Status")})
 _RESUMED = _json("The waiters were woken", _ref("Resumed"))
-_LARGE = _error("The body is larger than 1 MiB")
+_LARGE = _error("The body is larger than 1 MiB, or configures more than one request may")
 _MEDIA_TYPE_ERRORS: Json = {"415": _error("The body is not application/json, or has a Content-Encoding")}
 _BODY_ERRORS: Json = {
     "400": _error("The body is not a JSON array of valid entries"),

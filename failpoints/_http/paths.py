@@ -25,7 +25,9 @@ def undecoded_path(scope: Mapping[str, Any]) -> str:
     path = _path_below_mount(scope)
     raw = quote(scope.get("raw_path") or b"", safe="%!\"#$&'()*+,/:;<=>?@[\\]^`{|}")
     if unquote(raw) == scope["path"]:
-        for at, character in enumerate(raw):
+        # A character of the prefix takes at most 12 of the raw path: four bytes, each with three characters.
+        longest_prefix = 12 * (len(scope["path"]) - len(path))
+        for at, character in enumerate(raw[: longest_prefix + 1]):
             if character == "/" and unquote(raw[at:]) == path:
                 return raw[at:]
         return raw if path == scope["path"] else ""  # the prefix itself was escaped, so this is not one of our paths

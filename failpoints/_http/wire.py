@@ -20,6 +20,7 @@ from .._core.messages import did_you_mean, safe_repr
 from .._core.status import FailpointStatus, Waiting
 from .._core.validation import check_name
 from ..errors import FailpointError, FailpointUsageError
+from .budget import Budget, TooMuchWork
 
 MAX_BODY = 1024 * 1024  # bytes
 MAX_WAIT = 86_400  # seconds
@@ -30,6 +31,11 @@ NOT_CONFIGURED = "is not configured"
 _T = TypeVar("_T")
 
 _MAX_TEXT = 1000  # characters of a value
+
+# Units of the budget. Beside what it takes to parse these, they are installed and logged.
+_ENTRY_COST = 50
+_TERM_COST = 5
+_MATCHER_COST = 10
 
 _KEYS = ("name", "actions", "context_matchers")
 _FLAGS = {re.ASCII: "a", re.IGNORECASE: "i", re.MULTILINE: "m", re.DOTALL: "s", re.VERBOSE: "x"}
@@ -81,22 +87,29 @@ def _matcher_to_json(key: str, matcher: object) -> str | int | float | bool | No
     )
 
 
-def parse_entries(body: bytes, prepare: Callable[[str, str, dict[str, Any]], _T]) -> list[_T]:
+def parse_entries(body: bytes, budget: Budget, prepare: Callable[[str, str, dict[str, Any]], _T]) -> list[_T]:
     """Pass the name, actions and matchers of each entry in a request body to *prepare*, and return its results.
 
     Raises a `FailpointError` with the reason if the body or an entry is malformed, or if *prepare* raises one. The
-    message starts with the number of the entry if there are several.
+    message starts with the number of the entry if there are several. Raises `TooMuchWork` once *budget* is spent.
     """
     entries = _parse_array(body)
     prepared: list[_T] = []
     for number, entry in enumerate(entries, start=1):
         try:
-            prepared.append(prepare(*_parse_entry(entry)))
+            name, actions, matchers = _parse_entry(entry)
+            budget.spend(_ENTRY_COST + _TERM_COST * _most_actions(actions) + _MATCHER_COST * len(matchers))
+            prepared.append(prepare(name, actions, matchers))
         except FailpointError as error:
-            if len(entries) == 1:
+            if len(entries) == 1 or isinstance(error, TooMuchWork):
                 raise
             raise FailpointUsageError(f"entry {number}: {error}") from None
     return prepared
+
+
+def _most_actions(text: str) -> int:
+    """Return how many actions a text can have at most."""
+    return 1 + text.count("->") + text.count("+")
 
 
 def _parse_array(body: bytes) -> list[object]:
@@ -149,11 +162,11 @@ def _parse_entry(entry: Any) -> tuple[str, str, dict[str, Any]]:
 
 
 def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) < len(pairs):
-        keys = [key for key, _ in pairs]
-        duplicate = next(key for key in keys if keys.count(key) > 1)
-        raise FailpointUsageError(f"the key {safe_repr(duplicate)} appears twice")
+    document: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in document:
+            raise FailpointUsageError(f"the key {safe_repr(key)} appears twice")
+        document[key] = value
     return document
 
 

@@ -34,6 +34,7 @@ from failpoints import (
     failpoint,
 )
 from failpoints._core.formatting import describe_actions
+from failpoints._http.budget import Budget
 from failpoints._http.wire import check_token, entry_document, parse_entries, parse_status, status_document, to_json
 
 
@@ -44,7 +45,7 @@ def through_json(document: object) -> Any:
 
 def parsed(body: bytes) -> list[tuple[str, str, dict[str, Any]]]:
     """Return the entries of a body as they are passed to the registry."""
-    return parse_entries(body, lambda *entry: entry)
+    return parse_entries(body, Budget("too much"), lambda *entry: entry)
 
 
 def shout(value: object) -> None:
@@ -225,6 +226,7 @@ def test_sites_do_not_reveal_directories(tmp_path: Path) -> None:
 import os, sys
 sys.path.insert(0, {str(tmp_path)!r})
 from failpoints import configure, status
+from failpoints._http.budget import Budget
 from failpoints._http.wire import status_document
 configure("x", "off")
 import shop.till
