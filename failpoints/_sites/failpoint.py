@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from types import FrameType
 from typing import Any, TypeVar, cast
 
-from .._core.actions import Outcome
+from .._core.actions import Outcome, Return
 from .._core.arming import ARMED
 from .._core.context import Context
+from .._core.formatting import describe_actions
 from .._core.functions import callable_name
 from .._core.perform import CONTINUE
 from .._core.site import Cancel, Converter, Site, caller_frame, check_new_place
 from .._core.tracebacks import own_frames_hidden
 from .._core.validation import check_name
-from .._core.visit import visit, visit_sync
+from .._core.visit import recording_usage_errors, visit, visit_sync
 from ..errors import FailpointUsageError
 from .decorated import decorated
+from .dropped import drops_outcome
 
 F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, Any, Any] | staticmethod[Any, Any]")
 
@@ -51,7 +54,7 @@ class failpoint:
         FailpointNameError: *name* cannot be a failpoint's name. Raised when a function is decorated, or at the first
             visit while something is configured.
         FailpointUsageError: Another argument is invalid, at the same moments. Also raised by a visit that cannot do
-            here what is configured.
+            here what is configured, such as a `return` at an inline visit whose outcome is dropped.
         FailpointTimeout: A pause was not resumed within its limit.
 
     >>> @failpoint("double", context=["number"])
@@ -104,7 +107,9 @@ class failpoint:
             with own_frames_hidden:
                 site = self._site()
                 check_new_place(site, caller_frame())
-                return (yield from visit(self.name, site, site.own_context).__await__())
+                outcome = yield from visit(self.name, site, site.own_context).__await__()
+                # Not the frame from before: kept here, it would keep alive a coroutine that is dropped while it waits.
+                return _checked(outcome, self, caller_frame(), f"await {self!r}")
         return CONTINUE
 
     # outcome = failpoint("name").hit()
@@ -118,7 +123,8 @@ class failpoint:
             with own_frames_hidden:
                 site, frame = self._site(), caller_frame()
                 check_new_place(site, frame)
-                return visit_sync(self.name, site, site.own_context, frame.f_code.co_qualname)
+                outcome = visit_sync(self.name, site, site.own_context, frame.f_code.co_qualname)
+                return _checked(outcome, self, frame, f"{self!r}.hit()")
         return CONTINUE
 
     # @failpoint("name")
@@ -128,6 +134,22 @@ class failpoint:
         site = self._site()
         site.check_around_function()
         return cast(F, decorated(function, site))
+
+
+def _checked(outcome: Outcome, point: failpoint, frame: FrameType, visit: str) -> Outcome:
+    """Return the outcome; raise `FailpointUsageError` for a `return` at a visit whose outcome is dropped.
+
+    A dropped `Cancelled()` is no mistake: the wait that was configured did end, and the program knows its own event.
+    """
+    if isinstance(outcome, Return) and drops_outcome(frame, point):
+        with recording_usage_errors(point.name):
+            code = frame.f_code
+            raise FailpointUsageError(
+                f"failpoint {point.name!r} cannot {describe_actions(outcome)} at {code.co_filename}:{frame.f_lineno},"
+                f" where {code.co_qualname} drops the outcome: use it (if outcome := {visit}: return outcome.value),"
+                " or configure another action"
+            )
+    return outcome
 
 
 def refuse_name(kind: str, name: Any) -> None:

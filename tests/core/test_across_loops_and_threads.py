@@ -422,7 +422,7 @@ def test_no_wakeup_is_lost(place: str) -> None:
 
     async def visit_often() -> int:
         for _ in range(visits):
-            await failpoint("x")
+            _ = await failpoint("x")
         return visits
 
     def hit_often() -> int:
