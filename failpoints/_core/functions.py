@@ -7,7 +7,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any
+from typing import Any, cast
 
 
 class Kind(enum.Enum):
@@ -39,14 +39,27 @@ def underlying_function(function: Callable[..., Any]) -> FunctionType | None:
     return target if isinstance(target, FunctionType) else None
 
 
+def makes_methods(thing: object) -> bool:
+    """Return whether an object cannot be called itself, but what it becomes as the attribute of a class can be."""
+    return isinstance(thing, (functools.partialmethod, functools.singledispatchmethod))
+
+
+def is_method_object(thing: object) -> bool:
+    """Return whether an object is a class or static method itself, and not a proxy of one, such as wrapt's."""
+    return issubclass(type(thing), (classmethod, staticmethod))
+
+
 def callable_name(thing: Any) -> str:
     """Return a callable's name, for messages."""
     return getattr(thing, "__qualname__", None) or repr(thing)
 
 
+_AROUND_A_FUNCTION = (functools.partial, functools.partialmethod, functools.singledispatchmethod)
+
+
 def _called(function: Any) -> Any:
-    while isinstance(function, functools.partial):
-        function = function.func
+    while isinstance(function, _AROUND_A_FUNCTION):
+        function = cast(Any, function).func
     if not inspect.isroutine(function):
         function = type(function).__call__
     return getattr(function, "__func__", function)  # of a bound method, for example inside a partial

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from types import MethodType
 from typing import Any, Protocol
 
+from wrapt import BaseObjectProxy
+
 from .._core import known_sites
-from .._core.functions import callable_name
+from .._core.arming import ARMED
+from .._core.functions import callable_name, is_method_object
 from .._core.locks import ForkSafeLock
 from .._core.log import logger
 from .._core.reentrancy import is_internal_call, transparent
 from .._core.site import Site
 from .._core.tracebacks import own_frames_hidden
 from .._sites.decorated import Decorated
-from .._sites.wrapper import Wrapper
+from .._sites.wrapper import BoundWrapper, Wrapper
 from ..errors import FailpointUsageError
 from .targets import Path, Target, callable_of, find_target
 
@@ -22,20 +26,79 @@ _OPTIONS = ("context", "raises", "convert", "cancel")
 
 
 class _PatchWrapper(Wrapper):
-    """Takes the place of an instrumented function."""
+    """Takes the place of an instrumented function.
 
-    def __init__(self, function: Any, patch: Patch) -> None:
+    Args:
+        function: The function.
+        patch: The patch that this belongs to.
+        call: Makes a call, as for `Wrapper`.
+        replaced: What has to be put back for this.
+    """
+
+    def __init__(self, function: Any, patch: Patch, call: Callable[..., Any], replaced: Any) -> None:
         binds = hasattr(function, "__get__") and not isinstance(function, MethodType)
-        super().__init__(function, patch.call, binds=binds)
+        super().__init__(function, call, binds=binds)
         self._self_patch = patch
+        self._self_replaced = replaced
 
     def __reduce_ex__(self, protocol: Any) -> Any:  # pickled as a function is, by its name
-        name: str = getattr(self.__wrapped__, "__qualname__", "")
-        return name if _is_importable_as(name, self) else (_itself, (self.__wrapped__,))
+        function = self._self_function
+        name: str = getattr(function, "__qualname__", "")
+        return name if _is_importable_as(name, self) else (_itself, (function,))
+
+
+class _Layer(Wrapper):
+    """A wrapper around the wrapper of another tool, which can still be taken off.
+
+    Tools put in place of their wrapper whatever `__wrapped__` is of the object that they find. So `__wrapped__` is here
+    the same failpoint around what the other wrapper wraps.
+    """
+
+    @transparent
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        function = self._self_function  # and not __wrapped__, as wrapt would
+        if not ARMED:
+            return function(*args, **kwargs)
+        with own_frames_hidden:
+            return self._self_call(function, None, args, kwargs)
+
+
+class _PatchLayer(_Layer, _PatchWrapper):
+    """Takes the place of an instrumented function that another tool has wrapped."""
+
+    def __init__(self, function: Any, patch: Patch, call: Callable[..., Any], replaced: Any, under: Any) -> None:
+        super().__init__(function, patch, call, replaced)
+        self.__wrapped__ = under
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        bound = super().__get__(instance, owner)
+        if instance is None and type(bound) is BoundWrapper:
+            return _BoundLayer(bound, self.__wrapped__)
+        return bound
+
+
+class _BoundLayer(_Layer, BoundWrapper):
+    """What a class returns for its method, if another tool has wrapped it."""
+
+    def __init__(self, bound: BoundWrapper, under: Any) -> None:
+        super().__init__(bound._self_function, bound._self_call)  # noqa: SLF001 - it replaces that wrapper
+        self.__wrapped__ = under
+
+
+def _wrapper_of(found: Any, patch: Patch, call: Callable[..., Any], replaced: Any) -> Any:
+    """Return what takes the place of an instrumented function, class method or static method."""
+    if is_method_object(found):
+        return type(found)(_wrapper_of(found.__func__, patch, call, replaced))
+    function = _without_patches(found)
+    if not issubclass(type(function), BaseObjectProxy) or issubclass(type(function), Wrapper):
+        return _PatchWrapper(function, patch, call, replaced)
+    inner = function.__wrapped__
+    under = _wrapper_of(inner, patch, patch.call_under, inner)
+    return _PatchLayer(function, patch, call, replaced, under)
 
 
 def _is_importable_as(name: str, wrapper: _PatchWrapper) -> bool:
-    thing: Any = sys.modules.get(getattr(wrapper.__wrapped__, "__module__", None) or "")
+    thing: Any = sys.modules.get(getattr(wrapper, "__module__", None) or "")
     for part in name.split("."):
         thing = getattr(thing, part, None)
     return thing is wrapper
@@ -62,15 +125,13 @@ class Patch:
         self.is_active = False
         function = _without_patches(target.function)
         self._decorated = Decorated(function, site)
-        self._wrapper = _PatchWrapper(function, self)
+        self._qualname = callable_name(function)
         self._names = site.name, f"{site.name}:after"
 
     def apply(self) -> None:
         """Replace the function; raise `FailpointUsageError` if it cannot be."""
-        found = self.target.found
-        kind = found.__class__
         try:
-            self.target.set(kind(self._wrapper) if isinstance(found, (classmethod, staticmethod)) else self._wrapper)
+            self.target.set(_wrapper_of(self.target.found, self, self.call, self.target.replaced))
         except (TypeError, AttributeError) as error:
             self._withdraw()
             raise FailpointUsageError(f"{str(self.path)!r} cannot be replaced: {error}") from error
@@ -90,24 +151,30 @@ class Patch:
                 return self._decorated.call(wrapped, instance, args, kwargs)
             return wrapped(*args, **kwargs)
 
+    @transparent
+    def call_under(self, wrapped: Any, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a function that another tool had wrapped, and no longer has, with its visits."""
+        with own_frames_hidden:
+            return self.call(wrapped, None, args, kwargs)
+
     def register(self) -> None:
         """Register the sites of both failpoints."""
-        function, code = callable_name(self._wrapper), self._decorated.source_code
+        code = self._decorated.source_code
         for name in self._names:
             if code is None:
-                known_sites.register_path(name, str(self.path), function, self)
+                known_sites.register_path(name, str(self.path), self._qualname, self)
             else:
-                known_sites.register_function(name, function, code)
+                known_sites.register_function(name, self._qualname, code)
 
     def _withdraw(self) -> None:
         for name in self._names:
             known_sites.unregister(name, self._decorated.source_code or self)
 
     def is_under(self, thing: Any) -> bool:
-        """Return whether an object is this patch's wrapper, or wraps it."""
+        """Return whether an object is a wrapper of this patch, or wraps one."""
         seen: set[int] = set()
         while thing is not None and id(thing) not in seen:
-            if thing is self._wrapper:
+            if _patch_of(thing) is self:
                 return True
             seen.add(id(thing))
             thing = getattr(thing, "__func__", None) or getattr(thing, "__wrapped__", None)
@@ -176,16 +243,19 @@ def _restore_inactive(target: Target) -> None:
     """Put back what inactive patches replaced, if their wrappers are on top."""
     original = current = target.current()
     while (applied := _patch_of(original)) is not None and not applied.is_active:
-        original = applied.target.replaced
+        original = callable_of(original)._self_replaced  # noqa: SLF001 - a class of this module
     if original is not current:
         target.set(original)
 
 
 def _patch_of(thing: Any) -> Patch | None:
     function = callable_of(thing)
-    if type(function) is not _PatchWrapper:
-        return None
-    return function._self_patch  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001 - a class of this module
+    patch: Patch | None = function._self_patch if _is_patch_wrapper(function) else None  # noqa: SLF001 - see there
+    return patch
+
+
+def _is_patch_wrapper(function: Any) -> bool:
+    return issubclass(type(function), _PatchWrapper)  # a proxy of one presents itself as one, too
 
 
 def _key(target: Target) -> tuple[int, str]:
@@ -194,8 +264,8 @@ def _key(target: Target) -> tuple[int, str]:
 
 def _without_patches(function: Any) -> Any:
     """Return the function under any wrapper: a base class may be patched too, with another failpoint."""
-    while type(function) is _PatchWrapper:
-        function = function.__wrapped__
+    while _is_patch_wrapper(function):
+        function = function._self_function  # noqa: SLF001 - a class of this module
     return function
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple, cast
 
+from .._core.functions import is_method_object, makes_methods
 from .._core.messages import nearest, safe_repr
 from ..errors import FailpointUsageError
 
@@ -106,7 +107,7 @@ class Target(NamedTuple):
 def callable_of(thing: Any) -> Any:
     """Return the function inside a class or static method, and anything else as it is."""
     method: Any = thing
-    return method.__func__ if isinstance(thing, (classmethod, staticmethod)) else thing
+    return method.__func__ if is_method_object(thing) else thing
 
 
 def _own_attribute(owner: Any, attribute: str) -> Any:
@@ -167,7 +168,7 @@ def _check_replaceable(path: Path, target: Target) -> None:
         raise FailpointUsageError(f"{what} a module: instrument one of its functions, '{function.__name__}:…'")
     if isinstance(function, (property, functools.cached_property)):
         raise FailpointUsageError(f"{what} a property: instrument a function that it calls")
-    if not callable(function):
+    if not callable(function) and not makes_methods(function):
         raise FailpointUsageError(f"{what} {safe_repr(function)}, which cannot be called")
     if not (inspect.isroutine(function) or isinstance(function, functools.partial)):
         hint = _did_you_mean_in(cls, "__call__")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import CodeType
@@ -25,6 +26,7 @@ class CallContext:
     def __init__(self, function: Any, site: Site) -> None:
         self._site = site
         self._function = function
+        self._receiver: tuple[Any, ...] = ()
         self._signature = _signature_of_parameters(function, site)
 
     def replace_function(self, function: Any) -> None:
@@ -33,8 +35,15 @@ class CallContext:
         if self._signature is not None:
             self._signature = inspect.signature(function)
 
+    def bound_to(self, receiver: Any) -> CallContext:
+        """Return the context of the calls of this function once it is bound to an object, or to none."""
+        bound = copy.copy(self)
+        bound._receiver = () if receiver is None else (receiver,)  # noqa: SLF001 - a copy of this object
+        return bound
+
     def of_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Context:
         """Return the context of a call with the arguments as the caller wrote them."""
+        args = (*self._receiver, *args)
         if self._signature is None:
             return self._site.context_of(_OWN_ARGUMENTS, *args, **kwargs)
         try:

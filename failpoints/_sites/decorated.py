@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import sys
@@ -13,7 +14,7 @@ from .._core import environment, known_sites
 from .._core.actions import Cancelled, Outcome, Return
 from .._core.arming import armed_copy, can_arm, copied, own_code
 from .._core.context import Context
-from .._core.functions import Kind, callable_name, kind_of, underlying_function
+from .._core.functions import Kind, callable_name, is_method_object, kind_of, makes_methods, underlying_function
 from .._core.messages import safe_repr
 from .._core.reentrancy import transparent
 from .._core.site import Site
@@ -33,10 +34,9 @@ def decorated(function: Any, site: Site) -> Any:
 
     Raises `FailpointUsageError` for a value that is not a function.
     """
-    if isinstance(function, (classmethod, staticmethod)):
-        method: Any = cast(Any, function)
-        inner = decorated(method.__func__, site)
-        return method if inner is method.__func__ else type(method)(inner)
+    if is_method_object(function):
+        inner = decorated(function.__func__, site)
+        return function if inner is function.__func__ else type(function)(inner)
     _check_function(site.name, function)
     visits = Decorated(function, site)
     if not environment.ENABLED:
@@ -56,6 +56,7 @@ class _DecoratedWrapper(Wrapper):
     def __set_name__(self, owner: type, name: str) -> None:
         if name in ("__init_subclass__", "__class_getitem__"):  # Python makes class methods of plain functions only
             setattr(owner, name, classmethod(self))
+        cast(Any, super()).__set_name__(owner, name)
 
     def __reduce_ex__(self, protocol: Any) -> Any:  # pickled as a function is, by its name
         function: Any = self.__wrapped__
@@ -97,11 +98,24 @@ class Decorated:
 
     @transparent
     def call(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call the function with the arguments as the caller wrote them, for a wrapt wrapper."""
+        """Call the function with the arguments as the caller wrote them, for a wrapt wrapper.
+
+        A function that has bound itself is called as *wrapped*, with what it is bound to as *instance*.
+        """
         with own_frames_hidden:
+            if wrapped is not self._function:
+                return self._bound(wrapped, instance).call(wrapped, instance, args, kwargs)
             if not self._fits(args, kwargs):
                 return self._function(*args, **kwargs)  # raises its own TypeError, before any visit
             return self._prepare(args, kwargs, self.call_context.of_call)()
+
+    def _bound(self, function: Any, receiver: Any) -> Decorated:
+        """Return the visits around calls of *function*, which this function became when it was bound."""
+        bound = copy.copy(self)
+        bound.__dict__.pop("_parameters", None)
+        bound.__dict__.update(_function=function, _kind=kind_of(function))
+        bound.call_context = self.call_context.bound_to(receiver)
+        return bound
 
     def prepare_call(
         self, args: tuple[Any, ...], keyword_only: tuple[Any, ...], more: Mapping[str, Any]
@@ -328,5 +342,5 @@ def _check_function(name: str, function: object) -> None:
         raise FailpointUsageError(f"{what}, not a coroutine: leave out the call of {callable_name(function)}")
     if isinstance(function, (property, functools.cached_property)):
         raise FailpointUsageError(f"{what}, not a property: put it under the property's decorator")
-    if not callable(function):
+    if not callable(function) and not makes_methods(function):
         raise FailpointUsageError(f"{what}; got {safe_repr(function)}")

@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import sys
 from collections.abc import Callable
-from types import MethodType
+from sys import getrefcount
+from types import FunctionType, MethodType
 from typing import Any, Self, cast
+from weakref import WeakValueDictionary
 
 import wrapt
 
 from .._core.arming import ARMED
+from .._core.reentrancy import transparent
+from .._core.tracebacks import own_frames_hidden
 
 # A C method that returns a falsy 0 while nothing is armed: wrapt then calls the wrapped function directly, for the
 # cost of one test.
 _armed = cast(Callable[[], bool], ARMED.__len__)
+
+_REFERENCES_TO_A_NEW_OBJECT = 1 if sys.version_info >= (3, 14) else 2  # that of a local variable, and of an argument
 
 
 class Wrapper(wrapt.FunctionWrapper[..., Any]):
     """Looks like the function that it wraps, and is called like it while nothing is armed.
 
     Args:
-        function: The function.
-        call: Called for each call while something is armed, with the arguments of a wrapt wrapper.
-        binds: Whether the function becomes a method when an instance is asked for it.
+        function: The function, or a descriptor that makes one.
+        call: Called for each call while something is armed, with the arguments of a wrapt wrapper: what is called,
+            the object that it is bound to, and the arguments of the call. A function that bound itself is called as
+            it is then. All others get *function*, with the object among the arguments.
+        binds: Whether *function* becomes a method when an instance is asked for it.
     """
+
+    _self_kept: WeakValueDictionary[int, BoundWrapper] | None = None
 
     def __init__(self, function: Any, call: Callable[..., Any], *, binds: bool) -> None:
         super().__init__(function, call, enabled=_armed)
+        self._self_function = function
+        self._self_call = call
         self._self_binds = binds
 
     def __init_subclass__(cls) -> None:
@@ -36,10 +51,26 @@ class Wrapper(wrapt.FunctionWrapper[..., Any]):
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         # Not wrapt's own bound wrapper but a bound method of this object: binding is cheap, and a method that was
         # stored before anything was configured still comes through here.
-        return self if instance is None or not self._self_binds else MethodType(self, instance)
+        if not self._self_binds:
+            return self
+        function = self._self_function
+        if type(function) is FunctionType:
+            return self if instance is None else MethodType(self, instance)
+        bound = function.__get__(instance, owner)
+        if bound is function:
+            return self
+        if type(bound) is MethodType and bound.__func__ is function:
+            return MethodType(self, bound.__self__)
+        call = functools.partial(_call_bound, self._self_call, function, instance)
+        if getrefcount(bound) <= _REFERENCES_TO_A_NEW_OBJECT:
+            return BoundWrapper(bound, call)
+        # An object that is kept somewhere is returned again, and then its wrapper is, too.
+        if self._self_kept is None:
+            self._self_kept = WeakValueDictionary()
+        return self._self_kept.setdefault(id(bound), BoundWrapper(bound, call))
 
     def __repr__(self) -> str:
-        return repr(self.__wrapped__)
+        return repr(self._self_function)
 
     # Like a function, it is copied by returning it.
 
@@ -56,3 +87,33 @@ def _get_annotations(wrapper: Wrapper) -> Any:
 
 def _set_annotations(wrapper: Wrapper, annotations: Any) -> None:
     wrapper.__wrapped__.__annotations__ = annotations
+
+
+class BoundWrapper(Wrapper):
+    """Takes the place of what a function's own `__get__` has returned, and is equal to it."""
+
+    def __init__(self, bound: Any, call: Callable[..., Any]) -> None:
+        super().__init__(bound, call, binds=hasattr(bound, "__get__"))
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self._self_function.__reduce_ex__(protocol)
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return BoundWrapper(copy.deepcopy(self._self_function, memo), self._self_call)
+
+
+@transparent
+def _call_bound(
+    call: Callable[..., Any],
+    function: Any,
+    instance: Any,
+    bound: Any,
+    _: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Make a call of *bound*, which *function* became when it was bound to *instance*, for a wrapt wrapper."""
+    # What it presents itself as, since a proxy may be a static method, too.
+    with own_frames_hidden:
+        receiver = None if isinstance(function, staticmethod) else getattr(bound, "__self__", instance)
+        return call(bound, receiver, args, kwargs)
