@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -10,9 +11,14 @@ from typing import NamedTuple
 from .._core.messages import safe_repr
 from ..errors import FailpointUsageError
 from .guard import is_loopback
+from .port_owner import listening_process
 
 _ADDRESS = re.compile(r"(\[(?P<six>[^\[\]\s]+)\]|(?P<host>[^\[\]:/\s]+)):(?P<port>[0-9]{1,5})", re.ASCII)
 _EXPECTED = "expected HOST:PORT, such as 127.0.0.1:22381, localhost:22381 or [::1]:0 (0 takes a free port)"
+
+
+class PortInUse(FailpointUsageError):
+    """Another socket already listens at the address. The program can run on, without a control plane."""
 
 
 class Address(NamedTuple):
@@ -43,7 +49,8 @@ def parse_address(text: str, source: str = "FAILPOINTS_HTTP") -> Address:
 def bind(address: Address, *, allow_remote: bool) -> socket.socket:
     """Return a socket that listens at *address*.
 
-    Raises `FailpointUsageError` if that fails, or if the address is not loopback and *allow_remote* is false.
+    Raises `PortInUse`, or another `FailpointUsageError` if that fails, or if the address is not loopback and
+    *allow_remote* is false.
     """
     try:
         family, name = _resolve(address)
@@ -66,11 +73,28 @@ def bind(address: Address, *, allow_remote: bool) -> socket.socket:
         listener.listen(128)
     except OSError as error:
         listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUse(_port_in_use(name)) from None
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise FailpointUsageError(
             f"FAILPOINTS_HTTP: cannot listen on {_authority(name)}: {reason}; choose another port, or 0 for a free one"
         ) from None
     return listener
+
+
+def _port_in_use(name: tuple[str, int]) -> str:
+    process = listening_process(name[1])
+    if process is None:
+        owner = "another process"
+    elif process == os.getpid():
+        owner = "this process itself"
+    else:
+        owner = f"process {process}{', its parent,' if process == os.getppid() else ''}"
+    free = _authority((name[0], 0))
+    return (
+        f"{owner} already listens on {_authority(name)}."
+        f" With FAILPOINTS_HTTP={free}, each process takes a free port and logs it."
+    )
 
 
 def _resolve(address: Address) -> tuple[socket.AddressFamily, tuple[str, int]]:

@@ -24,7 +24,7 @@ from uvicorn.server import ServerState
 
 from .._core.log import logger
 from ..errors import FailpointUsageError
-from .address import Address, bind, parse_address, url_of
+from .address import Address, PortInUse, bind, parse_address, url_of
 from .app import admin_app
 from .sockets import Listener, Loop, Selector, Sockets
 from .wire import check_token, to_json
@@ -180,7 +180,7 @@ class Server:
             self._inherited.abandon()
             self._inherited = None
             if self._bind_error is not None:
-                logger.error("process %d has no control plane: %s", os.getpid(), self._bind_error)
+                _log_absence(self._bind_error)
                 return False
             self.announce()
         self._serving = self._loop.create_task(self._serve())
@@ -262,6 +262,11 @@ def _config(token: str | None) -> Config:
     return config
 
 
+def _log_absence(error: FailpointUsageError) -> None:
+    level = logging.WARNING if isinstance(error, PortInUse) else logging.ERROR
+    logger.log(level, "process %d has no control plane: %s", os.getpid(), error)
+
+
 # the server of this process
 
 _current: Server | None = None
@@ -271,6 +276,9 @@ _forking = threading.RLock()
 def start_from_environment(address: str, token: str | None) -> None:
     """Start the control plane of this process. Raises `FailpointUsageError` if it cannot listen.
 
+    If another process listens at the address, that is logged instead, and the program goes on without a control plane:
+    the parent of a reloader, or another worker, has imported the program too.
+
     *address* is the value of `FAILPOINTS_HTTP`, *token* that of `FAILPOINTS_TOKEN`.
     """
     parsed = parse_address(address)
@@ -278,7 +286,10 @@ def start_from_environment(address: str, token: str | None) -> None:
         checked = None if token is None else check_token(token)
     except FailpointUsageError as error:
         raise FailpointUsageError(f"FAILPOINTS_TOKEN: {error}") from None
-    _start(parsed, checked)
+    try:
+        _start(parsed, checked)
+    except PortInUse as error:
+        _log_absence(error)
 
 
 def _start(address: Address, token: str | None) -> None:

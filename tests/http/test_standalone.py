@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -13,7 +14,8 @@ import pytest
 
 from failpoints import FailpointUsageError
 from failpoints._core.messages import safe_repr
-from failpoints._http.address import Address, bind, parse_address, url_of
+from failpoints._http.address import Address, PortInUse, bind, parse_address, url_of
+from failpoints._http.port_owner import listening_process
 
 AT = "/v1/failpoints"
 ANY = "127.0.0.1:0"
@@ -160,24 +162,76 @@ def test_invalid_variables(run: Run, variables: dict[str, str], message: str) ->
     assert stopped(run(IMPORT, **variables)).startswith(OURS + message)
 
 
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows which process has a port")
+
+
+def absent(process: int, owner: str, port: int) -> str:
+    return (
+        f"process {process} has no control plane: {owner} already listens on 127.0.0.1:{port}."
+        " With FAILPOINTS_HTTP=127.0.0.1:0, each process takes a free port and logs it.\n"
+    )
+
+
+@LINUX
 def test_a_port_in_use(run: Run, taken_port: Callable[..., Any]) -> None:
-    """A fixed port that is in use stops the import."""
+    """A process that finds a fixed port in use logs which process has it and what to do, in one line, and goes on."""
     with taken_port() as port:
-        message = stopped(run(IMPORT, FAILPOINTS_HTTP=f"127.0.0.1:{port}"))
-    assert message.startswith(f"{OURS}FAILPOINTS_HTTP: cannot listen on 127.0.0.1:{port}: Address already in use")
+        program = run(PROGRAM, interpreter=DEV, FAILPOINTS_HTTP=f"127.0.0.1:{port}")
+        program.send_line()
+        program.line("Continue")
+        status, printed = program.ended()
+    owner = f"process {os.getpid()}, its parent,"
+    assert (status, printed) == (0, f"{absent(program.pid, owner, port)}Continue()\n")
+
+
+@pytest.mark.parametrize(
+    ("process", "owner"),
+    [(None, "another process"), (1, "process 1"), (2, "process 2, its parent,"), (3, "this process itself")],
+)
+def test_the_owner_of_a_port(
+    process: int | None, owner: str, taken_port: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message names the process that has the port, as far as that is known."""
+    monkeypatch.setattr("failpoints._http.address.listening_process", lambda port: process)
+    monkeypatch.setattr(os, "getppid", lambda: 2)
+    monkeypatch.setattr(os, "getpid", lambda: 3)
+    with taken_port() as port, pytest.raises(PortInUse, match=f"^{owner} already listens on 127.0.0.1:{port}. "):
+        bind(Address("127.0.0.1", port), allow_remote=False)
+
+
+@LINUX
+def test_which_process_listens(taken_port: Callable[..., Any], free_port: int) -> None:
+    """A listening socket leads to its process, and a port without one to none."""
+    with taken_port() as port:
+        assert listening_process(port) == os.getpid()
+    assert listening_process(free_port) is None
+
+
+def test_without_a_table_of_sockets(monkeypatch: pytest.MonkeyPatch, taken_port: Callable[..., Any]) -> None:
+    """On a system without /proc, no process is named."""
+
+    def no_such_file(*_: Any, **__: Any) -> Any:
+        raise FileNotFoundError
+
+    monkeypatch.setattr("builtins.open", no_such_file)
+    with taken_port() as port:
+        assert listening_process(port) is None
 
 
 def test_two_programs_on_one_port(run: Run, free_port: int) -> None:
-    """The second program on a port is stopped. The port is free again as soon as the first one has ended."""
-    first = run(PROGRAM, FAILPOINTS_HTTP=f"127.0.0.1:{free_port}")
+    """The second program on a port runs without a control plane. The port is free again once the first has ended."""
+    address = f"127.0.0.1:{free_port}"
+    first = run(PROGRAM, FAILPOINTS_HTTP=address)
     first.send_line()
     first.line("Continue")
-    assert "Address already in use" in stopped(run(IMPORT, FAILPOINTS_HTTP=f"127.0.0.1:{free_port}"))
+    second = run(PROGRAM, FAILPOINTS_HTTP=address)
+    second.line(f"process {second.pid} has no control plane: .* already listens on {address}")
+    second.ended()
     first.ended()
-    third = run(PROGRAM, FAILPOINTS_HTTP=f"127.0.0.1:{free_port}")
+    third = run(PROGRAM, FAILPOINTS_HTTP=address)
     third.send_line()
     third.line("Continue")
-    assert third.ended()[0] == 0
+    assert "no control plane" not in third.ended()[1]
 
 
 def test_a_fixed_port_is_logged_at_info(run: Run, raw: Any, free_port: int) -> None:
