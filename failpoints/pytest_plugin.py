@@ -15,6 +15,7 @@ import pytest
 
 from ._core.known_sites import Location
 from ._core.store import PROCESS_STORE
+from ._plugin.children import follow_children
 from ._plugin.fixture import Failpoints
 from ._plugin.markers import read_markers
 from ._plugin.options import add_options, read_options
@@ -30,6 +31,7 @@ _RUN = pytest.StashKey[Run]()
 def failpoints(request: pytest.FixtureRequest) -> Iterator[Failpoints]:
     """Configure failpoints for one test, as in `failpoints.set("name", "actions")`, and remove them afterwards."""
     item: pytest.Item = request.node
+    follow_children()
     expectations = request.config.stash[_RUN].expectations(item)
     restore = PROCESS_STORE.save()
     try:

@@ -49,6 +49,7 @@ class Configuration:
         "_random",
         "ended_by",
         "error",
+        "hit_in_child",
         "hits",
         "last_mismatch",
         "last_miss",
@@ -81,6 +82,7 @@ class Configuration:
         self.parked: dict[Waiter, None] = {}
         self.ended_by: int | None = None
         self.waiting_at_end: tuple[Waiting, ...] = ()  # the waiters that it had when it ended
+        self.hit_in_child: memoryview | None = None  # one byte, which a process forked from this one sets if it hits
         self.error: Exception | None = None  # the last one that kept a site from carrying out an action
         self._left = [term.times for term in terms]
         self._random: Random | None = None
@@ -103,6 +105,9 @@ class Configuration:
         hits, misses, triggers = self.hits, self.misses, self.triggers
         last_miss, last_mismatch, error = self.last_miss, self.last_mismatch, self.error
         left, random = self._left, self._random
+        hit_in_child = self.hit_in_child is not None and self.hit_in_child[0]
+        if self.hit_in_child is not None:
+            self.hit_in_child[0] = 0
         self.hits = self.misses = self.triggers = 0
         self.last_miss = self.last_mismatch = self.error = None
         self._left = [term.times for term in self.terms]
@@ -116,6 +121,8 @@ class Configuration:
             if self.last_miss is None:
                 self.last_miss, self.last_mismatch = last_miss, last_mismatch
             self._left, self._random = left, random
+            if hit_in_child and self.hit_in_child is not None:
+                self.hit_in_child[0] = 1
 
         return go_on
 

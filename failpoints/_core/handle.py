@@ -41,7 +41,7 @@ class Handle:
 
     @property
     def hits(self) -> int:
-        """The number of visits whose context matched."""
+        """The number of visits in this process whose context matched. Those in its children are not counted."""
         return self.status.hits
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, NoReturn
 
@@ -17,6 +17,7 @@ from .._core.status import FailpointStatus, Waiting
 from .._core.store import PROCESS_STORE
 from .._core.validation import check_name
 from ..errors import FailpointError, FailpointUsageError
+from .children import environment_text, started, still_running, was_hit
 
 _ADVICE = """\
 Check the name, the actions and the matchers. If this is intentional, pass expect_hit=False, or set
@@ -67,6 +68,7 @@ class Expectations:
         self._expectations: list[_Expectation] = []
         self._has_own_seed = False
         self._closed = False
+        self._started = started()
         self._failed_example: list[_State] | None = None  # the state at the end of the last example, if that failed
 
     def set(
@@ -107,9 +109,47 @@ class Expectations:
         if not self._strict:
             return
         judged = [*self._not_superseded(), *(_Expectation(each, None, "") for each in self._for_all_tests)]
-        complaints = "\n\n".join(filter(None, map(_complaint, judged)))
+        complaints = [complaint for expected in judged if (complaint := self._complaint(expected))]
         if complaints:
-            self._fail(complaints)
+            self._fail("\n\n".join(complaints))
+
+    def _complaint(self, expected: _Expectation) -> str:
+        configuration = expected.configuration
+        facts: Iterable[tuple[str, str]] = ()
+        if configuration.error is not None and expected.expect_hit is not False:
+            problem = "could not do what it was configured to do"
+        elif expected.expect_hit and not was_hit(configuration):
+            problem = "was set and never hit"
+            facts = self._facts_on_processes()
+        else:
+            return ""
+        details = _details(_state(expected), elsewhere=PROCESS_STORE.statuses(), facts=facts)
+        advice = "It is configured for the whole run." if expected.expect_hit is None else _ADVICE
+        return (
+            f"failpoint {configuration.name!r} {problem}: the test passed without exercising it.\n{details}\n{advice}"
+        )
+
+    def _facts_on_processes(self) -> Iterator[tuple[str, str]]:
+        """Describe the processes that the test started or uses, and what reaches them."""
+        new, old = started().since(self._started), still_running(self._started)
+        facts: list[str] = []
+        if new.forked:
+            facts.append(
+                f"{new.forked} forked by the test, with what was configured then; it was never hit there either"
+            )
+        if new.otherwise:
+            facts.append(
+                f"{new.otherwise} started by the test, with only what FAILPOINTS configures; hits are not counted"
+            )
+        if old:
+            facts.append(f"{old} running since before the test, without what the test configured")
+        if new.otherwise or old:
+            text, without_text = environment_text(expected.configuration for expected in self._expectations)
+            if text:
+                facts.append(f"to configure the same there, put FAILPOINTS={text!r} into its environment")
+            if without_text:
+                facts.append(f"there is no text for {', '.join(map(repr, without_text))}")
+        yield from zip(["processes", *[""] * len(facts)], facts, strict=False)
 
     def _not_superseded(self) -> Iterable[_Expectation]:
         """Yield the expectations, except those that the test replaced before any visit, and `off` set after a hit."""
@@ -124,7 +164,7 @@ class Expectations:
                 or (is_off and configuration.name in hit)
             ):
                 yield expected
-            if configuration.hits:
+            if was_hit(configuration):
                 hit.add(configuration.name)
 
     @contextmanager
@@ -135,7 +175,8 @@ class Expectations:
         A block that passes is judged by what it sets itself and, with *includes_set_up*, by what was set before it.
         """
         __tracebackhide__ = True
-        set_up, had_own_seed = self._expectations, self._has_own_seed
+        set_up, had_own_seed, before = self._expectations, self._has_own_seed, self._started
+        self._started = started()
         self._expectations = list(set_up) if includes_set_up else []
         self._failed_example = None
         go_on = PROCESS_STORE.start_over()
@@ -144,12 +185,12 @@ class Expectations:
             self.judge()
         except BaseException as error:
             if not type(error).__module__.startswith("hypothesis."):  # those only end an example, or all of them
-                before = () if includes_set_up else set_up
-                self._failed_example = self._states([*before, *self._expectations])
+                others = () if includes_set_up else set_up
+                self._failed_example = self._states([*others, *self._expectations])
             raise
         finally:
             go_on()
-            self._expectations, self._has_own_seed = set_up, had_own_seed
+            self._expectations, self._has_own_seed, self._started = set_up, had_own_seed, before
 
     def section(self, seed: int) -> str:
         """Describe what the test configured and what else is configured, for the report of a failing test.
@@ -182,24 +223,11 @@ def _state(expected: _Expectation) -> _State:
     return _State(status, expected.where, configuration.error, ended, configuration.waiting_at_end)
 
 
-def _complaint(expected: _Expectation) -> str:
-    name, error = expected.configuration.name, expected.configuration.error
-    if error is not None and expected.expect_hit is not False:
-        problem = "could not do what it was configured to do"
-    elif expected.expect_hit and not expected.configuration.hits:
-        problem = "was set and never hit"
-    else:
-        return ""
-    details = _details(_state(expected), elsewhere=PROCESS_STORE.statuses())
-    advice = "It is configured for the whole run." if expected.expect_hit is None else _ADVICE
-    return f"failpoint {name!r} {problem}: the test passed without exercising it.\n{details}\n{advice}"
-
-
-def _details(state: _State, elsewhere: Iterable[FailpointStatus] = ()) -> str:
+def _details(state: _State, elsewhere: Iterable[FailpointStatus] = (), facts: Iterable[tuple[str, str]] = ()) -> str:
     from .._core.declared import describe_location  # imported here because only messages need them
     from .._core.diagnosis import diagnosis
 
-    facts: list[tuple[str, str]] = []
+    facts = list(facts)
     if isinstance(state.error, FailpointError):
         facts.append(("error", str(state.error)))
     elif state.error is not None:

@@ -40,11 +40,16 @@ class Row(TypedDict):
 
 
 class Document(TypedDict):
-    """The JSON of a run. *incomplete* is the reason why rows are missing, if there is one."""
+    """The JSON of a run.
+
+    *incomplete* is the reason why rows are missing, if there is one. *processes* is the number of processes that the
+    tests started, if there were any. The visits in them are not counted.
+    """
 
     version: int
     seed: int
     incomplete: NotRequired[str]
+    processes: NotRequired[int]
     totals: dict[str, int]
     failpoints: list[Row]
 
@@ -141,11 +146,13 @@ def totals(rows: Sequence[Row]) -> dict[str, int]:
     }
 
 
-def to_document(rows: list[Row], seed: int, incomplete: str | None) -> Document:
+def to_document(rows: list[Row], seed: int, incomplete: str | None, processes: int) -> Document:
     """Return the content of the JSON file."""
     document = Document(version=1, seed=seed, totals=totals(rows), failpoints=rows)
     if incomplete is not None:
         document["incomplete"] = incomplete
+    if processes:
+        document["processes"] = processes
     return document
 
 

@@ -13,6 +13,7 @@ from .._core.configuration import Configuration
 from .._core.hooks import observers
 from .._core.store import PROCESS_STORE
 from ..errors import FailpointError
+from .children import follow_children, was_hit
 from .examples import accepted_under_given, follow_hypothesis, running
 from .expectations import Expectations
 from .markers import read_markers, use_fixture
@@ -44,19 +45,24 @@ class Run:
         self._workers = workers
         self._restore = PROCESS_STORE.save()
         self._configured: dict[str, Configuration] = {}
+        self._hit = set[str]()
         self._configure()
         follow_hypothesis()
-        self._hit = set[str]()
         self._never_hit: dict[str, str] = {}
         if options.configured:
             observers.append(self._observe)
+            follow_children()
 
     def _observe(self, configuration: Configuration, action: Action | None, matched: bool) -> None:
         if matched and configuration is self._configured.get(configuration.name):
             self._hit.add(configuration.name)
 
+    def _note_hits_in_children(self) -> None:
+        self._hit.update(name for name, configuration in self._configured.items() if was_hit(configuration))
+
     def _configure(self) -> None:
         """Configure the failpoints of the run again, except those that something else has configured since."""
+        self._note_hits_in_children()
         for name, actions in self.options.configured.items():
             current = PROCESS_STORE.current(name)
             if name not in self._configured or current is None or current is self._configured[name]:
@@ -160,6 +166,7 @@ class Run:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Find what was configured for the whole run and never hit. A worker sends it."""
+        self._note_hits_in_children()
         never_hit = {name: _where_declared(name) for name in self.options.configured if name not in self._hit}
         if is_worker(session.config):
             send_output(session.config, never_hit=never_hit)

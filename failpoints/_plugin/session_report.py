@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 from .._core.declared import declared_sites
 from .._core.hooks import observers
+from .children import follow_children, started
 from .report import Row, Tally, merge, rows_of_process, table_lines, to_document
 from .workers import Workers, is_worker, send_output
 
@@ -25,6 +27,7 @@ class SessionReport:
         self._workers = workers
         self._tally = Tally()
         self._own_rows: list[Row] = []
+        self._own_processes = 0
         self._failure: str | None = None
         self._show_table = bool(config.getoption("failpoints_report"))
         self._file = None if file is None or is_worker(config) else Path(file).absolute()
@@ -34,6 +37,16 @@ class SessionReport:
     def pytest_sessionstart(self) -> None:
         """Start counting."""
         observers.append(self._tally)
+        follow_children()
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self) -> Generator[None, object, object]:
+        """Count the processes that a test starts. pytest and its plugins start some as well, between the tests."""
+        before = started()
+        try:
+            return (yield)
+        finally:
+            self._own_processes += sum(started().since(before))
 
     def pytest_unconfigure(self) -> None:
         """Stop counting."""
@@ -45,11 +58,11 @@ class SessionReport:
         """Write the file, or send the rows of a worker."""
         self._own_rows = rows_of_process(self._tally, declared_sites(), self._config.rootpath)
         if is_worker(self._config):
-            send_output(self._config, rows=self._own_rows)
+            send_output(self._config, rows=self._own_rows, processes=self._own_processes)
             return
         if self._file is None or exitstatus == pytest.ExitCode.USAGE_ERROR:
             return
-        document = to_document(self._rows(), self._seed, self._incomplete())
+        document = to_document(self._rows(), self._seed, self._incomplete(), self._processes())
         try:
             # Encoded before the file is opened. In ASCII, because a path need not be valid UTF-8.
             self._file.write_bytes(json.dumps(document, indent=2).encode("ascii") + b"\n")
@@ -67,12 +80,21 @@ class SessionReport:
         terminalreporter.section("failpoints")
         for line, never_hit in table_lines(self._rows()):
             terminalreporter.write_line(line, yellow=never_hit)
+        processes = self._processes()
+        if processes:
+            counted = f"{processes} {'process was' if processes == 1 else 'processes were'} started by the tests"
+            terminalreporter.write_line(f"{counted}: visits in other processes are not counted here")
         incomplete = self._incomplete()
         if incomplete is not None:
             terminalreporter.write_line(f"incomplete: {incomplete}", red=True)
 
     def _rows(self) -> list[Row]:
         return merge([*(output["rows"] for output in self._workers.outputs), self._own_rows])
+
+    def _processes(self) -> int:
+        """Return how many processes the tests started, in all workers."""
+        outputs = self._workers.outputs
+        return sum(output["processes"] for output in outputs) if outputs else self._own_processes
 
     def _incomplete(self) -> str | None:
         missing = self._workers.missing

@@ -1,0 +1,144 @@
+"""The processes that this one starts: how many, and what the forked ones hit. Imports no pytest.
+
+A forked process has what is configured at that moment. It reports a hit through memory that it shares with this one:
+one byte for each configuration, made when a process is forked, so that it costs nothing while none is. Any other
+process has a configuration of its own, from its environment, and its hits are not known here.
+"""
+
+from __future__ import annotations
+
+import functools
+import mmap
+import os
+import sys
+import weakref
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+import wrapt
+
+from .._core.actions import Action
+from .._core.configuration import Configuration
+from .._core.formatting import format_actions
+from .._core.hooks import observers
+from .._core.store import PROCESS_STORE
+from ..errors import FailpointUsageError
+
+_EVENTS: Final = frozenset({"subprocess.Popen", "os.posix_spawn", "os.spawn", "os.system"})
+
+
+class Started(NamedTuple):
+    """How many processes this one has started, with and without a fork of its own."""
+
+    forked: int = 0
+    otherwise: int = 0
+
+    def since(self, before: Started) -> Started:
+        """Return how many were started after *before*."""
+        return Started(self.forked - before.forked, self.otherwise - before.otherwise)
+
+
+_started = Started()
+_followed = False
+_processes: Final[weakref.WeakKeyDictionary[Any, int]] = weakref.WeakKeyDictionary()  # of multiprocessing, in order
+
+
+def started() -> Started:
+    """Return how many processes were started since `follow_children` was first called."""
+    return _started
+
+
+def follow_children() -> None:
+    """Count the processes that this one starts from now on, and let the forked ones report their hits."""
+    global _followed
+    if _followed:
+        return
+    _followed = True
+    sys.addaudithook(_audit)
+    if hasattr(os, "register_at_fork"):  # Windows has no fork
+        os.register_at_fork(before=_before_fork, after_in_child=_in_child)
+    wrapt.register_post_import_hook(_follow_multiprocessing, "multiprocessing.process")
+
+
+def _audit(event: str, _: tuple[Any, ...]) -> None:
+    if event in _EVENTS and not (event == "os.posix_spawn" and _caller() == "subprocess"):  # which has its own event
+        _count(otherwise=1)
+
+
+def _caller() -> object:
+    """Return the module that called what called the hook."""
+    return sys._getframe(2).f_globals.get("__name__")  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+
+
+def _count(*, forked: int = 0, otherwise: int = 0) -> None:
+    global _started
+    _started = Started(_started.forked + forked, _started.otherwise + otherwise)
+
+
+def _follow_multiprocessing(process: Any) -> None:
+    """Count what `multiprocessing` starts by spawn and forkserver, for which Python has no audit event."""
+    original = process.BaseProcess.start
+
+    @functools.wraps(original)
+    def start(self: Any) -> None:
+        before = _started.forked
+        original(self)
+        if _started.forked == before:
+            _count(otherwise=1)
+        _processes[self] = sum(_started)
+
+    process.BaseProcess.start = start
+
+
+def _before_fork() -> None:
+    caller = _caller()
+    if caller == "subprocess":  # which has an audit event, and forks only to start another program
+        return
+    if caller == "os":  # os.spawnv and the like, which do the same
+        _count(otherwise=1)
+        return
+    _count(forked=1)
+    new = [configuration for configuration in PROCESS_STORE.configurations() if configuration.hit_in_child is None]
+    if new:
+        memory = memoryview(mmap.mmap(-1, len(new)))
+        for index, configuration in enumerate(new):
+            configuration.hit_in_child = memory[index : index + 1]
+
+
+def _in_child() -> None:
+    if _report not in observers:
+        observers.append(_report)
+
+
+def _report(configuration: Configuration, action: Action | None, matched: bool) -> None:
+    if matched and configuration.hit_in_child is not None:
+        configuration.hit_in_child[0] = 1
+
+
+def was_hit(configuration: Configuration) -> bool:
+    """Return whether this process, or one that was forked from it since, has hit the failpoint."""
+    flag = configuration.hit_in_child
+    return configuration.hits > 0 or (flag is not None and flag[0] > 0)
+
+
+def still_running(before: Started) -> int:
+    """Return how many processes of `multiprocessing` are running that were started before *before*."""
+    if "multiprocessing" not in sys.modules:
+        return 0
+    from multiprocessing import active_children
+
+    return sum(_processes.get(process, 0) <= sum(before) for process in active_children())
+
+
+def environment_text(configurations: Iterable[Configuration]) -> tuple[str, list[str]]:
+    """Return the value of `FAILPOINTS` that configures the same in another process, and the names that have no text."""
+    entries: list[str] = []
+    without_text: list[str] = []
+    for configuration in configurations:
+        try:
+            if configuration.matchers.given:
+                raise FailpointUsageError("matchers have no text")
+            entries.append(f"{configuration.name}={format_actions(configuration.terms)}")
+        except FailpointUsageError:
+            without_text.append(configuration.name)
+    return ";".join(entries), without_text
