@@ -34,7 +34,7 @@ app = typer.Typer()
 @app.command(
     epilog=examples(
         "failpoints run --set 'gateway.charge=1*raise(TimeoutError)' -- python app.py",
-        "failpoints run --set backup=pause --http 127.0.0.1:22381 -- uvicorn app:app",
+        "failpoints run --set 'backup[tenant_id=test_.*]=pause' --http 127.0.0.1:22381 -- uvicorn app:app",
     ),
     context_settings={"allow_interspersed_args": False},
 )
@@ -45,7 +45,11 @@ def run(
     ],
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=ACTIONS", help="Configure a failpoint from the start. Can be repeated."),
+        typer.Option(
+            "--set",
+            metavar="NAME=ACTIONS",
+            help="Configure a failpoint from the start: NAME=ACTIONS or NAME[KEY=PATTERN,…]=ACTIONS. Can be repeated.",
+        ),
     ] = None,
     address: Annotated[
         str | None,
@@ -67,9 +71,7 @@ def run(
     program is not found, 126 if it cannot be run, 2 if the actions are invalid.
     """
     if matchers:
-        raise FailpointUsageError(
-            "run cannot set matchers: start the program with --http, then failpoints set … --context …"
-        )
+        raise FailpointUsageError("run takes matchers in --set: --set 'NAME[KEY=PATTERN,…]=ACTIONS'")
     environment = environment_with(settings or [])
     if address is not None:
         parse_address(address, "--http")

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, cast
 
 from ..errors import ActionSyntaxError, FailpointNameError, FailpointUsageError, pointed_at
 from . import actions
 from .actions import ENDS_VISIT, MAX_TIMES, Action, Term, hint_for_action, is_exception_name
+from .context import Matchers
 from .messages import did_you_mean, safe_repr
 from .validation import check_name
 
@@ -23,6 +24,10 @@ _DURATION = re.compile(
     r"([0-9]++)(?:\.([0-9]++))?+\s*+(\w*+)"
 )  # possessive, so that a long wrong text is rejected at once
 _MILLISECONDS = {"": 1, "ms": 1, "s": 1000, "m": 60_000}
+
+_END_OF_NAME = re.compile(r"[\[=;]")
+_END_OF_KEY = re.compile(r"[=,\[\];]")
+_IN_PATTERN = re.compile(r"\\.|[][(){},]", re.DOTALL)  # an escaped character counts for nothing
 
 _ESCAPES = {'"': '"', "\\": "\\", "n": "\n", "r": "\r", "t": "\t"}
 _HEX_ESCAPES = {"x": 2, "u": 4, "U": 8}
@@ -65,22 +70,24 @@ def _as_term(item: Any) -> Term:
 
 
 class Entry(NamedTuple):
-    """One `name=actions` of a list such as `FAILPOINTS`."""
+    """One `name[key=pattern,…]=actions` of a list such as `FAILPOINTS`. Without brackets the context is `None`."""
 
     name: str
     terms: tuple[Term, ...]
+    context: Mapping[str, str] | None = None
 
 
 def parse_entries(text: str, source: str) -> list[Entry]:
-    """Parse `name=actions;name=actions`. Spaces and empty entries are skipped.
+    """Parse `name=actions;name[key=pattern]=actions`. Spaces and empty entries are skipped.
 
-    Raises `ActionSyntaxError`, and `FailpointNameError` for a bad name. Their messages name the *source*.
+    Raises `ActionSyntaxError`, and `FailpointNameError` for a bad name or pattern. Their messages name the *source*.
     """
     parser = _Parser(text, source)
     entries: list[Entry] = []
     while parser.skip_to_entry():
         name = parser.name()
-        entries.append(Entry(name, parser.actions(end=";")))
+        context = parser.matchers()
+        entries.append(Entry(name, parser.actions(end=";"), context))
     return entries
 
 
@@ -123,7 +130,7 @@ class _Parser:
         word = _WORD.match(self.text, self.at) or _NUMBER.match(self.text, self.at)
         return f"found {_shortened(word.group() if word else self.text[self.at])}"
 
-    # name=actions;name=actions
+    # name=actions;name[key=pattern,key=pattern]=actions
 
     def skip_to_entry(self) -> bool:
         while self.take(";"):
@@ -132,19 +139,69 @@ class _Parser:
 
     def name(self) -> str:
         start = self.at
-        stop = re.compile("[=;]").search(self.text, start)
+        stop = _END_OF_NAME.search(self.text, start)
         if stop is None or stop.group() == ";":
             self.fail("expected name=actions, found no '='", stop.start() if stop else len(self.text))
         name = self.text[start : stop.start()].strip()
         if not name:
-            self.fail("expected a failpoint's name before '='", stop.start())
+            self.fail(f"expected a failpoint's name before {stop.group()!r}", stop.start())
+        self.checked(start, check_name, name)
+        self.at = stop.start()
+        return name
+
+    def checked(self, start: int, check: Callable[[Any], object], value: object) -> None:
         try:
-            check_name(name)
+            check(value)
         except FailpointNameError as error:
             sentence = str(error).partition("\n")[0]
             raise FailpointNameError(f"{self.source}: {sentence}\n{pointed_at(self.text, start)}") from None
+
+    def matchers(self) -> dict[str, str] | None:
+        """Parse `[key=pattern,key=pattern]`, if it comes next, and the `=` after it."""
+        context: dict[str, str] | None = None
+        if self.take("["):
+            context = {}
+            while True:
+                self.space()
+                start = self.at
+                key = self.key()
+                if key in context:
+                    self.fail(f"expected each key once, found {_shortened(key)} again", start)
+                self.space()
+                start = self.at
+                context[key] = self.quoted() if self.text.startswith('"', start) else self.pattern()
+                self.checked(start, Matchers, {key: context[key]})
+                if self.take("]"):
+                    break
+                if not self.take(","):
+                    self.fail(f"expected ',' or ']' after the pattern, {self.found()}")
+        if not self.take("="):
+            self.fail(f"expected '=' and actions after the matchers, {self.found()}")
+        return context
+
+    def key(self) -> str:
+        start = self.at
+        stop = _END_OF_KEY.search(self.text, start)
+        key = self.text[start : stop.start()].strip() if stop else ""
+        if stop is None or stop.group() != "=" or not key:
+            self.fail(f"expected a key and its pattern, such as tenant_id=test_.*, {self.found()}", start)
         self.at = stop.end()
-        return name
+        return key
+
+    def pattern(self) -> str:
+        """Parse a pattern without quotes, up to the `,` or `]` that is in no brackets of its own."""
+        start = self.at
+        depth = 0
+        for found in _IN_PATTERN.finditer(self.text, start):
+            character = found.group()
+            if not depth and character in ",]":
+                self.at = found.start()
+                pattern = self.text[start : self.at].strip()
+                if not pattern:
+                    self.fail(f'expected a pattern, found {character!r}; an empty one is written ""', start)
+                return pattern
+            depth += (character in "([{") - (character in ")]}")
+        self.fail("expected ']' after the pattern, found the end; quote a pattern whose brackets do not balance", start)
 
     # actions
 

@@ -47,7 +47,7 @@ class Registry:
         Everything waiting at the failpoint is woken and goes on with `Continue()`. Its counts start from zero.
 
         Args:
-            name: The failpoint's name: printable, without white space, `=` or `;`.
+            name: The failpoint's name: printable, without white space, `=`, `;`, `[` or `]`.
             actions: A text (`"2*off->return(42)"`), an action, a `Term`, or a sequence of actions and terms.
             context: The matchers, a mapping of context keys. Each maps to a pattern (`str` or `re.Pattern`) that must
                 match the whole `str()` of the value, to a predicate of one argument, or to a value that must be equal.

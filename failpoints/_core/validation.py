@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from ..errors import FailpointNameError, FailpointUsageError, pointed_at
 from .messages import safe_repr
+
+_RESERVED = re.compile(r"[ =;\[\]]")  # a space is the only printable white space
 
 
 def check_name(name: object) -> str:
@@ -16,15 +19,13 @@ def check_name(name: object) -> str:
         raise FailpointNameError(f"a failpoint's name must be a str; got {safe_repr(name)}")
     if not name:
         raise FailpointNameError("a failpoint's name cannot be empty")
-    if name.isprintable() and not (" " in name or "=" in name or ";" in name):  # the only printable white space
+    if name.isprintable() and not _RESERVED.search(name):
         return name
-    for position, character in enumerate(name):
-        if character in " =;" or not character.isprintable():
-            raise FailpointNameError(
-                f"a failpoint's name must be printable, without white space, '=' or ';'; got {safe_repr(name)}\n"
-                f"{pointed_at(name, position)}"
-            )
-    return name
+    position = next(at for at, character in enumerate(name) if character in " =;[]" or not character.isprintable())
+    raise FailpointNameError(
+        f"a failpoint's name must be printable, without white space, '=', ';', '[' or ']'; got {safe_repr(name)}\n"
+        f"{pointed_at(name, position)}"
+    )
 
 
 def entry_parts(entries: Iterable[Any]) -> Iterator[Sequence[Any]]:

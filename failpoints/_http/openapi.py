@@ -113,7 +113,7 @@ _NAME: Json = {
     "type": "string",
     "format": "failpoint-name",
     "minLength": 1,
-    "description": "Printable, without white space, '=' or ';'",
+    "description": "Printable, without white space, '=', ';', '[' or ']'",
 }
 _CONTEXT: Json = {
     "type": "object",

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple, cast
 import pytest
 
 from .._core import environment
-from .._core.actions import Actions
-from .._core.grammar import parse_entries
+from .._core.grammar import Entry, parse_entries
 from ..errors import FailpointError
 from .workers import is_worker
 
@@ -18,14 +17,14 @@ from .workers import is_worker
 class Options(NamedTuple):
     """The options of one run.
 
-    *configured* maps the names in `FAILPOINTS` and `--failpoints` to their actions. The times are in seconds.
+    *configured* has the entries of `FAILPOINTS` and `--failpoints`, in this order. The times are in seconds.
     """
 
     strict: bool
     timeout: float
     pause_limit: float
     seed: int
-    configured: dict[str, Actions]
+    configured: tuple[Entry, ...]
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -42,7 +41,8 @@ def add_options(parser: pytest.Parser) -> None:
         "--failpoints",
         dest="failpoints_configured",
         metavar="TEXT",
-        help="configure failpoints for the whole run: 'name=actions;name=actions'; each test starts with counts of 0",
+        help="configure failpoints for the whole run: 'name=actions;name[key=pattern]=actions'; each test starts with"
+        " counts of 0",
     )
     group.addoption(
         "--failpoints-report",
@@ -105,13 +105,13 @@ def _seed(config: pytest.Config) -> int:
     return random.SystemRandom().randrange(2**32) if given is None else given
 
 
-def _configured(config: pytest.Config) -> dict[str, Actions]:
+def _configured(config: pytest.Config) -> tuple[Entry, ...]:
     """Return what `FAILPOINTS` and `--failpoints` configure. The option takes precedence."""
     from_environment = environment.CONFIGURATION if environment.ENABLED else ""
     given: str = config.getoption("failpoints_configured") or ""
     if given and not environment.ENABLED:
         raise pytest.UsageError("--failpoints: this process was started with FAILPOINTS_ENABLED=0; unset it")
     try:
-        return dict((*parse_entries(from_environment, "FAILPOINTS"), *parse_entries(given, "--failpoints")))
+        return (*parse_entries(from_environment, "FAILPOINTS"), *parse_entries(given, "--failpoints"))
     except FailpointError as error:
         raise pytest.UsageError(str(error)) from None

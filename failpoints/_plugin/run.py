@@ -44,7 +44,7 @@ class Run:
         self.options = options
         self._workers = workers
         self._restore = PROCESS_STORE.save()
-        self._configured: dict[str, Configuration] = {}
+        self._configured: dict[int, Configuration] = {}  # by the number of the option's entry
         self._hit = set[str]()
         self._configure()
         follow_hypothesis()
@@ -54,19 +54,25 @@ class Run:
             follow_children()
 
     def _observe(self, configuration: Configuration, action: Action | None, matched: bool) -> None:
-        if matched and configuration is self._configured.get(configuration.name):
+        if matched and configuration in self._configured.values():
             self._hit.add(configuration.name)
 
     def _note_hits_in_children(self) -> None:
-        self._hit.update(name for name, configuration in self._configured.items() if was_hit(configuration))
+        self._hit.update(each.name for each in self._configured.values() if was_hit(each))
 
     def _configure(self) -> None:
         """Configure the failpoints of the run again, except those that something else has configured since."""
         self._note_hits_in_children()
-        for name, actions in self.options.configured.items():
-            current = PROCESS_STORE.current(name)
-            if name not in self._configured or current is None or current is self._configured[name]:
-                self._configured[name] = PROCESS_STORE.install(name, actions, pause_limit=self.options.pause_limit)
+        again = [
+            (number, entry)
+            for number, entry in enumerate(self.options.configured)
+            if (before := self._configured.get(number)) is None
+            or before.ended_by is None
+            or PROCESS_STORE.current(entry.name) is None
+        ]
+        for number, (name, terms, context) in again:
+            limit = self.options.pause_limit
+            self._configured[number] = PROCESS_STORE.install(name, terms, context, pause_limit=limit)
 
     def expectations(self, item: pytest.Item) -> Expectations:
         """Return the expectations of a test. They are made when they are first needed."""
@@ -167,7 +173,8 @@ class Run:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Find what was configured for the whole run and never hit. A worker sends it."""
         self._note_hits_in_children()
-        never_hit = {name: _where_declared(name) for name in self.options.configured if name not in self._hit}
+        names = dict.fromkeys(entry.name for entry in self.options.configured)
+        never_hit = {name: _where_declared(name) for name in names if name not in self._hit}
         if is_worker(session.config):
             send_output(session.config, never_hit=never_hit)
         elif session.testscollected and not session.config.getoption("collectonly"):

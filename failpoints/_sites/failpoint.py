@@ -39,7 +39,7 @@ class failpoint:
     decorated function that began while nothing was configured is not intercepted.
 
     Args:
-        name: Printable text without white space, `=` or `;`. Names ending in `:after` are reserved.
+        name: Printable text without white space, `=`, `;`, `[` or `]`. Names ending in `:after` are reserved.
         context: Describes a visit, for matchers. A mapping of keys to values, or a callable that returns one. The
             callable gets the arguments of the decorated function (`self` included), or inline none. A decorator also
             takes a list of parameter names. Evaluated only while this failpoint is configured.

@@ -108,8 +108,12 @@ def test_the_program_replaces_the_command(spawn: Callable[..., subprocess.Popen[
         ("", "--set: expected name=actions, found nothing\n    \n    ^"),
         (
             "a b=off",
-            "--set: a failpoint's name must be printable, without white space, '=' or ';'; got 'a b'\n"
+            "--set: a failpoint's name must be printable, without white space, '=', ';', '[' or ']'; got 'a b'\n"
             "    a b=off\n    ^",
+        ),
+        (
+            "a[x=1,x=2]=off",
+            "--set: expected each key once, found 'x' again\n    a[x=1,x=2]=off\n          ^",
         ),
         ("a=return(1", "--set: expected ')' to close this parenthesis, found the end\n    a=return(1\n            ^"),
     ],
@@ -128,13 +132,13 @@ def test_an_invalid_variable(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("run", "--set", "a=off", "true") == (2, "", f"Error: {message}\n")
 
 
-def test_matchers_cannot_be_set(run: Run) -> None:
+def test_matchers_are_a_part_of_the_setting(run: Run) -> None:
     """`--context` is refused with a hint how to set matchers, and is not in the help."""
     done = run("run", "--set", "a=off", "--context", "tenant_id=t1", "--", "true")
     assert done == (
         2,
         "",
-        "Error: run cannot set matchers: start the program with --http, then failpoints set … --context …\n",
+        "Error: run takes matchers in --set: --set 'NAME[KEY=PATTERN,…]=ACTIONS'\n",
     )
     assert "--context" not in run("run", "--help").output
 

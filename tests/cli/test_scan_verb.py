@@ -348,7 +348,7 @@ def test_unrelated_places_in_two_files_fail(run: Run, source: Callable[..., None
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("a b", "a failpoint's name must be printable, without white space, '=' or ';'; got 'a b'"),
+        ("a b", "a failpoint's name must be printable, without white space, '=', ';', '[' or ']'; got 'a b'"),
         ("", "a failpoint's name cannot be empty"),
         ("a:after", "names ending in ':after' are reserved for decorated functions and scopes"),
     ],

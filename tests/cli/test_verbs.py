@@ -77,7 +77,8 @@ def test_set_wakes_waiters(run: Run, server: str, waiter: Waiter) -> None:
         (["x", "2*retrun(1)"], "expected an action, found 'retrun'; did you mean 'return'?\n    2*retrun(1)\n      ^"),
         (
             ["a b", "off"],
-            "a failpoint's name must be printable, without white space, '=' or ';'; got 'a b'\n    a b\n     ^",
+            "a failpoint's name must be printable, without white space, '=', ';', '[' or ']'; got 'a b'\n"
+            "    a b\n     ^",
         ),
         (["x", "off", "--context", "a"], "expected KEY=PATTERN, such as tenant_id=test_.*; got 'a'"),
         (["x", "off", "--context", "=a"], "expected KEY=PATTERN, such as tenant_id=test_.*; got '=a'"),

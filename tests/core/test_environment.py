@@ -41,6 +41,17 @@ print({each.name: failpoints.format_actions(each.actions) for each in failpoints
 # FAILPOINTS
 
 
+def test_matchers() -> None:
+    """Matchers in brackets are patterns for the text of a value."""
+    script = """
+    from failpoints import failpoint
+    for context in ({"tenant_id": "test_1", "shard": 3}, {"tenant_id": "test_1", "shard": 33}, {"shard": 3}):
+        print(failpoint("charge", context=context).hit())
+    """
+    text = "charge[tenant_id=test_.*,shard=3]=return(42)"
+    assert printed(script, FAILPOINTS=text).split() == ["Return(value='42')", "Continue()", "Continue()"]
+
+
 @pytest.mark.parametrize(
     ("text", "configured"),
     [
@@ -55,6 +66,7 @@ print({each.name: failpoints.format_actions(each.actions) for each in failpoints
         ),
         ('a=return("b=off;");c=panic', {"a": "return(b=off;)", "c": "panic"}),
         ("a=off;a=pause", {"a": "pause"}),
+        ("a=2*sleep(1)+raise(OSError)->cancel", {"a": "2*sleep(1)+raise(OSError)->cancel"}),
         ("naïve=print(été)", {"naïve": "print(été)"}),
     ],
     ids=ascii,
@@ -103,12 +115,12 @@ def test_the_variables_are_read_once() -> None:
         ("a=off;b;c=off", "ActionSyntaxError", "expected name=actions, found no '='", ";c=off"),
         ("off", "ActionSyntaxError", "expected name=actions, found no '='", ""),
         ("a=off; =off", "ActionSyntaxError", "expected a failpoint's name before '='", "=off"),
-        ("a=off;b c=off", "FailpointNameError", "without white space, '=' or ';'; got 'b c'", "b c=off"),
+        ("a=off;b c=off", "FailpointNameError", "without white space, '=', ';', '[' or ']'; got 'b c'", "b c=off"),
         ("a=off;b=retrun(1);c=off", "ActionSyntaxError", "did you mean 'return'?", "retrun(1);c=off"),
         ("a=off;b=;c=off", "ActionSyntaxError", "expected an action", ";c=off"),
         ("a=off;b=return(1", "ActionSyntaxError", "expected ')' to close this parenthesis", "(1"),
         ("a=off;b=150%off", "ActionSyntaxError", "expected a percentage from 0 to 100", "150%off"),
-        ("a=off b=off", "ActionSyntaxError", "expected '->', ';' or the end after the action", "b=off"),
+        ("a=off b=off", "ActionSyntaxError", "expected '+', '->', ';' or the end after the action", "b=off"),
     ],
 )
 def test_a_malformed_value_stops_the_import(text: str, error: str, sentence: str, place: str) -> None:

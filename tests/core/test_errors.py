@@ -251,16 +251,27 @@ async def test_bad_name_in_a_wait(wait: Callable[[Any], Any]) -> None:
         ("", "a failpoint's name cannot be empty"),
         (
             "a b",
-            "a failpoint's name must be printable, without white space, '=' or ';'; got 'a b'\n    a b\n     ^",
+            "a failpoint's name must be printable, without white space, '=', ';', '[' or ']'; got 'a b'\n"
+            "    a b\n     ^",
+        ),
+        (
+            "a[x=1]",
+            "a failpoint's name must be printable, without white space, '=', ';', '[' or ']'; got 'a[x=1]'\n"
+            "    a[x=1]\n     ^",
+        ),
+        (
+            "a]",
+            "a failpoint's name must be printable, without white space, '=', ';', '[' or ']'; got 'a]'\n    a]\n     ^",
         ),
         (
             "a\nb",
-            "a failpoint's name must be printable, without white space, '=' or ';'; got 'a\\nb'\n    a�b\n     ^",
+            "a failpoint's name must be printable, without white space, '=', ';', '[' or ']'; got 'a\\nb'\n"
+            "    a�b\n     ^",
         ),
         (
             "backup=off",
             (
-                "a failpoint's name must be printable, without white space, '=' or ';'; got 'backup=off'\n"
+                "a failpoint's name must be printable, without white space, '=', ';', '[' or ']'; got 'backup=off'\n"
                 "    backup=off\n          ^"
             ),
         ),

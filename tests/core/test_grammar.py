@@ -6,8 +6,9 @@ import contextlib
 import decimal
 import enum
 import math
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -514,7 +515,7 @@ pieces = st.one_of(
     st.sampled_from([text.partition("(")[0] for text, _ in ACTIONS]),
     st.sampled_from(["+", "+", "->"]),
     st.sampled_from(
-        [*'()%*;=:.-,0125smh "\\\n\x00\ud800²é', "->", "٣", "\\u", "d83d", "1e3", "OSError", "a.b", "Pause"]
+        [*'()[]{}%*;=:.-,0125smh "\\\n\x00\ud800²é', "->", "٣", "\\u", "d83d", "1e3", "OSError", "a.b", "Pause"]
     ),
 )
 texts = st.text() | st.lists(pieces, max_size=12).map("".join) | st.lists(pieces, max_size=12).map(" ".join)
@@ -622,13 +623,64 @@ def test_long_texts_are_parsed(text: str, term: Term) -> None:
         ("gateway.charge:after=raise(OSError: no)", [("gateway.charge:after", "raise(OSError: no)")]),
         ("a::b=100;ü-%*=off", [("a::b", "100"), ("ü-%*", "off")]),
         ("a=off;a=pause", [("a", "off"), ("a", "pause")]),
+        ("2*3=off", [("2*3", "off")]),
     ],
 )
 def test_entries(text: str, entries: list[tuple[str, str]]) -> None:
     """A list has `name=actions` entries joined by `;`. White space and empty entries are ignored."""
-    assert [(entry.name, entry.terms) for entry in parse_entries(text, "FAILPOINTS")] == [
-        (name, parse_actions(actions)) for name, actions in entries
+    assert parse_entries(text, "FAILPOINTS") == [(name, parse_actions(actions), None) for name, actions in entries]
+
+
+@pytest.mark.parametrize(
+    ("text", "context"),
+    [
+        ("tenant_id=test_.*", {"tenant_id": "test_.*"}),
+        ("tenant_id=test_.*,shard=3", {"tenant_id": "test_.*", "shard": "3"}),
+        (" tenant_id = test_.* ,\n shard = 3 ", {"tenant_id": "test_.*", "shard": "3"}),
+        ("x=[a-z]{1,3}", {"x": "[a-z]{1,3}"}),
+        ("x=(a,b|[c,]),y=2", {"x": "(a,b|[c,])", "y": "2"}),
+        (r"x=\[,y=a\,b,z=\]", {"x": r"\[", "y": r"a\,b", "z": r"\]"}),
+        ("x=a;b=c", {"x": "a;b=c"}),
+        ("x=", None),
+        ('x=""', {"x": ""}),
+        ('x="]," , y=" "', {"x": "],", "y": " "}),
+        (r'x="say \"hi\" \\d"', {"x": r'say "hi" \d'}),
+        ("größe=\N{SNOWMAN}", {"größe": "\N{SNOWMAN}"}),
+    ],
+)
+def test_matchers_of_an_entry(text: str, context: dict[str, str] | None) -> None:
+    """An entry may have patterns in brackets. Brackets in a pattern balance, or it is quoted."""
+    if context is None:
+        with pytest.raises(ActionSyntaxError):
+            parse_entries(f"a[{text}]=off", "FAILPOINTS")
+        return
+    assert parse_entries(f"a[{text}]=off;b=pause", "FAILPOINTS") == [
+        ("a", parse_actions("off"), context),
+        ("b", parse_actions("pause"), None),
     ]
+
+
+def quoted(text: str) -> str:
+    return format_actions(Return(f'"{text}')).removeprefix('return("\\"').removesuffix('")')
+
+
+patterns = st.text().filter(lambda text: compiles(text))
+
+
+def compiles(pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError):
+        return False
+    return True
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.from_regex(r"[a-z_]+", fullmatch=True), patterns, min_size=1))
+def test_quoted_patterns_survive(context: dict[str, str]) -> None:
+    """Any pattern can be written in quotes."""
+    text = ",".join(f'{key}="{quoted(pattern)}"' for key, pattern in context.items())
+    assert parse_entries(f"a[{text}]=off", "FAILPOINTS") == [("a", parse_actions("off"), context)]
 
 
 @pytest.mark.parametrize(
@@ -646,8 +698,41 @@ def test_entries(text: str, entries: list[tuple[str, str]]) -> None:
         (
             "ok=off; a b=off",
             FailpointNameError,
-            "a failpoint's name must be printable, without white space, '=' or ';'; got 'a b'",
+            "a failpoint's name must be printable, without white space, '=', ';', '[' or ']'; got 'a b'",
             8,
+        ),
+        (
+            "a]=off",
+            FailpointNameError,
+            "a failpoint's name must be printable, without white space, '=', ';', '[' or ']'; got 'a]'",
+            0,
+        ),
+        ("[x=1]=off", ActionSyntaxError, "expected a failpoint's name before '['", 0),
+        (
+            "a[]=off",
+            ActionSyntaxError,
+            "expected a key and its pattern, such as tenant_id=test_.*, found ']'",
+            2,
+        ),
+        ("a[x]=off", ActionSyntaxError, "expected a key and its pattern, such as tenant_id=test_.*, found 'x'", 2),
+        ("a[=1]=off", ActionSyntaxError, "expected a key and its pattern, such as tenant_id=test_.*, found '='", 2),
+        ("a[x=1,]=off", ActionSyntaxError, "expected a key and its pattern, such as tenant_id=test_.*, found ']'", 6),
+        ("a[x=]=off", ActionSyntaxError, "expected a pattern, found ']'; an empty one is written \"\"", 4),
+        ("a[x=1,x=2]=off", ActionSyntaxError, "expected each key once, found 'x' again", 6),
+        ('a[x="1"2]=off', ActionSyntaxError, "expected ',' or ']' after the pattern, found '2'", 7),
+        (
+            "b=off;a[x=1",
+            ActionSyntaxError,
+            "expected ']' after the pattern, found the end; quote a pattern whose brackets do not balance",
+            10,
+        ),
+        ("a[x=1]off", ActionSyntaxError, "expected '=' and actions after the matchers, found 'off'", 6),
+        ("a[x=1]", ActionSyntaxError, "expected '=' and actions after the matchers, found the end", 6),
+        (
+            "b=off;a[x=*]=off",
+            FailpointNameError,
+            "the pattern for 'x' is not a valid regular expression: '*': nothing to repeat at position 0",
+            10,
         ),
     ],
 )
@@ -659,13 +744,20 @@ def test_rejected_entries(text: str, kind: type[FailpointError], problem: str, c
     assert isinstance(caught.value, ValueError)
 
 
+def matchers_text(context: Mapping[str, str] | None) -> str:
+    if context is None:
+        return ""
+    return "[" + ",".join(key + '="' + quoted(pattern) + '"' for key, pattern in context.items()) + "]"
+
+
 @settings(deadline=None)  # the machine may be busy with other tests
 @given(texts)
+@example("a[x=1,b=[c]]=off")
 def test_any_list_is_parsed_or_rejected(text: str) -> None:
     """Any list parses, or raises a syntax or name error that names the variable."""
     entries, error = read_or_error(lambda text: parse_entries(text, "FAILPOINTS"), text)
     if error is None:
-        again = ";".join(f"{entry.name}={format_actions(entry.terms)}" for entry in entries)
+        again = ";".join(f"{name}{matchers_text(context)}={format_actions(terms)}" for name, terms, context in entries)
         assert parse_entries(again, "FAILPOINTS") == entries
     else:
         assert str(error).startswith("FAILPOINTS: ")

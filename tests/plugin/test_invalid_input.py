@@ -73,7 +73,7 @@ MARKERS = {
     '"a", "off"': f"{ONE_MAPPING}'a', 'off'",
     '{"a": "off"}, {"b": "off"}': f"{ONE_MAPPING}{{'a': 'off'}}, {{'b': 'off'}}",
     '{"a b": "off"}': """\
-a failpoint's name must be printable, without white space, '=' or ';'; got 'a b'
+a failpoint's name must be printable, without white space, '=', ';', '[' or ']'; got 'a b'
     a b
      ^""",
     '{1: "off"}': "a failpoint's name must be a str; got 1",
@@ -318,7 +318,7 @@ INVALID_SET = {
         E   failpoints.errors.FailpointNameError: {error}; got 'shop charge'
         E       shop charge
         E           ^
-        """.replace("{error}", "a failpoint's name must be printable, without white space, '=' or ';'"),
+        """.replace("{error}", "a failpoint's name must be printable, without white space, '=', ';', '[' or ']'"),
     ),
 }
 

@@ -122,3 +122,20 @@ def test_run_without_tests(run_tests: RunTests, pytester: pytest.Pytester) -> No
         result = run_tests(TESTS, "--failpoints=hit.onec=off", *arguments)
         result.stdout.no_fnmatch_line("*the whole run*")
     assert not (pytester.path / "report.json").exists()
+
+
+MATCHERS = """
+from failpoints import Continue, Return, failpoint
+import pytest
+
+@pytest.mark.parametrize("time", [1, 2])
+def test_matching(failpoints, time):
+    assert failpoint("charge", context={"shard": 3}).hit() == Return("42")
+    assert failpoint("charge", context={"shard": 4}).hit() == Continue()
+    assert failpoints.handle("charge").hits == 1
+"""
+
+
+def test_matchers(run_tests: RunTests) -> None:
+    """The entries may have matchers in brackets, in each test again."""
+    run_tests(MATCHERS, "--failpoints=charge[shard=3]=return(42)").assert_outcomes(passed=2)
