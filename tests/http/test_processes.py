@@ -449,32 +449,21 @@ def test_uvicorn_workers(run: Run, raw: Any) -> None:
     assert status in {0, -signal.SIGTERM}
 
 
-ASGI = """
-import failpoints
-
-async def app(scope, receive, send):
-    assert scope["type"] == "http"
-    outcome = await failpoints.failpoint("page")
-    body = b"injected" if outcome else b"hello"
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
-    await send({"type": "http.response.body", "body": body})
-"""
-
-
 @posix
 def test_uvicorn_workers_with_a_fixed_port(run: Run, raw: Any, free_port: int) -> None:
-    """One of four workers takes a fixed port. Each of the others logs one line, and serves all the same."""
+    """One of four workers takes a fixed port. Each of the others logs one line, and starts all the same."""
     program = run(
-        ASGI,
+        "import failpoints\nasync def app(scope, receive, send): ...",
         command=[sys.executable, "-m", "uvicorn", "--workers=4", "--port=0", "--lifespan=off", "program:app"],
         FAILPOINTS_HTTP=f"127.0.0.1:{free_port}",
     )
-    site = program.line(r"Uvicorn running on \D*(http://[\d.:]+)")[1]
-    pattern = rf"process (\d+) has no control plane: .*process \d+ already listens on 127\.0\.0\.1:{free_port}\. With"
-    without = {program.line(pattern)[1] for _ in range(3)}
-    assert len(without) == 3
+    absent = rf"process (\d+) has no control plane: process (\d+) already listens on 127\.0\.0\.1:{free_port}\. With"
+    lines = [program.line(rf"{absent}|Started server process \[(\d+)\]") for _ in range(7)]
+    started = {line[3] for line in lines} - {None}
+    without = {line[1] for line in lines} - {None}
+    owners = {line[2] for line in lines} - {None}
+    assert (len(started), len(without), owners) == (4, 3, started - without)
     assert raw.ask(f"http://127.0.0.1:{free_port}", "GET", AT).json == []
-    assert raw.ask(site, "GET", "/").body == b"hello"
     program.send_signal(signal.SIGTERM)
     printed = program.ended()[1]
     assert printed.count("control plane") == 3, printed
@@ -485,13 +474,26 @@ def test_uvicorn_workers_with_a_fixed_port(run: Run, raw: Any, free_port: int) -
 @pytest.mark.parametrize("serving", [["--reload"], []], ids=["reload", "one process"])
 def test_run_and_a_fixed_port(run: Run, raw: Any, free_port: int, serving: list[str]) -> None:
     """Under `failpoints run`, the process that serves the program has a fixed port, and no supervisor takes it."""
-    command = [sys.executable, "-m", "uvicorn", "--port=0", "--lifespan=off", *serving, "program:app"]
     address = f"127.0.0.1:{free_port}"
-    started = [sys.executable, "-m", "failpoints", "run", "--set", "page=return", "--http", address, "--", *command]
-    program = run(ASGI, command=started)
-    site = program.line(r"Uvicorn running on \D*(http://[\d.:]+)")[1]
-    assert raw.ask(site, "GET", "/").body == b"injected"
-    assert raw.ask(f"http://{address}", "GET", f"{AT}/page").json["hits"] == 1
+    command = [sys.executable, "-m", "uvicorn", "--port=0", *serving, "program:app"]
+    program = run(
+        """
+        import os
+        import failpoints
+
+        async def app(scope, receive, send):
+            assert scope["type"] == "lifespan"
+            await receive()
+            print("outcome", await failpoints.failpoint("start"), os.getpid(), flush=True)
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+        """,
+        command=[sys.executable, "-m", "failpoints", "run", "--set=start=return", "--http", address, "--", *command],
+    )
+    process = int(program.line(r"outcome Return\(value=None\) (\d+)")[1])
+    assert (process == program.pid) == (not serving)
+    assert raw.ask(f"http://{address}", "GET", f"{AT}/start").json["hits"] == 1
     program.send_signal(signal.SIGINT)
     assert "no control plane" not in program.ended()[1]
 
