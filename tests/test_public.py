@@ -46,7 +46,8 @@ ATTRIBUTES = {
     "FailpointError": "",
     "FailpointNameError": "",
     "FailpointPanic": "",
-    "FailpointStatus": "actions hits last_mismatch last_miss matchers misses name sites triggers waiting",
+    "FailpointStatus": "actions configurations hits last_mismatch last_miss matchers misses name sites triggers"
+    " waiting",
     "FailpointTimeout": "status",
     "FailpointUsageError": "",
     "Failpoints": "handle paused remove reset resume seed set status statuses",

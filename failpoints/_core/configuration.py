@@ -5,23 +5,30 @@ Nothing here takes a lock. The caller of a method that changes or reads the coun
 
 from __future__ import annotations
 
+import itertools
+import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from .actions import Action, Hit, Term, waits
 from .context import Matchers
 from .known_sites import known_sites
 from .status import FailpointStatus, Waiting
-from .wakeups import Wakeup
+from .wakeups import Wakeup, owe
+
+_arrivals: Final = itertools.count()
 
 
 class Waiter:
-    """A visit that waits or is about to. It is enrolled when its action is chosen, and parked once it really waits."""
+    """A visit that waits or is about to. It is enrolled when its action is chosen, and parked once it really waits.
 
-    __slots__ = ("configuration", "hit", "parked", "resumed", "wakeup")
+    Sorted by *arrival*, the waiters that have waited longest come first, and those that do not wait yet come last.
+    """
+
+    __slots__ = ("arrival", "configuration", "hit", "parked", "resumed", "wakeup")
 
     def __init__(self, configuration: Configuration, hit: Hit, wakeup: Wakeup) -> None:
         self.configuration = configuration
@@ -29,6 +36,7 @@ class Waiter:
         self.wakeup = wakeup
         self.parked: tuple[str, datetime] | None = None
         self.resumed = False  # rather than woken because its configuration ended
+        self.arrival: float = math.inf
 
 
 class Decision(NamedTuple):
@@ -42,13 +50,14 @@ NOTHING = Decision()
 
 
 class Configuration:
-    """The checked arguments of one `configure`, and what happened since. Configuring again replaces it as a whole."""
+    """The checked arguments of one `configure`, and what happened since."""
 
     __slots__ = (
         "_left",
         "_random",
         "ended_by",
         "error",
+        "for_block",
         "hit_in_child",
         "hits",
         "last_mismatch",
@@ -66,12 +75,19 @@ class Configuration:
     )
 
     def __init__(
-        self, name: str, terms: tuple[Term, ...], matchers: Matchers, pause_limit: float | None = None
+        self,
+        name: str,
+        terms: tuple[Term, ...],
+        matchers: Matchers,
+        *,
+        pause_limit: float | None = None,
+        for_block: bool = False,
     ) -> None:
         self.name = name
         self.terms = terms
         self.matchers = matchers
         self.pause_limit = pause_limit  # seconds, for a pause without a limit of its own
+        self.for_block = for_block  # what it replaces returns when it is removed
         self.may_wait = any(waits(term.action) for term in terms)
         self.hits = 0
         self.misses = 0
@@ -87,8 +103,12 @@ class Configuration:
         self._left = [term.times for term in terms]
         self._random: Random | None = None
 
+    def replaces(self, other: Configuration) -> bool:
+        """Return whether it replaces another one of its name. May run the user's code, which compares matchers."""
+        return not self.matchers.given or self.matchers.same_as(other.matchers)
+
     def revive(self) -> None:
-        """Note that it is in force again after it was replaced or removed. The counts go on, the waiters are gone."""
+        """Note that it is in force, also if it had been replaced or removed. The counts go on, the waiters are gone."""
         self.ended_by = None
         self.waiting_at_end = ()
 
@@ -168,6 +188,7 @@ class Configuration:
     def park(self, waiter: Waiter, sleeper: str) -> bool:
         """Note that the visit begins to wait. Return false if it was woken before that."""
         waiter.parked = (sleeper, datetime.now(UTC))
+        waiter.arrival = next(_arrivals)
         self.parked[waiter] = None
         if waiter in self.waiters and self.ended_by is None:
             return True
@@ -185,22 +206,25 @@ class Configuration:
             if waiter.wakeup.abandoned:
                 self.dismiss(waiter)
 
-    def release(self, *, resumed: bool = False) -> list[Wakeup]:
-        """Dismiss all waiters and return their wakeups, for the caller to set."""
-        self.dismiss_abandoned()
-        waiters = list(self.waiters)
-        for waiter in waiters:
-            if waiter in self.waiters:
-                waiter.resumed = resumed
-            self.dismiss(waiter)
-        return [waiter.wakeup for waiter in waiters]
+    def release(self, waiter: Waiter, *, resumed: bool = False) -> bool:
+        """Dismiss a waiter and owe it its wake-up. Return false if it was released before."""
+        if waiter in self.waiters:
+            waiter.resumed = resumed
+        owe(waiter.wakeup)
+        return self.dismiss(waiter)
 
-    def end(self) -> list[Wakeup]:
-        """Note that it was replaced or removed, and return the wakeups of its waiters."""
+    def release_all(self) -> None:
+        """Release all waiters."""
+        self.dismiss_abandoned()
+        for waiter in list(self.waiters):
+            self.release(waiter)
+
+    def end(self) -> None:
+        """Note that it was replaced or removed, and release its waiters."""
         self.ended_by = threading.get_ident()
         self.dismiss_abandoned()
-        self.waiting_at_end = self.waiting_at_end or self._waiting()
-        return self.release()
+        self.waiting_at_end = self.waiting_at_end or describe_waiters(self.parked)
+        self.release_all()
 
     def forget_other_threads(self) -> None:
         """Dismiss, after a fork, the waiters in threads that this process does not have."""
@@ -220,16 +244,18 @@ class Configuration:
             last_miss=None if self.last_miss is None else dict(self.last_miss),
             last_mismatch=self.last_mismatch,
             triggers=self.triggers,
-            waiting=self._waiting(),
+            waiting=describe_waiters(self.parked),
             sites=site_places(self.name),
         )
 
-    def _waiting(self) -> tuple[Waiting, ...]:
-        return tuple(
-            Waiting(waiter.parked[0], dict(waiter.hit.context), waiter.parked[1])
-            for waiter in list(self.parked)
-            if waiter.parked is not None
-        )
+
+def describe_waiters(waiters: Iterable[Waiter]) -> tuple[Waiting, ...]:
+    """Return those that are parked as plain values, the longest waiting first."""
+    return tuple(
+        Waiting(waiter.parked[0], dict(waiter.hit.context), waiter.parked[1])
+        for waiter in sorted(waiters, key=lambda waiter: waiter.arrival)
+        if waiter.parked is not None
+    )
 
 
 def site_places(name: str) -> tuple[str, ...]:

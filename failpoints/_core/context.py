@@ -38,6 +38,12 @@ class Matchers:
         self.given: GivenMatchers = dict(given or {})
         self._checks = {key: _check(key, matcher) for key, matcher in self.given.items()}
 
+    def same_as(self, other: Matchers) -> bool:
+        """Return whether both were given equal matchers, as Python compares patterns, predicates and values."""
+        return self.given.keys() == other.given.keys() and all(
+            _equal(matcher, other.given[key]) for key, matcher in self.given.items()
+        )
+
     def compared(self, context: Context, mismatch: str | None) -> list[str]:
         """Describe how each matcher compares to a context, such as `shard=3 matches`.
 
@@ -76,6 +82,13 @@ class Matchers:
             return f"{key!r} is missing: the site gives {gives}"
         value = context[key]
         return None if self._checks[key](value) else f"{key}={safe_repr(value)} {_failure(self.given[key])}"
+
+
+def _equal(one: object, other: object) -> bool:
+    try:
+        return one is other or bool(one == other)
+    except Exception:  # comparing instances of the user's classes can raise anything
+        return False
 
 
 def _check(key: object, matcher: Any) -> Callable[[Any], bool]:

@@ -44,7 +44,9 @@ class Registry:
     def configure(self, name: str, actions: Actions, *, context: GivenMatchers | None = None) -> None:
         """Configure a failpoint. Takes effect at the next visit.
 
-        Everything waiting at the failpoint is woken and goes on with `Continue()`. Its counts start from zero.
+        A failpoint may have several configurations, told apart by their matchers. The newest one whose matchers match
+        decides a visit, alone. A new one replaces the one with equal matchers and, if it has no matchers, all of the
+        failpoint. Everything waiting at a configuration that is replaced is woken and goes on with `Continue()`.
 
         Args:
             name: The failpoint's name: printable, without white space, `=`, `;`, `[` or `]`.
@@ -71,8 +73,8 @@ class Registry:
     ) -> None:
         """Configure several failpoints at the same moment: all of them or, on any error, none.
 
-        Each entry is `(name, actions)` or `(name, actions, context)`. Of two entries with the same name the later one
-        counts. Raises the exceptions of `configure`.
+        Each entry is `(name, actions)` or `(name, actions, context)`. Later entries are newer: one without a context
+        replaces the earlier ones of the same name. Raises the exceptions of `configure`.
 
         >>> configure_all([("backup", "pause"), ("upload", "raise(OSError)", {"shard": 3})])
         >>> reset()
@@ -82,17 +84,19 @@ class Registry:
     def configured(self, name: str, actions: Actions, *, context: GivenMatchers | None = None) -> Configured:
         """Configure a failpoint for a block of code, and watch it there.
 
-        Use it with `with` or `async with`, which give a `Handle`. Leaving the block removes the failpoint and wakes its
-        waiters. The arguments are those of `configure`, whose exceptions are raised on entering.
+        Use it with `with` or `async with`, which give a `Handle`. Leaving the block removes this configuration, wakes
+        its waiters, and restores what it replaced, whose counts go on. Nothing is restored if the failpoint was removed
+        or configured again in the meantime. The arguments are those of `configure`, whose exceptions are raised on
+        entering.
 
         >>> with configured("backup", "off") as handle:
         ...     handle.hits
         0
         """
-        return Configured(lambda: Handle(self._store, name, self._store.install(name, actions, context)))
+        return Configured(lambda: Handle(self._store, self._store.install(name, actions, context, for_block=True)))
 
     def remove(self, name: str) -> None:
-        """Remove the configuration of *name* and wake everything waiting there. Does nothing if there is none.
+        """Remove all configurations of *name* and wake everything waiting there. Does nothing if there is none.
 
         Raises `FailpointNameError` for a value that cannot be a failpoint's name.
         """
@@ -102,12 +106,23 @@ class Registry:
         """Remove every configuration in this registry and wake all waiters."""
         self._store.reset()
 
-    def resume(self, name: str) -> int:
-        """Wake everything waiting at the failpoint and return how many were woken. Later visits wait again.
+    def resume(self, name: str, *, context: GivenMatchers | None = None, tasks: int | None = None) -> int:
+        """Wake what waits at the failpoint, and return how many tasks and threads were woken. Later visits wait again.
 
-        Raises `FailpointNameError` for a value that cannot be a failpoint's name.
+        Args:
+            name: The failpoint's name.
+            context: Matchers as for `configure`. Only visits whose context matches are woken.
+            tasks: The most tasks and threads to wake, a whole number of 1 or more. Those that have waited longest come
+                first. `None` wakes all.
+
+        Raises:
+            FailpointNameError: *name* cannot be a failpoint's name, or a pattern is not a regular expression.
+            FailpointUsageError: *context* or *tasks* has a wrong type or value.
+
+        >>> resume("backup", context={"tenant_id": "test_.*"}, tasks=1)
+        0
         """
-        return self._store.resume(check_name(name))
+        return self._store.resume(check_name(name), context, tasks)
 
     def seed(self, n: int | None) -> None:
         """Make random draws (`25%…`) come out the same in every run.
@@ -125,8 +140,9 @@ class Registry:
     def status(self, name: str) -> FailpointStatus:
         """Return what a failpoint did since it was configured. Reading changes nothing.
 
-        If it is not configured, there are no actions and all counts are zero. Raises `FailpointNameError` for a value
-        that cannot be a failpoint's name.
+        The counts are sums over its configurations, which `.configurations` has one by one, the newest first. If it is
+        not configured, there are no actions and all counts are zero. Raises `FailpointNameError` for a value that
+        cannot be a failpoint's name.
         """
         return self._store.status(check_name(name))
 
@@ -139,8 +155,8 @@ class Registry:
     async def wait_until_hit(self, name: str, hits: int = 1, *, timeout: float | None = None) -> None:
         """Wait until the failpoint has been hit *hits* times since it was configured. Earlier hits count.
 
-        The wait goes on through a reconfiguration, which starts the count from zero. To count hits and do nothing else,
-        configure `off`.
+        The hits of all configurations in force are counted. The wait goes on through a reconfiguration, and no longer
+        counts the hits of what was replaced. To count hits and do nothing else, configure `off`.
 
         Args:
             name: The failpoint's name.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +12,13 @@ from .actions import Term
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A task or thread that waits at a failpoint: its name, the context of its visit, and since when, in UTC."""
+    """A task or thread that waits at a failpoint.
+
+    Attributes:
+        name: The name of the task or thread.
+        context: The context of its visit.
+        since: When it began to wait, in UTC.
+    """
 
     name: str
     context: Mapping[str, Any]
@@ -21,21 +27,35 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class FailpointStatus:
-    """The state of a failpoint at one moment. The counts begin with its current configuration.
+    """The state of a failpoint at one moment, as `status(name)` returns it.
 
-    If it is not configured, there are no actions and all counts are zero.
+    A failpoint may have several configurations, one for each set of matchers. Then the counts are sums over them, and
+    *configurations* has the state of each. If the failpoint is not configured, there are no actions and all counts
+    are zero.
+
+    >>> configure("backup", "off")
+    >>> configure("backup", "return(0)", context={"shard": 3})
+    >>> failpoint("backup", context={"shard": 4}).hit()
+    Continue()
+    >>> [(each.matchers, each.hits, each.misses) for each in status("backup").configurations]
+    [({'shard': 3}, 0, 1), ({}, 1, 0)]
+    >>> remove("backup")
 
     Attributes:
         name: The failpoint's name.
-        actions: The configured terms, in order.
-        matchers: The configured matchers, by context key; `None` if the failpoint is not configured.
+        actions: The configured terms, in order. Of several configurations, those of the newest.
+        matchers: The configured matchers, by context key; `None` if the failpoint is not configured. Of several
+            configurations, those of the newest.
         hits: The number of visits whose context matched.
-        misses: The number of visits whose context did not match.
-        last_miss: The context of the last miss.
+        misses: The number of visits whose context did not match. A visit that a configuration decides is a miss for
+            the newer ones.
+        last_miss: The context of the last miss. Of several configurations, that of the newest which has one.
         last_mismatch: Why it did not match, as in `tenant_id='t2' does not match 'test_.*'`.
         triggers: The number of actions that ran, `off` included.
-        waiting: The tasks and threads that are paused or sleeping there now.
+        waiting: The tasks and threads that are paused or sleeping there now, the longest waiting first.
         sites: The known sites of the name, each as `file:line`.
+        configurations: The state of each configuration, the newest first. Empty in the state of a configuration, which
+            also is the `status` of a handle.
     """
 
     name: str
@@ -48,3 +68,20 @@ class FailpointStatus:
     triggers: int = 0
     waiting: tuple[Waiting, ...] = ()
     sites: tuple[str, ...] = ()
+    configurations: tuple[FailpointStatus, ...] = ()
+
+
+def summed(configurations: tuple[FailpointStatus, ...], waiting: tuple[Waiting, ...]) -> FailpointStatus:
+    """Return the state of a failpoint, given that of its configurations and everything that waits there."""
+    newest = configurations[0]
+    missed = next((each for each in configurations if each.last_miss is not None), newest)
+    return replace(
+        newest,
+        hits=sum(each.hits for each in configurations),
+        misses=sum(each.misses for each in configurations),
+        last_miss=missed.last_miss,
+        last_mismatch=missed.last_mismatch,
+        triggers=sum(each.triggers for each in configurations),
+        waiting=waiting,
+        configurations=configurations,
+    )

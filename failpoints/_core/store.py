@@ -6,8 +6,9 @@ All stores share one lock. No user code runs while it is held: no predicate, no 
 from __future__ import annotations
 
 import logging
+import math
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import partial
 from typing import Final
@@ -16,7 +17,7 @@ from ..errors import FailpointUsageError
 from . import environment
 from .actions import Actions, Hit
 from .arming import ARMED, arm_or_disarm
-from .configuration import NOTHING, Configuration, Decision, Waiter, site_places
+from .configuration import NOTHING, Configuration, Decision, Waiter, describe_waiters, site_places
 from .context import GivenMatchers, Matchers
 from .formatting import describe_actions
 from .grammar import as_terms
@@ -24,28 +25,48 @@ from .locks import ForkSafeLock
 from .log import logger
 from .messages import safe_repr
 from .multimap import Multimap
-from .status import FailpointStatus
-from .validation import check_name
-from .wakeups import Wakeup, wake
+from .stack import NO_CONFIGURATIONS, Stack
+from .status import FailpointStatus, summed
+from .validation import check_count, check_name
+from .wakeups import Wakeup, forget_other_threads, pay
 from .watches import Watch, Watches
 
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()
 _in_force: dict[Store, None] = {}
+_unsettled: Final[dict[tuple[Store, str], None]] = {}  # the names that were changed, until all that follows is done
 
 
 def _forget_other_threads() -> None:
     for store in list(_stores):
         store.forget_other_threads()
+    forget_other_threads()
 
 
 _guard: Final = ForkSafeLock(held_while_forking=True, after_fork=_forget_other_threads)
+
+
+def finish() -> None:
+    """Do what follows from the changes so far: end what is not in force any more, and wake what waited for that.
+
+    An exception from a signal handler can end a call halfway. So each call begins and ends with this.
+    """
+    if _unsettled:
+        with _guard.lock:
+            _settle_all()
+    pay()
+
+
+def _settle_all() -> None:
+    for store, name in list(_unsettled):
+        store.settle(name)
+        _unsettled.pop((store, name), None)
 
 
 class Store:
     """The configurations of one registry. Any thread may call any method."""
 
     def __init__(self) -> None:
-        self._configurations: dict[str, Configuration] = {}
+        self._stacks: Mapping[str, Stack] = {}  # never changed: each change makes another one
         self._not_ended = Multimap[Configuration]()
         self._watches = Watches()
         # The stores of tests begin with the seed of the process, whose own store is made first.
@@ -61,19 +82,19 @@ class Store:
             if self in _in_force:
                 raise FailpointUsageError("this Registry is already entered; make one for each block")
             _in_force[self] = None
-            for name in list(self._configurations):
+            for name in self._stacks:
                 _arm_or_disarm(name)
         entered.set((self, *entered.get()))
 
     def exit(self) -> None:
         """Take the store out of force and remove everything in it."""
-        with _guard.lock:  # out of force first, so that no new waiter arrives after the reset
-            _in_force.pop(self, None)
-            for name in list(self._configurations):
-                _arm_or_disarm(name)
-        self.reset()
-        # Without a token: registries may be left in another order, or in another context, than they were entered in.
-        entered.set(tuple(store for store in entered.get() if store is not self))
+        try:
+            _in_force.pop(self, None)  # first, so that no new waiter arrives after the reset
+            self.reset()
+        finally:
+            self.reset()  # again, in case an exception from a signal handler came before the end of the first
+            # Without a token: registries may be left in another order or context than they were entered in.
+            entered.set(tuple(store for store in entered.get() if store is not self))
 
     # configuring
 
@@ -82,34 +103,53 @@ class Store:
         name: str,
         actions: Actions,
         context: GivenMatchers | None = None,
+        *,
         pause_limit: float | None = None,
+        for_block: bool = False,
     ) -> Configuration:
         """Check what `configure` was given, and change nothing yet.
 
-        A pause in it that has no limit of its own lasts at most *pause_limit* seconds.
+        Args:
+            name: The failpoint.
+            actions: What it is to do.
+            context: The matchers.
+            pause_limit: How long a pause lasts that has no limit of its own, in seconds.
+            for_block: Whether what it replaces is to return when it is removed.
         """
         if not environment.ENABLED:
             raise FailpointUsageError(
                 f"cannot configure {name!r}: this process was started with FAILPOINTS_ENABLED=0; unset it"
             )
-        return Configuration(check_name(name), as_terms(actions), Matchers(context), pause_limit)
+        return Configuration(
+            check_name(name), as_terms(actions), Matchers(context), pause_limit=pause_limit, for_block=for_block
+        )
 
     def install(
-        self, name: str, actions: Actions, context: GivenMatchers | None = None, *, pause_limit: float | None = None
+        self,
+        name: str,
+        actions: Actions,
+        context: GivenMatchers | None = None,
+        *,
+        pause_limit: float | None = None,
+        for_block: bool = False,
     ) -> Configuration:
         """Prepare a configuration and install it."""
-        configuration = self.prepare(name, actions, context, pause_limit)
+        configuration = self.prepare(name, actions, context, pause_limit=pause_limit, for_block=for_block)
         self.install_all([configuration])
         return configuration
 
     def install_all(self, configurations: Sequence[Configuration]) -> None:
-        """Make prepared configurations the current ones of their names, all at the same moment."""
-        woken: list[Wakeup] = []
-        with _guard.lock:
+        """Make prepared configurations the newest ones of their names, all at the same moment."""
+
+        def installed(before: Mapping[str, Stack]) -> Mapping[str, Stack]:
+            changed: dict[str, Stack] = {}
             for configuration in configurations:
+                name = configuration.name
                 configuration.seed(self._seed)
-                woken += self._make_current(configuration)
-        wake(woken)
+                changed[name] = changed.get(name, before.get(name, NO_CONFIGURATIONS)).with_newest(configuration)
+            return changed
+
+        self._change(installed)
         if not logger.isEnabledFor(logging.INFO):
             return
         for configuration in configurations:
@@ -122,32 +162,65 @@ class Store:
             )
 
     def remove(self, name: str) -> None:
-        """Remove the configuration of *name*, if there is one, and wake its waiters."""
-        self._remove([name])
+        """Remove all configurations of *name*, if there are any, and wake their waiters."""
+        self._remove(lambda before: {name: NO_CONFIGURATIONS} if name in before else {})
+
+    def remove_one(self, configuration: Configuration) -> None:
+        """Remove one configuration if it is there, wake its waiters, and put in force again what it hid."""
+        name = configuration.name
+
+        def removed(before: Mapping[str, Stack]) -> Mapping[str, Stack]:
+            stack = before.get(name, NO_CONFIGURATIONS)
+            return {name: stack.without(configuration)} if configuration in stack.configurations() else {}
+
+        self._remove(removed)
 
     def reset(self) -> None:
         """Remove every configuration and wake all waiters."""
-        self._remove(list(self._configurations))
+        self._remove(lambda before: dict.fromkeys(before, NO_CONFIGURATIONS))
 
-    def resume(self, name: str) -> int:
-        """Wake everything waiting at *name* and return how many were woken."""
-        with _guard.lock:
-            configuration = self._configurations.get(name)
-            wakeups = configuration.release(resumed=True) if configuration else []
-        wake(wakeups)
-        return len(wakeups)
+    def resume(
+        self,
+        name: str,
+        context: GivenMatchers | None = None,
+        tasks: int | None = None,
+        *,
+        only: Configuration | None = None,
+    ) -> int:
+        """Wake waiters of *name*, the longest waiting first, and return how many were woken.
+
+        Args:
+            name: The failpoint.
+            context: The matchers that the visits must match.
+            tasks: How many to wake at most; `None` for all.
+            only: The configuration whose waiters are woken; `None` for all of the name.
+        """
+        matchers = Matchers(context)
+        limit = math.inf if tasks is None else check_count("tasks", tasks)
+        finish()
+        try:
+            waiters = [w for w in self._waiters(name, only) if matchers.mismatch(w.hit.context) is None]
+            woken = 0
+            with _guard.lock:
+                for waiter in waiters:
+                    if woken < limit:
+                        woken += waiter.configuration.release(waiter, resumed=True)
+        finally:
+            finish()
+        return woken
 
     def seed(self, seed: int | str | None) -> None:
         """Seed the draws of all configurations, present and future; `None` draws a random seed for each."""
         with _guard.lock:
             self._seed = seed
-            for configuration in list(self._configurations.values()):
-                configuration.seed(seed)
+            for stack in self._stacks.values():
+                for configuration in stack.configurations():
+                    configuration.seed(seed)
 
     def save(self) -> Callable[[], None]:
         """Snapshot the configurations and the seed. Calling the result restores them and wakes all waiters."""
         with _guard.lock:
-            return partial(self._restore, dict(self._configurations), self._seed)
+            return partial(self._restore, self._stacks, self._seed)
 
     def start_over(self) -> Callable[[], None]:
         """Begin the counts and draws of all configurations again. Calling the result restores what is configured now.
@@ -155,7 +228,11 @@ class Store:
         Counts of before and since are then added up, and all waiters are woken.
         """
         with _guard.lock:
-            before = [configuration.start_over(self._seed) for configuration in list(self._configurations.values())]
+            before = [
+                configuration.start_over(self._seed)
+                for stack in self._stacks.values()
+                for configuration in stack.configurations()
+            ]
             restore = self.save()
 
         def go_on() -> None:
@@ -169,83 +246,112 @@ class Store:
     # looking
 
     def configurations(self) -> list[Configuration]:
-        """Return the current configurations. Takes no lock."""
-        return list(self._configurations.values())
+        """Return the configurations in force. Takes no lock."""
+        return [configuration for stack in self._stacks.values() for configuration in stack.current]
 
-    def current(self, name: str) -> Configuration | None:
-        """Return the current configuration of *name*, if there is one. Takes no lock."""
-        return self._configurations.get(name)
+    def current(self, name: str) -> tuple[Configuration, ...]:
+        """Return the configurations of *name* in force, the newest first. Takes no lock."""
+        return self.stack(name).current
+
+    def stack(self, name: str) -> Stack:
+        """Return the stack of *name*, which is empty if it is not configured. Takes no lock."""
+        return self._stacks.get(name, NO_CONFIGURATIONS)
 
     def status(self, name: str) -> FailpointStatus:
         """Return the status of *name*: empty, but for its sites, when it is not configured."""
         with _guard.lock:
-            configuration = self._configurations.get(name)
-            if configuration is not None:
-                return configuration.status()
-        return FailpointStatus(name, sites=site_places(name))
+            current = self.current(name)
+            if not current:
+                return FailpointStatus(name, sites=site_places(name))
+            statuses = tuple(configuration.status() for configuration in current)
+            return summed(statuses, describe_waiters(waiter for each in current for waiter in list(each.parked)))
 
     def statuses(self) -> list[FailpointStatus]:
-        """Return the status of every configuration, sorted by name."""
+        """Return the status of every configured name, sorted by name."""
         with _guard.lock:
-            return [configuration.status() for _, configuration in sorted(self._configurations.items())]
+            return [self.status(name) for name in sorted(self._stacks)]
 
     def status_of(self, configuration: Configuration) -> FailpointStatus:
-        """Return the status of a configuration of this store, current or not."""
+        """Return the status of a configuration of this store, in force or not."""
         with _guard.lock:
             return configuration.status()
+
+    def _waiters(self, name: str, only: Configuration | None) -> list[Waiter]:
+        """Return the waiters of a name or of one configuration, the longest waiting first."""
+        with _guard.lock:
+            waiters: list[Waiter] = []
+            for configuration in self.current(name) if only is None else (only,):
+                configuration.dismiss_abandoned()
+                waiters += configuration.waiters
+            return sorted(waiters, key=lambda waiter: waiter.arrival)
 
     # visits
 
     def decide(
-        self, configuration: Configuration, hit: Hit, mismatch: str | None, wakeup: Wakeup | None
+        self, stack: Stack, hit: Hit, mismatches: Mapping[Configuration, str | None], wakeup: Wakeup | None
     ) -> Decision | None:
         """Count a visit, choose its action and, if that waits, enroll the visit as a waiter: all in one step.
 
-        Returns `None` if the configuration is no longer the current one. Without a *wakeup* an action that waits is
-        chosen but not used up, because the site is going to refuse it.
+        Returns `None` if other configurations are in force by now. Without a *wakeup* an action that waits is chosen
+        but not used up, because the site is going to refuse it.
+
+        Args:
+            stack: The configurations of the failpoint, as the visit found them.
+            hit: The visit.
+            mismatches: For each configuration that the visit asked, why its matchers do not match; `None` if they do.
+            wakeup: What the visit will sleep on, if an action waits.
         """
-        with _guard.lock:
-            if self._configurations.get(hit.name) is not configuration:
-                return None
-            if mismatch is not None:
-                configuration.miss(hit.context, mismatch)
-                return NOTHING
-            configuration.hits += 1
-            woken = self._watches.changed(hit.name, configuration)
-            decision = configuration.decide(hit, wakeup)
-        wake(woken)
+        decision = NOTHING
+        try:
+            with _guard.lock:
+                if self.stack(hit.name) is not stack:
+                    return None
+                if self._watches.any(hit.name):
+                    _unsettled[self, hit.name] = None
+                for configuration in stack.current:
+                    mismatch = mismatches[configuration]
+                    if mismatch is None:
+                        configuration.hits += 1
+                        self._watches.changed(hit.name, stack.current)
+                        decision = configuration.decide(hit, wakeup)
+                        break
+                    configuration.miss(hit.context, mismatch)
+        finally:
+            finish()
         return decision
 
     def enroll(self, configuration: Configuration, hit: Hit, wakeup: Wakeup) -> Waiter | None:
-        """Enroll a visit whose action a `Call` returned; `None` if the configuration is no longer the current one."""
+        """Enroll a visit whose action a `Call` returned; `None` if the configuration is no longer in force."""
         with _guard.lock:
-            if self._configurations.get(hit.name) is not configuration:
-                return None
-            return configuration.enroll(hit, wakeup)
+            return configuration.enroll(hit, wakeup) if configuration in self.current(hit.name) else None
 
     def park(self, waiter: Waiter) -> bool:
         """Note that the visit begins to wait; false if it was woken before that."""
         sleeper = waiter.wakeup.sleeper()
+        name = waiter.hit.name
         with _guard.lock:
             parked = waiter.configuration.park(waiter, sleeper)
-            current = self._configurations.get(waiter.hit.name)
-            woken = self._watches.changed(waiter.hit.name, current) if parked else []
-        wake(woken)
+            if parked:
+                self._watches.changed(name, self.current(name))
+        finish()
         return parked
 
     def leave(self, waiter: Waiter) -> bool:
         """Note that the visit has stopped waiting; false if it was woken before that."""
         with _guard.lock:
-            return waiter.configuration.dismiss(waiter)
+            waiting = waiter.configuration.dismiss(waiter)
+        finish()
+        return waiting
 
     # watches
 
     def has_ended(self, watch: Watch, wakeup: Wakeup | None = None) -> bool:
         """Return whether the watch is over; if not, *wakeup* is set when that may have changed."""
+        finish()
         with _guard.lock:
             # Added before the check, so that no later event can miss it.
             self._watches.add(watch)
-            return watch.has_ended(self._configurations, wakeup)
+            return watch.has_ended(self.current(watch.name), self._stacks, wakeup)
 
     def unwatch(self, watch: Watch) -> None:
         """Forget a watch."""
@@ -254,75 +360,89 @@ class Store:
 
     # changing the configurations
 
-    def _remove(self, names: Iterable[str]) -> None:
-        removed: list[str] = []
-        woken: list[Wakeup] = []
-        with _guard.lock:
-            for name in names:
-                if self._configurations.pop(name, None) is not None:
-                    removed.append(name)
-                    woken += self._settle(name) + self._watches.changed(name, None)
-        wake(woken)
-        for name in removed:
+    def _change(self, changes: Callable[[Mapping[str, Stack]], Mapping[str, Stack]]) -> Mapping[str, Stack]:
+        """Put other stacks in force, all at the same moment, and do what follows from it. Returns those changed.
+
+        *changes* returns the stacks to change, by name, given those in force. It is called again if these have changed
+        in the meantime. It may run the user's code, which compares matchers.
+        """
+        finish()
+        try:
+            while True:
+                before = self._stacks
+                changed = changes(before)
+                if not changed:
+                    return changed
+                after = {**before, **changed}
+                for name, stack in changed.items():
+                    if not stack:
+                        after.pop(name, None)
+                unsettled: dict[tuple[Store, str], None] = {(self, name): None for name in changed}
+                with _guard.lock:
+                    _settle_all()
+                    _unsettled.update(unsettled)
+                    # In one line and without a call, so that no signal handler comes between the two steps.
+                    self._stacks = after if (done := self._stacks is before) else self._stacks
+                    _unsettled.update(unsettled)  # again, since a handler may have settled them too early
+                if done:
+                    return changed
+        finally:
+            finish()
+
+    def _remove(self, changes: Callable[[Mapping[str, Stack]], Mapping[str, Stack]]) -> None:
+        for name in self._change(changes):
             logger.info("removed %s", name)
 
-    def _restore(self, saved: Mapping[str, Configuration], seed: int | str | None) -> None:
-        woken: list[Wakeup] = []
-        with _guard.lock:
-            self._seed = seed
-            for name in {**saved, **self._configurations}:
-                before, now = saved.get(name), self._configurations.get(name)
-                if now is before:
-                    continue
-                if before is None:
-                    self._configurations.pop(name, None)
-                    woken += self._settle(name)
-                else:
-                    woken += self._make_current(before)
-                woken += self._watches.changed(name, before)
-            for configuration in list(self._configurations.values()):
-                woken += configuration.release()
-        wake(woken)
+    def _restore(self, saved: Mapping[str, Stack], seed: int | str | None) -> None:
+        self._change(
+            lambda before: {
+                name: saved.get(name, NO_CONFIGURATIONS)
+                for name in {**saved, **before}
+                if saved.get(name) is not before.get(name)
+            }
+        )
+        try:
+            with _guard.lock:
+                self._seed = seed
+                for configuration in self.configurations():
+                    configuration.release_all()
+        finally:
+            finish()
 
-    def _make_current(self, configuration: Configuration) -> list[Wakeup]:
-        """Make a configuration, new or restored, the current one of its name; return the wakeups of the others."""
-        name = configuration.name
-        self._configurations[name] = configuration
-        # A signal handler between two lines here may have ended it. While it is the current one, it must not be ended.
-        while self._configurations.get(name) is configuration and not (
-            configuration.ended_by is None and configuration in self._not_ended.under(name)
-        ):
-            configuration.revive()
-            self._not_ended.add(name, configuration)
-        return self._settle(name)
-
-    def _settle(self, name: str) -> list[Wakeup]:
-        """End all configurations of *name* but the current one, and return the wakeups of their waiters.
+    def settle(self, name: str) -> None:
+        """Do what follows from a change of this name: end what is not in force any more, inform the watches, arm sites.
 
         Safe to re-enter when a signal handler or a finalizer reconfigures between any two lines, while this thread
         holds the lock: it checks the actual state instead of remembering what it did.
         """
-        woken: list[Wakeup] = []
-        for configuration in self._not_ended.under(name):
-            if configuration is not self._configurations.get(name):
-                woken += configuration.end()
-                self._not_ended.discard(name, configuration)
-        _arm_or_disarm(name)
-        return woken
+        stack = None
+        while stack is not self.stack(name):
+            stack = self.stack(name)
+            in_force = set(stack.current)
+            for configuration in self._not_ended.under(name):
+                if configuration not in in_force:
+                    configuration.end()
+                    self._not_ended.discard(name, configuration)
+            for configuration in stack.current:
+                configuration.revive()
+                self._not_ended.add(name, configuration)
+            self._watches.changed(name, stack.current)
+            _arm_or_disarm(name)
 
     def forget_other_threads(self) -> None:
         """Forget, after a fork, what waits in threads that this process does not have."""
-        for configuration in self._configurations.values():
-            configuration.forget_other_threads()
+        for stack in self._stacks.values():
+            for configuration in stack.configurations():
+                configuration.forget_other_threads()
         self._watches.forget_other_threads()
 
 
-def find(name: str) -> tuple[Store, Configuration] | None:
-    """Find the configuration that decides a visit made here: that of the innermost store that has the name."""
+def find(name: str) -> tuple[Store, Stack] | None:
+    """Find the configurations that decide a visit made here: those of the innermost store that has the name."""
     for store in entered.get():
-        configuration = store.current(name)
-        if configuration is not None and store in _in_force:
-            return store, configuration
+        stack = store.stack(name)
+        if stack and store in _in_force:
+            return store, stack
     return None
 
 
@@ -342,7 +462,7 @@ def arm(name: str, *, armed: bool) -> None:
 
 
 def _arm_or_disarm(name: str) -> None:
-    while (armed := any(store.current(name) for store in list(_in_force))) != (name in ARMED):
+    while (armed := any(store.stack(name) for store in list(_in_force))) != (name in ARMED):
         if armed:
             ARMED[name] = None
         else:

@@ -127,34 +127,46 @@ def _arrive(
     name: str, context: Callable[[], Context], hit: Hit | None, new_wakeup: _NewWakeup
 ) -> _ConfiguredVisit | None:
     """Find what is configured, match, count and choose an action; `None` if the site goes on at once."""
+    mismatches: dict[Configuration, str | None] = {}
     while True:
         found = find(name)
         if found is None:
             return None
-        store, configuration = found
-        try:
-            if hit is None:
-                hit = Hit(name, {**ambient_context(), **context()})
-            mismatch = configuration.matchers.mismatch(hit.context)
-        except Exception as error:
-            configuration.error = error  # for the reports: the program may swallow it
-            raise
-        wakeup = new_wakeup() if configuration.may_wait else None
-        decision = store.decide(configuration, hit, mismatch, wakeup)
+        store, stack = found
+        deciding: Configuration | None = None
+        for configuration in stack.current:
+            try:
+                if hit is None:
+                    hit = Hit(name, {**ambient_context(), **context()})
+                if configuration not in mismatches:
+                    mismatches[configuration] = configuration.matchers.mismatch(hit.context)
+            except Exception as error:
+                configuration.error = error  # for the reports: the program may swallow it
+                raise
+            if mismatches[configuration] is None:
+                deciding = configuration
+                break
+        assert hit is not None
+        wakeup = new_wakeup() if deciding is not None and deciding.may_wait else None
+        decision = store.decide(stack, hit, mismatches, wakeup)
         if decision is not None:
             break
-        if configuration.ended_by == threading.get_ident():
+        if any(asked.ended_by == threading.get_ident() for asked in mismatches):
             # This very visit reconfigured the failpoint, in a predicate for example. Like a waiter, it goes on.
             return None
+    refused = waits(decision.action) and decision.waiter is None
     for observe in observers:
-        refused = waits(decision.action) and decision.waiter is None
-        observe(configuration, None if refused else decision.action, mismatch is None)
-    if mismatch is not None:
+        for asked, mismatch in mismatches.items():
+            if mismatch is not None:
+                observe(asked, None, False)
+        if deciding is not None:
+            observe(deciding, None if refused else decision.action, True)
+    if deciding is None:
         return None
     if decision.action is None or isinstance(decision.action, Off):
         log_action("hit", hit, decision.action)
         return None
-    return _ConfiguredVisit(store, configuration, hit, decision.action, decision.waiter)
+    return _ConfiguredVisit(store, deciding, hit, decision.action, decision.waiter)
 
 
 @contextmanager
@@ -167,5 +179,6 @@ def recording_usage_errors(name: str) -> Generator[None]:
         if explorer is not None:
             explorer.raised(error)
         elif found is not None:
-            found[1].error = error
+            current = found[1].current
+            next((each for each in current if each.triggers), current[0]).error = error
         raise

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from anyio import Event, create_task_group, get_current_task, move_on_after
 from anyio.lowlevel import current_token
@@ -142,6 +142,33 @@ class ThreadWakeup:
 Wakeup: TypeAlias = TaskWakeup | ThreadWakeup
 
 
+_owed: Final[dict[Wakeup, None]] = {}
+
+
+def owe(wakeup: Wakeup) -> None:
+    """Note that a sleeper is to be woken, before it is dismissed.
+
+    An exception from a signal handler can end the call that dismissed it. The next call of `pay` then wakes it.
+    """
+    _owed[wakeup] = None
+
+
+def pay() -> None:
+    """Wake every sleeper that is owed it. Call it without holding a lock."""
+    while _owed:
+        wakeups = list(_owed)
+        wake(wakeups)
+        for wakeup in wakeups:
+            _owed.pop(wakeup, None)
+
+
+def forget_other_threads() -> None:
+    """Forget, after a fork, the sleepers in threads that this process does not have."""
+    for wakeup in list(_owed):
+        if wakeup.thread != threading.get_ident():
+            _owed.pop(wakeup, None)
+
+
 def wake(wakeups: Iterable[Wakeup]) -> None:
     """Set all wakeups, on any loop and in any thread. Can be called from any thread and from a signal handler."""
     by_loop: dict[Any, list[Wakeup]] = {}
@@ -167,6 +194,16 @@ def _call_soon(loop: Any, sleepers: list[Wakeup]) -> None:
 def _set_each(wakeups: list[Wakeup]) -> None:
     for wakeup in wakeups:
         wakeup.set()
+
+
+def running() -> object:
+    """Return what identifies the running task, or the running thread where there is no task."""
+    if on_event_loop():
+        try:
+            return get_current_task().id, "task"
+        except RuntimeError:  # a callback of the loop
+            pass
+    return threading.get_ident()
 
 
 def on_event_loop() -> bool:

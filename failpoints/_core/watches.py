@@ -6,7 +6,7 @@ Nothing here takes a lock. The caller of each method holds the store's.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from ..errors import FailpointUsageError
@@ -14,60 +14,89 @@ from .configuration import Configuration
 from .messages import did_you_mean
 from .multimap import Multimap
 from .validation import check_count, check_name
-from .wakeups import Wakeup
+from .wakeups import Wakeup, owe
 
 
 class Watch:
     """One wait, until a failpoint has been hit *target* times or has *target* tasks and threads paused there.
 
+    With a *configuration* it is only about that one, else about all that its name has at the time.
     Raises `FailpointNameError` or `FailpointUsageError` for a wrong name or target.
     """
 
-    __slots__ = ("_event", "_reached", "_removed", "_target", "_wakeup", "name", "thread")
+    __slots__ = ("_configuration", "_event", "_hopeless", "_reached", "_target", "_wakeup", "name", "thread")
 
-    def __init__(self, name: str, event: Literal["hit", "paused"], target: int) -> None:
+    def __init__(
+        self, name: str, event: Literal["hit", "paused"], target: int, configuration: Configuration | None = None
+    ) -> None:
         self.name = check_name(name)
         self._event = event
         self._target = check_count("hits" if event == "hit" else "tasks", target)
+        self._configuration = configuration
         self._reached = False
-        self._removed = False
+        self._hopeless = ""  # why the event will not happen any more
         self._wakeup: Wakeup | None = None
         self.thread = threading.get_ident()
 
-    def has_ended(self, configurations: Mapping[str, Configuration], wakeup: Wakeup | None) -> bool:
-        """Return whether the event has happened. If not, `changed` returns *wakeup* once it may have.
+    def has_ended(self, current: Sequence[Configuration], names: Iterable[str], wakeup: Wakeup | None) -> bool:
+        """Return whether the event has happened. If not, `changed` wakes *wakeup* once it may have.
 
-        Raises `FailpointUsageError` if it never will, because the failpoint is not configured.
+        Raises `FailpointUsageError` if it never will.
+
+        Args:
+            current: The configurations of its name that are in force.
+            names: All configured names, for the message.
+            wakeup: What the waiting task or thread sleeps on next.
         """
         self._wakeup = wakeup
         if self._reached and self._event == "hit":
             return True  # a hit stays true whatever comes after it, a pause that is over does not
-        if self._removed:
+        if self._hopeless:
             awaited = "it to be hit" if self._event == "hit" else "a pause there"
-            raise FailpointUsageError(f"failpoint {self.name!r} was removed while a task was waiting for {awaited}")
-        configuration = configurations.get(self.name)
-        if configuration is None:
-            hopeless = "it will never be hit" if self._event == "hit" else "no task will ever be paused there"
-            raise FailpointUsageError(
-                f"failpoint {self.name!r} is not configured, so {hopeless}: configure it first, with 'off' to count"
-                f" hits only{did_you_mean(self.name, configurations)}"
-            )
-        configuration.dismiss_abandoned()
-        return self._holds(configuration)
+            raise FailpointUsageError(f"{self._hopeless} while a task was waiting for {awaited}")
+        counted = self._counted(current)
+        if not counted:
+            raise FailpointUsageError(self._never(current, names))
+        for configuration in counted:
+            configuration.dismiss_abandoned()
+        return self._holds(counted)
 
-    def changed(self, configuration: Configuration | None) -> list[Wakeup]:
-        """Note a hit, a pause or, without a configuration, a removal. Return the wakeup, if it may end the wait."""
-        if configuration is None:
-            self._removed = True
-        elif self._holds(configuration):
+    def changed(self, current: Sequence[Configuration]) -> None:
+        """Note a hit, a pause, or other configurations in force. If that may end the wait, owe it a wake-up."""
+        counted = self._counted(current)
+        if not counted:
+            self._hopeless = self._hopeless or (
+                f"this configuration of failpoint {self.name!r} was replaced"
+                if current
+                else f"failpoint {self.name!r} was removed"
+            )
+        elif self._holds(counted):
             self._reached = True
         else:
-            return []
-        return [self._wakeup] if self._wakeup is not None else []
+            return
+        if self._wakeup is not None:
+            owe(self._wakeup)
 
-    def _holds(self, configuration: Configuration) -> bool:
-        count = configuration.hits if self._event == "hit" else len(configuration.parked)
+    def _counted(self, current: Sequence[Configuration]) -> Sequence[Configuration]:
+        if self._configuration is None:
+            return current
+        return [self._configuration] if self._configuration in current else []
+
+    def _holds(self, counted: Sequence[Configuration]) -> bool:
+        count = sum(each.hits if self._event == "hit" else len(each.parked) for each in counted)
         return count >= self._target
+
+    def _never(self, current: Sequence[Configuration], names: Iterable[str]) -> str:
+        never = "it will never be hit" if self._event == "hit" else "no task will ever be paused there"
+        if current:
+            return (
+                f"this configuration of failpoint {self.name!r} was replaced, so {never}: use the handle of the newer"
+                " one, or wait for the name with failpoints.wait_until_hit or wait_until_paused"
+            )
+        return (
+            f"failpoint {self.name!r} is not configured, so {never}: configure it first, with 'off' to count hits"
+            f" only{did_you_mean(self.name, names)}"
+        )
 
     def shortfall(self) -> str:
         """Describe what has not happened: `failpoint 'x' was not hit 3 times`."""
@@ -97,6 +126,11 @@ class Watches:
             if watch.thread != threading.get_ident():
                 self.discard(watch)
 
-    def changed(self, name: str, configuration: Configuration | None) -> list[Wakeup]:
-        """Inform the watches of this failpoint of a change. Return the wakeups of those that it may end."""
-        return [wakeup for watch in self._watches.under(name) for wakeup in watch.changed(configuration)]
+    def any(self, name: str) -> bool:
+        """Return whether anything waits for an event at this failpoint."""
+        return bool(self._watches.under(name))
+
+    def changed(self, name: str, current: Sequence[Configuration]) -> None:
+        """Inform the watches of this failpoint of a change."""
+        for watch in self._watches.under(name):
+            watch.changed(current)

@@ -204,8 +204,8 @@ class _Routes:
     def _configured_name(self, request: Request) -> str:
         """Return the name in the path. Raises a 404 if it is not configured."""
         name = decode_name(request.path_params["name"])
-        if self._store.current(check_name(name)) is None:
-            names = [configuration.name for configuration in self._store.configurations()]
+        if not self._store.current(check_name(name)):
+            names = list(dict.fromkeys(configuration.name for configuration in self._store.configurations()))
             raise HTTPException(404, f"failpoint {name!r} {NOT_CONFIGURED}{did_you_mean(name, names)}")
         return name
 

@@ -154,7 +154,7 @@ _SCHEMAS: Json = {
         "context_matchers",
     ),
     "Status": _object(
-        "A snapshot of one failpoint; counts start when it is configured",
+        "A snapshot of one failpoint; counts are sums over its configurations",
         {
             "name": _NAME,
             "actions": _TEXT | {"description": "The actions as configured"},
@@ -176,6 +176,11 @@ _SCHEMAS: Json = {
                 ),
             },
             "sites": {"type": "array", "description": "Places in the code, each as file:line", "items": _TEXT},
+            "configurations": {
+                "type": "array",
+                "description": "Each configuration of the failpoint, the newest first; empty in these themselves",
+                "items": _ref("Status"),
+            },
         },
     ),
     "Error": _object("What is wrong, and what was expected", {"msg": _TEXT}),

@@ -222,7 +222,7 @@ def _refuse_to_run(hit: Hit) -> NoReturn:
 
 
 def status_document(status: FailpointStatus) -> dict[str, Any]:
-    """Return a status as JSON.
+    """Return a status as JSON, with the status of each configuration.
 
     Actions are text. Values that JSON does not have are shown as their `repr`. Paths of files do not reveal the
     machine's directories.
@@ -241,6 +241,7 @@ def status_document(status: FailpointStatus) -> dict[str, Any]:
             for each in status.waiting
         ],
         "sites": [_shown_site(site) for site in status.sites],
+        "configurations": list(map(status_document, status.configurations)),
     }
 
 
@@ -316,6 +317,7 @@ def _status(document: Any) -> FailpointStatus:
             for each in document["waiting"]
         ),
         sites=tuple(map(str, document["sites"])),
+        configurations=tuple(map(_status, document["configurations"])),
     )
 
 

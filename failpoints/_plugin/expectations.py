@@ -72,19 +72,31 @@ class Expectations:
         self._failed_example: list[_State] | None = None  # the state at the end of the last example, if that failed
 
     def set(
-        self, name: str, actions: Actions, context: GivenMatchers | None, expect_hit: bool, where: Location | str
+        self,
+        name: str,
+        actions: Actions,
+        context: GivenMatchers | None,
+        expect_hit: bool,
+        where: Location | str,
+        *,
+        for_block: bool = False,
     ) -> Handle:
-        """Configure a failpoint, and expect a hit unless *expect_hit* is false. *where* is shown in messages."""
+        """Configure a failpoint, and expect a hit unless *expect_hit* is false.
+
+        *where* is shown in messages. With *for_block*, what it replaces returns when it is removed.
+        """
         __tracebackhide__ = True
         try:
             check_expect_hit(expect_hit)
             if self._closed:
                 raise FailpointUsageError(f"cannot set failpoint {name!r}: the test that has this fixture has ended")
-            configuration = PROCESS_STORE.install(name, actions, context, pause_limit=self._pause_limit)
+            configuration = PROCESS_STORE.install(
+                name, actions, context, pause_limit=self._pause_limit, for_block=for_block
+            )
         except FailpointError as error:
             raise error.with_traceback(None) from None  # the frames below do not help the reader of the test
         self._expectations.append(_Expectation(configuration, expect_hit, where))
-        return Handle(PROCESS_STORE, name, configuration, self._timeout)
+        return Handle(PROCESS_STORE, configuration, self._timeout)
 
     def seed(self, seed: int | None) -> None:
         """Seed the random draws for the rest of the test."""
@@ -96,12 +108,12 @@ class Expectations:
         self._closed = True
 
     def handle(self, name: str) -> Handle:
-        """Return a handle of the configuration of *name*, which need not come from the test."""
+        """Return a handle of the newest configuration of *name*, which need not come from the test."""
         __tracebackhide__ = True
-        configuration = PROCESS_STORE.current(check_name(name))
-        if configuration is None:
+        current = PROCESS_STORE.current(check_name(name))
+        if not current:
             raise FailpointUsageError(f"failpoint {name!r} is not configured, so it has no handle: set it first")
-        return Handle(PROCESS_STORE, name, configuration, self._timeout)
+        return Handle(PROCESS_STORE, current[0], self._timeout)
 
     def judge(self) -> None:
         """Fail the test, which has passed, if it did not exercise the failpoints that it set."""
@@ -153,11 +165,11 @@ class Expectations:
 
     def _not_superseded(self) -> Iterable[_Expectation]:
         """Yield the expectations, except those that the test replaced before any visit, and `off` set after a hit."""
-        last = {expected.configuration.name: expected.configuration for expected in self._expectations}
+        gone = self._replaced()
         hit = set[str]()
         for expected in self._expectations:
             configuration = expected.configuration
-            replaced = last[configuration.name] is not configuration
+            replaced = configuration in gone
             is_off = all(isinstance(term.action, Off) for term in configuration.terms)
             if not (
                 (replaced and not configuration.misses and configuration.error is None)
@@ -166,6 +178,18 @@ class Expectations:
                 yield expected
             if was_hit(configuration):
                 hit.add(configuration.name)
+
+    def _replaced(self) -> Collection[Configuration]:
+        """Return the configurations that the test replaced for good."""
+        newer: dict[str, list[Configuration]] = {}
+        replaced = set[Configuration]()
+        for configuration in (expected.configuration for expected in reversed(self._expectations)):
+            others = newer.setdefault(configuration.name, [])
+            if any(other.replaces(configuration) for other in others):
+                replaced.add(configuration)
+            elif not configuration.for_block:
+                others.append(configuration)
+        return replaced
 
     @contextmanager
     def example(self, *, includes_set_up: bool) -> Generator[None]:
@@ -217,7 +241,7 @@ def _state(expected: _Expectation) -> _State:
     configuration = expected.configuration
     ended = ""
     if configuration.ended_by is not None:
-        replaced = PROCESS_STORE.current(configuration.name) is not None
+        replaced = PROCESS_STORE.current(configuration.name) != ()
         ended = "configured again since" if replaced else "no longer configured"
     status = PROCESS_STORE.status_of(configuration)
     return _State(status, expected.where, configuration.error, ended, configuration.waiting_at_end)

@@ -83,7 +83,7 @@ class Failpoints:
         ...         await writer()
         """
         where = _caller(inspect.currentframe())
-        return Configured(partial(self._expectations.set, name, "pause", context, True, where))
+        return Configured(partial(self._expectations.set, name, "pause", context, True, where, for_block=True))
 
     def handle(self, name: str) -> Handle:
         """Return a handle of a failpoint that a marker, `--failpoints` or `FAILPOINTS` configured.
@@ -109,9 +109,9 @@ class Failpoints:
         """Remove all configuration and wake everything that waits, like `failpoints.reset`."""
         PROCESS_WIDE.reset()
 
-    def resume(self, name: str) -> int:
-        """Wake everything that waits at *name* and return how many were woken, like `failpoints.resume`."""
-        return PROCESS_WIDE.resume(name)
+    def resume(self, name: str, *, context: GivenMatchers | None = None, tasks: int | None = None) -> int:
+        """Wake what waits at *name* and return how many were woken, like `failpoints.resume`."""
+        return PROCESS_WIDE.resume(name, context=context, tasks=tasks)
 
     def seed(self, n: int | None) -> None:
         """Seed the random draws (`25%…`) independently of the run's seed, like `failpoints.seed`."""

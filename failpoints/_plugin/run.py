@@ -63,12 +63,11 @@ class Run:
     def _configure(self) -> None:
         """Configure the failpoints of the run again, except those that something else has configured since."""
         self._note_hits_in_children()
+        own = set(self._configured.values())
         again = [
             (number, entry)
             for number, entry in enumerate(self.options.configured)
-            if (before := self._configured.get(number)) is None
-            or before.ended_by is None
-            or PROCESS_STORE.current(entry.name) is None
+            if number not in self._configured or own.issuperset(PROCESS_STORE.current(entry.name))
         ]
         for number, (name, terms, context) in again:
             limit = self.options.pause_limit

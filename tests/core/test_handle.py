@@ -134,7 +134,7 @@ async def test_attributes_of_a_handle() -> None:
             await handle.wait_paused()
             assert (handle.hits, handle.misses, handle.triggers) == (2, 1, 2)
             assert [(waiting.name, waiting.context) for waiting in handle.waiting] == [("the visitor", {"k": "v"})]
-            assert handle.status == status("x")
+            assert (handle.status,) == status("x").configurations
             assert handle.status.actions == (Term(Off(), times=1), Term(Pause()))
             assert handle.resume() == 1
         assert (handle.waiting, handle.resume()) == ((), 0)
@@ -152,15 +152,14 @@ def test_the_counts_stay_after_the_block() -> None:
     assert handle.status.last_miss == {"k": "other"}
 
 
-def test_a_handle_follows_a_reconfiguration() -> None:
-    """After a reconfiguration inside the block, a handle has the new counts, even after the block."""
+def test_a_handle_keeps_to_its_own_configuration() -> None:
+    """A handle has the counts of its own configuration, also after another one replaced it."""
     with configured("x", "return") as handle:
         hit()
         configure("x", "off")
-        assert handle.hits == 0
         for _ in range(3):
             hit()
-    assert (handle.hits, handle.status.actions) == (3, (Term(Off()),))
+        assert (handle.hits, handle.status.actions, status("x").hits) == (1, (Term(Return()),), 3)
 
 
 async def test_remove_wakes_waiters() -> None:
@@ -296,27 +295,28 @@ async def test_a_pause_that_ends_before_the_waiting_task_runs_does_not_count() -
             handle.resume()
 
 
-@pytest.mark.parametrize("waits", ["wait_hit", "wait_paused"])
-async def test_a_wait_counts_again_after_a_reconfiguration(waits: str) -> None:
-    """A wait continues through a reconfiguration, and counts only later hits and pauses."""
+@pytest.mark.parametrize("wait_until", [wait_until_hit, wait_until_paused])
+async def test_a_wait_for_a_name_counts_again_after_a_reconfiguration(wait_until: Callable[..., Any]) -> None:
+    """A wait for a name continues through a reconfiguration, and counts only later hits and pauses."""
     order: list[str] = []
-    with anyio.fail_after(5), configured("x", "pause") as handle:
+    with anyio.fail_after(5):
 
         async def wait() -> None:
-            await getattr(handle, waits)(2)
+            await wait_until("x", 2)
             order.append("done")
 
         async with anyio.create_task_group() as group:
+            configure("x", "pause")
             group.start_soon(wait)
             group.start_soon(visit)
-            await handle.wait_paused()
+            await wait_until_paused("x")
             configure("x", "pause")
             group.start_soon(visit)
-            await handle.wait_paused()
+            await wait_until_paused("x")
             await anyio.wait_all_tasks_blocked()
             assert order == []
             group.start_soon(visit)
-            await handle.wait_paused(2)
+            await wait_until_paused("x", 2)
             await anyio.wait_all_tasks_blocked()
             assert order == ["done"]
             reset()

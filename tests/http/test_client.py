@@ -157,7 +157,14 @@ async def visit(name: str, **context: Any) -> None:
 
 def as_sent(*statuses: FailpointStatus) -> list[FailpointStatus]:
     """Return statuses as they are sent: with the sites' files relative to the import folder."""
-    return [replace(each, sites=tuple(site.removeprefix(f"{ROOT}/") for site in each.sites)) for each in statuses]
+    return [
+        replace(
+            each,
+            sites=tuple(site.removeprefix(f"{ROOT}/") for site in each.sites),
+            configurations=tuple(as_sent(*each.configurations)),
+        )
+        for each in statuses
+    ]
 
 
 # configuring

@@ -66,7 +66,7 @@ async def test_set(failpoints):
     charge_ = failpoints.set("gateway.charge", "return(7)", context={"order": "a.*"})
     assert (await charge("a1"), await charge("b1")) == (7, PRICE)
     assert (charge_.hits, charge_.misses, charge_.triggers, charge_.waiting) == (1, 1, 1, ())
-    assert failpoints.status("gateway.charge") == charge_.status
+    assert failpoints.status("gateway.charge").configurations == (charge_.status,)
     failpoints.remove("gateway.charge")
     assert (await charge("a1"), failpoints.statuses()) == (PRICE, [])
 
@@ -407,7 +407,7 @@ def test_handle(failpoints):
 
 def test_acts_on_the_whole_process(failpoints):
     x = failpoints.set("x", "return")
-    assert status("x") == x.status
+    assert status("x").configurations == (x.status,)
     assert Background(failpoint("x").hit).finish() == Return()
 
 

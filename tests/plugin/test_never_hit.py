@@ -414,7 +414,15 @@ SUPERSEDED: dict[str, tuple[str, list[tuple[str, str]]]] = {
         with failpoints.paused("shop.parse"):
             pass
         """,
-        [("shop.parse", "pause")],
+        [("shop.parse", "raise"), ("shop.parse", "pause")],
+    ),
+    "set_for_two_contexts": (
+        """
+        failpoints.set("shop.parse", "return(1)", context={"order": "o1"})
+        failpoints.set("shop.parse", "return(2)", context={"order": "o2"})
+        shop.parse(order="o2")
+        """,
+        [("shop.parse", "return(1) where order='o1'")],
     ),
     "set_again_after_a_miss": (
         """

@@ -307,7 +307,7 @@ def nothing_has_changed(kept, request):
     if request.node.get_closest_marker("failpoints") is not None:
         return  # its configuration is removed later
     assert (kept.hits, kept.misses, kept.triggers) == (len(VISITS), 1, len(VISITS))
-    assert (status("kept"), kept.status.matchers) == (kept.status, {"k": "v"})
+    assert (status("kept").configurations, kept.status.matchers) == ((kept.status,), {"k": "v"})
     assert visit_kept() == Return("7"), "its first action, off, is used up"
 
 
@@ -320,17 +320,16 @@ def test_untouched_without_the_fixture(kept):
     assert (visit_kept(), kept.hits) == (Return("7"), len(VISITS))
 
 
-def replace_in_a_block(failpoints):
-    with failpoints.paused("kept"):
+def test_replaced_in_a_block(failpoints):
+    with failpoints.paused("kept") as paused:
         thread = Background(lambda: visit_sync("kept"))
-        failpoints.handle("kept").wait_paused_sync()
-    assert thread.finish() == Continue()
+        paused.wait_paused_sync()
+    assert (thread.finish(), visit_kept()) == (Continue(), Return("7"))
 
 
 TOUCHES = {
     "set": lambda failpoints: failpoints.set("kept", "return(8)", expect_hit=False),
     "set again": lambda failpoints: [failpoints.set("kept", "off", expect_hit=False) for _ in range(2)],
-    "paused": replace_in_a_block,
     "removed": lambda failpoints: failpoints.remove("kept"),
     "removed and set": lambda failpoints: (failpoints.remove("kept"), failpoints.set("kept", "off", expect_hit=False)),
     "removed by a handle": lambda failpoints: failpoints.handle("kept").remove(),
@@ -350,7 +349,7 @@ def test_touched(failpoints, touch):
 
 @pytest.mark.failpoints({"kept": "return(8)"})
 def test_touched_by_a_marker(kept):
-    assert (visit_sync("kept"), kept.hits, kept.misses) == (Return("8"), 1, 0)
+    assert (visit_sync("kept"), status("kept").hits, kept.hits) == (Return("8"), 1, len(VISITS))
 
 
 def test_touched_and_failing(failpoints):
@@ -382,7 +381,7 @@ def test_ends_a_wait_that_outlasted_a_test(waiting, failpoints):
 
 def test_replaces_what_a_thread_waits_for(waited_for, failpoints):
     failpoints.set("waited-for", "off", expect_hit=False)
-    waited_for.thread = Background(waited_for.wait_hit_sync)
+    waited_for.thread = Background(lambda: wait_until_hit_sync("waited-for"))
     while not PROCESS_STORE._watches._watches.under("waited-for"):
         pass
 
@@ -421,7 +420,7 @@ def test_the_next_thread_is_paused(holding):
 def test_configuration_of_a_wider_fixture_is_restored(run_tests: RunTests) -> None:
     """What a fixture of a wider scope configured is restored after each test, with its counts and its handle."""
     result = run_tests(VISITS_IMPORTS + WIDER, files={"visits.py": VISITS})
-    result.assert_outcomes(passed=2 + 11 + 1 + 2 + 2 + 4, failed=1)
+    result.assert_outcomes(passed=3 + 10 + 1 + 2 + 2 + 4, failed=1)
 
 
 CONSECUTIVE = """

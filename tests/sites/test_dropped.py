@@ -397,6 +397,5 @@ def test_the_handle_counts_a_refused_return() -> None:
     with pytest.raises(FailpointUsageError) as caught:
         hit()
     assert failpoints.status("x").hits == 1
-    current = failpoints._core.store.PROCESS_STORE.current("x")
-    assert current is not None
+    (current,) = failpoints._core.store.PROCESS_STORE.current("x")
     assert current.error is caught.value
