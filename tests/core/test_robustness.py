@@ -89,6 +89,7 @@ def test_registries_and_contexts_may_be_left_in_any_order() -> None:
     first.__exit__(None, None, None)
     a.__exit__(None, None, None)
     assert failpoint("order").hit() == failpoints.Return("1")
+    second.remove("order")
     second.configure("order", "return(1)", context={"a": 1})
     assert not failpoint("order").hit()
     second.__exit__(None, None, None)
