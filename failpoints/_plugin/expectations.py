@@ -12,6 +12,7 @@ from .._core.context import GivenMatchers
 from .._core.handle import Handle
 from .._core.known_sites import Location
 from .._core.messages import safe_repr
+from .._core.reachability import reachable_terms
 from .._core.registry import PROCESS_WIDE
 from .._core.status import FailpointStatus, Waiting
 from .._core.store import PROCESS_STORE
@@ -90,8 +91,9 @@ class Expectations:
             check_expect_hit(expect_hit)
             if self._closed:
                 raise FailpointUsageError(f"cannot set failpoint {name!r}: the test that has this fixture has ended")
+            terms = reachable_terms(name, actions)
             configuration = PROCESS_STORE.install(
-                name, actions, context, pause_limit=self._pause_limit, for_block=for_block
+                name, terms, context, pause_limit=self._pause_limit, for_block=for_block
             )
         except FailpointError as error:
             raise error.with_traceback(None) from None  # the frames below do not help the reader of the test
