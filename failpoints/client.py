@@ -197,9 +197,13 @@ class FailpointsClient:
         response = await self._send("GET", _path(name))
         return FailpointStatus(name) if _is_absent(response) else self._status(response)
 
-    async def statuses(self) -> list[FailpointStatus]:
-        """Return the status of every configured failpoint, ordered by name."""
-        response = await self._send("GET")
+    async def statuses(self, *, declared: bool = False) -> list[FailpointStatus]:
+        """Return the status of every configured failpoint, ordered by name.
+
+        With *declared*, also of each failpoint that the modules which the other process has imported declare, and all
+        sites in their source. The first such request takes the time to read that source.
+        """
+        response = await self._send("GET", "?declared=1" if declared else "")
         documents = self._answer(response)
         if not isinstance(documents, list):
             raise self._not_ours(response)
