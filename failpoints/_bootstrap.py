@@ -40,4 +40,4 @@ def _serve() -> None:
         from ._http.server import start_from_environment
     except ModuleNotFoundError as error:
         raise missing_extra(error, "FAILPOINTS_HTTP", "http") from error
-    start_from_environment(environment.HTTP, environment.TOKEN)
+    start_from_environment(environment.HTTP, environment.TOKEN, environment.HTTP_ALLOW)

@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, Self, TypeAlias, cast
 
 from ..errors import FailpointNameError, FailpointUsageError
 from .messages import did_you_mean, safe_repr
@@ -16,6 +16,23 @@ Context: TypeAlias = Mapping[str, Any]
 
 GivenMatchers: TypeAlias = Mapping[str, str | re.Pattern[str] | Callable[[Any], object] | object]
 """The type of `context` in `configure`: a pattern, a predicate, or a value to be equal to, for each key."""
+
+
+class CompiledPattern(str):
+    """A pattern that something else than `re` matches. *fullmatch* returns whether it matches a whole text."""
+
+    __slots__ = ("fullmatch",)
+
+    fullmatch: Callable[[str], object]
+
+    def __new__(cls, pattern: str, fullmatch: Callable[[str], object]) -> Self:
+        """Make a text that is equal to the pattern, so that both make equal matchers."""
+        compiled = super().__new__(cls, pattern)
+        compiled.fullmatch = fullmatch
+        return compiled
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return str, (str(self),)  # to copy or pickle what a status contains
 
 
 class Matchers:
@@ -95,7 +112,7 @@ def _check(key: object, matcher: Any) -> Callable[[Any], bool]:
     if not isinstance(key, str):
         raise FailpointUsageError(f"a matcher's key must be a str, like the keys of a context; got {safe_repr(key)}")
     if isinstance(matcher, (str, re.Pattern)):
-        whole = _compiled(key, matcher).fullmatch
+        whole = (matcher if isinstance(matcher, CompiledPattern) else _compiled(key, matcher)).fullmatch
         return lambda value: whole(str(value)) is not None
     if inspect.iscoroutinefunction(matcher):
         raise FailpointUsageError(

@@ -55,6 +55,9 @@ INSTRUMENT = _value("FAILPOINTS_INSTRUMENT") or ""
 HTTP = (_value("FAILPOINTS_HTTP") or "").strip()
 """`FAILPOINTS_HTTP`: the address of the control plane, such as `127.0.0.1:22381`, or empty for none."""
 
+HTTP_ALLOW = (_value("FAILPOINTS_HTTP_ALLOW") or "").strip()
+"""`FAILPOINTS_HTTP_ALLOW`: what the control plane accepts beside the usual: `any-pattern`, or empty."""
+
 TOKEN = _value("FAILPOINTS_TOKEN")
 """`FAILPOINTS_TOKEN`: the token of the control plane, or `None`."""
 

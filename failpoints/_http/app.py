@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qsl
@@ -24,7 +25,6 @@ except ModuleNotFoundError as error:
 
 from .._core.actions import may_exit
 from .._core.configuration import Configuration
-from .._core.declared import with_declared
 from .._core.log import logger
 from .._core.registry import PROCESS_WIDE, Registry, store_of
 from .._core.store import Store
@@ -34,6 +34,7 @@ from .budget import Budget, TooMuchWork
 from .guard import check_request
 from .openapi import openapi_document
 from .paths import decode_name, undecoded_path
+from .patterns import Compiler
 from .wire import (
     MAX_BODY,
     MAX_COUNT,
@@ -47,12 +48,15 @@ from .wire import (
 
 _BODY_TIMEOUT = 30  # seconds for a body to arrive
 _STATUS_COST = 25  # units of the budget
+_COMPARISON_COST = 2
 _BYTES_PER_UNIT = 50
 _COUNT = re.compile(r"0*([1-9][0-9]{0,15})", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 
 
-def admin_app(registry: Registry | None = None, *, token: str | None = None) -> Starlette:
+def admin_app(
+    registry: Registry | None = None, *, token: str | None = None, allow_any_pattern: bool = False
+) -> Starlette:
     """Return an ASGI application with which a running program's failpoints are configured and watched over HTTP.
 
     Use it in a program that has a web server: mount it at any path. It answers below `/v1/failpoints`, and has an
@@ -71,10 +75,12 @@ def admin_app(registry: Registry | None = None, *, token: str | None = None) -> 
     Args:
         registry: The registry that requests act on. `None` means the process-wide one.
         token: The secret that clients send as `Authorization: Bearer TOKEN`. `None` means that none is required.
+        allow_any_pattern: Whether matchers may have patterns that take exponential time. One of these can stop the
+            whole program. Without it, they are refused.
 
     Raises:
-        FailpointUsageError: *registry* is not a `Registry`, or *token* is empty or has characters that a header cannot
-            contain.
+        FailpointUsageError: *registry* is not a `Registry`, *token* is empty or has characters that a header cannot
+            contain, or *allow_any_pattern* is not a `bool`.
 
     >>> from failpoints.admin import admin_app
     >>> from starlette.applications import Starlette
@@ -87,7 +93,13 @@ def admin_app(registry: Registry | None = None, *, token: str | None = None) -> 
         )
     if token is not None:
         check_token(token)
-    routes = _Routes(PROCESS_WIDE if registry is None else registry, openapi_document(secured=token is not None))
+    if not isinstance(allow_any_pattern, bool):
+        raise FailpointUsageError(f"allow_any_pattern must be True or False; got {safe_repr(allow_any_pattern)}")
+    routes = _Routes(
+        PROCESS_WIDE if registry is None else registry,
+        openapi_document(secured=token is not None),
+        allow_any_pattern=allow_any_pattern,
+    )
     app = Starlette(
         routes=[
             Route(
@@ -146,8 +158,9 @@ class _Guard:
 class _Routes:
     """The endpoints of a control plane, which act on one registry."""
 
-    def __init__(self, registry: Registry, document: dict[str, Any]) -> None:
+    def __init__(self, registry: Registry, document: dict[str, Any], *, allow_any_pattern: bool) -> None:
         self._registry = registry
+        self._allow_any_pattern = allow_any_pattern
         self._store = store_of(registry)
         self._document = document
 
@@ -158,22 +171,26 @@ class _Routes:
         _check_content_type(request, required=True)
         body = await _read_body(request)
         budget = Budget("these entries are too much work for one request: split them over several requests")
-        configurations = parse_entries(body, budget, self._store.prepare)
+        compiler = Compiler(budget, allow_any=self._allow_any_pattern)
+        number = Counter[str]()  # of the entries for each name
+
+        def prepare(name: str, actions: str, matchers: dict[str, Any]) -> Configuration:
+            # It is compared with all the others of its name.
+            number[name] += 1
+            budget.spend(_COMPARISON_COST * (len(self._store.stack(name).configurations()) + number[name]))
+            return self._store.prepare(name, actions, compiler.matchers(matchers))
+
+        configurations = parse_entries(body, budget, prepare)
         if any(may_exit(term.action) for each in configurations for term in each.terms):
             return _ConfigureAfterResponse(self._store, configurations)
         self._store.install_all(configurations)
         return _json(None)
 
     async def statuses(self, request: Request) -> Response:
-        declared = _parse_declared(request)
         budget = Budget("there are too many statuses for one answer: ask for each by its name")
         budget.spend(_STATUS_COST * len(self._store.configurations()))
-        statuses = self._registry.statuses()
-        if declared:
-            statuses = with_declared(statuses)
-            budget.spend(_STATUS_COST * len(statuses))
         encoded: list[bytes] = []
-        for status in statuses:
+        for status in self._registry.statuses():
             encoded.append(to_json(status_document(status)))
             budget.spend(len(encoded[-1]) // _BYTES_PER_UNIT)
         return _encoded(b"[%s]" % b",".join(encoded))
@@ -195,7 +212,7 @@ class _Routes:
         return _json({"resumed": self._registry.resume(self._configured_name(request))})
 
     async def wait(self, request: Request) -> Response:
-        query = _parse_wait(request)
+        query = _parse_query(request)
         name = self._configured_name(request)
         wait_until = self._registry.wait_until_hit if query.event == "hits" else self._registry.wait_until_paused
         try:
@@ -367,28 +384,14 @@ class _WaitQuery(NamedTuple):
     timeout: float
 
 
-def _parse_wait(request: Request) -> _WaitQuery:
-    given = _parse_query(request, "hits", "paused", "timeout")
-    if "hits" in given and "paused" in given:
-        raise HTTPException(400, "hits and paused exclude each other: give only one of them")
-    event: Literal["hits", "paused"] = "paused" if "paused" in given else "hits"
-    return _WaitQuery(event, _parse_count(event, given.get(event, "1")), _parse_timeout(given.get("timeout", "10")))
-
-
-def _parse_declared(request: Request) -> bool:
-    text = _parse_query(request, "declared").get("declared", "0")
-    if text not in {"0", "1"}:
-        raise HTTPException(400, f"declared must be 1 or 0; got {safe_repr(text)}")
-    return text == "1"
-
-
-def _parse_query(request: Request, *known: str) -> dict[str, str]:
+def _parse_query(request: Request) -> _WaitQuery:
     query: bytes = request.scope["query_string"]
     try:
         pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict")
     except ValueError:
         raise HTTPException(400, "the query is not percent-encoded UTF-8") from None
     given = dict(pairs)
+    known = ("hits", "paused", "timeout")
     for key in given:
         if key not in known:
             raise HTTPException(
@@ -396,7 +399,10 @@ def _parse_query(request: Request, *known: str) -> dict[str, str]:
             )
     if len(given) < len(pairs):
         raise HTTPException(400, "a parameter appears twice")
-    return given
+    if "hits" in given and "paused" in given:
+        raise HTTPException(400, "hits and paused exclude each other: give only one of them")
+    event: Literal["hits", "paused"] = "paused" if "paused" in given else "hits"
+    return _WaitQuery(event, _parse_count(event, given.get(event, "1")), _parse_timeout(given.get("timeout", "10")))
 
 
 def _parse_count(event: str, text: str) -> int:

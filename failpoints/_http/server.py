@@ -23,12 +23,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from .._core.log import logger
+from .._core.messages import did_you_mean, safe_repr
 from ..errors import FailpointUsageError
 from .address import Address, PortInUse, bind, parse_address, url_of
 from .app import admin_app
 from .sockets import Listener, Loop, Selector, Sockets
 from .wire import check_token, to_json
 
+_ANY_PATTERN = "any-pattern"
 _STOP_TIMEOUT = 1.0  # seconds for the thread to stop before a fork, and to close at the end of the program
 _MAX_READ_AHEAD = 65536  # bytes that a client may send before it has its answer
 
@@ -81,12 +83,19 @@ class Server:
     listen is logged instead of raised, because a fork hook cannot raise.
     """
 
-    def __init__(self, address: Address, token: str | None, *, inherited: Server | None = None) -> None:
+    def __init__(
+        self,
+        address: Address,
+        token: str | None,
+        *,
+        allow_any_pattern: bool = False,
+        inherited: Server | None = None,
+    ) -> None:
         self._address = address
         self._token = token
         self._inherited = inherited
         self._bind_error: FailpointUsageError | None = None
-        self.config: Config = inherited.config if inherited else _config(token)
+        self.config: Config = inherited.config if inherited else _config(token, allow_any_pattern)
         self._state = ServerState()
         self._sockets = Sockets()
         self._sockets_intact = True
@@ -241,9 +250,9 @@ class Server:
 _abandoned: list[Server] = []  # kept alive, because collecting a loop closes it
 
 
-def _config(token: str | None) -> Config:
+def _config(token: str | None, allow_any_pattern: bool) -> Config:
     config = Config(
-        admin_app(token=token),
+        admin_app(token=token, allow_any_pattern=allow_any_pattern),
         http=_Protocol,
         ws="none",
         lifespan="off",
@@ -256,7 +265,7 @@ def _config(token: str | None) -> Config:
     )
     config.load()
     # Import now what is otherwise imported later on the thread, perhaps while the program imports, forks or ends.
-    for name in ("anyio._backends._asyncio", "difflib", "failpoints._core.diagnosis", "sysconfig"):
+    for name in ("anyio._backends._asyncio", "difflib", "failpoints._core.diagnosis"):
         with suppress(ModuleNotFoundError):
             import_module(name)
     return config
@@ -273,28 +282,33 @@ _current: Server | None = None
 _forking = threading.RLock()
 
 
-def start_from_environment(address: str, token: str | None) -> None:
+def start_from_environment(address: str, token: str | None, allow: str) -> None:
     """Start the control plane of this process. Raises `FailpointUsageError` if it cannot listen.
 
     If another process listens at the address, that is logged instead, and the program goes on without a control plane:
     the parent of a reloader, or another worker, has imported the program too.
 
-    *address* is the value of `FAILPOINTS_HTTP`, *token* that of `FAILPOINTS_TOKEN`.
+    *address* is the value of `FAILPOINTS_HTTP`, *token* that of `FAILPOINTS_TOKEN`, *allow* that of
+    `FAILPOINTS_HTTP_ALLOW`.
     """
     parsed = parse_address(address)
     try:
         checked = None if token is None else check_token(token)
     except FailpointUsageError as error:
         raise FailpointUsageError(f"FAILPOINTS_TOKEN: {error}") from None
+    if allow not in {"", _ANY_PATTERN}:
+        raise FailpointUsageError(
+            f"FAILPOINTS_HTTP_ALLOW is {safe_repr(allow)}: expected {_ANY_PATTERN}{did_you_mean(allow, [_ANY_PATTERN])}"
+        )
     try:
-        _start(parsed, checked)
+        _start(parsed, checked, allow_any_pattern=allow == _ANY_PATTERN)
     except PortInUse as error:
         _log_absence(error)
 
 
-def _start(address: Address, token: str | None) -> None:
+def _start(address: Address, token: str | None, *, allow_any_pattern: bool) -> None:
     global _current
-    _current = Server(address, token)
+    _current = Server(address, token, allow_any_pattern=allow_any_pattern)
     _current.announce()
     _current.start()
     atexit.register(_end)

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, NoReturn, TypeGuard, TypeVar, cast
 
 from .._core.actions import Actions, Call, Hit, Off, Term, Then
-from .._core.context import GivenMatchers, Matchers
+from .._core.context import CompiledPattern, GivenMatchers, Matchers
 from .._core.formatting import action_label, format_actions
 from .._core.grammar import as_terms, parse_actions
 from .._core.messages import did_you_mean, safe_repr
@@ -258,7 +258,7 @@ def _shown_matcher(matcher: object) -> str | int | float | bool | None:
         return _matcher_to_json("", cast(object, matcher))
     if callable(matcher):
         return str(getattr(matcher, "__qualname__", None) or type(matcher).__qualname__)
-    return _shown(matcher)
+    return _shown(str(matcher) if isinstance(matcher, CompiledPattern) else matcher)
 
 
 def _shown_context(context: Mapping[str, Any]) -> dict[str, Any]:

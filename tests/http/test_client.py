@@ -542,9 +542,6 @@ async def test_configured_with_invalid_actions(client: FailpointsClient) -> None
     with pytest.raises(ActionSyntaxError):
         async with client.configured("a", "retrun"):
             raise AssertionError
-    with pytest.raises(FailpointUsageError, match=r"did you mean 'sleep\(1\)\+raise'"):
-        async with client.configured("a", "sleep(1)->raise"):
-            raise AssertionError
     assert format_actions(failpoints.status("a").actions) == "off"
 
 
@@ -623,7 +620,7 @@ NAMES = [
     "naïve::été",
     "a:after",
     "a+b&c?d#e",
-    "'\"<>\\^`{|}",
+    "'\"<>\\^`{|}[]",
     "openapi.json",
     "resume",
     "a/wait",

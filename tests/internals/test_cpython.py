@@ -8,6 +8,7 @@ import ctypes
 import gc
 import importlib
 import inspect
+import re
 import sys
 import threading
 import time
@@ -229,3 +230,25 @@ def test_the_collector_knows_what_an_awaitable_awaits() -> None:
     step.close()
     wrapper.close()  # type: ignore[attr-defined]
     coroutine.close()
+
+
+def test_a_pattern_can_be_parsed() -> None:
+    """`re._parser` parses a pattern to a sequence of operations with names and arguments, and knows its flags."""
+    parser: Any = importlib.import_module("re._parser")
+    tree = parser.parse("(?i)a(?a:[^b-d\\w])*?(?:e|ff)$")
+    assert tree.state.flags == re.IGNORECASE | re.UNICODE
+    literal, repeat, branch, end = tree
+    assert (literal[0].name, literal[1]) == ("LITERAL", ord("a"))
+    assert repeat[0].name == "MIN_REPEAT"
+    least, most, [group] = repeat[1]
+    assert (least, most is parser.MAXREPEAT) == (0, True)
+    assert group[0].name == "SUBPATTERN"
+    number, added, removed, [characters] = group[1]
+    assert (number, added, removed) == (None, re.ASCII, 0)
+    assert characters[0].name == "IN"
+    negated, span, category = characters[1]
+    assert (negated[0].name, span[0].name, span[1]) == ("NEGATE", "RANGE", (ord("b"), ord("d")))
+    assert (category[0].name, category[1].name) == ("CATEGORY", "CATEGORY_WORD")
+    assert branch[0].name == "BRANCH"
+    assert [len(each) for each in branch[1][1]] == [1, 2]
+    assert (end[0].name, end[1].name) == ("AT", "AT_END")

@@ -22,7 +22,6 @@ from ..execution import Execution
 from ..plan.identity import TaskNode, current_node
 from ..problem import Problem
 from ..threads import awaits_thread, is_only_thread
-from .abandon import keep_forever
 from .await_frames import awaited_frames, running_frames
 from .blocked import UnfinishedTask, blocked_problem
 from .rest import GRACE, MAX_ROUNDS, SLICE, RestPolicy
@@ -46,7 +45,6 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         self._is_virtual = is_virtual
         self._foreign = TaskNode((_FOREIGN,), "")
         self._nodes: dict[Task, TaskNode] = {}
-        self._alive: dict[Task, None] = {}  # of trio itself, too
         self._root_task: Task | None = None
         self._held: dict[TaskNode, Task] = {}
         self._has_stepped = True
@@ -59,8 +57,7 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         pass
 
     def current_time(self) -> float:
-        # A task that asks for the time would catch what ends the run.
-        if time.monotonic() > self._rest.deadline and (not self._is_over or _running_task() is None):
+        if time.monotonic() > self._rest.deadline:
             self._end("hang")
         return self._rest.now if self._is_virtual else time.monotonic()
 
@@ -89,7 +86,6 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
             self._rest.woken()
 
     def task_spawned(self, task: Task) -> None:
-        self._alive[task] = None
         if self._root_task is None:
             return
         starter = _running_task()
@@ -98,7 +94,7 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         task.context.run(current_node.set, node)
 
     def task_exited(self, task: Task) -> None:
-        self._alive.pop(task, None)
+        pass
 
     def begin(self) -> None:
         """Take note that the running task is that of the scenario."""
@@ -172,7 +168,8 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
     # The end
 
     def _unfinished(self) -> list[Task]:
-        return [task for task in self._nodes if task in self._alive]
+        alive = _runner().tasks
+        return [task for task in self._nodes if task in alive]
 
     def unfinished_tasks(self) -> list[UnfinishedTask]:
         """Describe the tasks that have not ended."""
@@ -191,10 +188,8 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         return list(self._nodes.values())
 
     def close(self) -> None:
-        """Drop what would leave a cycle to the garbage collector, and leave behind what has not ended."""
+        """Drop what would leave a cycle to the garbage collector."""
         self._rest.detach()
-        for task in self._alive:
-            keep_forever(task)
 
     def _end(self, kind: str) -> None:
         """End the run by cancelling everything, or leave it if that was done before."""
