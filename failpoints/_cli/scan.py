@@ -36,7 +36,37 @@ def scan(
 
     The code is parsed, not imported. Names that only the running program knows, and failpoints that are never awaited,
     are listed too.
-    """
+
+    \b
+    With --json, one object is printed:
+      declared       SITE[]
+      unresolved     REMARK[]    a name that only the running program knows
+      never_awaited  REMARK[]    a failpoint that is made and not used
+      unread         REMARK[]    a file that cannot be read or parsed
+      refused        REFUSAL[]   only with --check
+
+    \b
+    Each SITE:
+      name           string      without :after
+      names          string[]    the failpoints that the site visits: the name, and name:after unless it is inline
+      kind           string      decorator, scope, inline or instrument
+      file           string      as it was given, or below a folder that was given
+      line           integer     the line of the site
+      function       string      the decorated function, or the function around the site, or <module>
+
+    \b
+    Each REMARK:
+      file           string
+      line           integer
+      function       string
+      text           string      what to look at, and why
+
+    \b
+    Each REFUSAL:
+      name           string
+      why            string
+      places         string[]    each as file:line
+    """  # noqa: D301 - the backspace keeps click from joining the lines
     try:
         found = scan_paths(paths)
     except OSError as error:

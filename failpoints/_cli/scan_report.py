@@ -98,8 +98,18 @@ def _line(remark: Remark) -> str:
 def scan_document(scan: Scan, objections: Iterable[Objection] | None = None) -> dict[str, Any]:
     """Return a scan as `--json` prints it, with the key `refused` if *objections* is given."""
     document = asdict(scan)
-    for site in document["declared"]:
-        del site["made"], site["redefined"]  # only useful to find related places
+    document["declared"] = list(map(_site_document, scan.declared))
     if objections is not None:
         document["refused"] = [asdict(each) for each in objections]
     return document
+
+
+def _site_document(site: Declared) -> dict[str, Any]:
+    return {
+        "name": site.name,
+        "names": list(site.names),
+        "kind": site.kind,
+        "file": site.file,
+        "line": site.line,
+        "function": site.function,
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
@@ -375,9 +376,16 @@ def test_json(run: Run, source: Callable[..., None]) -> None:
     )
     document = {
         "declared": [
-            {"name": "x", "kind": "decorator", "file": "app.py", "line": 3, "function": "work"},
-            {"name": "x", "kind": "inline", "file": "app.py", "line": 6, "function": "other"},
-            {"name": "y", "kind": "inline", "file": "app.py", "line": 8, "function": "other"},
+            {
+                "name": "x",
+                "names": ["x", "x:after"],
+                "kind": "decorator",
+                "file": "app.py",
+                "line": 3,
+                "function": "work",
+            },
+            {"name": "x", "names": ["x"], "kind": "inline", "file": "app.py", "line": 6, "function": "other"},
+            {"name": "y", "names": ["y"], "kind": "inline", "file": "app.py", "line": 8, "function": "other"},
         ],
         "unresolved": [
             {
@@ -406,6 +414,53 @@ def test_json(run: Run, source: Callable[..., None]) -> None:
             }
         ],
     }
+
+
+def described_shapes(text: str) -> dict[str, dict[str, str]]:
+    """Return the types that the help gives, by the name of the shape and the key."""
+    shapes: dict[str, dict[str, str]] = {}
+    for line in text.splitlines():
+        if heading := re.fullmatch(r"  (With --json|Each (\w+)).*:", line):
+            shapes[heading[2] or "DOCUMENT"] = shape = {}
+        elif row := re.match(r"    (\w+) +([\w\[\]]+)(  .*)?$", line):
+            shape[row[1]] = row[2]
+        elif not line.strip():
+            shape = {}
+    return shapes
+
+
+def check_shape(value: Any, kind: str, shapes: dict[str, dict[str, str]]) -> None:
+    if kind.endswith("[]"):
+        assert isinstance(value, list)
+        for each in value:
+            check_shape(each, kind.removesuffix("[]"), shapes)
+    elif kind in shapes:
+        assert value.keys() == shapes[kind].keys()
+        for key, each in value.items():
+            check_shape(each, shapes[kind][key], shapes)
+    else:
+        assert type(value) is {"string": str, "integer": int}[kind]
+
+
+def test_the_json_is_as_the_help_describes_it(run: Run, source: Callable[..., None]) -> None:
+    """The help lists each key of the JSON document with its type, and the document has no other keys."""
+    source(
+        app="""
+            @failpoint("x")
+            def work(): ...
+            async def other(name):
+                with failpoint_scope("x"): await failpoint(name)
+                failpoint("y")
+            from failpoints.instrument import instrument
+            instrument("json:loads", "z")
+        """,
+        broken="def",
+    )
+    shapes = described_shapes(run("scan", "--help").output)
+    assert shapes.keys() == {"DOCUMENT", "SITE", "REMARK", "REFUSAL"}
+    document = json.loads(run("scan", "--json", "--check", ".").output)
+    assert all(document.values())
+    check_shape(document, "DOCUMENT", shapes)
 
 
 def test_no_path(run: Run) -> None:
