@@ -13,10 +13,12 @@ import sys
 import weakref
 from collections.abc import Callable, Mapping
 from inspect import CO_VARARGS, CO_VARKEYWORDS
-from types import CodeType, FunctionType
-from typing import Any, Final, NoReturn, Protocol, Self, cast
+from sys import _getframe  # pyright: ignore[reportPrivateUsage]
+from types import CellType, CodeType, FunctionType
+from typing import Any, Final, Protocol, Self
 
 from ..errors import FailpointUsageError
+from .log import logger
 from .tracebacks import hide_own_frames, one_line
 
 ARMED: Final[dict[str, None]] = {}
@@ -30,6 +32,7 @@ _EXCHANGES: Final = (
 )
 
 _functions: set[weakref.ref[FunctionType]] = set()
+_failures: list[tuple[str, Exception]] = []
 _armed: bool | None = False  # None during an exchange
 
 
@@ -42,8 +45,8 @@ class Visits(Protocol):
         """Return a function that makes the call while something is configured, given a value for each parameter."""
         ...
 
-    def replace_code(self, code: CodeType) -> None:
-        """Run other code from now on, which something other than this module gave to the function."""
+    def replace_function(self, function: FunctionType) -> None:
+        """Run another function from now on: a tool has given the code of this one to the decorated function."""
         ...
 
 
@@ -55,10 +58,20 @@ def can_arm(function: object) -> bool:
 def armed_copy(function: FunctionType, visits: Visits) -> FunctionType:
     """Return a copy of the function that is visited while anything is configured. The original stays as it is."""
     code = own_code(function)
-    copy = copied(function, code, _Closure(function, code, visits))
+    trampolines = _Trampolines(code, visits)
+    closure = _Closure(function.__closure__, trampolines)
+    copy = copied(function, code, closure)
+    if not hasattr(function, "__wrapped__") or is_armed_copy(function):
+        copy.__dict__ = dict(function.__dict__)
+        trampolines.show(copy, copied(function, code, closure))
     _functions.add(weakref.ref(copy, _functions.discard))
     _settle(copy)
     return copy
+
+
+def is_armed_copy(function: object) -> bool:
+    """Return whether a function was made by `armed_copy`."""
+    return type(getattr(function, "__closure__", None)) is _Closure
 
 
 def copied(function: FunctionType, code: CodeType, closure: tuple[Any, ...] | None) -> FunctionType:
@@ -90,23 +103,54 @@ def arm_or_disarm() -> None:
         for reference in list(_functions):
             function = reference()
             if function is not None:
-                _settle(function)
+                try:
+                    _settle(function)
+                except Exception as error:  # another tool has taken it apart, which must not stop the others
+                    _functions.discard(reference)
+                    _failures.append((f"{function.__module__}.{function.__qualname__}", error))
         _armed = armed
+
+
+def report_failures() -> None:
+    """Log the functions that have lost their failpoint. The caller does not hold the lock of the registries."""
+    while _failures:
+        function, error = _failures.pop()
+        logger.warning(
+            "%s has lost its failpoint, because its code cannot be exchanged: %s. If another tool has replaced parts of"
+            " the function, reload its module",
+            function,
+            error,
+        )
 
 
 def _settle(function: FunctionType) -> None:
     """Give a function the code that it should have now. Without a lock, so it checks again for a later change."""
-    closure = cast(_Closure, function.__closure__)
     while True:
         armed = bool(ARMED)
         code = function.__code__
         gate = _gate(code)
-        if armed and gate is None:
-            function.__code__ = closure.trampoline(code)
-        elif gate is not None and not armed:
-            function.__code__ = gate.code
+        own = code if gate is None else gate.code
+        wanted = _trampoline_of(function, own) if armed else own
+        if wanted is not code:
+            function.__code__ = wanted
         if armed is bool(ARMED):
             return
+
+
+def _trampoline_of(function: FunctionType, own: CodeType) -> CodeType:
+    trampolines = _trampolines_of(function)
+    if trampolines is None:
+        raise FailpointUsageError("its closure and its attributes were replaced")
+    return trampolines.for_code(own, function)
+
+
+def _trampolines_of(function: FunctionType) -> _Trampolines | None:
+    if type(function.__closure__) is _Closure:
+        return function.__closure__.trampolines
+    # IPython's autoreload replaces the closure, and gives the function the attributes of a newly decorated one.
+    plain = function.__dict__.get("__wrapped__")
+    closure = getattr(plain, "__closure__", None)
+    return closure.trampolines if type(closure) is _Closure and closure.trampolines.shows(plain) else None
 
 
 class _Closure(tuple[Any, ...]):  # noqa: SLOT001 - a tuple has no slots, and this needs some
@@ -116,49 +160,78 @@ class _Closure(tuple[Any, ...]):  # noqa: SLOT001 - a tuple has no slots, and th
     itself would never be collected.
     """
 
-    code: CodeType
-    visits: Visits
-    _trampoline: CodeType | None
+    trampolines: _Trampolines
 
-    def __new__(cls, function: FunctionType, code: CodeType, visits: Visits) -> Self:
-        closure = super().__new__(cls, function.__closure__ or ())
-        closure.code = code
-        closure.visits = visits
-        closure._trampoline = None
+    def __new__(cls, cells: tuple[CellType, ...] | None, trampolines: _Trampolines) -> Self:
+        closure = super().__new__(cls, cells or ())
+        closure.trampolines = trampolines
         return closure
 
     def __reduce__(self) -> tuple[Any, ...]:
         return tuple, (tuple(self),)  # cloudpickle takes functions apart, and rebuilds plain ones elsewhere
 
-    def trampoline(self, code: CodeType) -> CodeType:
-        """Return the trampoline for the function's own code, which is made when it is first needed."""
-        if code is not self.code:  # replaced by something else, such as a reloader
-            self.visits.replace_code(code)
+
+class _Trampolines:
+    """Makes the trampoline of one decorated function, and a new one if a tool has given other code to the function."""
+
+    def __init__(self, code: CodeType, visits: Visits) -> None:
+        self.code = code
+        self.visits = visits
+        self._trampoline: CodeType | None = None
+        self._plain: weakref.ref[FunctionType] | None = None
+
+    def for_code(self, code: CodeType, function: FunctionType) -> CodeType:
+        """Return the trampoline in place of *code*, which is made when it is first needed."""
+        if code is not self.code:
+            plain = copied(function, code, _Closure(function.__closure__, self))
+            if self.shows(function.__dict__.get("__wrapped__")):
+                plain.__dict__ = {name: value for name, value in function.__dict__.items() if name != "__wrapped__"}
+                self.show(function, plain)
+            self.visits.replace_function(plain)
             self.code = code
             self._trampoline = None
-        trampoline = self._trampoline
-        if trampoline is None:
-            self._trampoline = trampoline = _trampoline(_Gate(code, self.visits))
-        return trampoline
+        if self._trampoline is None:
+            self._trampoline = _trampoline(_Gate(code, self))
+        return self._trampoline
+
+    def show(self, function: FunctionType, plain: FunctionType) -> None:
+        """Let the decorated function show the function without failpoints, as any other decorator does.
+
+        Tools look for it: without it, typeguard compiles the source of the function again, and puts that in its place.
+        """
+        function.__dict__["__wrapped__"] = plain
+        self._plain = weakref.ref(plain)
+
+    def shows(self, function: object) -> bool:
+        """Return whether this is the function that was shown last."""
+        return self._plain is not None and self._plain() is function
 
 
 class _Gate:
     """The constant in a trampoline's code through which it finds the visits: code does not know its function."""
 
-    __slots__ = ("_visits", "code")
+    __slots__ = ("_trampolines", "code")
 
-    def __init__(self, code: CodeType, visits: Visits) -> None:
+    def __init__(self, code: CodeType, trampolines: _Trampolines | None = None) -> None:
         self.code = code
-        self._visits = weakref.ref(visits)
+        self._trampolines = None if trampolines is None else weakref.ref(trampolines)
 
-    def visits(self) -> Visits:
-        visits = self._visits()
-        if visits is None:
-            raise FailpointUsageError(
-                f"this copy of {self.code.co_qualname} was made from its code alone, while a failpoint was configured,"
-                " and the function decorated with @failpoint is gone: copy it with its closure, or before configuring"
-            )
-        return visits
+    def prepare_call(
+        self,
+        args: tuple[Any, ...],
+        keyword_only: tuple[Any, ...],
+        more: Mapping[str, Any],
+        cells: tuple[CellType, ...] | None,
+    ) -> Callable[[], Any]:
+        """Return a function that makes the call, given a value for each parameter and the cells of free variables."""
+        trampolines = None if self._trampolines is None else self._trampolines()
+        if trampolines is not None and trampolines.code is self.code:
+            return trampolines.visits.prepare_call(args, keyword_only, more)
+        # The code is on its own: in another process, in a copy that has outlived its function, or in one that a tool
+        # made of the function while it was armed, to call it from the code that it gave to the function.
+        function = FunctionType(self.code, _getframe(1).f_globals, self.code.co_name, None, cells)
+        function.__qualname__ = self.code.co_qualname
+        return functools.partial(function, *args, **keywords_of(self.code, keyword_only, more))
 
     @staticmethod
     def leave_traceback() -> None:
@@ -167,11 +240,13 @@ class _Gate:
         if error is not None:
             hide_own_frames(error, first=True)
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            f"{self.code.co_qualname}, decorated with @failpoint, can only be pickled by its name while a failpoint is"
-            " configured: its code is then not its own, and no use to another process"
-        )
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Gate, (self.code,)  # cloudpickle takes code apart, too
+
+
+def keywords_of(code: CodeType, keyword_only: tuple[Any, ...], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments of a call, given the values of the keyword-only parameters, and all others."""
+    return {**dict(zip(code.co_varnames[code.co_argcount :], keyword_only, strict=False)), **more}
 
 
 def _gate(code: CodeType) -> _Gate | None:
@@ -201,7 +276,8 @@ def _trampoline(gate: _Gate) -> CodeType:
         co_posonlyargcount=code.co_posonlyargcount,
         co_varnames=code.co_varnames[: sum(parameters) + rest + more],
         co_freevars=code.co_freevars,
-        co_consts=tuple(gate if constant == _GATE else constant for constant in template.co_consts),
+        # Also the code itself: cloudpickle sends along the globals that a code and its constants mention.
+        co_consts=(*(gate if constant == _GATE else constant for constant in template.co_consts), code),
     )
 
 
@@ -209,21 +285,21 @@ def _trampoline(gate: _Gate) -> CodeType:
 def _template(positional: int, named: int, rest: bool, more: bool, free: int) -> CodeType:
     """Compile the trampoline of all functions with these numbers of parameters and free variables.
 
-    The free variables are mentioned, in a branch that never runs, so that the code sets them up as any closure does.
-    A frame whose code only declares them crashes the process when its `f_locals` is read (CPython 3.11 and 3.12).
+    The free variables are mentioned, so that the code sets them up as any closure does. A frame whose code only
+    declares them crashes the process when its `f_locals` is read (CPython 3.11 and 3.12).
     """
     given = [f"p{number}" for number in range(positional)]
     keywords = [f"k{number}" for number in range(named)]
     parameters = [*given, *(["*rest"] if rest else ["*"] if keywords else []), *keywords, *(["**more"] if more else [])]
     args = "".join(f"{name}, " for name in ([*given, "*rest"] if rest else given))
     keyword_only = "".join(f"{name}, " for name in keywords)
-    values = f"({args}), ({keyword_only}), {'more' if more else '{}'}"
-    free_variables = [f"f{number}" for number in range(free)]
+    free_variables = [f"f{number:03}" for number in range(free)]  # which a closure has in the order of their names
+    cells = f"(lambda: ({', '.join(free_variables)})).__closure__" if free else None
+    values = f"({args}), ({keyword_only}), {'more' if more else '{}'}, {cells}"
     source = [
         f"def enclosing({', '.join(free_variables)}):",
         f"    def trampoline({', '.join(parameters)}):",
-        *(f"        if 0: {name}" for name in free_variables),
-        f"        try: return {_GATE!r}.visits().prepare_call({values})()",
+        f"        try: return {_GATE!r}.prepare_call({values})()",
         f"        except: {_GATE!r}.leave_traceback(); raise",
     ]
     enclosing = _inner_code(compile("\n".join(source), "trampoline", "exec"))

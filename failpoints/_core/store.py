@@ -16,7 +16,7 @@ from typing import Final
 from ..errors import FailpointUsageError
 from . import environment
 from .actions import Actions, Hit
-from .arming import ARMED, arm_or_disarm
+from .arming import ARMED, arm_or_disarm, report_failures
 from .configuration import NOTHING, Configuration, Decision, Waiter, describe_waiters, site_places
 from .context import GivenMatchers, Matchers
 from .formatting import describe_actions
@@ -84,6 +84,7 @@ class Store:
             _in_force[self] = None
             for name in self._stacks:
                 _arm_or_disarm(name)
+        report_failures()
         entered.set((self, *entered.get()))
 
     def exit(self) -> None:
@@ -150,6 +151,7 @@ class Store:
             return changed
 
         self._change(installed)
+        report_failures()
         if not logger.isEnabledFor(logging.INFO):
             return
         for configuration in configurations:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import CodeType
 from typing import Any, cast
 
-from .._core.arming import own_code
+from .._core.arming import is_armed_copy, own_code
 from .._core.context import Context
 from .._core.functions import callable_name
 from .._core.messages import did_you_mean, safe_repr
@@ -88,7 +88,9 @@ class CallContext:
         context = self._site.context
         if context is None or isinstance(context, Mapping):
             return True
-        if any(hasattr(self._function, name) for name in ("__wrapped__", "__signature__")):
+        if hasattr(self._function, "__signature__"):
+            return False
+        if hasattr(self._function, "__wrapped__") and not is_armed_copy(self._function):
             return False
         return not callable(context) or _takes_first_parameters(context, own_code(self._function))
 

@@ -7,12 +7,12 @@ import functools
 import inspect
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from types import CodeType, FrameType
+from types import CodeType, FrameType, FunctionType
 from typing import Any, TypeAlias, cast
 
 from .._core import environment, known_sites
 from .._core.actions import Cancelled, Outcome, Return
-from .._core.arming import armed_copy, can_arm, copied, own_code
+from .._core.arming import armed_copy, can_arm, keywords_of, own_code
 from .._core.context import Context
 from .._core.functions import Kind, callable_name, is_method_object, kind_of, makes_methods, underlying_function
 from .._core.messages import safe_repr
@@ -85,14 +85,13 @@ class Decorated:
             for name in (self._name, self._after):
                 known_sites.register_function(name, self._qualname, self.source_code)
 
-    def replace_code(self, code: CodeType) -> None:
-        """Run other code from now on: a reloader, for example, replaced the code of the function."""
-        self._function = copied(self._function, code, self._function.__closure__)
-        self._code = code
-        self._kind = kind_of(self._function)
-        self._frames = OwnFramesHidden(code, self._function.__globals__)
-        self.call_context.replace_function(self._function)
-        decorated_code.add(code)
+    def replace_function(self, function: FunctionType) -> None:
+        """Run another function from now on: a reloader, for example, replaced the code of this one."""
+        self._function = function
+        self._code = function.__code__
+        self._kind = kind_of(function)
+        self.call_context.replace_function(function)
+        decorated_code.add(self._code)
 
     # calls
 
@@ -122,8 +121,7 @@ class Decorated:
     ) -> Callable[[], Any]:
         """Return a function that makes the call, given a value for each parameter."""
         assert self._code is not None
-        names = self._code.co_varnames[self._code.co_argcount :]
-        kwargs = {**dict(zip(names, keyword_only, strict=False)), **more}
+        kwargs = keywords_of(self._code, keyword_only, more)
         return self._prepare(args, kwargs, self.call_context.of_values)
 
     def _fits(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

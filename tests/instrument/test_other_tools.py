@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import sys
 import types
@@ -74,11 +75,24 @@ def unwrapped_by_hand(owner: Any, name: str) -> None:
 
 def unwrapped_by_opentelemetry(owner: Any, name: str) -> None:
     """Take a wrapper off with the function of OpenTelemetry that all its integrations use."""
-    utils = pytest.importorskip("opentelemetry.instrumentation.utils", reason="comes with opentelemetry")
-    utils.unwrap(owner, name)
+    from opentelemetry.instrumentation.utils import unwrap  # type: ignore[import-not-found, unused-ignore]
+
+    unwrap(owner, name)
 
 
-unwraps = pytest.mark.parametrize("unwrap", [unwrapped_by_hand, unwrapped_by_opentelemetry])
+has_opentelemetry = bool(
+    importlib.util.find_spec("opentelemetry") and importlib.util.find_spec("opentelemetry.instrumentation")
+)
+unwraps = pytest.mark.parametrize(
+    "unwrap",
+    [
+        unwrapped_by_hand,
+        pytest.param(
+            unwrapped_by_opentelemetry,
+            marks=pytest.mark.skipif(not has_opentelemetry, reason="needs opentelemetry-instrumentation"),
+        ),
+    ],
+)
 
 
 def call(module: Any, path: str) -> Any:

@@ -192,11 +192,52 @@ def test_partial_looks_like_its_twin() -> None:
 
 @pytest.mark.usefixtures("armed")
 def test_attributes() -> None:
-    """An attribute set on a decorated function is set on the function itself."""
-    function = Twins(failpoint("itself")).callables["function"]
+    """A decorated function has the attributes of the function, and any that are set on it later."""
+
+    def function() -> None: ...
+
     function.tags = ["slow"]  # type: ignore[attr-defined]
-    assert inspect.unwrap(function).tags == function.tags == ["slow"]  # type: ignore[attr-defined]
-    assert not hasattr(function, "no_such_attribute")
+    decorated: Any = failpoint("itself")(function)
+    decorated.other = 1
+    assert (decorated.tags, decorated.other) == (["slow"], 1)
+    assert not hasattr(decorated, "no_such_attribute")
+
+
+@pytest.mark.usefixtures("armed")
+def test_attributes_of_a_wrapper() -> None:
+    """A decorated wrapper shares its attributes, so that those that its body sets are seen."""
+
+    def counted(function: Callable[[], None]) -> Any:
+        @functools.wraps(function)
+        def wrapper() -> None:
+            wrapper.calls += 1  # type: ignore[attr-defined]
+
+        wrapper.calls = 0  # type: ignore[attr-defined]
+        return wrapper
+
+    @failpoint("counted")
+    @counted
+    def function() -> None: ...
+
+    function()
+    function()
+    assert function.calls == 2
+
+
+@pytest.mark.usefixtures("armed")
+def test_unwrapped() -> None:
+    """`inspect.unwrap` returns the function without its failpoints, as for other decorators."""
+
+    def function(number: int) -> int:
+        return 2 * number
+
+    decorated: Any = failpoint("outer")(failpoint("inner")(function))
+    unwrapped: Any = inspect.unwrap(decorated)
+    assert decorated.__wrapped__ is not decorated
+    with configured("outer", Return(7)), configured("inner", Return(8)):
+        assert unwrapped(1) == 2
+        assert decorated(1) == 7
+    assert unwrapped.__code__ is function.__code__
 
 
 # pickles, copies, references
