@@ -88,6 +88,10 @@ def _import_package():
     except ImportError as error:
         atexit.unregister(_note_if_nothing_obeyed)
         _note("has no failpoints: %s; install failpoints where this Python finds it" % error)
+    except Exception as error:
+        if not isinstance(error.__cause__, ImportError):
+            raise
+        _note("has no control plane: %s" % error)  # the extra is not installed
     else:
         # Both have a pytest plugin. pytest warns of a plugin's package that is imported too early for its assertions to
         # be rewritten, unless the docstring contains this word.

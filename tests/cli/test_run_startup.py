@@ -223,10 +223,9 @@ def other_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(python)
 
 
-def test_a_python_without_the_package(
-    other_python: str, run_apart: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A Python without failpoints, but with what it depends on, imports the package of the command."""
+@pytest.fixture
+def dependencies(tmp_path: Path) -> str:
+    """A folder with what failpoints depends on, and nothing else."""
     dependencies = tmp_path / "dependencies"
     dependencies.mkdir()
     installed = Path(anyio.__file__).parents[1]
@@ -234,11 +233,24 @@ def test_a_python_without_the_package(
         folder = Path(wrapt.__file__).parents[1] if name == "wrapt" else installed
         if (folder / name).exists():
             (dependencies / name).symlink_to(folder / name)
-    monkeypatch.setenv("PYTHONPATH", str(dependencies))
+    return str(dependencies)
+
+
+def test_a_python_without_the_package(other_python: str, dependencies: str, run_apart: Run) -> None:
+    """A Python without failpoints, but with what it depends on, imports the package of the command."""
     script = f"{PROGRAM}\nimport failpoints; print(failpoints.__file__)"
-    variables = {**INSTRUMENT, "PYTHONPATH": str(dependencies)}
+    variables = {**INSTRUMENT, "PYTHONPATH": dependencies}
     done = run_apart("run", *FAIL, "--", other_python, "-c", script, **variables)
     assert (done.status, done.output) == (0, f"{HAS_FAILED}{failpoints.__file__}\n"), done.errors
+
+
+def test_a_python_without_the_extra(other_python: str, dependencies: str, run_apart: Run) -> None:
+    """A Python that has not what the control plane needs says so in one line, and obeys otherwise."""
+    variables = {**INSTRUMENT, "PYTHONPATH": dependencies}
+    done = run_apart("run", *FAIL, "--http", "127.0.0.1:0", "--", other_python, "-c", PROGRAM, **variables)
+    assert (done.status, done.output) == (0, HAS_FAILED), done.errors
+    assert "has no control plane: FAILPOINTS_HTTP needs " in done.errors
+    assert "Traceback" not in done.errors
 
 
 def test_a_python_without_the_dependencies(other_python: str, run_apart: Run) -> None:
