@@ -16,6 +16,7 @@ from ._core.context import GivenMatchers
 from ._core.diagnosis import describe_waiting, format_facts, main_facts
 from ._core.grammar import parse_actions
 from ._core.messages import missing_extra, safe_repr
+from ._core.reachability import reachable_terms
 from ._core.status import FailpointStatus
 from ._core.validation import check_count, check_name, entry_parts, seconds
 from ._http.wire import NOT_CONFIGURED, check_token, entry_document, parse_status, to_json
@@ -134,9 +135,11 @@ class FailpointsClient:
         """Configure a failpoint for the duration of an `async with` block, which gets a `RemoteHandle`.
 
         Leaving the block, normally or by an exception, removes the failpoint and wakes everything waiting there. It is
-        not an error if the program has ended by then. Entering the block raises what `configure` raises.
+        not an error if the program has ended by then. Entering the block raises what `configure` raises, and
+        `FailpointUsageError` for a term that nothing can reach, as in `sleep(200)->raise(OSError)`.
         """
         __tracebackhide__ = True
+        reachable_terms(name, actions)
         try:
             await self.configure(name, actions, context=context)
         except BaseException as error:
@@ -194,9 +197,13 @@ class FailpointsClient:
         response = await self._send("GET", _path(name))
         return FailpointStatus(name) if _is_absent(response) else self._status(response)
 
-    async def statuses(self) -> list[FailpointStatus]:
-        """Return the status of every configured failpoint, ordered by name."""
-        response = await self._send("GET")
+    async def statuses(self, *, declared: bool = False) -> list[FailpointStatus]:
+        """Return the status of every configured failpoint, ordered by name.
+
+        With *declared*, also of each failpoint that the modules which the other process has imported declare, and all
+        sites in their source. The first such request takes the time to read that source.
+        """
+        response = await self._send("GET", "?declared=1" if declared else "")
         documents = self._answer(response)
         if not isinstance(documents, list):
             raise self._not_ours(response)

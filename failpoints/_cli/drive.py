@@ -13,7 +13,7 @@ from ..errors import FailpointUsageError
 from .options import DEFAULT_URL, ActionsText, AsJson, Connection, Name, Token, Url, examples
 from .output import write_lines, write_note, write_sentence
 from .remote import RemoteProgram, statuses_as_json
-from .text import times
+from .text import printable, times
 
 app = typer.Typer()
 
@@ -23,26 +23,43 @@ def _program(context: typer.Context, url: str | None, token: str | None) -> Remo
     return RemoteProgram(url or connection.url or DEFAULT_URL, connection.token if token is None else token)
 
 
-@app.command("list", epilog=examples("failpoints list", "failpoints list --json | jq -r '.[].name'"))
-def list_statuses(context: typer.Context, as_json: AsJson = False, url: Url = None, token: Token = None) -> None:
-    """List configured failpoints, with their counts and waiting tasks."""
-    statuses = _program(context, url, token).statuses()
+@app.command(
+    "list", epilog=examples("failpoints list", "failpoints list --all", "failpoints list --json | jq -r '.[].name'")
+)
+def list_statuses(
+    context: typer.Context,
+    declared: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="Also list the failpoints that the program declares and nothing configures, and all sites."
+        ),
+    ] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """List configured failpoints, with their counts and waiting tasks.
+
+    With --all, these are the failpoints in the source of the modules that the program has imported so far, and those
+    that it has visited while something was configured.
+    """
+    statuses = _program(context, url, token).statuses(declared=declared)
     if as_json:
         write_lines([statuses_as_json(statuses, indent=2)])
     else:
-        _show(statuses)
+        _show(statuses, declared)
 
 
-def _show(statuses: list[FailpointStatus]) -> None:
+def _show(statuses: list[FailpointStatus], declared: bool) -> None:
     from . import status_table  # imports rich, which most verbs do without
 
     console = status_table.terminal()
     if not statuses:
-        write_note(status_table.NOTHING)
+        write_note("no failpoint is configured or declared" if declared else status_table.NOTHING)
     elif console is not None:
-        console.print(status_table.table(statuses, datetime.now(UTC), console.width))
+        console.print(status_table.table(statuses, datetime.now(UTC), console.width, sites=declared))
     else:
-        write_lines(status_table.plain_lines(statuses, datetime.now(UTC)))
+        write_lines(status_table.plain_lines(statuses, datetime.now(UTC), sites=declared))
 
 
 @app.command(
@@ -69,12 +86,13 @@ def configure(
 ) -> None:
     """Configure a failpoint, effective at its next visit.
 
-    Everything waiting there is released. To see what actions do: failpoints check ACTIONS
+    Everything waiting there is released. To see what actions do: failpoints check ACTIONS. To see which failpoints the
+    program has: failpoints list --all
     """
-    is_known = _program(context, url, token).configure(name, actions, _parse_matchers(matchers or []))
+    note = _program(context, url, token).configure(name, actions, _parse_matchers(matchers or []))
     write_sentence(f"{name}: {actions}")
-    if not is_known:
-        write_note("note: no failpoint of this name has been seen in the program yet")
+    if note:
+        write_note(printable(note))
 
 
 def _parse_matchers(texts: list[str]) -> dict[str, str]:

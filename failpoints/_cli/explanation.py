@@ -13,6 +13,7 @@ from .._core import actions
 from .._core.formatting import format_actions
 from .._core.grammar import parse_actions, parse_entries
 from .._core.messages import did_you_mean, safe_repr
+from .._core.reachability import meant_instead, takes_every_hit
 from ..errors import ActionSyntaxError, FailpointNameError
 from .text import printable, times
 
@@ -63,7 +64,9 @@ def explain(text: str) -> Explanation:
                 if isinstance(last_term.action, actions.Exit)
                 else "takes every hit that gets this far"
             )
-            explained.append(_never(piece, f"term {last_number} {reason}"))
+            is_first = number == last_number + 1 and takes_every_hit(last_term)
+            meant = meant_instead(_parse(text), last_number - 1) if is_first else ""
+            explained.append(_never(piece, f"term {last_number} {reason}{meant}"))
         elif term.probability == 0:
             explained.append(_never(piece, "its chance is 0 %"))
         else:
@@ -160,7 +163,7 @@ def _is_certain(term: actions.Term) -> bool:
 
 def _stops_every_hit(term: actions.Term) -> bool:
     """Return whether no hit gets past this term."""
-    return _is_certain(term) and (term.times is None or isinstance(term.action, actions.Exit))
+    return takes_every_hit(term) or (_is_certain(term) and isinstance(term.action, actions.Exit))
 
 
 def _when(term: actions.Term, before: Sequence[actions.Term]) -> str:

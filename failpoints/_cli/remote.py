@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import anyio
 
-from .._core.messages import did_you_mean
+from .._core.messages import did_you_mean, nearest
 from .._core.status import FailpointStatus
 from .._http.wire import status_document
 from ..errors import FailpointTimeout, FailpointUsageError
 from .endings import AnswerIsNo
+from .text import shown_sites
 
 if TYPE_CHECKING:
     from ..client import FailpointsClient  # imports httpx, which may not be installed
@@ -45,19 +46,21 @@ class RemoteProgram:
 
         return anyio.run(with_client)
 
-    def statuses(self) -> list[FailpointStatus]:
-        """Return the status of every configured failpoint."""
-        return self.ask(lambda client: client.statuses())
+    def statuses(self, *, declared: bool = False) -> list[FailpointStatus]:
+        """Return the status of every configured failpoint, and with *declared* of those that are only declared."""
+        return self.ask(lambda client: client.statuses(declared=declared))
 
-    def configure(self, name: str, actions: str, context: Mapping[str, str] | None) -> bool:
-        """Configure a failpoint, and return whether the program has seen a site of that name."""
+    def configure(self, name: str, actions: str, context: Mapping[str, str] | None) -> str | None:
+        """Configure a failpoint, and return a note if the program has no site of that name so far."""
 
-        async def request(client: FailpointsClient) -> bool:
+        async def request(client: FailpointsClient) -> str | None:
             await client.configure(name, actions, context=context)
             try:
-                return bool((await client.status(name)).sites)
+                if (await client.status(name)).sites:
+                    return None
+                return _missing_site(name, await client.statuses(declared=True))
             except FailpointUsageError:  # the program reached the site, and exited there
-                return True
+                return None
 
         return self.ask(request)
 
@@ -133,6 +136,15 @@ class RemoteProgram:
 
         with _exit_on_sigterm():
             self.ask(request)
+
+
+def _missing_site(name: str, statuses: list[FailpointStatus]) -> str | None:
+    declared = {status.name: status.sites for status in statuses if status.sites}
+    if name in declared:
+        return None
+    near = nearest(name, declared)
+    hint = "" if near is None else f"; did you mean {near!r}, declared at {shown_sites(declared[near])}?"
+    return f"note: {name!r} is not in any module that the program has imported so far{hint}"
 
 
 async def _check_configured(client: FailpointsClient, name: str) -> None:

@@ -18,11 +18,11 @@ from rich.text import Text
 from .._core.elapsed import waited
 from .._core.formatting import describe_actions
 from .._core.status import FailpointStatus, Waiting
-from .text import printable
+from .text import printable, shown_sites
 
 NOTHING = "no failpoint is configured"
 
-_HEADINGS: tuple[str, ...] = ("failpoint", "actions", "matchers", "hits", "misses", "triggers", "waiting")
+_HEADINGS: tuple[str, ...] = ("failpoint", "actions", "matchers", "hits", "misses", "triggers", "waiting", "sites")
 _NUMBERS = {"hits", "misses", "triggers"}
 _STYLES = {"failpoint": "cyan", "waiting": "yellow"}
 _GAP = 2  # columns between two cells
@@ -38,6 +38,7 @@ class _Row(NamedTuple):
     misses: str
     triggers: str
     waiting: str
+    sites: str
 
 
 def terminal() -> Console | None:
@@ -48,10 +49,11 @@ def terminal() -> Console | None:
     return None if console.is_dumb_terminal else console
 
 
-def plain_lines(statuses: Sequence[FailpointStatus], now: datetime) -> Iterator[str]:
+def plain_lines(statuses: Sequence[FailpointStatus], now: datetime, *, sites: bool = False) -> Iterator[str]:
     """Yield the lines of a table without colour, as wide as its cells need. An empty cell is `-`."""
-    rows: list[Sequence[str]] = [_HEADINGS]
-    rows += [[cell or "-" for cell in _row(status, now)] for status in statuses]
+    columns = len(_HEADINGS) if sites else len(_HEADINGS) - 1
+    rows: list[Sequence[str]] = [_HEADINGS[:columns]]
+    rows += [[cell or "-" for cell in _row(status, now)[:columns]] for status in statuses]
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(map(_padded, _HEADINGS, row, widths)).rstrip()
@@ -62,20 +64,21 @@ def _padded(heading: str, cell: str, width: int) -> str:
     return space + cell if heading in _NUMBERS else cell + space
 
 
-def table(statuses: Sequence[FailpointStatus], now: datetime, width: int) -> Table:
-    """Return a table for a terminal of *width* columns.
+def table(statuses: Sequence[FailpointStatus], now: datetime, width: int, *, sites: bool = False) -> Table:
+    """Return a table for a terminal of *width* columns, with or without the sites.
 
     Matchers and misses are left out if no failpoint has matchers. If a row does not fit into one line, its actions,
-    matchers and waiting tasks are stacked in one column.
+    matchers, waiting tasks and sites are stacked in one column.
     """
     rows = [_row(status, now) for status in statuses]
     left_out = set[str]() if any(row.matchers for row in rows) else {"matchers", "misses"}
+    left_out |= set() if sites else {"sites"}
     headings = [heading for heading in _HEADINGS if heading not in left_out]
     cells = [dict(zip(_HEADINGS, row, strict=True)) for row in rows]
     widths = {heading: max(map(cell_len, (heading, *(row[heading] for row in cells)))) for heading in headings}
     if sum(widths.values()) + _GAP * (len(headings) - 1) <= width:
         return _wide_table(cells, headings)
-    return _stacked_table(cells, [heading for heading in headings if heading in _NUMBERS], width)
+    return _stacked_table(cells, [heading for heading in headings if heading in _NUMBERS], width, sites)
 
 
 def _wide_table(rows: Sequence[dict[str, str]], headings: Sequence[str]) -> Table:
@@ -87,7 +90,7 @@ def _wide_table(rows: Sequence[dict[str, str]], headings: Sequence[str]) -> Tabl
     return result
 
 
-def _stacked_table(rows: Sequence[dict[str, str]], numbers: Sequence[str], width: int) -> Table:
+def _stacked_table(rows: Sequence[dict[str, str]], numbers: Sequence[str], width: int, sites: bool) -> Table:
     result = _empty_table()
     result.add_column("failpoint", overflow="fold", max_width=max(width * 2 // 5, 8))
     for heading in numbers:
@@ -96,6 +99,7 @@ def _stacked_table(rows: Sequence[dict[str, str]], numbers: Sequence[str], width
     for row in rows:
         where = f"where {row['matchers']}" if row["matchers"] else ""
         lines = [("actions", row["actions"]), ("matchers", where), ("waiting", row["waiting"])]
+        lines += [("sites", f"at {row['sites']}" if row["sites"] else "")] if sites else []
         result.add_row(
             _styled("failpoint", row["failpoint"]),
             *(_styled(heading, row[heading]) for heading in numbers),
@@ -123,6 +127,7 @@ def _row(status: FailpointStatus, now: datetime) -> _Row:
         str(status.misses),
         str(status.triggers),
         _waiting(status.waiting, now),
+        printable(shown_sites(status.sites)),
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,7 @@ from types import ModuleType
 from .._scan.scan import Remark, Scan, scan_source
 from .known_sites import Location, known_names, known_sites
 from .messages import nearest
+from .status import FailpointStatus
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _MAX_LOCATIONS = 3  # in a sentence
@@ -31,6 +33,15 @@ def declared_sites() -> dict[str, tuple[Location, ...]]:
         scanned = {site.file for site in sites.get(name, ())}
         sites.setdefault(name, []).extend(site for site in known_sites(name) if site.file not in scanned)
     return {name: tuple(dict.fromkeys(found)) for name, found in sorted(sites.items())}
+
+
+def with_declared(statuses: Iterable[FailpointStatus]) -> list[FailpointStatus]:
+    """Return a status for each name that is declared or in *statuses*, with all its sites, sorted by name."""
+    by_name = {status.name: status for status in statuses}
+    for name, sites in declared_sites().items():
+        status = by_name.get(name) or FailpointStatus(name)
+        by_name[name] = replace(status, sites=tuple(map(str, sites)))
+    return [by_name[name] for name in sorted(by_name)]
 
 
 def where_declared(name: str) -> str:

@@ -10,6 +10,7 @@ from .actions import Actions
 from .context import GivenMatchers
 from .handle import Configured, Handle
 from .messages import safe_repr
+from .reachability import reachable_terms
 from .status import FailpointStatus
 from .store import PROCESS_STORE, Store
 from .validation import check_name, entry_parts
@@ -60,7 +61,8 @@ class Registry:
             FailpointNameError: *name* cannot be a failpoint's name, or a pattern is not a regular expression.
             FailpointUsageError: An argument has a wrong type, or `FAILPOINTS_ENABLED=0`.
 
-        After an error nothing has changed.
+        After an error nothing has changed. A term that nothing can reach, as in `sleep(200)->raise(OSError)`, is logged
+        at WARNING.
 
         >>> configure("backup", "return(0)", context={"tenant_id": "test_.*", "shard": 3})
         >>> remove("backup")
@@ -87,13 +89,18 @@ class Registry:
         Use it with `with` or `async with`, which give a `Handle`. Leaving the block removes this configuration, wakes
         its waiters, and restores what it replaced, whose counts go on. Nothing is restored if the failpoint was removed
         or configured again in the meantime. The arguments are those of `configure`, whose exceptions are raised on
-        entering.
+        entering. A term that nothing can reach, as in `sleep(200)->raise(OSError)`, is a `FailpointUsageError`.
 
         >>> with configured("backup", "off") as handle:
         ...     handle.hits
         0
         """
-        return Configured(lambda: Handle(self._store, self._store.install(name, actions, context, for_block=True)))
+
+        def configure() -> Handle:
+            terms = reachable_terms(name, actions)
+            return Handle(self._store, self._store.install(name, terms, context, for_block=True))
+
+        return Configured(configure)
 
     def remove(self, name: str) -> None:
         """Remove all configurations of *name* and wake everything waiting there. Does nothing if there is none.

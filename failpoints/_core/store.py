@@ -25,6 +25,7 @@ from .locks import ForkSafeLock
 from .log import logger
 from .messages import safe_repr
 from .multimap import Multimap
+from .reachability import unreachable
 from .stack import NO_CONFIGURATIONS, Stack
 from .status import FailpointStatus, summed
 from .validation import check_count, check_name
@@ -152,6 +153,10 @@ class Store:
 
         self._change(installed)
         report_failures()
+        for configuration in configurations:
+            problem = unreachable(configuration.terms)
+            if problem is not None:
+                logger.warning("configured %s: %s", configuration.name, problem)
         if not logger.isEnabledFor(logging.INFO):
             return
         for configuration in configurations:

@@ -25,6 +25,7 @@ except ModuleNotFoundError as error:
 
 from .._core.actions import may_exit
 from .._core.configuration import Configuration
+from .._core.declared import with_declared
 from .._core.log import logger
 from .._core.registry import PROCESS_WIDE, Registry, store_of
 from .._core.store import Store
@@ -187,10 +188,15 @@ class _Routes:
         return _json(None)
 
     async def statuses(self, request: Request) -> Response:
+        declared = _parse_declared(request)
         budget = Budget("there are too many statuses for one answer: ask for each by its name")
         budget.spend(_STATUS_COST * len(self._store.configurations()))
+        statuses = self._registry.statuses()
+        if declared:
+            statuses = with_declared(statuses)
+            budget.spend(_STATUS_COST * len(statuses))
         encoded: list[bytes] = []
-        for status in self._registry.statuses():
+        for status in statuses:
             encoded.append(to_json(status_document(status)))
             budget.spend(len(encoded[-1]) // _BYTES_PER_UNIT)
         return _encoded(b"[%s]" % b",".join(encoded))
@@ -212,7 +218,7 @@ class _Routes:
         return _json({"resumed": self._registry.resume(self._configured_name(request))})
 
     async def wait(self, request: Request) -> Response:
-        query = _parse_query(request)
+        query = _parse_wait(request)
         name = self._configured_name(request)
         wait_until = self._registry.wait_until_hit if query.event == "hits" else self._registry.wait_until_paused
         try:
@@ -384,14 +390,28 @@ class _WaitQuery(NamedTuple):
     timeout: float
 
 
-def _parse_query(request: Request) -> _WaitQuery:
+def _parse_wait(request: Request) -> _WaitQuery:
+    given = _parse_query(request, "hits", "paused", "timeout")
+    if "hits" in given and "paused" in given:
+        raise HTTPException(400, "hits and paused exclude each other: give only one of them")
+    event: Literal["hits", "paused"] = "paused" if "paused" in given else "hits"
+    return _WaitQuery(event, _parse_count(event, given.get(event, "1")), _parse_timeout(given.get("timeout", "10")))
+
+
+def _parse_declared(request: Request) -> bool:
+    text = _parse_query(request, "declared").get("declared", "0")
+    if text not in {"0", "1"}:
+        raise HTTPException(400, f"declared must be 1 or 0; got {safe_repr(text)}")
+    return text == "1"
+
+
+def _parse_query(request: Request, *known: str) -> dict[str, str]:
     query: bytes = request.scope["query_string"]
     try:
         pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict")
     except ValueError:
         raise HTTPException(400, "the query is not percent-encoded UTF-8") from None
     given = dict(pairs)
-    known = ("hits", "paused", "timeout")
     for key in given:
         if key not in known:
             raise HTTPException(
@@ -399,10 +419,7 @@ def _parse_query(request: Request) -> _WaitQuery:
             )
     if len(given) < len(pairs):
         raise HTTPException(400, "a parameter appears twice")
-    if "hits" in given and "paused" in given:
-        raise HTTPException(400, "hits and paused exclude each other: give only one of them")
-    event: Literal["hits", "paused"] = "paused" if "paused" in given else "hits"
-    return _WaitQuery(event, _parse_count(event, given.get(event, "1")), _parse_timeout(given.get("timeout", "10")))
+    return given
 
 
 def _parse_count(event: str, text: str) -> int:

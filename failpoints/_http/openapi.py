@@ -28,7 +28,13 @@ def openapi_document(*, secured: bool) -> Json:
         "info": {"title": "failpoints", "version": "1", "description": _DESCRIPTION},
         "paths": {
             "/v1/failpoints": {
-                "get": _operation("statuses", "List everything that is configured", _STATUSES, errors=_TOO_MANY),
+                "get": _operation(
+                    "statuses",
+                    "List everything that is configured, or also what is only declared",
+                    _STATUSES,
+                    errors=_STATUSES_ERRORS,
+                    parameters=[_DECLARED],
+                ),
                 "put": _operation(
                     "configure", "Configure failpoints: all entries or, on any error, none", _NULL, **configure
                 ),
@@ -199,6 +205,13 @@ _BODY: Json = {
     "content": {"application/json": {"schema": {"type": "array", "items": _ref("Entry")}}},
 }
 _NAME_IN_PATH: Json = {"name": "name", "in": "path", "required": True, "schema": _NAME}
+_DECLARED: Json = {
+    "name": "declared",
+    "in": "query",
+    "description": "With 1, each failpoint that an imported module declares is listed too, configured or not. One that"
+    " is not configured has no actions, and its counts are zero",
+    "schema": {"type": "integer", "enum": [0, 1], "default": 0},
+}
 # A single object parameter, because separate parameters cannot express that hits and paused exclude each other.
 _WAIT_QUERY: Json = {
     "name": "condition",
@@ -221,8 +234,11 @@ _WAIT_QUERY: Json = {
 
 _NULL = _json("Done", {"type": "null"})
 _STATUS = _json("A snapshot of the failpoint", _ref("Status"))
-_TOO_MANY: Json = {"413": _error("There are too many statuses for one answer")}
-_STATUSES = _json("All configured failpoints, ordered by name", {"type": "array", "items": _ref("Status")})
+_STATUSES_ERRORS: Json = {
+    "400": _error("The query is invalid"),
+    "413": _error("There are too many statuses for one answer"),
+}
+_STATUSES = _json("The failpoints, ordered by name", {"type": "array", "items": _ref("Status")})
 _RESUMED = _json("The waiters were woken", _ref("Resumed"))
 _LARGE = _error("The body is larger than 1 MiB, or configures more than one request may")
 _MEDIA_TYPE_ERRORS: Json = {"415": _error("The body is not application/json, or has a Content-Encoding")}

@@ -265,7 +265,7 @@ def _config(token: str | None, allow_any_pattern: bool) -> Config:
     )
     config.load()
     # Import now what is otherwise imported later on the thread, perhaps while the program imports, forks or ends.
-    for name in ("anyio._backends._asyncio", "difflib", "failpoints._core.diagnosis"):
+    for name in ("anyio._backends._asyncio", "difflib", "failpoints._core.diagnosis", "sysconfig"):
         with suppress(ModuleNotFoundError):
             import_module(name)
     return config

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable
 from contextlib import contextmanager
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from .._core.actions import Actions, Off
 from .._core.configuration import Configuration
@@ -12,32 +12,13 @@ from .._core.context import GivenMatchers
 from .._core.handle import Handle
 from .._core.known_sites import Location
 from .._core.messages import safe_repr
+from .._core.reachability import reachable_terms
 from .._core.registry import PROCESS_WIDE
-from .._core.status import FailpointStatus, Waiting
 from .._core.store import PROCESS_STORE
 from .._core.validation import check_name
 from ..errors import FailpointError, FailpointUsageError
-from .children import environment_text, started, still_running, was_hit
-
-_ADVICE = """\
-Check the name, the actions and the matchers. If this is intentional, pass expect_hit=False, or set
-failpoints_strict = false in the ini file for all tests."""
-
-
-class _Expectation(NamedTuple):
-    configuration: Configuration
-    expect_hit: bool | None  # None: configured outside the test, which need not hit it
-    where: Location | str
-
-
-class _State(NamedTuple):
-    """The state of one configuration at one moment."""
-
-    status: FailpointStatus
-    where: Location | str
-    error: Exception | None
-    ended: str
-    waiting_at_end: tuple[Waiting, ...]
+from .children import started, was_hit
+from .messages import Expectation, State, problem_of, section, state_of, verdict
 
 
 class Expectations:
@@ -65,11 +46,12 @@ class Expectations:
         self._pause_limit = pause_limit
         self._strict = strict
         self._for_all_tests = for_all_tests
-        self._expectations: list[_Expectation] = []
+        self._expectations: list[Expectation] = []
         self._has_own_seed = False
         self._closed = False
         self._started = started()
-        self._failed_example: list[_State] | None = None  # the state at the end of the last example, if that failed
+        self._reported = set[Configuration]()  # in the verdict, which the section need not repeat
+        self._failed_example: list[State] | None = None  # the state at the end of the last example, if that failed
 
     def set(
         self,
@@ -90,12 +72,13 @@ class Expectations:
             check_expect_hit(expect_hit)
             if self._closed:
                 raise FailpointUsageError(f"cannot set failpoint {name!r}: the test that has this fixture has ended")
+            terms = reachable_terms(name, actions)
             configuration = PROCESS_STORE.install(
-                name, actions, context, pause_limit=self._pause_limit, for_block=for_block
+                name, terms, context, pause_limit=self._pause_limit, for_block=for_block
             )
         except FailpointError as error:
             raise error.with_traceback(None) from None  # the frames below do not help the reader of the test
-        self._expectations.append(_Expectation(configuration, expect_hit, where))
+        self._expectations.append(Expectation(configuration, expect_hit, where))
         return Handle(PROCESS_STORE, configuration, self._timeout)
 
     def seed(self, seed: int | None) -> None:
@@ -120,50 +103,14 @@ class Expectations:
         __tracebackhide__ = True
         if not self._strict:
             return
-        judged = [*self._not_superseded(), *(_Expectation(each, None, "") for each in self._for_all_tests)]
-        complaints = [complaint for expected in judged if (complaint := self._complaint(expected))]
-        if complaints:
-            self._fail("\n\n".join(complaints))
+        judged = [*self._not_superseded(), *(Expectation(each, None, "") for each in self._for_all_tests)]
+        unmet = [expected for expected in judged if problem_of(expected)]
+        if unmet:
+            self._reported = {expected.configuration for expected in unmet}
+            configured = [expected.configuration for expected in self._expectations]
+            self._fail(verdict(map(state_of, unmet), configured, self._started))
 
-    def _complaint(self, expected: _Expectation) -> str:
-        configuration = expected.configuration
-        facts: Iterable[tuple[str, str]] = ()
-        if configuration.error is not None and expected.expect_hit is not False:
-            problem = "could not do what it was configured to do"
-        elif expected.expect_hit and not was_hit(configuration):
-            problem = "was set and never hit"
-            facts = self._facts_on_processes()
-        else:
-            return ""
-        details = _details(_state(expected), elsewhere=PROCESS_STORE.statuses(), facts=facts)
-        advice = "It is configured for the whole run." if expected.expect_hit is None else _ADVICE
-        return (
-            f"failpoint {configuration.name!r} {problem}: the test passed without exercising it.\n{details}\n{advice}"
-        )
-
-    def _facts_on_processes(self) -> Iterator[tuple[str, str]]:
-        """Describe the processes that the test started or uses, and what reaches them."""
-        new, old = started().since(self._started), still_running(self._started)
-        facts: list[str] = []
-        if new.forked:
-            facts.append(
-                f"{new.forked} forked by the test, with what was configured then; it was never hit there either"
-            )
-        if new.otherwise:
-            facts.append(
-                f"{new.otherwise} started by the test, with only what FAILPOINTS configures; hits are not counted"
-            )
-        if old:
-            facts.append(f"{old} running since before the test, without what the test configured")
-        if new.otherwise or old:
-            text, without_text = environment_text(expected.configuration for expected in self._expectations)
-            if text:
-                facts.append(f"to configure the same there, put FAILPOINTS={text!r} into its environment")
-            if without_text:
-                facts.append(f"there is no text for {', '.join(map(repr, without_text))}")
-        yield from zip(["processes", *[""] * len(facts)], facts, strict=False)
-
-    def _not_superseded(self) -> Iterable[_Expectation]:
+    def _not_superseded(self) -> Iterable[Expectation]:
         """Yield the expectations, except those that the test replaced before any visit, and `off` set after a hit."""
         gone = self._replaced()
         hit = set[str]()
@@ -202,7 +149,7 @@ class Expectations:
         set_up, had_own_seed, before = self._expectations, self._has_own_seed, self._started
         self._started = started()
         self._expectations = list(set_up) if includes_set_up else []
-        self._failed_example = None
+        self._failed_example, self._reported = None, set()
         go_on = PROCESS_STORE.start_over()
         try:
             yield
@@ -223,47 +170,18 @@ class Expectations:
         run.
         """
         states = self._states(self._expectations) if self._failed_example is None else self._failed_example
-        parts = [f"{state.status.name}\n{_details(state)}" for state in states]
+        parts = [section(state for state in states if state.configuration not in self._reported)]
         if not self._has_own_seed and any(
             0 < term.probability < 1 for state in states for term in state.status.actions
         ):
             parts.append(f"The random draws depend on the run's seed: --failpoints-seed={seed} repeats them.")
-        return "\n".join(parts)
+        return "\n".join(filter(None, parts))
 
-    def _states(self, expectations: list[_Expectation]) -> list[_State]:
+    def _states(self, expectations: list[Expectation]) -> list[State]:
         own = {expected.configuration for expected in expectations}
         others = [each for each in PROCESS_STORE.configurations() if each not in own]
-        shown = [*expectations, *(_Expectation(each, None, "") for each in others)]
-        return [_state(expected) for expected in shown]
-
-
-def _state(expected: _Expectation) -> _State:
-    configuration = expected.configuration
-    ended = ""
-    if configuration.ended_by is not None:
-        replaced = PROCESS_STORE.current(configuration.name) != ()
-        ended = "configured again since" if replaced else "no longer configured"
-    status = PROCESS_STORE.status_of(configuration)
-    return _State(status, expected.where, configuration.error, ended, configuration.waiting_at_end)
-
-
-def _details(state: _State, elsewhere: Iterable[FailpointStatus] = (), facts: Iterable[tuple[str, str]] = ()) -> str:
-    from .._core.declared import describe_location  # imported here because only messages need them
-    from .._core.diagnosis import diagnosis
-
-    facts = list(facts)
-    if isinstance(state.error, FailpointError):
-        facts.append(("error", str(state.error)))
-    elif state.error is not None:
-        facts.append(("error", f"{safe_repr(state.error)}, raised by a matcher or the site's context="))
-    if state.ended:
-        facts.append(("ended", state.ended))
-        facts += [("", f"{waiting.name!r} was waiting there until then") for waiting in state.waiting_at_end]
-    where = describe_location(state.where) if isinstance(state.where, Location) else state.where
-    try:
-        return diagnosis(state.status, where=where, elsewhere=elsewhere, facts=facts)
-    except Exception as error:  # an object of the user's, such as a context key, must not end the run
-        return f"  the details cannot be shown: {safe_repr(error)}"
+        shown = [*expectations, *(Expectation(each, None, "") for each in others)]
+        return [state_of(each) for each in shown]
 
 
 def check_expect_hit(expect_hit: object) -> None:

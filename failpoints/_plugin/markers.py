@@ -9,8 +9,8 @@ import pytest
 
 from .._core.actions import Actions
 from .._core.context import GivenMatchers, Matchers
-from .._core.grammar import as_terms
 from .._core.messages import did_you_mean, safe_repr
+from .._core.reachability import reachable_terms
 from .._core.validation import check_name
 from ..errors import FailpointUsageError
 from .expectations import check_expect_hit
@@ -51,7 +51,7 @@ def _read_marker(
     Matchers(context)
     entries: Mapping[Any, Any] = cast(Any, mapping)
     for name, actions in entries.items():
-        as_terms(actions)
+        reachable_terms(name, actions)
         yield check_name(name), MarkerEntry(actions, context, expect_hit)
 
 

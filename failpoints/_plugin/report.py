@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import textwrap
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
@@ -15,6 +17,7 @@ from .._core.formatting import action_label
 from .._core.known_sites import Location
 
 _MAX_WIDTH = 60  # of the column of actions, in characters
+_MIN_WIDTH = 12  # of a column whose texts are folded
 
 
 class ReportedSite(TypedDict):
@@ -156,17 +159,31 @@ def to_document(rows: list[Row], seed: int, incomplete: str | None, processes: i
     return document
 
 
-def table_lines(rows: Sequence[Row]) -> Iterator[tuple[str, bool]]:
-    """Yield the lines of the table, each with whether its failpoint was never hit."""
+def table_lines(rows: Sequence[Row], width: int) -> Iterator[tuple[str, bool]]:
+    """Yield the lines of the table, each with whether its failpoint was never hit.
+
+    Texts that would make the table wider than *width* are folded.
+    """
     if not rows:
         yield "the imported modules declare no failpoint", False
         return
     cells = [("failpoint", "hits", "misses", "triggered", "declared at")]
     cells += [(row["name"], str(row["hits"]), str(row["misses"]), _triggered(row), _places(row)) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    name_width, hits_width, misses_width, triggered_width, places_width = _widths(cells, width)
     for index, (name, hits, misses, triggered, places) in enumerate(cells):
-        line = f"{name:<{widths[0]}}  {hits:>{widths[1]}}  {misses:>{widths[2]}}  {triggered:<{widths[3]}}  {places}"
-        yield line.rstrip(), index > 0 and rows[index - 1]["hits"] == 0
+        folded = zip_longest(
+            _folded(name, name_width),
+            [f"{hits:>{hits_width}}  {misses:>{misses_width}}"],
+            _folded(triggered, triggered_width),
+            _folded(places, places_width),
+            fillvalue="",
+        )
+        for name_part, counts, triggered_part, places_part in folded:
+            line = (
+                f"{name_part:<{name_width}}  {counts:<{hits_width + misses_width + 2}}"
+                f"  {triggered_part:<{triggered_width}}  {places_part}"
+            )
+            yield line.rstrip(), index > 0 and rows[index - 1]["hits"] == 0
     sums = totals(rows)
     yield (
         (
@@ -175,6 +192,21 @@ def table_lines(rows: Sequence[Row]) -> Iterator[tuple[str, bool]]:
         ),
         False,
     )
+
+
+def _widths(cells: Sequence[tuple[str, ...]], available: int) -> list[int]:
+    """Return the widths of the columns. The widest ones share what the others leave."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    excess = sum(widths) + 2 * (len(widths) - 1) - available
+    while excess > 0 and max(widths) > _MIN_WIDTH:
+        widest = widths.index(max(widths))
+        widths[widest] -= 1
+        excess -= 1
+    return widths
+
+
+def _folded(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_on_hyphens=False)
 
 
 def _triggered(row: Row) -> str:

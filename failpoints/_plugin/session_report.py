@@ -78,7 +78,7 @@ class SessionReport:
         if not self._show_table:
             return
         terminalreporter.section("failpoints")
-        for line, never_hit in table_lines(self._rows()):
+        for line, never_hit in table_lines(self._rows(), self._config.get_terminal_writer().fullwidth):
             terminalreporter.write_line(line, yellow=never_hit)
         processes = self._processes()
         if processes:

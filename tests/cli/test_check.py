@@ -136,9 +136,18 @@ def test_each_term_has_a_sentence(text: str, sentences: list[str]) -> None:
 @pytest.mark.parametrize(
     ("text", "never"),
     [
-        ("pause->sleep(1)", {2: "term 1 takes every hit that gets this far"}),
-        ("2*off->return->25%panic->off", dict.fromkeys((3, 4), "term 2 takes every hit that gets this far")),
-        ("100%off->pause", {2: "term 1 takes every hit that gets this far"}),
+        (
+            "pause->sleep(1)",
+            {2: "term 1 takes every hit that gets this far; did you mean 'pause+sleep(1)'?"},
+        ),
+        (
+            "2*off->return->25%panic->off",
+            {
+                3: "term 2 takes every hit that gets this far; did you mean '2*off->1*return->25%panic->off'?",
+                4: "term 2 takes every hit that gets this far",
+            },
+        ),
+        ("100%off->pause", {2: "term 1 takes every hit that gets this far; did you mean '1*off->pause'?"}),
         ("0%pause", {1: "its chance is 0 %"}),
         ("0%2*pause->off", {1: "its chance is 0 %"}),
         ("1*exit->pause", {2: "term 1 ends the process at the first hit that gets this far"}),
@@ -329,7 +338,8 @@ def test_actions_that_never_trigger(run: Callable[..., Any]) -> None:
     done = run("check", "pause->off")
     assert done == (
         1,
-        f"1. pause  every time: {WAITS}\n2. off    can never trigger: term 1 takes every hit that gets this far\n",
+        f"1. pause  every time: {WAITS}\n"
+        "2. off    can never trigger: term 1 takes every hit that gets this far; did you mean 'pause+off'?\n",
         "",
     )
 
@@ -397,7 +407,8 @@ def test_json(run: Callable[..., Any]) -> None:
             },
             {
                 "text": "pause",
-                "says": "can never trigger: term 2 takes every hit that gets this far",
+                "says": "can never trigger: term 2 takes every hit that gets this far;"
+                " did you mean '25%sleep(100)->1*off->pause'?",
                 "never": True,
                 "notes": [],
             },

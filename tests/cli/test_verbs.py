@@ -46,20 +46,67 @@ def test_list_of_nothing(run: Run, server: str) -> None:
     assert run("list", "--json") == (0, "[]\n", "")
 
 
+def test_list_all(run: Run, server: str) -> None:
+    """`list --all` also shows what the program only declares, with the places in its source."""
+    failpoints.configure("never.declared", "off")
+    lines = {line.split()[0]: line.split() for line in run("list", "--all").output.splitlines()}
+    assert lines["failpoint"][-1] == "sites"
+    assert lines["declared.here"][:-1] == ["declared.here", "-", "-", "0", "0", "0", "-"]
+    assert lines["declared.here"][-1] == f"tests/cli/test_verbs.py:{declared_here.__code__.co_firstlineno}"
+    assert lines["never.declared"] == ["never.declared", "off", "-", "0", "0", "0", "-", "-"]
+    documents = json.loads(run("list", "--all", "--json").output)
+    assert [document["name"] for document in documents] == sorted(document["name"] for document in documents)
+    [document] = [document for document in documents if document["name"] == "declared.here:after"]
+    assert document["actions"] == ""
+    assert document["sites"] == lines["declared.here"][-1:]
+
+
+@failpoint("declared.here")
+def declared_here() -> None: ...
+
+
+def test_list_all_of_nothing(run: Run, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If nothing is declared either, the list is empty, with a note on stderr."""
+    monkeypatch.setattr("failpoints._http.app.with_declared", lambda statuses: statuses)
+    assert run("list", "--all") == (0, "", "no failpoint is configured or declared\n")
+
+
 # set
 
 
 def test_set(run: Run, server: str) -> None:
-    """`set` configures a failpoint with the given matchers, and notes when no site of its name is known."""
-    assert run("set", "never.visited:after", "1*raise(OSError: a=b)") == (
+    """`set` configures a failpoint with the given matchers."""
+    assert run("set", "never.visited:after", "1*raise(OSError: a=b)")[:2] == (
         0,
         "never.visited:after: 1*raise(OSError: a=b)\n",
-        "note: no failpoint of this name has been seen in the program yet\n",
     )
     assert run("set", "backup", "pause", "--context", "tenant_id=t.*=1", "--context", "shard=3").status == 0
     backup, never_visited = failpoints.statuses()
     assert (backup.name, backup.matchers) == ("backup", {"tenant_id": "t.*=1", "shard": "3"})
     assert (never_visited.actions, never_visited.matchers) == (failpoints.parse_actions("1*raise(OSError: a=b)"), {})
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("declared.her:after", "; did you mean 'declared.here:after', declared at tests/cli/test_verbs.py:{line}?"),
+        ("zqxj!", ""),
+    ],
+)
+def test_set_of_a_name_without_a_site(name: str, hint: str, run: Run, server: str) -> None:
+    """`set` of a name that the program does not declare configures it, and notes the most similar name that it does."""
+    line = declared_here.__code__.co_firstlineno
+    assert run("set", name, "off") == (
+        0,
+        f"{name}: off\n",
+        f"note: {name!r} is not in any module that the program has imported so far{hint.format(line=line)}\n",
+    )
+
+
+def test_set_of_a_name_with_a_site(run: Run, server: str) -> None:
+    """`set` of a name that the program declares has no note, whether or not the program has visited it."""
+    assert run("set", "declared.here:after", "off") == (0, "declared.here:after: off\n", "")
+    assert run("set", "backup", "off") == (0, "backup: off\n", "")
 
 
 def test_set_wakes_waiters(run: Run, server: str, waiter: Waiter) -> None:

@@ -417,7 +417,7 @@ def test_wake_skips_a_closed_loop(place: str) -> None:
 def test_no_wakeup_is_lost(place: str) -> None:
     """Every visit ends while another thread reconfigures the failpoint as fast as it can."""
     visits = 1000
-    actions = ["pause", "off->pause", "sleep(60m)", "1*return->pause", "pause(60m)"]
+    actions = ["pause", "1*off->pause", "sleep(60m)", "1*yield+pause->pause", "pause(60m)"]
     ended = threading.Event()
 
     async def visit_often() -> int:

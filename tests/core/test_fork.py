@@ -75,7 +75,7 @@ def test_a_child_keeps_the_configurations() -> None:
     """A child starts with the parent's configurations and counts, and its changes do not affect the parent."""
     run("""
         configure("x", "2*return->off", context={"k": "v"})
-        failpoint("x", context={"k": "v"}).hit()
+        assert failpoint("x", context={"k": "v"}).hit() == Return()
 
         def child():
             assert (status("x").hits, status("x").triggers) == (1, 1)

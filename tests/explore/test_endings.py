@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -195,6 +197,63 @@ def test_a_task_that_swallows_its_cancellation() -> None:
     with pytest.raises(ExplorationFailed) as failed:
         explore(scenario, timeout=0.3)
     assert failed.value.failure.kind == "hang"
+
+
+DEAF = """
+import anyio, gc, sys, threading, warnings
+from failpoints.explore import ExplorationFailed, explore
+
+async def main_task(run):
+    while True:
+        try:
+            await anyio.sleep(1000)
+        except BaseException:
+            pass
+
+async def child(run):
+    async def deaf():
+        while True:
+            try:
+                await anyio.Event().wait()
+            except BaseException:
+                pass
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(deaf)
+        async with run.injecting():
+            await anyio.sleep(0)
+        tasks.cancel_scope.cancel()
+
+sys.unraisablehook = lambda unraisable: print("left behind:", unraisable.exc_value, unraisable.object)
+before = threading.enumerate()
+for scenario in (main_task, child):
+    try:
+        explore(scenario, backend=sys.argv[1], timeout=0.2)
+    except ExplorationFailed as failed:
+        print(scenario.__name__, failed.failure.kind)
+    gc.collect()
+
+async def innocent(run):
+    async with run.injecting():
+        await anyio.sleep(0)
+
+assert explore(innocent, backend=sys.argv[1]).runs == 1
+print([thread.name for thread in threading.enumerate() if thread not in before])
+"""
+
+
+@pytest.mark.slow
+def test_tasks_that_swallow_everything(backend: Any) -> None:
+    """A run ends in time though a task swallows every exception. Nothing is left that a later test could notice.
+
+    The process ends, too, in which Python destroys what is left.
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", DEAF, backend], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == ["main_task hang", "child hang", "['failpoints.explore watchdog']"]
 
 
 def test_an_error_that_is_never_retrieved() -> None:

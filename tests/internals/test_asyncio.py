@@ -155,7 +155,6 @@ def test_a_task_knows_its_future_and_its_error() -> None:
         assert waiting._fut_waiter is future
         assert failing._log_traceback
         failing._log_traceback = False
-        assert waiting._log_destroy_pending
         future.set_result(None)
         await waiting
 

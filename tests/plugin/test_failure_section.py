@@ -20,7 +20,7 @@ SECTIONS: dict[str, tuple[str, str | None]] = {
     "counts": (
         """
         failpoints.set("shop.parse", "1*return(1)->off", context={"order": "o1"})  # here
-        failpoints.set("shop.stock", "2*off->return(1)", expect_hit=False)  # there
+        failpoints.set("shop.stock", "2*off->print(1)", expect_hit=False)  # there
         shop.parse(order="o1")
         shop.parse(order="o2")
         shop.restock()
@@ -33,7 +33,7 @@ SECTIONS: dict[str, tuple[str, str | None]] = {
           last miss:  order='o2' does not match 'o1'
           declared:   shop.py:10 (parse)
         shop.stock
-          configured: 2*off->return(1), at <there> (test_counts)
+          configured: 2*off->print(1), at <there> (test_counts)
           counts:     hits 4, misses 0, triggers 4
           declared:   {places}
         """.replace("{places}", "shop.py:23 (restock), shop.py:24 (restock), shop.py:25 (restock) and 1 more"),

@@ -84,6 +84,10 @@ expected an action, found 'of'; did you mean 'off'?
     '{"a": 3}': (
         "actions must be a text, an action, a Term, or a sequence of actions and Terms; got 3; did you mean Sleep(3)?"
     ),
+    '{"a": "sleep(200)->raise"}': (
+        "failpoint 'a': nothing can reach 'raise', because 'sleep(200)' takes every hit; did you mean"
+        " 'sleep(200)+raise'?"
+    ),
     '{"a": "off"}, context={"k": "("}': (
         "the pattern for 'k' is not a valid regular expression: '(': missing ), unterminated subpattern at position 0"
     ),

@@ -318,8 +318,9 @@ def test_several_never_hit(run_tests: RunTests) -> None:
             "not in any imported module; did you mean 'shop.lock', declared at shop.py:18 (locked)?",
         ),
     }
-    assert failed["test_several"].text == "\n\n".join(
-        NEVER_HIT.format(
+    message, check, advice = NEVER_HIT.partition("\nCheck")
+    messages = [
+        message.format(
             name=name,
             details=indented(
                 f"""
@@ -330,7 +331,50 @@ def test_several_never_hit(run_tests: RunTests) -> None:
             ),
         )
         for name, (where, declared) in places.items()
-    )
+    ]
+    assert failed["test_several"].text == "\n\n".join(messages) + check + advice
+
+
+def test_nothing_is_written_twice(run_tests: RunTests) -> None:
+    """What one line set again and again is described once, and nothing in the message is in the section as well."""
+    source = """\
+    import shop
+
+    def test_loop(failpoints):
+        for order in range(9):
+            failpoints.set("shop.parse", "off", context={"order": "o1"})
+            shop.parse(order=order)
+        failpoints.set("shop.lock", "off")
+        shop.locked()
+
+    def test_failing_loop(failpoints):
+        for order in range(9):
+            failpoints.set("shop.stock", "off")
+            shop.restock()
+        assert not "done"
+    """
+    failed = failures(run_tests(source, files={"shop.py": SHOP}))
+    details = """
+    configured: off where order='o1', at test_inner.py:5 (test_loop)
+    counts:     hits 0, misses 1, triggers 0
+    last miss:  order=8 does not match 'o1'
+    declared:   shop.py:10 (parse)
+    earlier:    set 8 times before at this place: hits 0, misses 8, triggers 0
+    """
+    assert failed["test_loop"].text == NEVER_HIT.format(name="shop.parse", details=indented(details))
+    lock = """\
+shop.lock
+  configured: off, at test_inner.py:7 (test_loop)
+  counts:     hits 1, misses 0, triggers 1
+  declared:   shop.py:18 (locked)"""
+    assert failed["test_loop"].section == lock
+    stock = """\
+shop.stock
+  configured: off, at test_inner.py:12 (test_failing_loop)
+  counts:     hits 4, misses 0, triggers 4
+  declared:   shop.py:23 (restock), shop.py:24 (restock), shop.py:25 (restock) and 1 more
+  earlier:    set 8 times before at this place: hits 32, misses 0, triggers 32"""
+    assert failed["test_failing_loop"].section == stock
 
 
 def test_no_similar_name(run_tests: RunTests) -> None:
@@ -479,7 +523,7 @@ SUPERSEDED: dict[str, tuple[str, list[tuple[str, str]]]] = {
     ),
     "off_after_a_hit_of_another": (
         """
-        failpoints.set("shop.stock", "return(1)")
+        failpoints.set("shop.stock", "print")
         shop.restock()
         failpoints.set("shop.parse", "off")
         """,

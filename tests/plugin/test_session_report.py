@@ -135,6 +135,8 @@ def row(
     return {"name": name, "hits": hits, "misses": misses, "triggers": triggers, "actions": actions, "sites": sites}
 
 
+WIDE = {"COLUMNS": "300"}
+
 REPORTS = ("--failpoints-report", "--failpoints-report-json=report.json", "--failpoints-seed=5")
 
 TABLE = """\
@@ -155,7 +157,7 @@ shop.parse            2       1  1 return(3)                    app/shop.py:12
 
 def test_report(run_tests: RunTests, pytester: pytest.Pytester, tmp_path: Path, shop: dict[str, Any]) -> None:
     """The report has every failpoint of the imported modules, those never hit first, and is the same with workers."""
-    result = run_tests(SESSION, *REPORTS, **shop)
+    result = run_tests(SESSION, *REPORTS, environment=WIDE, **shop)
     result.assert_outcomes(passed=8)
     document = written(pytester)
     charged = document["failpoints"][-3]["actions"]
@@ -183,7 +185,7 @@ def test_report(run_tests: RunTests, pytester: pytest.Pytester, tmp_path: Path, 
     table = TABLE.replace("{folder}", str(tmp_path)).replace("{charged}", triggered)
     assert words(table) in words(result.stdout.str())
 
-    in_workers = run_tests(SESSION, *REPORTS, "-n", "2", **shop)
+    in_workers = run_tests(SESSION, *REPORTS, "-n", "2", environment=WIDE, **shop)
     in_workers.assert_outcomes(passed=8)
     assert written(pytester) == document
     assert words(table) in words(in_workers.stdout.str())
@@ -200,7 +202,7 @@ def test_shape_of_the_json(run_tests: RunTests, pytester: pytest.Pytester) -> No
     from failpoints import failpoint
 
     def test_it(failpoints):
-        failpoints.set("kassé", "return(é)", context={"order": "o1"})
+        failpoints.set("kassé", "print(é)", context={"order": "o1"})
         failpoint("kassé", context={"order": "o1"}).hit()
     """
     result = run_tests(source, "--failpoints-report-json=report.json", "--failpoints-seed=5")
@@ -225,7 +227,7 @@ def test_shape_of_the_json(run_tests: RunTests, pytester: pytest.Pytester) -> No
       "misses": 0,
       "triggers": 1,
       "actions": {
-        "return(\\u00e9)": 1
+        "print(\\u00e9)": 1
       },
       "sites": [
         {
@@ -255,7 +257,7 @@ def elsewhere():
     failpoint("d").hit()
 
 def visit(name):
-    failpoint(name).hit()
+    return failpoint(name).hit()
 
 def look(hit, more=None):
     pass
@@ -302,7 +304,7 @@ d 2 0 1 off test_inner.py:8, test_inner.py:9, test_inner.py:10
 
 def test_actions(run_tests: RunTests, pytester: pytest.Pytester) -> None:
     """Actions have the same text in each worker. Wide cells are cut. A pause that fails does not count as an action."""
-    result = run_tests(ACTIONS, *REPORTS, "-n", "2")
+    result = run_tests(ACTIONS, *REPORTS, "-n", "2", environment=WIDE)
     result.assert_outcomes(passed=8)
     assert {row["name"]: (row["hits"], row["actions"]) for row in written(pytester)["failpoints"]} == {
         "a": (4, {"Call(look)": 2, "Return(…)": 2}),
@@ -313,13 +315,38 @@ def test_actions(run_tests: RunTests, pytester: pytest.Pytester) -> None:
     assert words(ACTIONS_TABLE) in words(result.stdout.str())
 
 
+def test_a_table_is_not_wider_than_the_terminal(run_tests: RunTests, pytester: pytest.Pytester) -> None:
+    """Wide cells are folded. Nothing is left out, and the JSON has long names whole."""
+    name = "gateway.of_the_bank.charge_the_customer" + "_once_and_only_once_over" * 3
+    source = f"""\
+    from failpoints import failpoint
+
+    def elsewhere():
+        failpoint({name!r}).hit()
+
+    def test_it(failpoints):
+        failpoints.set("short", "print({"word " * 20})")
+        failpoint("short").hit()
+    """
+    result = run_tests(source, *REPORTS, environment={"COLUMNS": "70"})
+    start = next(number for number, line in enumerate(result.outlines) if line.startswith("failpoint "))
+    end = next(number for number, line in enumerate(result.outlines) if "1 of 2 failpoints hit" in line)
+    lines = result.outlines[start:end]
+    assert max(map(len, lines)) <= 70
+    assert len(lines) > 3
+    width = len(lines[0].partition("hits")[0])
+    cells = "".join(line[:width].strip() for line in lines[1:])
+    assert cells == f"{name}short"
+    assert [row["name"] for row in written(pytester)["failpoints"]] == [name, "short"]
+
+
 def test_text_that_cannot_be_encoded(run_tests: RunTests, pytester: pytest.Pytester) -> None:
     """The report is written even if the text of an action has a lone surrogate."""
     source = r"""
     from failpoints import failpoint
 
     def test_it(failpoints):
-        failpoints.set("called", "return(\udcff)")
+        failpoints.set("called", "print(\udcff)")
         failpoint("called").hit()
     """
     result = run_tests(source, *REPORTS)

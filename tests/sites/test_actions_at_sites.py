@@ -137,7 +137,7 @@ every_site = pytest.mark.parametrize(
 
 
 @every_site
-@pytest.mark.parametrize("actions", ["off", Off(), "off->raise", "off->return(1)", [Off(), Raise()]])
+@pytest.mark.parametrize("actions", ["off", Off(), "2*off->raise", "2*off->return(1)", [Term(Off(), times=2), Raise()]])
 async def test_off(reach: Reach, actions: Any) -> None:
     """`off` does nothing but counts as the hit's action: the next term has to wait."""
     with configured("site", actions) as handle:

@@ -9,6 +9,7 @@ from ..execution import Execution
 from ..plan.identity import task_name
 from ..problem import Problem
 from ..watchdog import Stuck
+from .abandon import keep_forever
 from .asyncio_loop import ExplorationLoop, Halt
 from .blocked import blocked_problem
 
@@ -110,9 +111,9 @@ def _end_async_generators(loop: ExplorationLoop) -> None:
 
 
 def _silence(loop: ExplorationLoop) -> None:
-    """Keep asyncio from logging tasks that are destroyed now, unfinished or with an error."""
+    """Keep asyncio from logging errors that were not retrieved, and leave behind what has not ended."""
     for task in loop.created:
         if not task.done():
-            task._log_destroy_pending = False
+            keep_forever(task)
         elif not task.cancelled() and task._log_traceback:
             task._log_traceback = False

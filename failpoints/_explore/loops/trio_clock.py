@@ -22,6 +22,7 @@ from ..execution import Execution
 from ..plan.identity import TaskNode, current_node
 from ..problem import Problem
 from ..threads import awaits_thread, is_only_thread
+from .abandon import keep_forever
 from .await_frames import awaited_frames, running_frames
 from .blocked import UnfinishedTask, blocked_problem
 from .rest import GRACE, MAX_ROUNDS, SLICE, RestPolicy
@@ -45,6 +46,7 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         self._is_virtual = is_virtual
         self._foreign = TaskNode((_FOREIGN,), "")
         self._nodes: dict[Task, TaskNode] = {}
+        self._alive: dict[Task, None] = {}  # of trio itself, too
         self._root_task: Task | None = None
         self._held: dict[TaskNode, Task] = {}
         self._has_stepped = True
@@ -57,7 +59,8 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         pass
 
     def current_time(self) -> float:
-        if time.monotonic() > self._rest.deadline:
+        # A task that asks for the time would catch what ends the run.
+        if time.monotonic() > self._rest.deadline and (not self._is_over or _running_task() is None):
             self._end("hang")
         return self._rest.now if self._is_virtual else time.monotonic()
 
@@ -86,6 +89,7 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
             self._rest.woken()
 
     def task_spawned(self, task: Task) -> None:
+        self._alive[task] = None
         if self._root_task is None:
             return
         starter = _running_task()
@@ -94,7 +98,7 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         task.context.run(current_node.set, node)
 
     def task_exited(self, task: Task) -> None:
-        pass
+        self._alive.pop(task, None)
 
     def begin(self) -> None:
         """Take note that the running task is that of the scenario."""
@@ -168,8 +172,7 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
     # The end
 
     def _unfinished(self) -> list[Task]:
-        alive = _runner().tasks
-        return [task for task in self._nodes if task in alive]
+        return [task for task in self._nodes if task in self._alive]
 
     def unfinished_tasks(self) -> list[UnfinishedTask]:
         """Describe the tasks that have not ended."""
@@ -188,8 +191,10 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         return list(self._nodes.values())
 
     def close(self) -> None:
-        """Drop what would leave a cycle to the garbage collector."""
+        """Drop what would leave a cycle to the garbage collector, and leave behind what has not ended."""
         self._rest.detach()
+        for task in self._alive:
+            keep_forever(task)
 
     def _end(self, kind: str) -> None:
         """End the run by cancelling everything, or leave it if that was done before."""
