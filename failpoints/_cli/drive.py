@@ -78,7 +78,8 @@ def configure(
         typer.Option(
             "--context",
             metavar="KEY=PATTERN",
-            help="Act only where the regular expression matches the whole context value. Can be repeated.",
+            help="Act only where the regular expression matches the whole context value. Can be repeated."
+            " Configurations with other matchers stay, and the newest that matches decides.",
         ),
     ] = None,
     url: Url = None,

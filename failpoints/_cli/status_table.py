@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -53,7 +54,7 @@ def plain_lines(statuses: Sequence[FailpointStatus], now: datetime, *, sites: bo
     """Yield the lines of a table without colour, as wide as its cells need. An empty cell is `-`."""
     columns = len(_HEADINGS) if sites else len(_HEADINGS) - 1
     rows: list[Sequence[str]] = [_HEADINGS[:columns]]
-    rows += [[cell or "-" for cell in _row(status, now)[:columns]] for status in statuses]
+    rows += [[cell or "-" for cell in row[:columns]] for row in _rows(statuses, now)]
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(map(_padded, _HEADINGS, row, widths)).rstrip()
@@ -70,7 +71,7 @@ def table(statuses: Sequence[FailpointStatus], now: datetime, width: int, *, sit
     Matchers and misses are left out if no failpoint has matchers. If a row does not fit into one line, its actions,
     matchers, waiting tasks and sites are stacked in one column.
     """
-    rows = [_row(status, now) for status in statuses]
+    rows = list(_rows(statuses, now))
     left_out = set[str]() if any(row.matchers for row in rows) else {"matchers", "misses"}
     left_out |= set() if sites else {"sites"}
     headings = [heading for heading in _HEADINGS if heading not in left_out]
@@ -116,6 +117,13 @@ def _styled(heading: str, cell: str) -> Text:
     if heading in _NUMBERS:
         return Text(cell, "dim" if cell == "0" else "")
     return Text(cell, _STYLES.get(heading, ""))
+
+
+def _rows(statuses: Iterable[FailpointStatus], now: datetime) -> Iterator[_Row]:
+    """Yield a row for each configuration of each failpoint, and one for a failpoint that is not configured."""
+    for status in statuses:
+        for each in status.configurations or (status,):
+            yield _row(replace(each, sites=status.sites), now)
 
 
 def _row(status: FailpointStatus, now: datetime) -> _Row:

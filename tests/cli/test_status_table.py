@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import Any
@@ -32,10 +33,10 @@ STATUSES = [
 ]
 
 
-def drawn(statuses: list[FailpointStatus], width: int, **options: Any) -> list[str]:
+def drawn(statuses: list[FailpointStatus], width: int, *, sites: bool = False, **options: Any) -> list[str]:
     """Return the lines of a table as a terminal without colour shows them."""
     console = Console(file=StringIO(), width=width, color_system=None, **options)
-    console.print(table(statuses, NOW, width))
+    console.print(table(statuses, NOW, width, sites=sites))
     assert isinstance(console.file, StringIO)
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
@@ -48,6 +49,30 @@ def test_plain_columns() -> None:
         "gateway.charge  1*raise->sleep(100)  -                 120       0       119  Task-0 for 1 h 2 min",
         "shop.retry      off                  -                   0       0         0  -",
     ]
+
+
+def test_several_configurations() -> None:
+    """Each configuration of a name has a row of its own, the newest first, with its own counts and waiting tasks."""
+    newest = FailpointStatus("x", parse_actions("pause"), {"tenant": "t1"}, 1, 2, None, None, 1, waiting(4))
+    oldest = FailpointStatus("x", parse_actions("off"), {}, 2, 0, None, None, 2)
+    sums = replace(newest, hits=3, triggers=3, sites=("x.py:1",), configurations=(newest, oldest))
+    assert list(plain_lines([sums], NOW, sites=True)) == [
+        "failpoint  actions  matchers   hits  misses  triggers  waiting           sites",
+        "x          pause    tenant=t1     1       2         1  Task-0 for 4.0 s  x.py:1",
+        "x          off      -             2       0         2  -                 x.py:1",
+    ]
+    assert drawn([sums], 100)[2:] == [
+        "x          pause    tenant=t1     1       2         1  Task-0 for 4.0 s",
+        "x          off                    2       0         2",
+    ]
+
+
+def test_sites() -> None:
+    """The sites are in the last column, or in the last line of a narrow table."""
+    status = replace(STATUSES[0], sites=("a.py:1", "b.py:2", "c.py:3", "d.py:4"))
+    assert list(plain_lines([status], NOW, sites=True))[1].endswith("4.2 s  a.py:1, b.py:2, c.py:3 and 1 more")
+    assert drawn([status], 150, sites=True)[2].endswith("4.2 s  a.py:1, b.py:2, c.py:3 and 1 more")
+    assert drawn([status], 80, sites=True)[-1].endswith("  at a.py:1, b.py:2, c.py:3 and 1 more")
 
 
 @pytest.mark.parametrize("width", [106, 200])
