@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Literal, Self, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import anyio
 
@@ -19,7 +19,7 @@ from ._core.messages import missing_extra, safe_repr
 from ._core.reachability import reachable_terms
 from ._core.status import FailpointStatus
 from ._core.validation import check_count, check_name, entry_parts, seconds
-from ._http.wire import NOT_CONFIGURED, check_token, entry_document, parse_status, to_json
+from ._http.wire import NOT_CONFIGURED, check_token, entry_document, matchers_document, parse_status, to_json
 from .errors import FailpointTimeout, FailpointUsageError
 
 try:
@@ -175,9 +175,24 @@ class FailpointsClient:
         """Remove all configurations of the other process and wake everything that waits."""
         self._check_null(await self._send("DELETE"))
 
-    async def resume(self, name: str) -> int:
-        """Wake everything waiting at the failpoint and return how many were woken. Later visits wait again."""
-        response = await self._send("POST", f"{_path(name)}/resume")
+    async def resume(self, name: str, *, context: GivenMatchers | None = None, tasks: int | None = None) -> int:
+        """Wake what waits at the failpoint, and return how many tasks and threads were woken. Later visits wait again.
+
+        Args:
+            name: The failpoint.
+            context: Matchers like those of `configure`, without predicates. Only visits that they match are woken.
+            tasks: How many to wake at most, those that have waited longest. `None` means all.
+
+        Raises:
+            FailpointNameError: *name*, or a pattern in *context*, is invalid.
+            FailpointUsageError: *context* has no text form, *tasks* is not 1 or more, or the request failed.
+        """
+        query: dict[str, str] = {}
+        if context is not None:
+            query["context"] = to_json(matchers_document(context)).decode()
+        if tasks is not None:
+            query["tasks"] = str(check_count("tasks", tasks))
+        response = await self._send("POST", f"{_path(name)}/resume{_query(query)}")
         if _is_absent(response):
             return 0
         match self._answer(response):
@@ -372,9 +387,12 @@ class RemoteHandle:
         __tracebackhide__ = True
         await self._client.wait_until_paused(self.name, tasks, timeout=timeout)
 
-    async def resume(self) -> int:
-        """Wake everything waiting there and return how many were woken. Later visits wait again."""
-        return await self._client.resume(self.name)
+    async def resume(self, *, context: GivenMatchers | None = None, tasks: int | None = None) -> int:
+        """Wake what waits there and return how many were woken. Later visits wait again.
+
+        *context* and *tasks* limit it as in `FailpointsClient.resume`.
+        """
+        return await self._client.resume(self.name, context=context, tasks=tasks)
 
     async def remove(self) -> None:
         """Remove the configuration and wake everything waiting there."""
@@ -417,6 +435,10 @@ def _path(name: str) -> str:
     segment = quote(check_name(name), safe="")
     # Clients and proxies resolve segments of dots as folders, and openapi.json is the path of the document.
     return "/" + (segment.replace(".", "%2E") if not segment.strip(".") or segment == "openapi.json" else segment)
+
+
+def _query(parameters: Mapping[str, str]) -> str:
+    return f"?{urlencode(parameters, quote_via=quote)}" if parameters else ""
 
 
 def _may_exit(actions: str) -> bool:

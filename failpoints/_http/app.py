@@ -43,6 +43,7 @@ from .wire import (
     NOT_CONFIGURED,
     check_token,
     parse_entries,
+    parse_matchers,
     status_document,
     to_json,
 )
@@ -215,7 +216,12 @@ class _Routes:
     async def resume(self, request: Request) -> Response:
         # There need not be a body, but a Content-Type must be JSON: an HTML form always sends another one.
         _check_content_type(request, required=False)
-        return _json({"resumed": self._registry.resume(self._configured_name(request))})
+        query = _parse_query(request, "context", "tasks")
+        budget = Budget("these matchers are too much work for one request")
+        compiler = Compiler(budget, allow_any=self._allow_any_pattern)
+        context = compiler.matchers(parse_matchers(query["context"], "context")) if "context" in query else None
+        tasks = _parse_count("tasks", query["tasks"]) if "tasks" in query else None
+        return _json({"resumed": self._registry.resume(self._configured_name(request), context=context, tasks=tasks)})
 
     async def wait(self, request: Request) -> Response:
         query = _parse_wait(request)

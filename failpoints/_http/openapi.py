@@ -57,7 +57,8 @@ def openapi_document(*, secured: bool) -> Json:
                     "resume",
                     "Wake the present waiters; later visits wait again",
                     _RESUMED,
-                    errors=_NAME_ERRORS | _MEDIA_TYPE_ERRORS,
+                    errors=_NAME_ERRORS | _MEDIA_TYPE_ERRORS | {"413": _error("The context is too much work")},
+                    parameters=[_TASKS, _WAITER_CONTEXT],
                 ),
             },
             f"{named}/wait": {
@@ -135,6 +136,21 @@ _TIMEOUT: Json = {
     "description": "In seconds; may have a decimal fraction or an exponent",
 }
 
+_MATCHERS: Json = {
+    "type": "object",
+    "description": "Conditions on the context of a visit, by key",
+    "additionalProperties": {
+        "anyOf": [
+            {
+                "type": "string",
+                "format": "regex",
+                "description": "Must match the whole text of the value, in linear time",
+            },
+            {"type": ["number", "boolean", "null"], "description": "Must equal the value"},
+        ]
+    },
+}
+
 _SCHEMAS: Json = {
     "Entry": _object(
         "One failpoint to configure",
@@ -146,20 +162,7 @@ _SCHEMAS: Json = {
                 "description": "Terms joined by ->, each [percent%][count*]action[(argument)]",
                 "examples": ["pause", "2*off->return(42)", "25%sleep(1.5s)"],
             },
-            "context_matchers": {
-                "type": ["object", "null"],
-                "description": "Conditions on the context of a visit, by key",
-                "additionalProperties": {
-                    "anyOf": [
-                        {
-                            "type": "string",
-                            "format": "regex",
-                            "description": "Must match the whole text of the value, in linear time",
-                        },
-                        {"type": ["number", "boolean", "null"], "description": "Must equal the value"},
-                    ]
-                },
-            },
+            "context_matchers": _MATCHERS | {"type": ["object", "null"]},
         },
         "context_matchers",
     ),
@@ -211,6 +214,18 @@ _DECLARED: Json = {
     "description": "With 1, each failpoint that an imported module declares is listed too, configured or not. One that"
     " is not configured has no actions, and its counts are zero",
     "schema": {"type": "integer", "enum": [0, 1], "default": 0},
+}
+_TASKS: Json = {
+    "name": "tasks",
+    "in": "query",
+    "description": "How many tasks and threads to wake at most, those that have waited longest; all if left out",
+    "schema": _AT_LEAST_ONE,
+}
+_WAITER_CONTEXT: Json = {
+    "name": "context",
+    "in": "query",
+    "description": "Matchers, as JSON: only visits that they match are woken",
+    "content": {"application/json": {"schema": _MATCHERS}},
 }
 # A single object parameter, because separate parameters cannot express that hits and paused exclude each other.
 _WAIT_QUERY: Json = {

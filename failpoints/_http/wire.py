@@ -67,9 +67,13 @@ def entry_document(name: str, actions: Actions, context: GivenMatchers | None = 
     """
     document: dict[str, Any] = {"name": check_name(name), "actions": format_actions(as_terms(actions))}
     if context is not None:
-        given = Matchers(context).given
-        document["context_matchers"] = {key: _matcher_to_json(key, matcher) for key, matcher in given.items()}
+        document["context_matchers"] = matchers_document(context)
     return document
+
+
+def matchers_document(context: GivenMatchers) -> dict[str, Any]:
+    """Return matchers as JSON. Raises what `configure` raises, and `FailpointUsageError` for what has no JSON form."""
+    return {key: _matcher_to_json(key, matcher) for key, matcher in Matchers(context).given.items()}
 
 
 def _matcher_to_json(key: str, matcher: object) -> str | int | float | bool | None:
@@ -112,24 +116,38 @@ def _most_actions(text: str) -> int:
     return 1 + text.count("->") + text.count("+")
 
 
+def parse_matchers(text: str, what: str) -> dict[str, Any]:
+    """Return matchers given as the text of a JSON object. Raises `FailpointUsageError`, whose message names *what*."""
+    return _matchers(_parse_json(text, what), what)
+
+
 def _parse_array(body: bytes) -> list[object]:
     try:
-        document = json.loads(body.decode(), object_pairs_hook=_reject_duplicate_keys, parse_constant=_reject_constant)
+        text = body.decode()
     except UnicodeDecodeError as error:
         raise FailpointUsageError(f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise FailpointUsageError(f"the body is not JSON: {error.msg} at {where}") from None
-    except RecursionError:
-        raise FailpointUsageError("the body is nested too deeply") from None
-    except ValueError:  # an int of more digits than Python parses
-        raise FailpointUsageError("the body contains a number with too many digits") from None
+    document = _parse_json(text, "the body")
     if not isinstance(document, list):
         raise FailpointUsageError(
             'the body must be an array of objects, such as [{"name": "backup", "actions": "pause"}];'
             f" got {_json_type(document)}"
         )
     return cast(list[object], document)
+
+
+def _parse_json(text: str, what: str) -> object:
+    def reject_constant(constant: str) -> NoReturn:
+        raise FailpointUsageError(f"{what} is not JSON: JSON has no {constant}")
+
+    try:
+        return json.loads(text, object_pairs_hook=_reject_duplicate_keys, parse_constant=reject_constant)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise FailpointUsageError(f"{what} is not JSON: {error.msg} at {where}") from None
+    except RecursionError:
+        raise FailpointUsageError(f"{what} is nested too deeply") from None
+    except ValueError:  # an int of more digits than Python parses
+        raise FailpointUsageError(f"{what} contains a number with too many digits") from None
 
 
 def _parse_entry(entry: Any) -> tuple[str, str, dict[str, Any]]:
@@ -146,19 +164,22 @@ def _parse_entry(entry: Any) -> tuple[str, str, dict[str, Any]]:
         if not isinstance(entry[key], str):
             raise FailpointUsageError(f"{key} must be a string; got {_json_type(entry[key])}")
     matchers = entry.get("context_matchers")
-    if matchers is None:
-        matchers = {}
-    if not _is_object(matchers):
+    matchers = {} if matchers is None else _matchers(matchers, "context_matchers")
+    return cast(str, entry["name"]), cast(str, entry["actions"]), matchers
+
+
+def _matchers(document: object, what: str) -> dict[str, Any]:
+    if not _is_object(document):
         raise FailpointUsageError(
-            f'context_matchers must be an object, such as {{"tenant_id": "test_.*"}}; got {_json_type(matchers)}'
+            f'{what} must be an object, such as {{"tenant_id": "test_.*"}}; got {_json_type(document)}'
         )
-    for key, matcher in matchers.items():
+    for key, matcher in document.items():
         if not _is_json_scalar(matcher):
             raise FailpointUsageError(
                 f"the matcher for {safe_repr(key)} must be a pattern, a number, true, false or null;"
                 f" got {_json_type(matcher)}"
             )
-    return cast(str, entry["name"]), cast(str, entry["actions"]), matchers
+    return document
 
 
 def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -168,10 +189,6 @@ def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise FailpointUsageError(f"the key {safe_repr(key)} appears twice")
         document[key] = value
     return document
-
-
-def _reject_constant(text: str) -> NoReturn:
-    raise FailpointUsageError(f"the body is not JSON: JSON has no {text}")
 
 
 def _is_object(document: Any) -> TypeGuard[dict[str, object]]:
@@ -298,7 +315,7 @@ def parse_status(document: object) -> FailpointStatus:
     """Return the status that `status_document` encoded. Raises `FailpointUsageError` for any other document."""
     try:
         return _status(cast(Any, document))
-    except (KeyError, TypeError, ValueError, AttributeError, FailpointError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, FailpointError) as error:
         raise FailpointUsageError(f"this is not a status of a failpoint: {safe_repr(document)}") from error
 
 
