@@ -17,12 +17,12 @@ import anyio
 import pytest
 
 import failpoints
-from failpoints import admin, client, errors, explore, instrument, pytest_plugin
+from failpoints import admin, client, errors, explore, instrument, pytest_plugin, unittest
 from failpoints.pytest_plugin import Failpoints
 
 ROOT = Path(__file__).parents[1]
 MODULES = [importlib.import_module(module.name) for module in pkgutil.walk_packages(failpoints.__path__, "failpoints.")]
-FACES: list[Any] = [failpoints, admin, client, errors, explore, instrument, pytest_plugin]
+FACES: list[Any] = [failpoints, admin, client, errors, explore, instrument, pytest_plugin, unittest]
 PUBLIC: dict[str, Any] = {name: getattr(face, name) for face in FACES for name in face.__all__}
 EXAMPLES = [
     test
@@ -53,6 +53,7 @@ ATTRIBUTES = {
     "Failpoints": "handle paused remove reset resume seed set status statuses",
     "FailpointsClient": "configure configure_all configured remove reset resume status statuses"
     " wait_until_hit wait_until_paused",
+    "FailpointsMixin": "debug doCleanups failpoints failpoints_pause_limit failpoints_strict failpoints_timeout run",
     "Failure": "configuration faults kind replay summary timeline",
     "Handle": "hits misses name remove resume status triggers"
     " wait_hit wait_hit_sync wait_paused wait_paused_sync waiting",

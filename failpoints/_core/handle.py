@@ -19,8 +19,8 @@ class Handle:
 
     It has nothing to do with other configurations of the same name. After its own is replaced or removed, it keeps the
     counts, and its waits raise `FailpointUsageError`. Otherwise its waits raise the same exceptions as those of
-    `Registry`. Their *timeout* is in seconds. Without one they have no limit or, with a handle of the pytest fixture,
-    the limit of the ini file.
+    `Registry`. Their *timeout* is in seconds, `math.inf` for no limit. The default is 60 or, with a handle of the
+    pytest fixture or of `FailpointsMixin`, the limit set there.
 
     >>> with configured("backup.parse", "return(0)") as handle:
     ...     outcome = failpoint("backup.parse").hit()

@@ -216,7 +216,7 @@ def _after_wait(action: Pause | Sleep, visit: Visit, ended: Ended) -> Outcome:
     if ended is Ended.CANCELLED:
         return _CANCELLED
     if ended is Ended.EXPIRED and isinstance(action, Pause):
-        limit = " (failpoints_pause_limit in pytest's ini file)" if action.limit is None else ""
+        limit = " (the setting failpoints_pause_limit)" if action.limit is None else ""
         context = f", context {safe_repr(dict(hit.context))}" if hit.context else ""
         raise FailpointTimeout(
             f"failpoint {hit.name!r}: {describe_actions(action)} held {visit.sleeper}{context}, and was not resumed"

@@ -168,7 +168,7 @@ class Registry:
         Args:
             name: The failpoint's name.
             hits: A whole number of 1 or more.
-            timeout: Seconds to wait at most; `None` for no limit.
+            timeout: Seconds to wait at most, 60 by default; `math.inf` for no limit.
 
         Raises:
             FailpointTimeout: The timeout is over. The message describes the failpoint's state.

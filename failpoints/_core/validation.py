@@ -56,6 +56,7 @@ def seconds(timeout: object) -> float | None:
         return None
     if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout >= 0:
         raise FailpointUsageError(
-            f"timeout must be a number of seconds, or None for no limit; got {safe_repr(timeout)}"
+            "timeout must be a number of seconds (math.inf for no limit), or None for the default;"
+            f" got {safe_repr(timeout)}"
         )
     return min(timeout, threading.TIMEOUT_MAX)

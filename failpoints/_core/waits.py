@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Final
 
 from anyio import move_on_after
 
@@ -13,11 +14,14 @@ from .validation import seconds
 from .wakeups import Ended, TaskWakeup, ThreadWakeup, on_event_loop
 from .watches import Watch
 
+DEFAULT_LIMIT: Final = 60.0
+"""The limit of a wait that is given none, in seconds: a wait for something that never happens must not hang a test."""
+
 
 async def wait(store: Store, watch: Watch, timeout: float | None) -> None:
     """Wait in a task until the watch has ended, for *timeout* seconds at most."""
     __tracebackhide__ = True  # so that pytest shows a timeout at the test's own line
-    timeout = seconds(timeout)
+    timeout = seconds(DEFAULT_LIMIT if timeout is None else timeout)
     try:
         with move_on_after(timeout):
             while not store.has_ended(watch, wakeup := TaskWakeup()):
@@ -32,7 +36,7 @@ async def wait(store: Store, watch: Watch, timeout: float | None) -> None:
 def wait_sync(store: Store, watch: Watch, timeout: float | None) -> None:
     """Wait in a thread without an event loop until the watch has ended, for *timeout* seconds at most."""
     __tracebackhide__ = True
-    timeout = seconds(timeout)
+    timeout = seconds(DEFAULT_LIMIT if timeout is None else timeout)
     if on_event_loop():
         raise FailpointUsageError(
             f"waiting for {watch.name!r} here would block the event loop of this thread: use the wait without"

@@ -20,12 +20,15 @@ from ..errors import FailpointError, FailpointUsageError
 from .children import started, was_hit
 from .messages import Expectation, State, problem_of, section, state_of, verdict
 
+__unittest = True  # so that unittest leaves the frames of this module out of tracebacks
+
 
 class Expectations:
     """The failpoints that one test configures, in the order in which it does.
 
     Args:
         fail: Fails the test with a message.
+        advice: What the message advises to do about a failpoint that was never hit.
         timeout: The default timeout of the handles' waits, in seconds.
         pause_limit: How long a pause without a limit of its own lasts, in seconds.
         strict: Whether a test fails if it did not exercise the failpoints that it set.
@@ -35,6 +38,7 @@ class Expectations:
     def __init__(
         self,
         fail: Callable[[str], NoReturn],
+        advice: str,
         timeout: float | None = None,
         pause_limit: float | None = None,
         *,
@@ -42,6 +46,7 @@ class Expectations:
         for_all_tests: Collection[Configuration] = (),
     ) -> None:
         self._fail = fail
+        self._advice = advice
         self._timeout = timeout
         self._pause_limit = pause_limit
         self._strict = strict
@@ -108,7 +113,7 @@ class Expectations:
         if unmet:
             self._reported = {expected.configuration for expected in unmet}
             configured = [expected.configuration for expected in self._expectations]
-            self._fail(verdict(map(state_of, unmet), configured, self._started))
+            self._fail(verdict(map(state_of, unmet), self._advice, configured, self._started))
 
     def _not_superseded(self) -> Iterable[Expectation]:
         """Yield the expectations, except those that the test replaced before any visit, and `off` set after a hit."""
@@ -149,7 +154,7 @@ class Expectations:
         set_up, had_own_seed, before = self._expectations, self._has_own_seed, self._started
         self._started = started()
         self._expectations = list(set_up) if includes_set_up else []
-        self._failed_example, self._reported = None, set()
+        self._failed_example, self._reported = None, set[Configuration]()
         go_on = PROCESS_STORE.start_over()
         try:
             yield

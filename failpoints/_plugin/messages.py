@@ -14,9 +14,6 @@ from .._core.store import PROCESS_STORE
 from ..errors import FailpointError
 from .children import Started, environment_text, started, still_running, was_hit
 
-_ADVICE = """\
-Check the name, the actions and the matchers. If this is intentional, pass expect_hit=False, or set
-failpoints_strict = false in the ini file for all tests."""
 _NEVER_HIT = "was set and never hit"
 
 
@@ -68,11 +65,12 @@ def state_of(expectation: Expectation) -> State:
     )
 
 
-def verdict(unmet: Iterable[State], configured: Iterable[Configuration], before: Started) -> str:
+def verdict(unmet: Iterable[State], advice: str, configured: Iterable[Configuration], before: Started) -> str:
     """Explain why a test fails that passed.
 
     Args:
         unmet: The states of what it did not exercise.
+        advice: What to do about it.
         configured: What it configured.
         before: The processes that had been started when it began.
     """
@@ -81,11 +79,11 @@ def verdict(unmet: Iterable[State], configured: Iterable[Configuration], before:
     described: dict[str, list[str]] = {}  # by what to do about it
     for state, earlier in _alike(unmet):
         facts = [*earlier, *(processes if state.problem == _NEVER_HIT else ())]
-        described.setdefault("It is configured for the whole run." if state.is_of_the_run else _ADVICE, []).append(
+        described.setdefault("It is configured for the whole run." if state.is_of_the_run else advice, []).append(
             f"failpoint {state.status.name!r} {state.problem}: the test passed without exercising it.\n"
             + _details(state, elsewhere, facts)
         )
-    return "\n\n".join("\n\n".join(texts) + f"\n{advice}" for advice, texts in described.items())
+    return "\n\n".join("\n\n".join(texts) + f"\n{advised}" for advised, texts in described.items())
 
 
 def section(states: Iterable[State]) -> str:

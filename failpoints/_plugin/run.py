@@ -23,6 +23,9 @@ from .workers import Workers, is_worker, send_output
 EXPECTATIONS = pytest.StashKey[Expectations]()
 """Where a test that uses the fixture keeps its expectations."""
 
+_ADVICE = """\
+Check the name, the actions and the matchers. If this is intentional, pass expect_hit=False, or set
+failpoints_strict = false in the ini file for all tests."""
 _VERDICT = pytest.StashKey[str]()
 _SEED_NAME = pytest.StashKey[str]()
 
@@ -78,6 +81,7 @@ class Run:
         if EXPECTATIONS not in item.stash:
             item.stash[EXPECTATIONS] = Expectations(
                 _fail,
+                _ADVICE,
                 self.options.timeout,
                 self.options.pause_limit,
                 strict=self.options.strict,

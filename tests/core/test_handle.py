@@ -36,6 +36,7 @@ from failpoints import (
     wait_until_paused,
     wait_until_paused_sync,
 )
+from failpoints._core import waits
 from failpoints._core.store import PROCESS_STORE
 
 pytestmark = pytest.mark.anyio
@@ -533,3 +534,16 @@ async def test_a_timeout_may_be_infinite_or_huge(waits: str, timeout: float) -> 
                 await anyio.wait_all_tasks_blocked()
                 visitors.start_soon(visit)
             handle.resume()
+
+
+async def test_a_wait_has_a_limit_if_it_is_given_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a timeout, a wait ends after a minute, so that it does not hang a test under any runner."""
+    assert waits.DEFAULT_LIMIT == 60
+    monkeypatch.setattr(waits, "DEFAULT_LIMIT", 0.02)
+    with configured("x", "off") as handle:
+        with pytest.raises(FailpointTimeout, match=r"within 0\.02 s"):
+            await handle.wait_hit()
+        with pytest.raises(FailpointTimeout, match=r"within 0\.02 s"):
+            await wait_until_paused("x")
+        with pytest.raises(FailpointTimeout, match=r"within 0\.02 s"):
+            await to_thread.run_sync(wait_until_hit_sync, "x")

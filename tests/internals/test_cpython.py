@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+import unittest
 from collections.abc import AsyncGenerator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -252,3 +253,36 @@ def test_a_pattern_can_be_parsed() -> None:
     assert branch[0].name == "BRANCH"
     assert [len(each) for each in branch[1][1]] == [1, 2]
     assert (end[0].name, end[1].name) == ("AT", "AT_END")
+
+
+def test_a_test_case_knows_its_outcome_between_its_parts() -> None:
+    """A `unittest` test has an `_outcome`. In `doCleanups` that is right, in a cleanup it is always a success."""
+    seen: dict[str, list[bool]] = {}
+
+    class Test(unittest.TestCase):
+        def note(self) -> None:
+            outcome: Any = self._outcome  # type: ignore[attr-defined]
+            seen.setdefault(self._testMethodName, []).extend([outcome.success, outcome.expectedFailure is None])
+
+        def setUp(self) -> None:
+            self.addCleanup(self.note)
+
+        def doCleanups(self) -> None:  # noqa: N802
+            self.note()
+            super().doCleanups()
+
+        def test_passing(self) -> None: ...
+
+        def test_failing(self) -> None:
+            self.fail("on purpose")
+
+        @unittest.expectedFailure
+        def test_expected(self) -> None:
+            self.fail("on purpose")
+
+    unittest.defaultTestLoader.loadTestsFromTestCase(Test).run(unittest.TestResult())
+    assert seen == {
+        "test_passing": [True, True, True, True],
+        "test_failing": [False, True, True, True],
+        "test_expected": [True, False, True, False],
+    }

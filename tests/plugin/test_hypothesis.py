@@ -362,7 +362,7 @@ def test_an_example_costs_the_same_however_many_were_before() -> None:
     def fail(message: str) -> Any:
         raise AssertionError(message)
 
-    expectations = Expectations(fail)
+    expectations = Expectations(fail, "")
     base = expectations.set("base", "off", None, False, "here")
 
     def example() -> None:

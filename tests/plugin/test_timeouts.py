@@ -185,7 +185,7 @@ def test_report_of_a_timeout(run_tests: RunTests) -> None:
 
 
 LIMITED = """
-WITHIN = "within 0.05 s (failpoints_pause_limit in pytest's ini file)"
+WITHIN = "within 0.05 s (the setting failpoints_pause_limit)"
 
 
 def timed_out(function, *arguments, **options):

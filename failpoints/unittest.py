@@ -1,0 +1,120 @@
+"""Failpoints in tests of `unittest`, for the runners of `unittest`, Django, pytest and others.
+
+`FailpointsMixin` has for a test case what the pytest plugin has for a test function. It does not import pytest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+from unittest import TestCase, TestResult
+
+from ._core.store import PROCESS_STORE
+from ._plugin.children import follow_children
+from ._plugin.examples import follow_hypothesis, running
+from ._plugin.expectations import Expectations
+from ._plugin.fixture import Failpoints
+from .errors import FailpointUsageError
+
+__all__ = ["FailpointsMixin"]
+
+__unittest = True  # so that unittest leaves the frames of this module out of tracebacks
+
+_ADVICE = """\
+Check the name, the actions and the matchers. If this is intentional, pass expect_hit=False, or set
+failpoints_strict = False in the class for all its tests."""
+
+if TYPE_CHECKING:
+    _Base = TestCase
+else:
+    _Base = object  # a test case would be collected wherever it is imported
+
+
+class FailpointsMixin(_Base):
+    """Failpoints for each test of a test case: `class TestPay(FailpointsMixin, TestCase)`.
+
+    `self.failpoints` is the object that pytest tests get from the fixture `failpoints`. It can be used in `setUp`, in
+    the test, in `tearDown` and in cleanups, which all are part of the test. Afterwards the previous configuration is
+    restored, and everything that still waits is woken. A test that passes without hitting a failpoint that it set
+    fails. It works with `IsolatedAsyncioTestCase`, with Django's test cases, and under pytest.
+
+    Attributes:
+        failpoints: Configures failpoints for the test that is running.
+        failpoints_strict: Whether a failpoint that a test sets must be hit.
+        failpoints_timeout: The limit of a handle's waits, in seconds; `math.inf` for none.
+        failpoints_pause_limit: How long a pause lasts before it raises `FailpointTimeout`, in seconds.
+
+    >>> from unittest import TestCase
+    >>> from failpoints.unittest import FailpointsMixin
+    >>> class TestPay(FailpointsMixin, TestCase):
+    ...     def test_a_lost_reply(self) -> None:
+    ...         reply = self.failpoints.set("gateway.charge:after", "1*raise(TimeoutError)")
+    ...         self.assertEqual(pay("order-1"), "pay later")
+    ...         self.assertEqual(reply.triggers, 1)
+
+    Raises `FailpointUsageError` if the class names `TestCase` before the mixin.
+    """
+
+    failpoints: Failpoints
+    failpoints_strict: bool = True
+    failpoints_timeout: float = 10
+    failpoints_pause_limit: float = 30
+    _expectations: Expectations | None = None
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        order = [base for base in cls.__mro__ if base in (FailpointsMixin, TestCase)]
+        if order[0] is TestCase:
+            raise FailpointUsageError(
+                f"{cls.__name__} must name FailpointsMixin before its test case:"
+                f" class {cls.__name__}(FailpointsMixin, …, TestCase)"
+            )
+
+    def run(self, result: TestResult | None = None) -> TestResult | None:
+        """Run the test with failpoints of its own. `unittest` calls it."""
+        with self._own_failpoints():
+            return super().run(result)
+
+    def debug(self) -> None:
+        """Run the test with failpoints of its own, and let its exceptions through."""
+        with self._own_failpoints() as expectations:
+            super().debug()
+            expectations.judge()
+
+    def doCleanups(self) -> None:  # noqa: N802 - the name of unittest
+        """Run the cleanups, and judge the test after the last one if it has passed so far. `unittest` calls it."""
+        super().doCleanups()
+        # Each part of a test, a cleanup for one, begins with a fresh outcome. Only between them is it that of the test.
+        outcome: Any = getattr(self, "_outcome", None)
+        has_passed = outcome is not None and outcome.success and outcome.expectedFailure is None
+        if has_passed and self._expectations is not None:
+            self.addCleanup(self._expectations.judge)
+            super().doCleanups()
+
+    def _fail(self, message: str) -> NoReturn:
+        __tracebackhide__ = True
+        raise self.failureException(message)
+
+    @contextmanager
+    def _own_failpoints(self) -> Generator[Expectations]:
+        follow_children()
+        follow_hypothesis()
+        expectations = Expectations(
+            self._fail,
+            _ADVICE,
+            self.failpoints_timeout,
+            self.failpoints_pause_limit,
+            strict=self.failpoints_strict,
+        )
+        self.failpoints = Failpoints(expectations)
+        self._expectations = expectations
+        restore = PROCESS_STORE.save()
+        is_property = getattr(getattr(self, self._testMethodName), "is_hypothesis_test", False)
+        try:
+            with running(lambda: expectations, is_property=is_property):
+                yield expectations
+        finally:
+            self._expectations = None
+            expectations.close()
+            restore()
