@@ -126,13 +126,36 @@ def reset(context: typer.Context, url: Url = None, token: Token = None) -> None:
     write_sentence("all failpoints removed")
 
 
-@app.command(epilog=examples("failpoints resume gateway.charge"))
-def resume(context: typer.Context, name: Name, url: Url = None, token: Token = None) -> None:
-    """Release everything waiting at a failpoint.
+@app.command(
+    epilog=examples(
+        "failpoints resume gateway.charge",
+        "failpoints resume stock.sell --context customer=Ada",
+        "failpoints resume stock.sell --tasks 1",
+    )
+)
+def resume(
+    context: typer.Context,
+    name: Name,
+    matchers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--context",
+            metavar="KEY=PATTERN",
+            help="Release only where the regular expression matches the whole context value. Can be repeated.",
+        ),
+    ] = None,
+    tasks: Annotated[
+        int | None,
+        typer.Option("--tasks", min=1, metavar="N", help="Release at most N, those that have waited longest."),
+    ] = None,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Release everything waiting at a failpoint, or a part of it.
 
     It stays configured, so later visits wait again. Exit status 1 if nothing was waiting.
     """
-    woken = _program(context, url, token).resume(name)
+    woken = _program(context, url, token).resume(name, _parse_matchers(matchers or []) or None, tasks)
     write_sentence(f"{name}: {woken} resumed")
 
 

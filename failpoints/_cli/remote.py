@@ -77,13 +77,20 @@ class RemoteProgram:
         """Remove the configuration of every failpoint."""
         self.ask(lambda client: client.reset())
 
-    def resume(self, name: str) -> int:
-        """Wake everything waiting at a failpoint, and return how many tasks and threads were woken, at least 1."""
+    def resume(self, name: str, context: Mapping[str, str] | None, tasks: int | None) -> int:
+        """Wake what waits at a failpoint, and return how many tasks and threads were woken, at least 1.
+
+        *context* and *tasks* limit it as in `FailpointsClient.resume`.
+        """
 
         async def request(client: FailpointsClient) -> int:
-            woken = await client.resume(name)
+            woken = await client.resume(name, context=context, tasks=tasks)
             if not woken:
                 await _check_configured(client, name)
+                waiting = len((await client.status(name)).waiting)
+                if context and waiting:
+                    tasks_wait = "1 task waits" if waiting == 1 else f"{waiting} tasks wait"
+                    raise AnswerIsNo(f"{tasks_wait} at failpoint {name!r}, none with such a context")
                 raise AnswerIsNo(f"nothing is waiting at failpoint {name!r}")
             return woken
 

@@ -187,6 +187,38 @@ def test_resume(run: Run, server: str, waiter: Waiter) -> None:
     assert failpoints.status("backup").hits == 2
 
 
+def test_resume_a_part(run: Run, server: str) -> None:
+    """`resume` releases only the waiters that `--context` matches, and of those `--tasks` that have waited longest."""
+    failpoints.configure("stock.sell", "pause")
+    threads: dict[str, threading.Thread] = {}
+    for number, customer in enumerate(["Ada", "Grace", "Alan"], start=1):
+        site = failpoint("stock.sell", context={"customer": customer})
+        threads[customer] = threading.Thread(target=site.hit, daemon=True)
+        threads[customer].start()
+        failpoints.wait_until_paused_sync("stock.sell", number, timeout=50)
+
+    def waiting() -> list[str]:
+        return [each.context["customer"] for each in failpoints.status("stock.sell").waiting]
+
+    assert run("resume", "stock.sell", "--context", "customer=A.*", "--tasks", "1") == (
+        0,
+        "stock.sell: 1 resumed\n",
+        "",
+    )
+    threads["Ada"].join(50)
+    assert waiting() == ["Grace", "Alan"]
+    done = run("resume", "stock.sell", "--context", "customer=B.*")
+    assert done == (1, "", "2 tasks wait at failpoint 'stock.sell', none with such a context\n")
+    assert run("resume", "stock.sell", "--tasks", "1").status == 0
+    threads["Grace"].join(50)
+    assert waiting() == ["Alan"]
+    done = run("resume", "stock.sell", "--context", "customer=B.*")
+    assert done == (1, "", "1 task waits at failpoint 'stock.sell', none with such a context\n")
+    assert run("resume", "stock.sell", "--tasks", "5").output == "stock.sell: 1 resumed\n"
+    threads["Alan"].join(50)
+    assert run("resume", "stock.sell", "--tasks", "0").status == 2
+
+
 # wait
 
 
