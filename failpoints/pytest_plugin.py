@@ -36,8 +36,8 @@ def failpoints(request: pytest.FixtureRequest) -> Iterator[Failpoints]:
     restore = PROCESS_STORE.save()
     try:
         file, line, function = item.location
-        for name, entry in read_markers(item).items():
-            expectations.set(name, *entry, Location(file, (line or 0) + 1, f"marker of {function}"))
+        for entry in read_markers(item):
+            expectations.set(*entry, Location(file, (line or 0) + 1, f"marker of {function}"))
         yield Failpoints(expectations)
     finally:
         expectations.close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import mmap
 import os
+import re
 import sys
 import weakref
 from collections.abc import Iterable
@@ -20,9 +21,11 @@ import wrapt
 from .._core.actions import Action
 from .._core.configuration import Configuration
 from .._core.formatting import format_actions
+from .._core.grammar import parse_entries
 from .._core.hooks import observers
+from .._core.messages import safe_repr
 from .._core.store import PROCESS_STORE
-from ..errors import FailpointUsageError
+from ..errors import FailpointError, FailpointUsageError
 
 _EVENTS: Final = frozenset({"subprocess.Popen", "os.posix_spawn", "os.spawn", "os.system"})
 
@@ -136,9 +139,28 @@ def environment_text(configurations: Iterable[Configuration]) -> tuple[str, list
     without_text: list[str] = []
     for configuration in configurations:
         try:
-            if configuration.matchers.given:
-                raise FailpointUsageError("matchers have no text")
-            entries.append(f"{configuration.name}={format_actions(configuration.terms)}")
-        except FailpointUsageError:
+            matchers = [f"{key}={_pattern(value)}" for key, value in configuration.matchers.given.items()]
+            context = f"[{','.join(matchers)}]" if matchers else ""
+            entry = f"{configuration.name}{context}={format_actions(configuration.terms)}"
+            parse_entries(entry, "FAILPOINTS")
+        except FailpointError:  # a predicate, a `Call`, or a key that is not a word
             without_text.append(configuration.name)
+        else:
+            entries.append(entry)
     return ";".join(entries), without_text
+
+
+def _pattern(matcher: Any) -> str:
+    """Return a matcher as a quoted pattern. A value that is not a text is compared by its text in the other process."""
+    if isinstance(matcher, re.Pattern):
+        flags = matcher.flags & ~re.UNICODE
+        pattern = matcher.pattern if isinstance(matcher.pattern, str) and not flags else None
+    elif isinstance(matcher, str):
+        pattern = str.__str__(matcher)
+    else:
+        pattern = re.escape(str(matcher)) if isinstance(matcher, (int, float)) else None
+    if pattern is None:
+        raise FailpointUsageError(f"{safe_repr(matcher)} has no text")
+    escaped = pattern.replace("\\", "\\\\").replace('"', '\\"')
+    is_plain = re.fullmatch(r"[\w.*+?|^$:@/-]+", pattern)
+    return pattern if is_plain else f'"{escaped}"'

@@ -112,7 +112,8 @@ class Expectations:
         unmet = [expected for expected in judged if problem_of(expected)]
         if unmet:
             self._reported = {expected.configuration for expected in unmet}
-            configured = [expected.configuration for expected in self._expectations]
+            replaced = self._replaced()
+            configured = [each.configuration for each in self._expectations if each.configuration not in replaced]
             self._fail(verdict(map(state_of, unmet), self._advice, configured, self._started))
 
     def _not_superseded(self) -> Iterable[Expectation]:

@@ -17,29 +17,38 @@ from .expectations import check_expect_hit
 
 
 class MarkerEntry(NamedTuple):
-    """The configuration that a marker has for one name."""
+    """One configuration of a marker."""
 
+    name: str
     actions: Actions
     context: GivenMatchers | None
     expect_hit: bool
 
 
-def read_markers(item: pytest.Item) -> dict[str, MarkerEntry]:
-    """Return what the markers of a test configure, by name. The marker closest to the test takes precedence.
+def read_markers(item: pytest.Item) -> list[MarkerEntry]:
+    """Return what the markers of a test configure, in the order in which it has to be configured.
 
-    Raise `FailpointError` for an invalid marker.
+    The marker closest to the test comes last. As for `configure`, it replaces what others have for the same name with
+    the same matchers and, if it has none, everything that they have for the name. Raise `FailpointError` for an invalid
+    marker.
     """
     parametrized = getattr(item, "callspec", None)
     of_parameters = [] if parametrized is None else [mark for mark in parametrized.marks if mark.name == "failpoints"]
-    entries: dict[str, MarkerEntry] = {}
+    entries: list[MarkerEntry] = []
     for mark in (*reversed(list(item.iter_markers("failpoints"))), *of_parameters):
-        entries.update(_read_marker(*mark.args, **mark.kwargs))
+        for new in _read_marker(*mark.args, **mark.kwargs):
+            entries = [entry for entry in entries if not _replaces(new, entry)]
+            entries.append(new)
     return entries
+
+
+def _replaces(new: MarkerEntry, entry: MarkerEntry) -> bool:
+    return new.name == entry.name and (not new.context or Matchers(new.context).same_as(Matchers(entry.context)))
 
 
 def _read_marker(
     *args: Any, context: GivenMatchers | None = None, expect_hit: Any = True, **unknown: Any
-) -> Iterator[tuple[str, MarkerEntry]]:
+) -> Iterator[MarkerEntry]:
     for keyword in unknown:
         suggestion = did_you_mean(keyword, ["context", "expect_hit"])
         raise FailpointUsageError(f"expected context= or expect_hit=, got {keyword}={suggestion}")
@@ -52,7 +61,7 @@ def _read_marker(
     entries: Mapping[Any, Any] = cast(Any, mapping)
     for name, actions in entries.items():
         reachable_terms(name, actions)
-        yield check_name(name), MarkerEntry(actions, context, expect_hit)
+        yield MarkerEntry(check_name(name), actions, context, expect_hit)
 
 
 def use_fixture(item: pytest.Item) -> None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
 import pytest
 
+from failpoints import configure, reset
+from failpoints._core.grammar import parse_entries
+from failpoints._core.store import PROCESS_STORE
+from failpoints._plugin.children import environment_text
 from tests.plugin.inner_files import RunTests
 from tests.plugin.terminal import failures
 
@@ -15,6 +20,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no 
 HEAD = """\
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -167,7 +173,8 @@ def test_pool(failpoints, method):
 
 def test_programs(failpoints):
     failpoints.set("work", print)
-    failpoints.set("other", "off", context={"a": "b"}, expect_hit=False)
+    failpoints.set("other", "off", context={"a": lambda value: True}, expect_hit=False)
+    failpoints.set("third", "off", expect_hit=False)
     failpoints.set("third", "pause", expect_hit=False)
     python = [sys.executable, "-c", ""]
     subprocess.run(python, check=True)
@@ -253,3 +260,31 @@ def test_it():
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["2 processes were started by the tests: visits in other processes are not counted*"])
     assert json.loads((pytester.path / "report.json").read_text(encoding="utf-8"))["processes"] == 2
+
+
+TEXTS = {
+    "a word": ({"tenant_id": "test_.*"}, "x[tenant_id=test_.*]=off", {"tenant_id": "test_.*"}),
+    "brackets": ({"a": r'[,"]\d'}, r'x[a="[,\"]\\d"]=off', {"a": r'[,"]\d'}),
+    "an empty pattern": ({"a": ""}, 'x[a=""]=off', {"a": ""}),
+    "a compiled pattern": ({"a": re.compile("b c")}, 'x[a="b c"]=off', {"a": "b c"}),
+    "numbers": ({"shard": 3, "load": 1.5}, r'x[shard=3,load="1\\.5"]=off', {"shard": "3", "load": r"1\.5"}),
+}
+
+
+@pytest.mark.parametrize(("context", "text", "read"), TEXTS.values(), ids=TEXTS)
+def test_matchers_have_a_text(context: dict[str, object], text: str, read: dict[str, str]) -> None:
+    """The text for the environment has the matchers, and is read back as the same."""
+    configure("x", "off", context=context)
+    assert environment_text(PROCESS_STORE.configurations()) == (text, [])
+    reset()
+    (entry,) = parse_entries(text, "FAILPOINTS")
+    assert entry.context == read
+
+
+@pytest.mark.parametrize("matcher", [len, re.compile("x", re.IGNORECASE), None, b"x"], ids=repr)
+def test_some_matchers_have_no_text(matcher: object) -> None:
+    """What has a predicate, or a value that differs from its text, is not in the text for the environment."""
+    configure("x", "off", context={"a": matcher})
+    configure("y", "off")
+    assert environment_text(PROCESS_STORE.configurations()) == ("y=off", ["x"])
+    reset()

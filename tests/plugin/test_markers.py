@@ -42,8 +42,25 @@ def test_two_on_one_function():
 @pytest.mark.failpoints({"a": "return(matched)"}, context={"k": "v"})
 def test_with_matchers(failpoints):
     assert failpoint("a", context={"k": "v"}).hit() == Return("matched")
-    assert failpoint("a").hit() == Continue()
+    assert failpoint("a").hit() == Return("module")
     assert (failpoints.handle("a").hits, failpoints.handle("a").misses) == (1, 1)
+
+
+@pytest.mark.failpoints({"a": "return(far)"}, context={"k": "v"})
+@pytest.mark.failpoints({"a": "return(close)"}, context={"k": "v"})
+@pytest.mark.failpoints({"a": "return(other)"}, context={"k": "w"})
+def test_with_different_matchers(failpoints):
+    assert failpoint("a", context={"k": "v"}).hit() == Return("close")
+    assert failpoint("a", context={"k": "w"}).hit() == Return("other")
+    assert failpoint("a").hit() == Return("module")
+    assert [each.hits for each in failpoints.status("a").configurations] == [1, 1, 1]
+
+
+@pytest.mark.failpoints({"a": "return(matched)"}, context={"k": "v"})
+@pytest.mark.failpoints({"a": "return(all)"})
+def test_without_matchers_closer_to_the_test(failpoints):
+    assert failpoint("a", context={"k": "v"}).hit() == Return("all")
+    assert len(failpoints.status("a").configurations) == 1
 
 
 @pytest.mark.failpoints({"a": Return([1]), "b": [Term(Off(), times=1), Return(2)]})
@@ -111,8 +128,8 @@ def test_without_a_marker(autouse, in_function, asked_for):
 
 
 def test_the_closest_marker_wins(run_tests: RunTests) -> None:
-    """For each name the closest marker wins, among those of the module, the class, the function and the parameter."""
-    run_tests(GATEWAY_IMPORTS + MARKED, files={"shop.py": GATEWAY}).assert_outcomes(passed=8)
+    """For each name and matchers the closest marker wins: of the module, the class, the function, the parameter."""
+    run_tests(GATEWAY_IMPORTS + MARKED, files={"shop.py": GATEWAY}).assert_outcomes(passed=10)
 
 
 def test_markers_act_in_fixtures(run_tests: RunTests) -> None:
