@@ -28,6 +28,11 @@ def startup_problem(command: Sequence[str], environment: Mapping[str, str]) -> s
     """Return why Python, started with this command, will not import the module `sitecustomize`; `None` if it will."""
     if os.pathsep in _FOLDER:
         return f"the folder of failpoints cannot be on PYTHONPATH, because of the {os.pathsep!r} in {_FOLDER}"
+    if os.path.basename(command[0]) == "opentelemetry-instrument":
+        return (
+            "opentelemetry-instrument puts another sitecustomize first, which hands over to none;"
+            " write opentelemetry-instrument failpoints run … -- COMMAND"
+        )
     for arguments in (command, _shebang(command[0], environment)):
         option = _cut_off(arguments)
         if option:

@@ -331,6 +331,13 @@ def test_scripts_that_cut_python_off(line: str, run: Run, execution: list[Any], 
     assert len(execution) == 1
 
 
+def test_another_program_that_comes_first(run: Run, execution: list[Any]) -> None:
+    """A program that is known to keep Python from obeying is mentioned, with the way out."""
+    done = run("run", "--set", "x=off", "--", "/usr/bin/opentelemetry-instrument", "python", "x.py")
+    assert "write opentelemetry-instrument failpoints run … -- COMMAND\n" in done.errors
+    assert len(execution) == 1
+
+
 @pytest.mark.parametrize(
     "command",
     [
