@@ -230,6 +230,11 @@ def _after_wait(action: Pause | Sleep, visit: Visit, ended: Ended) -> Outcome:
 
 def _perform_now(action: Action, name: str, site: Site) -> Outcome:
     """Carry out an action that is the same in async and in sync code."""
+    if site.begun is not None and isinstance(action, (actions.Return, actions.Raise, actions.Panic)):
+        raise site.usage_error(
+            f"{describe_actions(action)!r} would pretend that nothing was done, but the call has returned, and its"
+            f" work may have begun: put the failpoint on {site.begun}, or configure '{site.name}:after'"
+        )
     match action:
         case actions.Return():
             return action

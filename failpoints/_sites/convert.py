@@ -6,7 +6,8 @@ import inspect
 import json
 import types
 import typing
-from collections.abc import Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from .._core.actions import Return
@@ -63,11 +64,33 @@ def _return_annotation(function: Callable[..., Any]) -> Any:
         annotation = typing.get_type_hints(stub, written.__globals__, local_names)["return"]
     except Exception as error:  # evaluating an annotation can raise anything
         raise _NotConvertible(f"its return annotation cannot be resolved ({error})") from None
-    if kind_of(function) is not Kind.GENERATOR:
+    kind = kind_of(function)
+    if kind is Kind.SYNC:
+        return _awaited(annotation, is_entered=inspect.isasyncgenfunction(inspect.unwrap(function)))
+    if kind is not Kind.GENERATOR:
         return annotation
     origin: Any = typing.get_origin(annotation)
     arguments = typing.get_args(annotation) if origin is Generator else ()
     return arguments[2] if len(arguments) == 3 else Any
+
+
+def _awaited(annotation: Any, *, is_entered: bool) -> Any:
+    """Return the type of what a sync function gives its caller, by `await` or by `async with`.
+
+    Args:
+        annotation: The return annotation.
+        is_entered: Whether the function is under `@asynccontextmanager`.
+    """
+    origin, arguments = typing.get_origin(annotation) or annotation, typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        members = tuple(_awaited(member, is_entered=is_entered) for member in arguments)
+        return annotation if members == arguments else typing.Union[members]  # noqa: UP007
+    given: Any = (Awaitable, AbstractAsyncContextManager, AsyncIterator)[: 3 if is_entered else 2]
+    if not (isinstance(origin, type) and issubclass(origin, given)):
+        return annotation
+    if not arguments:
+        return Any if origin.__module__ == "collections.abc" else annotation
+    return arguments[-1 if issubclass(origin, Coroutine) else 0]
 
 
 def _is_filled(cell: types.CellType) -> bool:

@@ -21,9 +21,12 @@ from .._core.site import Site
 from .._core.tracebacks import OwnFramesHidden, hide_own_frames, own_frames_hidden
 from .._core.visit import recording_usage_errors, visit, visit_sync
 from ..errors import FailpointCancelled, FailpointUsageError
+from .awaitable import Visits, Work, awaited, gives, named
 from .call_context import CallContext
 from .convert import returned_value
+from .disguise import Disguise, Expected
 from .early_return import DecoratedCall, decorated_code, sync_call
+from .stand_in import stand_in
 from .wrapper import Wrapper
 
 _GetContext: TypeAlias = Callable[[], Context]
@@ -74,6 +77,7 @@ class Decorated:
         self._after = f"{site.name}:after"
         self._qualname = callable_name(function)
         self._kind = kind_of(function)
+        self._disguise = Disguise()
         underlying = underlying_function(function)
         self._code: CodeType | None = own_code(underlying) if underlying is not None else None
         if self._code is not None:
@@ -159,30 +163,52 @@ class Decorated:
             Kind.GENERATOR: self._run_generator,
             Kind.ASYNC_GENERATOR: self._run_async_generator,
         }[self._kind]
-        started: Any = run(args, kwargs, context)
-        # Warnings, task names and debuggers show these.
-        started.__name__ = getattr(self._function, "__name__", self._qualname)
-        started.__qualname__ = self._qualname
-        return started
+        return named(run(args, kwargs, context), self._function)
 
     @transparent
     def _run_sync(self, args: tuple[Any, ...], kwargs: dict[str, Any], context: _GetContext) -> Any:
         with self._frames:
-            outcome = visit_sync(self._name, self.site, context, self._qualname)
-            if outcome:
-                return self._value(self._name, outcome)
-            call = sync_call(self._code)
-            try:
-                result = self._function(*args, **kwargs)
-            except BaseException as error:
-                early = call.early_return_in(error)
-                if early is None:
-                    raise
-                result = self._value(*early)
-            finally:
-                call.end()
+            expected = self._disguise.expected(self._function, args, kwargs)
+            visits = Visits(self.site, context, self._value, self._end_iteration, self._frames)
+            if expected is Expected.COROUTINE:
+                work = Work(functools.partial(self._call_to_await, args, kwargs))
+                return named(awaited(work, visits), self._function)
+            if expected is Expected.PLAIN:
+                outcome = visit_sync(self._name, self.site, context, self._qualname)
+                if outcome:
+                    return self._value(self._name, outcome)
+                visits.skips_name = True
+            result, given = self._call(args, kwargs)
+            if given and expected is Expected.AWAITABLE:
+                result = gives(result)
+            if self._disguise.is_awaitable(result, args):
+                return stand_in(result, visits, args)
+            if expected is Expected.AWAITABLE:  # it was none, this time
+                too_late = self.site.of_begun_work("a function that it calls")
+                outcome = visit_sync(self._name, too_late, context, self._qualname)
+                if outcome:
+                    return self._value(self._name, outcome)
             outcome = visit_sync(self._after, self.site, context, self._qualname)
             return self._value(self._after, outcome) if outcome else result
+
+    @transparent
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, bool]:
+        """Call the sync function, and return its result, and whether a scope inside has given that."""
+        call = sync_call(self._code)
+        try:
+            return self._function(*args, **kwargs), False
+        except BaseException as error:
+            early = call.early_return_in(error)
+            if early is None:
+                raise
+            return self._value(*early), True
+        finally:
+            call.end()
+
+    @transparent
+    def _call_to_await(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result, given = self._call(args, kwargs)
+        return gives(result) if given else result
 
     @transparent
     async def _run_async(self, args: tuple[Any, ...], kwargs: dict[str, Any], context: _GetContext) -> Any:

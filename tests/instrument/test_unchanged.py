@@ -248,7 +248,8 @@ def described(error: BaseException) -> Any:
     if isinstance(error, BaseExceptionGroup):
         return type(error), [described(each) for each in error.exceptions]
     frames = [(Path(frame.filename).name, frame.name) for frame in traceback.extract_tb(error.__traceback__)]
-    theirs = [frame for frame in frames if frame[0] not in {"decorated.py", "patches.py", Path(__file__).name}]
+    ours = {"awaitable.py", "decorated.py", "patches.py", "stand_in.py", Path(__file__).name}
+    theirs = [frame for frame in frames if frame[0] not in ours]
     return type(error), str(error), theirs, error.__cause__ and described(error.__cause__)
 
 

@@ -227,3 +227,25 @@ def test_waiting_tasks_are_recognized_by_their_frames() -> None:
         assert "fut" in asyncio.wait_for.__code__.co_varnames
 
     asyncio.run(main())
+
+
+def test_a_future_is_known_by_an_attribute() -> None:
+    """`ensure_future` passes on what has an `_asyncio_future_blocking` other than `None`, and awaits the rest."""
+
+    class Like:
+        _asyncio_future_blocking: bool | None = False
+
+        def __await__(self) -> Any:
+            return asyncio.sleep(0, 5).__await__()
+
+    async def main() -> None:
+        like = Like()
+        assert asyncio.isfuture(like)
+        assert asyncio.ensure_future(like) is like
+        Like._asyncio_future_blocking = None
+        assert not asyncio.isfuture(like)
+        assert await asyncio.gather(like) == [5]
+        for kind in asyncio.Future, asyncio.Task:
+            assert hasattr(kind, "_asyncio_future_blocking")
+
+    asyncio.run(main())

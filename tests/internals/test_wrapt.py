@@ -58,3 +58,25 @@ def test_an_import_hook_runs_at_the_end_of_the_import(tmp_path: Path, monkeypatc
     register(hook, "imported_by_a_hook")
     assert called == [(2, True)] * 2
     monkeypatch.delitem(sys.modules, "imported_by_a_hook")
+
+
+def test_a_proxy_looks_like_what_it_wraps() -> None:
+    """A `BaseObjectProxy` has the class and the attributes of the object, and keeps attributes named `_self_…`."""
+
+    class Thing:
+        part = "part"
+
+        def __await__(self) -> Any:
+            raise NotImplementedError
+
+    class Proxy(wrapt.BaseObjectProxy[Any]):
+        def __init__(self, thing: Any) -> None:
+            super().__init__(thing)
+            self._self_visits = "kept"
+
+    thing = Thing()
+    proxy = Proxy(thing)
+    assert isinstance(proxy, Thing)
+    assert (proxy.part, proxy._self_visits) == ("part", "kept")
+    assert vars(thing) == {}
+    assert not hasattr(Proxy, "__await__")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
@@ -159,28 +159,6 @@ async def test_body_that_raises(place: Place, in_async: bool) -> None:
         assert after.hits == 0
     assert caught.value.__context__ is None
     assert caught.value.__cause__ is None
-
-
-async def test_sync_function_that_returns_an_awaitable() -> None:
-    """A sync function that returns an awaitable is visited at the call, before the await."""
-    log: list[str] = []
-
-    async def body() -> int:
-        log.append("body")
-        return 1
-
-    @failpoint("lazy")
-    def lazy() -> Awaitable[int]:
-        return body()
-
-    with configured("lazy:after", Call(lambda hit: log.append(hit.name))):
-        awaitable = lazy()
-    assert log == ["lazy:after"]
-    assert await awaitable == 1
-    with configured("lazy", Return(2)):
-        assert lazy() == 2
-    with configured("lazy", "pause"), pytest.raises(FailpointUsageError, match="the sync .*lazy"):
-        lazy()
 
 
 async def test_coroutine_of_a_generator() -> None:
