@@ -71,6 +71,11 @@ class FailpointsMixin(_Base):
                 f" class {cls.__name__}(FailpointsMixin, …, TestCase)"
             )
 
+    def __getstate__(self) -> object:
+        # Django pickles a test to send the failure of a subtest to another process.
+        state: Any = super().__getstate__()
+        return {key: value for key, value in state.items() if key not in ("failpoints", "_expectations")}
+
     def run(self, result: TestResult | None = None) -> TestResult | None:
         """Run the test with failpoints of its own. `unittest` calls it."""
         with self._own_failpoints():
@@ -92,16 +97,20 @@ class FailpointsMixin(_Base):
             self.addCleanup(self._expectations.judge)
             super().doCleanups()
 
-    def _fail(self, message: str) -> NoReturn:
-        __tracebackhide__ = True
-        raise self.failureException(message)
-
     @contextmanager
     def _own_failpoints(self) -> Generator[Expectations]:
         follow_children()
         follow_hypothesis()
+        failure = self.failureException
+
+        def fail(
+            message: str,
+        ) -> NoReturn:  # without a reference to the test, which Django pickles attribute by attribute
+            __tracebackhide__ = True
+            raise failure(message)
+
         expectations = Expectations(
-            self._fail,
+            fail,
             _ADVICE,
             self.failpoints_timeout,
             self.failpoints_pause_limit,
