@@ -141,7 +141,10 @@ class Panic(Step):
 
 @dataclass(frozen=True, slots=True)
 class Exit(Step):
-    """End the process at once, with `os._exit`: no `finally` runs, nothing is flushed. Use it to simulate a crash."""
+    """End the process at once, with `os._exit`: no `finally` runs, nothing is flushed. Use it to simulate a crash.
+
+    One line on standard error says which failpoint ended the process, and where.
+    """
 
     status: int = 1
 
@@ -187,7 +190,7 @@ class Cancel(Step):
 
 @dataclass(frozen=True, slots=True)
 class Break(Step):
-    """Call `breakpoint()`, to look around at the site in a debugger."""
+    """Call `breakpoint()`, to look around at the site in a debugger. pdb shows the program's own frames."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,12 @@ TOKEN = _value("FAILPOINTS_TOKEN")
 """`FAILPOINTS_TOKEN`: the token of the control plane, or `None`."""
 
 
+def breakpoint_is_pdb() -> bool:
+    """Return whether Python's own hook of `breakpoint()` would start pdb, as `PYTHONBREAKPOINT` is now."""
+    given = "" if sys.flags.ignore_environment else os.environ.get("PYTHONBREAKPOINT", "")
+    return given in ("", "pdb.set_trace")
+
+
 def child_environment(configuration: str) -> dict[str, str]:
     """Return the environment for a child process, with *configuration* appended to its `FAILPOINTS`."""
     before = os.environ.get("FAILPOINTS", "")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -17,10 +16,13 @@ from ..errors import FailpointPanic, FailpointTimeout, FailpointUsageError
 from . import actions
 from .actions import Action, Cancelled, Continue, Hit, Outcome, Pause, Sleep, in_seconds, steps, waits
 from .cancelling import cancel_task
+from .debugger import stop_at
+from .ending import end_process
 from .formatting import describe_actions
 from .functions import callable_name
 from .log import logger
 from .messages import safe_repr
+from .place import place_of
 from .raising import default_message, make_exception
 from .reentrancy import runs_user_code
 from .site import Site
@@ -243,13 +245,13 @@ def _perform_now(action: Action, name: str, site: Site) -> Outcome:
         case actions.Panic(message=message):
             raise FailpointPanic(default_message(name) if message is None else message)
         case actions.Exit(status=status):
-            os._exit(status)
+            end_process(status, name, place_of(site))
         case actions.Print(message=message):
             logger.info("%s", f"failpoint {name} was reached" if message is None else message)
         case actions.Delay(duration=duration):
             time.sleep(min(in_seconds(duration), threading.TIMEOUT_MAX))
         case actions.Break():
-            breakpoint()  # noqa: T100 - its purpose
+            stop_at(site)
         case _:  # an Off that a Call returned
             pass
     return CONTINUE

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from sys import _getframe  # pyright: ignore[reportPrivateUsage]  # imported by name, since sys._getframe can be replaced
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any, Final, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -43,7 +43,13 @@ def runs_user_code(function: F) -> F:
 
 def is_internal_call() -> bool:
     """Return whether this package made the call of the function that asks, directly or indirectly."""
-    frame = _getframe(1).f_back
+    return is_called_internally(_getframe(1))
+
+
+def is_called_internally(frame: FrameType | None) -> bool:
+    """Return whether this package made the call that a frame runs, directly or indirectly."""
+    if frame is not None:
+        frame = frame.f_back
     while frame is not None:
         code = frame.f_code
         if code.co_filename.startswith(PACKAGE) and code not in _transparent:

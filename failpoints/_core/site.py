@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, TypeAlias, cast
 
 from ..errors import FailpointUsageError
@@ -24,7 +24,7 @@ Converter: TypeAlias = Callable[[str], Any]
 class Site:
     """The declaration of one site: the arguments of `failpoint`, `failpoint_scope` or `instrument`."""
 
-    __slots__ = ("begun", "cancel", "context", "convert", "name", "raises")
+    __slots__ = ("begun", "cancel", "code", "context", "convert", "name", "raises")
 
     def __init__(
         self,
@@ -39,11 +39,13 @@ class Site:
         self.raises = raises
         self.convert = convert
         self.cancel = cancel
+        self.code: CodeType | None = None  # of the function that is the site
         self.begun: str | None = None  # where to put the failpoint instead, if the work here may have begun already
 
     def of_begun_work(self, instead: str) -> Site:
         """Return this site for a call whose work may have begun, and which *instead* would be in time for."""
         site = Site(self.name, self.context, self.raises, self.convert, self.cancel)
+        site.code = self.code
         site.begun = instead
         return site
 

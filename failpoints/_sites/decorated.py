@@ -83,7 +83,7 @@ class Decorated:
         if self._code is not None:
             decorated_code.add(self._code)
         written = underlying or underlying_function(inspect.unwrap(function))  # an lru_cache is a C object
-        self.source_code = own_code(written) if written is not None else None
+        site.code = self.source_code = own_code(written) if written is not None else None
         self._frames = OwnFramesHidden(self.source_code, None if written is None else written.__globals__)
         if self.source_code is not None:
             for name in (self._name, self._after):
