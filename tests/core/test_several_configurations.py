@@ -160,7 +160,7 @@ DIFFERENT: list[tuple[Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("before", "after"), SAME, ids=str)
+@pytest.mark.parametrize(("before", "after"), SAME)
 def test_equal_matchers_replace(before: Any, after: Any) -> None:
     """A configuration with equal matchers replaces the earlier one and stands first."""
     configure("x", "return(a)", context=before)
@@ -169,7 +169,7 @@ def test_equal_matchers_replace(before: Any, after: Any) -> None:
     assert actions() == (["c", "b"] if after else ["c"])
 
 
-@pytest.mark.parametrize(("before", "after"), DIFFERENT, ids=str)
+@pytest.mark.parametrize(("before", "after"), DIFFERENT)
 def test_other_matchers_do_not_replace(before: Any, after: Any) -> None:
     """A configuration with other matchers stands before the earlier one."""
     configure("x", "return(a)", context=before)
