@@ -48,7 +48,7 @@ from ._core.registry import (
     wait_until_paused,
     wait_until_paused_sync,
 )
-from ._core.status import FailpointStatus, Waiting
+from ._core.status import FailpointStatus, Stray, Waiting
 from ._sites.failpoint import failpoint
 from ._sites.scope import failpoint_scope
 from .errors import (
@@ -92,6 +92,7 @@ __all__ = [
     "Registry",
     "Return",
     "Sleep",
+    "Stray",
     "Term",
     "Then",
     "Waiting",

@@ -46,8 +46,8 @@ ATTRIBUTES = {
     "FailpointError": "",
     "FailpointNameError": "",
     "FailpointPanic": "",
-    "FailpointStatus": "actions configurations hits last_mismatch last_miss matchers misses name sites triggers"
-    " waiting",
+    "FailpointStatus": "actions configurations hits last_mismatch last_miss matchers misses name sites strays"
+    " triggers waiting",
     "FailpointTimeout": "status",
     "FailpointUsageError": "",
     "Failpoints": "handle paused remove reset resume seed set status statuses",
@@ -68,12 +68,13 @@ ATTRIBUTES = {
     "Print": "message",
     "Progress": "faults max_runs queued runs",
     "Raise": "error message",
-    "Registry": "configure configure_all configured remove reset resume seed status statuses"
+    "Registry": "bound configure configure_all configured remove reset resume seed status statuses"
     " wait_until_hit wait_until_hit_sync wait_until_paused wait_until_paused_sync",
     "RemoteHandle": "name remove resume status wait_hit wait_paused",
     "Return": "value",
     "Run": "error faults injecting",
     "Sleep": "duration",
+    "Stray": "context count since thread",
     "Term": "action probability times",
     "Then": "actions",
     "Waiting": "context name since",

@@ -10,6 +10,7 @@ from .elapsed import waited
 from .formatting import describe_actions
 from .messages import safe_repr
 from .status import FailpointStatus, Waiting
+from .strays import BOUND, describe_stray
 
 
 def diagnosis(
@@ -44,14 +45,19 @@ def main_facts(status: FailpointStatus, where: str = "") -> Iterator[tuple[str, 
 
 
 def _facts(status: FailpointStatus, where: str) -> Iterator[tuple[str, str]]:
-    yield from main_facts(status, where)
-    if status.last_miss is not None:
-        label = "last miss"
-        for comparison in Matchers(status.matchers).compared(status.last_miss, status.last_mismatch):
-            yield label, comparison
-            label = ""
+    for configuration in status.configurations or (status,):
+        yield from main_facts(configuration, where)
+        if configuration.last_miss is not None:
+            label = "last miss"
+            matchers = Matchers(configuration.matchers)
+            for comparison in matchers.compared(configuration.last_miss, configuration.last_mismatch):
+                yield label, comparison
+                label = ""
     for waiting in status.waiting:
         yield "waiting", describe_waiting(waiting)
+    if status.strays:
+        yield from (("strays" if stray is status.strays[0] else "", describe_stray(stray)) for stray in status.strays)
+        yield "", BOUND
     yield "declared", where_declared(status.name)
     if status.name.endswith(":after") and not status.hits and status.sites:
         yield "", "':after' is visited after the body has finished without an exception"

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final, Self
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, Final, ParamSpec, Self, TypeVar, cast
 
 from ..errors import FailpointUsageError
 from .actions import Actions
 from .context import GivenMatchers
+from .functions import Kind, kind_of
 from .handle import Configured, Handle
 from .messages import safe_repr
 from .reachability import reachable_terms
+from .reentrancy import runs_user_code
 from .status import FailpointStatus
 from .store import PROCESS_STORE, Store
 from .validation import check_name, entry_parts
 from .waits import wait, wait_sync
 from .watches import Watch
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Registry:
@@ -39,6 +45,49 @@ class Registry:
 
     def __exit__(self, *exception: object) -> None:
         self._store.exit()
+
+    def bound(self, function: Callable[P, T]) -> Callable[P, T]:
+        """Make a function run inside the registry, also in a thread that does not belong to it.
+
+        Use it for the target of a `threading.Thread` and for what an executor runs. They start with a new context, so
+        the registry does not reach them. `asyncio.to_thread` and `anyio.to_thread` copy the context, and need nothing.
+
+        Args:
+            function: A function or an async function.
+
+        Returns a function that takes the same arguments. Raises `FailpointUsageError` if *function* is neither.
+
+        >>> import threading
+        >>> with Registry() as registry:
+        ...     registry.configure("backup.parse", "return(0)")
+        ...     thread = threading.Thread(target=registry.bound(failpoint("backup.parse").hit))
+        ...     thread.start()
+        ...     thread.join()
+        ...     registry.status("backup.parse").hits
+        1
+        """
+        given: Any = function
+        kind = kind_of(given) if callable(given) else None
+        store = self._store
+        if kind is Kind.ASYNC:
+
+            @functools.wraps(given)
+            @runs_user_code
+            async def run_async(*args: Any, **kwargs: Any) -> Any:
+                with store.inside():
+                    return await given(*args, **kwargs)
+
+            return cast(Callable[P, T], run_async)
+        if kind is not Kind.SYNC:
+            raise FailpointUsageError(f"bound() takes a function or an async function; got {safe_repr(given)}")
+
+        @functools.wraps(given)
+        @runs_user_code
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with store.inside():
+                return given(*args, **kwargs)
+
+        return run
 
     # configuring
 

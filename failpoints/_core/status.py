@@ -26,6 +26,26 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Stray:
+    """The visits of a failpoint in a thread that its `Registry` does not reach.
+
+    A `Registry` reaches the task that entered it, and the tasks and `to_thread` workers started in its block. A
+    `threading.Thread` or the thread of an executor is only reached with `registry.bound(function)`.
+
+    Attributes:
+        thread: The name of the thread.
+        context: The context of the first of these visits.
+        count: The number of visits.
+        since: When the first of them came, in UTC.
+    """
+
+    thread: str
+    context: Mapping[str, Any]
+    count: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class FailpointStatus:
     """The state of a failpoint at one moment, as `status(name)` returns it.
 
@@ -56,6 +76,7 @@ class FailpointStatus:
         sites: The known sites of the name, each as `file:line`.
         configurations: The state of each configuration, the newest first. Empty in the state of a configuration, which
             also is the `status` of a handle.
+        strays: The visits in threads that the `Registry` does not reach, since the failpoint was configured there.
     """
 
     name: str
@@ -69,6 +90,7 @@ class FailpointStatus:
     waiting: tuple[Waiting, ...] = ()
     sites: tuple[str, ...] = ()
     configurations: tuple[FailpointStatus, ...] = ()
+    strays: tuple[Stray, ...] = ()
 
 
 def summed(configurations: tuple[FailpointStatus, ...], waiting: tuple[Waiting, ...]) -> FailpointStatus:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from ..errors import FailpointUsageError
 from . import environment
@@ -28,8 +31,9 @@ from .multimap import Multimap
 from .reachability import unreachable
 from .stack import NO_CONFIGURATIONS, Stack
 from .status import FailpointStatus, summed
+from .strays import BOUND, Strays, describe_stray
 from .validation import check_count, check_name
-from .wakeups import Wakeup, forget_other_threads, pay
+from .wakeups import Wakeup, forget_other_threads, on_event_loop, pay
 from .watches import Watch, Watches
 
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()
@@ -70,6 +74,8 @@ class Store:
         self._stacks: Mapping[str, Stack] = {}  # never changed: each change makes another one
         self._not_ended = Multimap[Configuration]()
         self._watches = Watches()
+        self._strays = Strays()
+        self._around: tuple[Store, ...] = ()  # those whose blocks were around this one's when it was entered
         # The stores of tests begin with the seed of the process, whose own store is made first.
         self._seed: int | str | None = PROCESS_STORE._seed if _stores else None  # noqa: SLF001 - of its own kind
         with _guard.lock:
@@ -86,10 +92,12 @@ class Store:
             for name in self._stacks:
                 _arm_or_disarm(name)
         report_failures()
-        entered.set((self, *entered.get()))
+        self._around = entered.get()
+        entered.set((self, *self._around))
 
     def exit(self) -> None:
         """Take the store out of force and remove everything in it."""
+        self._warn_of_strays()
         try:
             _in_force.pop(self, None)  # first, so that no new waiter arrives after the reset
             self.reset()
@@ -97,6 +105,27 @@ class Store:
             self.reset()  # again, in case an exception from a signal handler came before the end of the first
             # Without a token: registries may be left in another order or context than they were entered in.
             entered.set(tuple(store for store in entered.get() if store is not self))
+
+    @contextmanager
+    def inside(self) -> Generator[None]:
+        """Run a block as if it were in the block that entered the store, for example in another thread."""
+        before = entered.get()
+        entered.set((self, *self._around) if self in _in_force else (self, *before))
+        try:
+            yield
+        finally:
+            entered.set(before)
+
+    def _warn_of_strays(self) -> None:
+        for status in self.statuses():
+            if status.strays and not all(each.hits for each in status.configurations):
+                described = "; ".join(map(describe_stray, status.strays))
+                logger.warning(
+                    "failpoint %s was configured in a Registry and not hit, but visited: %s. To reach it, %s",
+                    status.name,
+                    described,
+                    BOUND,
+                )
 
     # configuring
 
@@ -270,7 +299,7 @@ class Store:
             current = self.current(name)
             if not current:
                 return FailpointStatus(name, sites=site_places(name))
-            statuses = tuple(configuration.status() for configuration in current)
+            statuses = tuple(map(self.status_of, current))
             return summed(statuses, describe_waiters(waiter for each in current for waiter in list(each.parked)))
 
     def statuses(self) -> list[FailpointStatus]:
@@ -281,7 +310,7 @@ class Store:
     def status_of(self, configuration: Configuration) -> FailpointStatus:
         """Return the status of a configuration of this store, in force or not."""
         with _guard.lock:
-            return configuration.status()
+            return replace(configuration.status(), strays=self._strays.of(configuration.name))
 
     def _waiters(self, name: str, only: Configuration | None) -> list[Waiter]:
         """Return the waiters of a name or of one configuration, the longest waiting first."""
@@ -349,6 +378,12 @@ class Store:
             waiting = waiter.configuration.dismiss(waiter)
         finish()
         return waiting
+
+    def add_stray(self, name: str, thread: str, context: Mapping[str, Any]) -> None:
+        """Count a visit in a thread that the store does not reach, if the name is configured in it."""
+        with _guard.lock:
+            if self.stack(name):
+                self._strays.add(name, thread, context)
 
     # watches
 
@@ -433,6 +468,8 @@ class Store:
             for configuration in stack.current:
                 configuration.revive()
                 self._not_ended.add(name, configuration)
+            if not stack:
+                self._strays.forget(name)
             self._watches.changed(name, stack.current)
             _arm_or_disarm(name)
 
@@ -451,6 +488,24 @@ def find(name: str) -> tuple[Store, Stack] | None:
         if stack and store in _in_force:
             return store, stack
     return None
+
+
+def note_stray(name: str, context: Callable[[], Mapping[str, Any]]) -> None:
+    """Keep a visit that no registry reaches and that a registry configures, if it is made in a plain thread.
+
+    A visit of another task is none, nor is one that belongs to another registry: that is how tests are kept apart.
+    """
+    if len(_in_force) == 1 or len(entered.get()) > 1 or threading.current_thread() is threading.main_thread():
+        return
+    stores = [store for store in list(_in_force) if store.stack(name)]
+    if not stores or on_event_loop():
+        return
+    try:
+        visited = context()
+    except Exception:  # a site that is not hit raises nothing
+        visited = {}
+    for store in stores:
+        store.add_stray(name, threading.current_thread().name, visited)
 
 
 def in_force() -> list[Configuration]:

@@ -17,7 +17,7 @@ from .context import Context, ambient_context
 from .hooks import Explorer, exploring, observers
 from .perform import CONTINUE, Visit, log_action, perform, perform_sync, thread_wakeup
 from .site import Site
-from .store import Store, find
+from .store import Store, find, note_stray
 from .wakeups import TaskWakeup, Wakeup
 
 _NewWakeup: TypeAlias = Callable[[], Wakeup | None]
@@ -131,6 +131,8 @@ def _arrive(
     while True:
         found = find(name)
         if found is None:
+            if new_wakeup is thread_wakeup:
+                note_stray(name, lambda: {**ambient_context(), **context()})
             return None
         store, stack = found
         deciding: Configuration | None = None
@@ -156,11 +158,11 @@ def _arrive(
             return None
     refused = waits(decision.action) and decision.waiter is None
     for observe in observers:
-        for asked, mismatch in mismatches.items():
-            if mismatch is not None:
-                observe(asked, None, False)
-        if deciding is not None:
-            observe(deciding, None if refused else decision.action, True)
+        for configuration in stack.current:
+            if configuration is deciding:
+                observe(configuration, None if refused else decision.action, True)
+                break
+            observe(configuration, None, False)
     if deciding is None:
         return None
     if decision.action is None or isinstance(decision.action, Off):

@@ -56,6 +56,6 @@ def _timeout(store: Store, watch: Watch, timeout: float | None) -> FailpointTime
     # Imported here, because it brings in the scanner of source code, which few programs ever need.
     from .diagnosis import diagnosis
 
-    status = store.status(watch.name)
+    status = store.status(watch.name) if watch.configuration is None else store.status_of(watch.configuration)
     described = diagnosis(status, elsewhere=store.statuses())
     return FailpointTimeout(f"{watch.shortfall()} within {timeout:g} s\n{described}", status)

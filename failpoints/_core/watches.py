@@ -24,7 +24,7 @@ class Watch:
     Raises `FailpointNameError` or `FailpointUsageError` for a wrong name or target.
     """
 
-    __slots__ = ("_configuration", "_event", "_hopeless", "_reached", "_target", "_wakeup", "name", "thread")
+    __slots__ = ("_event", "_hopeless", "_reached", "_target", "_wakeup", "configuration", "name", "thread")
 
     def __init__(
         self, name: str, event: Literal["hit", "paused"], target: int, configuration: Configuration | None = None
@@ -32,7 +32,7 @@ class Watch:
         self.name = check_name(name)
         self._event = event
         self._target = check_count("hits" if event == "hit" else "tasks", target)
-        self._configuration = configuration
+        self.configuration = configuration
         self._reached = False
         self._hopeless = ""  # why the event will not happen any more
         self._wakeup: Wakeup | None = None
@@ -78,9 +78,9 @@ class Watch:
             owe(self._wakeup)
 
     def _counted(self, current: Sequence[Configuration]) -> Sequence[Configuration]:
-        if self._configuration is None:
+        if self.configuration is None:
             return current
-        return [self._configuration] if self._configuration in current else []
+        return [self.configuration] if self.configuration in current else []
 
     def _holds(self, counted: Sequence[Configuration]) -> bool:
         count = sum(each.hits if self._event == "hit" else len(each.parked) for each in counted)
