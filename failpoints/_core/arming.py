@@ -77,10 +77,14 @@ def is_armed_copy(function: object) -> bool:
 def copied(function: FunctionType, code: CodeType, closure: tuple[Any, ...] | None) -> FunctionType:
     """Copy a function with other code and another closure. The copy shares the attribute dictionary."""
     copy = FunctionType(code, function.__globals__, function.__name__, function.__defaults__, closure)
-    for name in ("__kwdefaults__", "__annotations__", "__doc__", "__module__", "__qualname__", "__dict__"):
+    for name in ("__kwdefaults__", "__doc__", "__module__", "__qualname__", "__dict__"):
         setattr(copy, name, getattr(function, name))
     if sys.version_info >= (3, 12):
         copy.__type_params__ = function.__type_params__
+    if sys.version_info >= (3, 14) and function.__annotate__ is not None:
+        copy.__annotate__ = function.__annotate__  # reading __annotations__ would evaluate them
+    else:
+        copy.__annotations__ = function.__annotations__
     return copy
 
 

@@ -5,9 +5,19 @@ from __future__ import annotations
 import enum
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any, cast
+
+if sys.version_info >= (3, 14):
+    import annotationlib
+
+    # Annotations may contain names that are not defined yet, or never will be: Python does not evaluate them before a
+    # program asks for them, and neither does this package.
+    signature_of = functools.partial(inspect.signature, annotation_format=annotationlib.Format.STRING)
+else:
+    signature_of = inspect.signature
 
 
 class Kind(enum.Enum):
@@ -47,6 +57,13 @@ def makes_methods(thing: object) -> bool:
 def is_method_object(thing: object) -> bool:
     """Return whether an object is a class or static method itself, and not a proxy of one, such as wrapt's."""
     return issubclass(type(thing), (classmethod, staticmethod))
+
+
+def return_annotation(function: FunctionType) -> Any:
+    """Return the annotation of what a function returns, without evaluating any other; `Any` if it has none."""
+    if sys.version_info >= (3, 14):
+        return annotationlib.get_annotations(function, format=annotationlib.Format.FORWARDREF).get("return", Any)
+    return function.__annotations__.get("return", Any)
 
 
 def callable_name(thing: Any) -> str:

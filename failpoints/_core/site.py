@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, cast
 from ..errors import FailpointUsageError
 from . import known_sites
 from .context import Context
+from .functions import signature_of
 from .messages import safe_repr
 from .validation import check_name
 from .wakeups import CancelEvent
@@ -99,7 +100,7 @@ class Site:
             return function(*args, **kwargs)
         except TypeError as error:
             try:
-                inspect.signature(function).bind(*args, **kwargs)
+                signature_of(function).bind(*args, **kwargs)
             except TypeError:
                 raise self.usage_error(f"{option} is called with {arguments}: {error}") from error
             except ValueError:  # a C function without a signature

@@ -14,6 +14,7 @@ from typing import Any, Literal, NoReturn
 
 from .._core import environment
 from .._core.actions import Off
+from .._core.functions import signature_of
 from .._core.messages import safe_repr
 from .._core.store import arm, in_force
 from .._core.wakeups import on_event_loop
@@ -279,7 +280,7 @@ def _check_scenario(scenario: Any) -> None:
     if not callable(scenario):
         raise FailpointUsageError(f"explore() takes an async function; got {safe_repr(scenario)}")
     try:
-        inspect.signature(scenario).bind(object())
+        signature_of(scenario).bind(object())
     except TypeError:
         raise FailpointUsageError(
             f"a scenario must take one argument, the run: async def {getattr(scenario, '__name__', 'scenario')}(run): …"

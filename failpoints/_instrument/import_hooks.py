@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterable
-from importlib.machinery import ModuleSpec
+from collections.abc import Callable, Iterable, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 from typing import Any, TypeAlias, cast
 
 import wrapt
@@ -42,6 +43,7 @@ def _watch(name: str, module: Any) -> bool:
     if module is not None:
         module.__spec__.__class__ = _ImportingSpec
         return _is_being_imported(name, module)
+    _NamespacePackageFinder.install()
     registering = True
     imported_meanwhile = False
 
@@ -97,6 +99,28 @@ class _ImportingSpec(ModuleSpec):
                     when_imported(self.name, callback)
         finally:
             self._initializing = value
+
+
+class _NamespacePackageFinder:
+    """Finds the namespace packages that are waited for: no loader runs for them, so wrapt does not see their import."""
+
+    @classmethod
+    def install(cls) -> None:
+        """Put this before the finder of Python that finds such packages. The finders before that one come first."""
+        finders: list[Any] = sys.meta_path
+        if cls not in finders:
+            finders.insert(finders.index(PathFinder) if PathFinder in finders else len(finders), cls)
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """Return the spec of a namespace package that is waited for, and leave all others to the next finder."""
+        if name not in _pending:
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is None or spec.loader is not None or spec.submodule_search_locations is None:
+            return None
+        spec.__class__ = _ImportingSpec
+        return spec
 
 
 def missing_module(name: str) -> str | None:

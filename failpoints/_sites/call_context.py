@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from .._core.arming import is_armed_copy, own_code
 from .._core.context import Context
-from .._core.functions import callable_name
+from .._core.functions import callable_name, signature_of
 from .._core.messages import did_you_mean, safe_repr
 from .._core.site import Site
 
@@ -33,7 +33,7 @@ class CallContext:
         """Use another function of the same name from now on: its code was replaced, by a reloader for example."""
         self._function = function
         if self._signature is not None:
-            self._signature = inspect.signature(function)
+            self._signature = signature_of(function)
 
     def bound_to(self, receiver: Any) -> CallContext:
         """Return the context of the calls of this function once it is bound to an object, or to none."""
@@ -61,7 +61,7 @@ class CallContext:
         can be.
         """
         if callable(self._site.context):
-            wanted = inspect.signature(self._site.context)
+            wanted = signature_of(self._site.context)
             for written in self._possible_arguments(args, kwargs):
                 try:
                     wanted.bind(**written)
@@ -98,7 +98,7 @@ class CallContext:
 def _takes_first_parameters(context: Callable[..., Any], code: CodeType) -> bool:
     """Return whether a callable has the first parameters of the function with this code, by the same names."""
     try:
-        parameters = inspect.signature(context).parameters.values()
+        parameters = signature_of(context).parameters.values()
     except (TypeError, ValueError):
         return False
     positional = [one.name for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
@@ -120,7 +120,7 @@ def _signature_of_parameters(function: Any, site: Site) -> inspect.Signature | N
             f" got {safe_repr(context)}{hint}"
         )
     try:
-        signature = inspect.signature(function)
+        signature = signature_of(function)
     except (TypeError, ValueError) as error:
         raise site.usage_error(f"context= names parameters, but {error}; pass a callable") from None
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):

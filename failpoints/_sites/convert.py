@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from .._core.actions import Return
-from .._core.functions import Kind, callable_name, kind_of, underlying_function
+from .._core.functions import Kind, callable_name, kind_of, return_annotation, underlying_function
 from .._core.site import Converter
 from ..errors import FailpointUsageError
 
@@ -58,7 +58,7 @@ def _return_annotation(function: Callable[..., Any]) -> Any:
     def stub() -> None: ...
 
     try:
-        annotation = underlying.__annotations__.get("return", Any)
+        annotation = return_annotation(underlying)
         stub.__annotations__ = {"return": annotation}
         local_names = {name: cell.cell_contents for name, cell in cells if _is_filled(cell)}
         annotation = typing.get_type_hints(stub, written.__globals__, local_names)["return"]

@@ -14,7 +14,15 @@ from .._core import environment, known_sites
 from .._core.actions import Cancelled, Outcome, Return
 from .._core.arming import armed_copy, can_arm, keywords_of, own_code
 from .._core.context import Context
-from .._core.functions import Kind, callable_name, is_method_object, kind_of, makes_methods, underlying_function
+from .._core.functions import (
+    Kind,
+    callable_name,
+    is_method_object,
+    kind_of,
+    makes_methods,
+    signature_of,
+    underlying_function,
+)
 from .._core.messages import safe_repr
 from .._core.reentrancy import transparent
 from .._core.site import Site
@@ -146,7 +154,7 @@ class Decorated:
         if underlying is None or hasattr(underlying, "__signature__") or hasattr(function, "__signature__"):
             return None
         try:
-            return inspect.signature(function, follow_wrapped=False)
+            return signature_of(function, follow_wrapped=False)
         except (TypeError, ValueError):  # a partial with arguments that its function does not take
             return None
 

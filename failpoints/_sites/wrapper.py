@@ -35,7 +35,8 @@ class Wrapper(wrapt.FunctionWrapper[..., Any]):
         binds: Whether *function* becomes a method when an instance is asked for it.
     """
 
-    _self_kept: WeakValueDictionary[int, BoundWrapper] | None = None
+    # Not annotated: a proxy shows the annotations of its class as its own.
+    _self_kept = cast("WeakValueDictionary[int, BoundWrapper] | None", None)
 
     def __init__(self, function: Any, call: Callable[..., Any], *, binds: bool) -> None:
         super().__init__(function, call, enabled=_armed)

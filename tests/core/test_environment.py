@@ -159,6 +159,27 @@ def test_failpoints_with_lazy_imports() -> None:
     assert (done.returncode, done.stderr.splitlines()[-3:]) == (1, [message, "    a", "     ^"])
 
 
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="lazy imports came with Python 3.15")
+@pytest.mark.parametrize("mode", ["normal", "all"])
+def test_all_variables_with_lazy_imports(mode: str) -> None:
+    """With lazy imports, the functions that a variable names are instrumented, and the control plane is started."""
+    script = """
+        import json
+        import threading
+        import failpoints
+        failpoints.status("x")
+        print(json.dumps(1), [thread.name for thread in threading.enumerate() if "failpoints" in thread.name])
+    """
+    done = run(
+        script,
+        FAILPOINTS="json.dumps=return(instrumented)",
+        FAILPOINTS_INSTRUMENT="json:dumps",
+        FAILPOINTS_HTTP="127.0.0.1:0",
+        PYTHON_LAZY_IMPORTS=mode,
+    )
+    assert (done.returncode, done.stdout) == (0, "instrumented ['failpoints control plane']\n"), done.stderr
+
+
 # FAILPOINTS_ENABLED
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
 import itertools
 import os
 import subprocess
@@ -143,6 +144,47 @@ def test_a_path_that_the_module_does_not_have(write: Write, swallowed: bool) -> 
     assert site.hits == 1
     undo()
     assert type(module.double) is type(imported)
+
+
+@pytest.fixture
+def namespace_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A package without an `__init__.py`, which has the module `till`."""
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"a_namespace_package_{next(_numbers)}"
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "till.py").write_text(DOUBLE)
+    importlib.invalidate_caches()
+    yield name
+    for module in list(sys.modules):
+        if module.partition(".")[0] == name:
+            del sys.modules[module]
+
+
+def test_a_path_into_a_namespace_package(namespace_package: str) -> None:
+    """A path that leads nowhere in a namespace package fails its import, and each later one, until the undo."""
+    undo = instrument(f"{namespace_package}:double", "double")
+    for module in (f"{namespace_package}.till", namespace_package):
+        with pytest.raises(FailpointUsageError) as caught:
+            imported(module)
+        assert (
+            str(caught.value) == f"'{namespace_package}:double': there is no 'double' in the module {namespace_package}"
+        )
+        assert caught.value.__notes__ == [f"It was requested by instrument('{namespace_package}:double', 'double')."]
+        assert namespace_package not in sys.modules
+    undo()
+    assert imported(f"{namespace_package}.till").double(4) == 8
+
+
+def test_a_module_of_a_namespace_package(namespace_package: str) -> None:
+    """A function of a module in a namespace package is instrumented, and the package stays one of its kind."""
+    with instrument(f"{namespace_package}.till:double", "double"), configured("double", "return(0)"):
+        module = imported(f"{namespace_package}.till")
+        assert module.double(4) == "0"
+        package = sys.modules[namespace_package]
+        assert type(package.__path__).__name__.endswith("NamespacePath")
+        assert package.__spec__ is not None
+        assert type(package.__spec__) is importlib.machinery.ModuleSpec
+    assert module.double(4) == 8
 
 
 def test_another_name_before_the_import(write: Write) -> None:

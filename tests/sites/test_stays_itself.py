@@ -14,6 +14,7 @@ import inspect
 import pickle
 import pydoc
 import re
+import sys
 import types
 import typing
 import weakref
@@ -143,7 +144,8 @@ LOOKS: dict[str, Callable[[Any], Any]] = {
     "isroutine": inspect.isroutine,
     "iscoroutinefunction": lambda function: (
         inspect.iscoroutinefunction(function),
-        asyncio.iscoroutinefunction(function),
+        # Deprecated since 3.14, where it is the same as that of inspect.
+        sys.version_info < (3, 14) and asyncio.iscoroutinefunction(function),
     ),
     "isgeneratorfunction": inspect.isgeneratorfunction,
     "isasyncgenfunction": inspect.isasyncgenfunction,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias, cast
 
 from ..._core.actions import Action, Actions, Call, Exit, Raise, steps
 from ..._core.formatting import describe_actions
+from ..._core.functions import signature_of
 from ..._core.grammar import as_terms
 from ..._core.messages import did_you_mean, safe_repr
 from ..._core.raising import is_cancellation
@@ -115,7 +115,7 @@ def _check_step(pattern: str, step: Action) -> None:
         )
     if isinstance(step, Call):
         try:
-            inspect.signature(step.function).bind(object())
+            signature_of(step.function).bind(object())
         except TypeError as error:
             raise FailpointUsageError(
                 f"{where}: {describe_actions(step)} is called with the hit as its only argument: {error}"
