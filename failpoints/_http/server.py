@@ -19,7 +19,7 @@ from typing import Any
 
 import h11
 from uvicorn import Config
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 from uvicorn.server import ServerState
 
 from .._core.log import logger
@@ -27,11 +27,15 @@ from .._core.messages import did_you_mean, safe_repr
 from ..errors import FailpointUsageError
 from .address import Address, PortInUse, bind, parse_address, url_of
 from .app import admin_app
-from .sockets import Listener, Loop, Selector, Sockets
-from .wire import check_token, to_json
+from .sockets import BACKLOG, Listener, Loop, Selector, Sockets, is_exhausted
+from .wire import MAX_BODY, check_token, to_json
 
 _ANY_PATTERN = "any-pattern"
 _STOP_TIMEOUT = 1.0  # seconds for the thread to stop before a fork, and to close at the end of the program
+REQUEST_TIMEOUT = 10.0  # seconds for the head of a request to arrive; its body has a limit of its own
+WRITE_TIMEOUT = 30.0  # seconds for a client to read on
+_EXHAUSTED_INTERVAL = 60.0  # seconds between two log records that there are no file descriptors
+_MAX_RECEIVED = 2 * MAX_BODY  # bytes, since many small chunks take long to put together
 _MAX_READ_AHEAD = 65536  # bytes that a client may send before it has its answer
 
 
@@ -53,27 +57,78 @@ class _Protocol(H11Protocol):
         super().__init__(config, server_state, {})
         self.logger = _http_logger
         self.access_log = False
+        self._received = 0  # bytes since the last answer
+        self._request_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        super().connection_made(transport)
+        self._limit_time()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        for timer in self._request_timer, self._write_timer:
+            if timer is not None:
+                timer.cancel()
+
+    def on_response_complete(self) -> None:
+        self._received = 0
+        super().on_response_complete()
+        self._limit_time()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._write_timer = self.loop.call_later(WRITE_TIMEOUT, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+
+    def _limit_time(self) -> None:
+        """Limit the time until the next request has arrived. Uvicorn limits only the time until its first byte."""
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if self._request_timer is not None and answering:
+            self._request_timer.cancel()
+            self._request_timer = None
+        elif self._request_timer is None and not answering:
+            self._request_timer = self.loop.call_later(REQUEST_TIMEOUT, self._end_slow_request)
+
+    def _end_slow_request(self) -> None:
+        if self.conn.trailing_data[0]:
+            self._refuse(408, f"the request did not arrive within {REQUEST_TIMEOUT:g} s")
+        self.transport.close()
+        self._write_timer = self.loop.call_later(WRITE_TIMEOUT, self.transport.abort)
 
     def data_received(self, data: bytes) -> None:
+        self._received += len(data)
+        if self._received > _MAX_RECEIVED:
+            self._refuse(413, f"a request may have at most {_MAX_RECEIVED} bytes in all: send it in larger chunks")
+            self.transport.close()
+            return
         super().data_received(data)
+        self._limit_time()
         # Uvicorn stops reading if a client sends more while it waits for an answer. Read on, or its disconnect would
         # go unnoticed.
         if len(self.conn.trailing_data[0]) < _MAX_READ_AHEAD:
             self.flow.resume_reading()
 
     def send_400_response(self, msg: str) -> None:
-        body = to_json({"msg": "this is not an HTTP request"})
+        self._refuse(400, "this is not an HTTP request")
+        self.transport.close()
+
+    def _refuse(self, status: int, msg: str) -> None:
+        body = to_json({"msg": msg})
         headers = [("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close")]
         try:
             for event in (
-                h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+                h11.Response(status_code=status, headers=headers, reason=STATUS_PHRASES[status]),
                 h11.Data(data=body),
                 h11.EndOfMessage(),
             ):
                 self.transport.write(self.conn.send(event) or b"")
         except h11.LocalProtocolError:  # an answer has already begun
             pass
-        self.transport.close()
 
 
 class Server:
@@ -109,6 +164,7 @@ class Server:
         self._suspended = False
         self._ending = False
         self._closing = False
+        self._next_exhausted = 0.0  # by the loop's clock
 
     def _bind(self) -> socket.socket | None:
         try:
@@ -204,7 +260,9 @@ class Server:
 
     async def _serve(self) -> None:
         assert self._socket is not None
-        self._listener = await self._loop.create_server(lambda: _Protocol(self.config, self._state), sock=self._socket)
+        self._listener = await self._loop.create_server(
+            lambda: _Protocol(self.config, self._state), sock=self._socket, backlog=BACKLOG
+        )
 
     async def _close_connections(self) -> None:
         if self._serving is not None:
@@ -230,9 +288,12 @@ class Server:
         else:  # the fork came while the loop was running: its state is undefined, so it can only be left alone
             _abandoned.append(self)
 
-    def _check_sockets(self) -> bool:
-        """Return whether all sockets are intact. If the program has closed one, end the control plane."""
-        if self._sockets_intact and not self._sockets.check_all():
+    def _check_sockets(self, everything: bool = True) -> bool:
+        """Return whether all sockets are intact. If the program has closed one, end the control plane.
+
+        Without *everything*, only the sockets of the control plane itself are checked: connections check themselves.
+        """
+        if self._sockets_intact and not (self._sockets.check_all() if everything else self._sockets.check_own()):
             self._sockets_intact = False
             self._sockets.close()
             if not self._ending:
@@ -243,8 +304,13 @@ class Server:
         return self._sockets_intact
 
     def _on_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if self._check_sockets():  # else the error is a consequence of the lost sockets
+        if not self._check_sockets():  # then the error is a consequence of the lost sockets
+            return
+        if not is_exhausted(context.get("exception")):
             loop.default_exception_handler(context)
+        elif loop.time() >= self._next_exhausted:
+            self._next_exhausted = loop.time() + _EXHAUSTED_INTERVAL
+            logger.warning("the control plane accepts no connections while the process is out of file descriptors")
 
 
 _abandoned: list[Server] = []  # kept alive, because collecting a loop closes it

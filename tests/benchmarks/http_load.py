@@ -46,8 +46,8 @@ async def serve(tasks: int) -> None:
         own, context = f"load.{number % CLIENTS}", {"task": number}
         while not stopping:
             try:
-                await failpoint(own, context=context)
-                await failpoint("load.shared", context=context)
+                if not await failpoint(own, context=context):
+                    await failpoint("load.shared", context=context)
             except TimeoutError:  # as configured
                 pass
             await anyio.sleep(0.1)
@@ -158,7 +158,7 @@ class Load:
         self.check(len(status.waiting) <= woken, f"{own}: {len(status.waiting)} were waiting, {woken} were resumed")
 
         await self.waiting(client.wait_until_paused(own, timeout=LIMIT))
-        await self.configuring(client.configure(own, "pause", context={"task": str(number)}))
+        await self.configuring(client.configure_all([(own, "off"), (own, "pause", {"task": str(number)})]))
         await self.waiting(client.wait_until_paused(own, timeout=LIMIT))
         status = await self.timed(client.status(own))
         self.check([dict(each.context) for each in status.waiting] == [{"task": number}], f"{own}: {status}")

@@ -9,7 +9,7 @@ from typing import Any
 import h11
 import pytest
 from uvicorn import Config
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 from uvicorn.server import ServerState
 
 pytestmark = pytest.mark.internals
@@ -26,6 +26,7 @@ def test_a_protocol_serves_without_a_server() -> None:
     """`H11Protocol` needs a loaded config and a `ServerState`, in which it enters its connections and tasks."""
     bad: list[str] = []
     protocols: list[Protocol] = []
+    completed: list[bool] = []
 
     class Protocol(H11Protocol):
         def __init__(self, config: Config, state: ServerState) -> None:
@@ -33,6 +34,10 @@ def test_a_protocol_serves_without_a_server() -> None:
             self.logger = logging.getLogger("internals")
             self.access_log = False
             protocols.append(self)
+
+        def on_response_complete(self) -> None:
+            completed.append(self.cycle.response_complete)
+            super().on_response_complete()
 
         def send_400_response(self, msg: str) -> None:
             bad.append(msg)
@@ -53,6 +58,8 @@ def test_a_protocol_serves_without_a_server() -> None:
         writer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
         assert await reader.readline() == b"HTTP/1.1 204 No Content\r\n"
         [protocol] = protocols
+        assert completed == [True]
+        assert STATUS_PHRASES[408] == b"Request Timeout"
         assert state.connections == {protocol}
         assert all(isinstance(task, asyncio.Task) for task in state.tasks)
         assert protocol.conn.trailing_data == (b"", False)
