@@ -195,10 +195,18 @@ class Break(Step):
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A visit, as the function of a `Call` gets it: the failpoint's *name* and the visit's *context*, a mapping."""
+    """A visit, as the function of a `Call` gets it.
+
+    Attributes:
+        name: The failpoint.
+        context: The context of the visit, a mapping.
+        result: At the `name:after` of a function, what its body returned, or the value that a generator ended with.
+            Otherwise `None`.
+    """
 
     name: str
     context: Mapping[str, Any]
+    result: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +215,10 @@ class Call(Step):
 
     The function returns `None`, or an action, which is then carried out. Any other value is a `FailpointUsageError`
     at the site. In async code the function may be async. An exception that it raises is raised at the site.
+
+    While an async function is awaited, or a sync function runs in a thread without an event loop, the visit is among
+    those that wait, for `wait_paused` and `status`. `resume`, `remove` and `configure` do not end the function. If it
+    then returns a `Pause` or a `Sleep`, that ends at once.
     """
 
     function: Callable[[Hit], Any]

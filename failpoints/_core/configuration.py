@@ -195,6 +195,10 @@ class Configuration:
         self.dismiss(waiter)
         return False
 
+    def unpark(self, waiter: Waiter) -> None:
+        """Note that the visit does not wait for the moment. A release is still kept for its next wait."""
+        self.parked.pop(waiter, None)
+
     def dismiss(self, waiter: Waiter) -> bool:
         """Note that the visit has stopped waiting. Return false if it was released before that."""
         self.parked.pop(waiter, None)

@@ -6,7 +6,7 @@ import inspect
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import Any
 
@@ -59,6 +59,9 @@ class Visit:
         """Stop waiting. Return true if nothing had woken the visit."""
         return True
 
+    def unpark(self) -> None:
+        """Stop waiting for the moment. A wake-up that has come ends the next wait at once."""
+
     @property
     def is_resumed(self) -> bool:
         """Whether the visit was woken to go on, and not because the failpoint was reconfigured or removed."""
@@ -91,7 +94,7 @@ async def perform(action: Action, site: Site, visit: Visit, event: str) -> Outco
             case actions.Cancel():
                 await cancel_task(visit.hit.name)
             case actions.Call(function=function):
-                returned = _returned_action(function, await _run(function, visit.hit), visit)
+                returned = _returned_action(function, await _call(function, visit), visit)
                 if returned is not None:
                     outcome = await perform(returned, site, visit, "called")
             case _:
@@ -113,7 +116,7 @@ def perform_sync(action: Action, site: Site, visit: Visit, event: str, function:
             case actions.Yield():
                 time.sleep(0)
             case actions.Call(function=called):
-                result = _run_sync(called, visit.hit)
+                result = _call_sync(called, visit)
                 if isawaitable(result):
                     if inspect.iscoroutine(result):
                         result.close()
@@ -143,15 +146,40 @@ def _check_sync(action: Action, visit: Visit, function: str) -> None:
         raise FailpointUsageError(f"{refused}: only a task can be cancelled; make the site async")
 
 
-@runs_user_code
-async def _run(function: Callable[[Hit], Any], hit: Hit) -> Any:
-    result = function(hit)
-    return await result if isawaitable(result) else result
+async def _call(function: Callable[[Hit], Any], visit: Visit) -> Any:
+    result = _run(function, visit.hit)
+    if not isawaitable(result):
+        return result
+    _begin_call(visit, TaskWakeup())
+    try:
+        return await _awaited(result)
+    finally:
+        visit.unpark()
+
+
+def _call_sync(function: Callable[[Hit], Any], visit: Visit) -> Any:
+    if not on_event_loop():
+        _begin_call(visit, ThreadWakeup())
+    try:
+        return _run(function, visit.hit)
+    finally:
+        visit.unpark()
+
+
+def _begin_call(visit: Visit, wakeup: Wakeup) -> None:
+    """Show the visit among those that wait. Waking it does not end the function, but the next wait of the visit."""
+    if visit.wakeup is not None or visit.enroll(wakeup):
+        visit.park()
 
 
 @runs_user_code
-def _run_sync(function: Callable[[Hit], Any], hit: Hit) -> Any:
+def _run(function: Callable[[Hit], Any], hit: Hit) -> Any:
     return function(hit)
+
+
+@runs_user_code
+async def _awaited(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
 
 
 def log_action(event: str, hit: Hit, action: Action | None) -> None:

@@ -230,7 +230,7 @@ class Registry:
     async def wait_until_paused(self, name: str, tasks: int = 1, *, timeout: float | None = None) -> None:
         """Wait until *tasks* tasks or threads are paused or sleeping at the failpoint right now.
 
-        Otherwise like `wait_until_hit`.
+        Those that run the function of a `Call` count as well. Otherwise like `wait_until_hit`.
         """
         __tracebackhide__ = True
         await wait(self._store, Watch(name, "paused", tasks), timeout)

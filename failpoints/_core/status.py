@@ -72,7 +72,8 @@ class FailpointStatus:
         last_miss: The context of the last miss. Of several configurations, that of the newest which has one.
         last_mismatch: Why it did not match, as in `tenant_id='t2' does not match 'test_.*'`.
         triggers: The number of actions that ran, `off` included.
-        waiting: The tasks and threads that are paused or sleeping there now, the longest waiting first.
+        waiting: The tasks and threads that are paused or sleeping there now, or run the function of a `Call`, the
+            longest waiting first.
         sites: The known sites of the name, each as `file:line`.
         configurations: The state of each configuration, the newest first. Empty in the state of a configuration, which
             also is the `status` of a handle.

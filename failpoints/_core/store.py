@@ -372,6 +372,12 @@ class Store:
         finish()
         return parked
 
+    def unpark(self, waiter: Waiter) -> None:
+        """Note that the visit does not wait for the moment; a wake-up is kept for its next wait."""
+        with _guard.lock:
+            waiter.configuration.unpark(waiter)
+        finish()
+
     def leave(self, waiter: Waiter) -> bool:
         """Note that the visit has stopped waiting; false if it was woken before that."""
         with _guard.lock:

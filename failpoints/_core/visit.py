@@ -52,23 +52,28 @@ class _ConfiguredVisit(Visit):
     def leave(self) -> bool:
         return self._waiter is not None and self._store.leave(self._waiter)
 
+    def unpark(self) -> None:
+        if self._waiter is not None:
+            self._store.unpark(self._waiter)
+
     @property
     def is_resumed(self) -> bool:
         return self._waiter is not None and self._waiter.resumed
 
 
-async def visit(name: str, site: Site, context: Callable[[], Context]) -> Outcome:
+async def visit(name: str, site: Site, context: Callable[[], Context], result: object = None) -> Outcome:
     """Visit the failpoint *name* in async code.
 
     Args:
         name: The failpoint. With `:after` at its end, it is not the site's own name.
         site: What the site declares.
         context: Evaluates the site's own context. Called once, and only if it is needed.
+        result: What the function around the site has returned, at its `:after`.
     """
     hit: Hit | None = None
     explorer = exploring.get()
     if explorer is not None:
-        hit = Hit(name, {**ambient_context(), **context()})
+        hit = Hit(name, {**ambient_context(), **context()}, result)
         turn = explorer.arrive(name, hit.context)
         if turn is not None:
             try:
@@ -80,7 +85,7 @@ async def visit(name: str, site: Site, context: Callable[[], Context]) -> Outcom
         if action is not None:
             with _errors_to(explorer):
                 return await perform(action, site, Visit(hit, None), "injected")
-    configured = _arrive(name, context, hit, TaskWakeup)
+    configured = _arrive(name, context, result, hit, TaskWakeup)
     if configured is None:
         return CONTINUE
     try:
@@ -92,17 +97,17 @@ async def visit(name: str, site: Site, context: Callable[[], Context]) -> Outcom
         configured.leave()
 
 
-def visit_sync(name: str, site: Site, context: Callable[[], Context], function: str) -> Outcome:
+def visit_sync(name: str, site: Site, context: Callable[[], Context], function: str, result: object = None) -> Outcome:
     """Visit the failpoint *name* in sync code, like `visit`. Messages name *function*, which contains the site."""
     hit: Hit | None = None
     explorer = exploring.get()
     if explorer is not None:
-        hit = Hit(name, {**ambient_context(), **context()})
+        hit = Hit(name, {**ambient_context(), **context()}, result)
         action = explorer.choose_sync(name, hit.context, site.raises)
         if action is not None:
             with _errors_to(explorer):
                 return perform_sync(action, site, Visit(hit, None), "injected", function)
-    configured = _arrive(name, context, hit, thread_wakeup)
+    configured = _arrive(name, context, result, hit, thread_wakeup)
     if configured is None:
         return CONTINUE
     try:
@@ -124,7 +129,7 @@ def _errors_to(explorer: Explorer) -> Generator[None]:
 
 
 def _arrive(
-    name: str, context: Callable[[], Context], hit: Hit | None, new_wakeup: _NewWakeup
+    name: str, context: Callable[[], Context], result: object, hit: Hit | None, new_wakeup: _NewWakeup
 ) -> _ConfiguredVisit | None:
     """Find what is configured, match, count and choose an action; `None` if the site goes on at once."""
     mismatches: dict[Configuration, str | None] = {}
@@ -139,7 +144,7 @@ def _arrive(
         for configuration in stack.current:
             try:
                 if hit is None:
-                    hit = Hit(name, {**ambient_context(), **context()})
+                    hit = Hit(name, {**ambient_context(), **context()}, result)
                 if configuration not in mismatches:
                     mismatches[configuration] = configuration.matchers.mismatch(hit.context)
             except Exception as error:

@@ -196,7 +196,7 @@ class Decorated:
                 outcome = visit_sync(self._name, too_late, context, self._qualname)
                 if outcome:
                     return self._value(self._name, outcome)
-            outcome = visit_sync(self._after, self.site, context, self._qualname)
+            outcome = visit_sync(self._after, self.site, context, self._qualname, result)
             return self._value(self._after, outcome) if outcome else result
 
     @transparent
@@ -235,7 +235,7 @@ class Decorated:
                 result = self._value(*early)
             finally:
                 call.end()
-            outcome = await visit(self._after, self.site, context)
+            outcome = await visit(self._after, self.site, context, result)
             return self._value(self._after, outcome) if outcome else result
 
     @transparent
@@ -278,7 +278,7 @@ class Decorated:
                 del step  # it may hold an exception, whose traceback holds this frame
             if closed:
                 return result
-            outcome = visit_sync(self._after, self.site, context, self._qualname)
+            outcome = visit_sync(self._after, self.site, context, self._qualname, result)
             return self._value(self._after, outcome) if outcome else result
 
     @transparent

@@ -59,7 +59,7 @@ def test_a_batch_is_sorted_and_shuffled(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_runner_knows_its_tasks() -> None:
-    """`GLOBAL_RUN_CONTEXT.runner` has the tasks that live, and those that wait until all are blocked."""
+    """`GLOBAL_RUN_CONTEXT.runner` has the tasks that wait until all are blocked."""
 
     async def main() -> None:
         runner: Any = trio_run.GLOBAL_RUN_CONTEXT.runner

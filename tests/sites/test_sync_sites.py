@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -251,3 +252,34 @@ async def test_a_sync_call_in_an_async_function_is_a_sync_site() -> None:
     configure("x", "sleep(0)")
     with anyio.fail_after(5):
         await both()
+
+
+PAUSED_AT_THE_END = """
+import sys, threading
+from failpoints import FailpointTimeout, configure, failpoint, wait_until_paused_sync
+
+def visit():
+    try:
+        failpoint("x").hit()
+    except FailpointTimeout:
+        print("the thread went on")
+
+configure("x", sys.argv[1])
+threading.Thread(target=visit, daemon=sys.argv[2] == "daemon").start()
+wait_until_paused_sync("x")
+print("the program has ended")
+"""
+
+
+@pytest.mark.parametrize(
+    ("actions", "kind", "last"),
+    [("pause(300)", "plain", "the thread went on"), ("pause", "daemon", "the program has ended")],
+    ids=["limit", "daemon"],
+)
+def test_the_end_of_a_process_with_a_paused_thread(actions: str, kind: str, last: str) -> None:
+    """A process waits for a paused thread, which a limit ends, and not for one that is a daemon."""
+    done = subprocess.run(
+        [sys.executable, "-c", PAUSED_AT_THE_END, actions, kind],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == last
