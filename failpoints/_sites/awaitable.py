@@ -66,7 +66,7 @@ class Visits:
     async def after(self, result: Any) -> Any:
         """Visit `name:after`, and return the result of the work, or what replaces it."""
         with self._frames:
-            outcome = await visit(self._after, self._site, self._context)
+            outcome = await visit(self._after, self._site, self._context, result)
             return self._value(self._after, outcome) if outcome else result
 
     async def begin_iteration(self, begun: str | None) -> bool:

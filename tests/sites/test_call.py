@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Any
 
 import anyio
@@ -63,6 +63,20 @@ async def test_the_result_of_the_body() -> None:
     with configured("ask:after", Call(spoil)):
         assert await ask(41) == 42
         assert ask_sync(41) == 42
+
+
+async def test_the_result_of_what_is_awaited() -> None:
+    """For a sync function that returns an awaitable, the result is what that gave."""
+
+    @failpoint("later")
+    def later(number: int) -> Awaitable[int]:
+        async def work() -> int:
+            return number
+
+        return work()
+
+    with configured("later:after", Call(spoil)):
+        assert await later(41) == 42
 
 
 async def test_an_async_call_gets_the_result() -> None:
