@@ -57,7 +57,7 @@ ATTRIBUTES = {
     "Failure": "configuration faults kind replay summary timeline",
     "Handle": "hits misses name remove resume status triggers"
     " wait_hit wait_hit_sync wait_paused wait_paused_sync waiting",
-    "Hit": "context name",
+    "Hit": "context name result",
     "Injected": "action alternative label number visit",
     "InjectedFault": "",
     "Injecting": "",
