@@ -40,9 +40,9 @@ def kind_of_place(path: str) -> str:
         instrumented = functools.reduce(getattr, names.split("."), importlib.import_module(module))
         if inspect.iscoroutinefunction(instrumented):
             return "async"
-    is_plain = isinstance(owner, type) and owner.__new__ is object.__new__ and not hasattr(owner, "__del__")
-    self = (object.__new__(owner),) if is_plain else ()
-    expected = Disguise().expected(function, self, {})
+    # redis-py's methods return values for one class and awaitables for the other.
+    args = (object.__new__(owner),) if module == "redis" else ()
+    expected = Disguise().expected(function, args, {})
     return "sync" if expected is Expected.PLAIN else "awaitable"
 
 

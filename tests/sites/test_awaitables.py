@@ -407,7 +407,7 @@ async def test_a_text_is_converted(annotation: str, actions: str, service: Servi
     def ask() -> Any:
         return service.work()
 
-    ask.__annotations__["return"] = annotation
+    ask.__annotations__ = {"return": annotation}
     decorated = failpoint("x")(ask)
     for name in "x", "x:after":
         with configured(name, actions):
@@ -433,7 +433,7 @@ async def test_an_annotation_that_cannot_be_evaluated(service: Service) -> None:
     def ask() -> Any:
         return {"work": service.work}["work"]()
 
-    ask.__annotations__["return"] = "Awaitable[MissingClass['not one', 1/0]]"
+    ask.__annotations__ = {"return": "Awaitable[MissingClass['not one', 1/0]]"}
     decorated = failpoint("x")(ask)
     with configured("x", Return(3)):
         awaitable = decorated()
