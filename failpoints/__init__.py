@@ -117,4 +117,6 @@ __all__ = [
     "wait_until_paused_sync",
 ]
 
+__tracebackhide__ = True  # for pytest, when a mistake in a variable ends the import here
+
 _bootstrap.start()

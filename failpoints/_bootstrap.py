@@ -2,26 +2,62 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+from collections.abc import Sequence
+
 from ._core import environment
+from ._core.configuration import Configuration
 from ._core.grammar import parse_entries
+from ._core.known_sites import known_sites
 from ._core.log import logger
 from ._core.messages import missing_extra
-from ._core.registry import configure_all
+from ._core.store import PROCESS_STORE
+from ._core.tracebacks import own_frames_hidden
+from ._core.uncaught import print_only_message
+from .errors import FailpointError
 
 
 def start() -> None:
-    """Configure, instrument and serve, as the environment variables say."""
-    _configure()
-    _instrument()
-    _serve()
+    """Configure, instrument and serve, as the environment variables say.
+
+    A mistake in one of them is one message. Where it is shown is in the variable, and not in the code that reads it.
+    """
+    __tracebackhide__ = True  # in pytest
+    try:
+        with own_frames_hidden:
+            _configure()
+            _instrument()
+            _serve()
+    except FailpointError as error:
+        if not environment.DEBUG:
+            print_only_message(error)
+        raise
 
 
 def _configure() -> None:
     entries = parse_entries(environment.CONFIGURATION, "FAILPOINTS")
     if entries and not environment.ENABLED:
         logger.warning("FAILPOINTS is ignored, because FAILPOINTS_ENABLED=0: %s", environment.CONFIGURATION)
-    else:
-        configure_all(entries)
+    elif entries:
+        configurations = [PROCESS_STORE.prepare(*entry) for entry in entries]
+        PROCESS_STORE.install_all(configurations)
+        logger.warning("FAILPOINTS is in force: %s", environment.CONFIGURATION.strip())
+        atexit.register(_report_unknown_names, os.getpid(), configurations)
+
+
+def _report_unknown_names(process: int, configurations: Sequence[Configuration]) -> None:
+    """Log each name in `FAILPOINTS` that is still configured when the process ends, and that no site had."""
+    if os.getpid() != process:  # a forked child, whose parent reports it
+        return
+    for name in dict.fromkeys(each.name for each in configurations if each.ended_by is None):
+        if known_sites(name):
+            continue
+        # Imported here, because it brings in the scanner of source code.
+        from ._core.declared import declared_sites, where_declared
+
+        if name not in declared_sites():
+            logger.warning("FAILPOINTS names %r, but no site had that name; declared: %s", name, where_declared(name))
 
 
 def _instrument() -> None:

@@ -6,6 +6,7 @@ import os
 import sys
 
 from ..errors import FailpointUsageError
+from .uncaught import print_only_message
 
 _ON = {"1", "true", "yes", "on"}
 _OFF = {"0", "false", "no", "off"}
@@ -23,7 +24,9 @@ def _switch(variable: str, expected: str, *, default: str) -> bool:
     text = _value(variable) or ""
     word = text.strip().lower() or default
     if word not in _ON | _OFF:
-        raise FailpointUsageError(f"{variable} is {text!r}: expected {expected}")
+        error = FailpointUsageError(f"{variable} is {text!r}: expected {expected}")
+        print_only_message(error)
+        raise error
     return word in _ON
 
 

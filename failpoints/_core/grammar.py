@@ -29,6 +29,19 @@ _END_OF_NAME = re.compile(r"[\[=;]")
 _END_OF_KEY = re.compile(r"[=,\[\];]")
 _IN_PATTERN = re.compile(r"\\.|[][(){},]", re.DOTALL)  # an escaped character counts for nothing
 
+# What may stand after an action's word where its parentheses were forgotten.
+_EXCEPTION = re.compile(
+    r"""(?P<argument>[^\W\d][\w.]*(?:\ *:[^-+;]*)?)(?:\(["']?(?P<message>[^"'()]*)["']?\))?""", re.VERBOSE
+)
+_WORDS = re.compile(r"(?P<argument>\w[\w .]*)")
+_ELSEWHERE = re.compile(r"\s*[=%*]")  # it belongs to another term or entry
+_DIGITS = re.compile(r"(?P<argument>[0-9][0-9.]*[a-z]*)")
+_BARE_ARGUMENT = {
+    "raise": _EXCEPTION,
+    **dict.fromkeys(("return", "print", "panic"), _WORDS),
+    **dict.fromkeys(("sleep", "pause", "delay", "exit"), _DIGITS),
+}
+
 _ESCAPES = {'"': '"', "\\": "\\", "n": "\n", "r": "\r", "t": "\t"}
 _HEX_ESCAPES = {"x": 2, "u": 4, "U": 8}
 
@@ -291,8 +304,20 @@ class _Parser:
             hint = did_you_mean(word, _ACTIONS) or f": one of {', '.join(_ACTIONS)}"
             self.fail(f"expected an action, found {_shortened(word)}{hint}", start)
         self.space()
+        if not self.text.startswith("(", self.at):
+            self.check_parentheses(word)
         argument = self.argument() if self.text.startswith("(", self.at) else None
         return read(self, word, argument, start)
+
+    def check_parentheses(self, word: str) -> None:
+        """Refuse an argument without its parentheses, such as `raise OSError`, with the text that was meant."""
+        pattern = _BARE_ARGUMENT.get(word)
+        found = pattern.match(self.text, self.at) if pattern else None
+        if found is None or found["argument"].split()[0] in _ACTIONS or _ELSEWHERE.match(self.text, found.end()):
+            return
+        argument, message = found["argument"].strip(), found.groupdict().get("message")
+        meant = f"{word}({argument}: {message})" if message else f"{word}({argument})"
+        self.fail(f"expected '(' after {word!r}; did you mean {_shortened(meant)}?")
 
     def argument(self) -> _Argument:
         opening = self.at

@@ -432,6 +432,7 @@ def test_a_program_that_was_started_by_run(
         asyncio.run(main())
     """
     child = spawn("run", "--set", "backup=pause", "--http", "127.0.0.1:0", "--", sys.executable, "-c", script)
+    assert child.stderr.readline() == "FAILPOINTS is in force: backup=pause\n"
     line = child.stderr.readline()
     url = next(word.strip(".,;") for word in line.split() if word.startswith("http://"))
     monkeypatch.setenv("FAILPOINTS_URL", url)

@@ -26,9 +26,10 @@ def run(script: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 def printed(script: str, **variables: str) -> str:
-    """Run the script and return its output. Fail on a non-zero exit status or text on stderr."""
+    """Run the script and return its output. Fail on a non-zero exit status, or other text on stderr than is due."""
     done = run(script, **variables)
-    assert (done.returncode, done.stderr) == (0, "")
+    due = ("FAILPOINTS is in force: ", "FAILPOINTS names ")
+    assert (done.returncode, [line for line in done.stderr.splitlines() if not line.startswith(due)]) == (0, [])
     return done.stdout
 
 
@@ -92,7 +93,11 @@ def test_an_exit_ends_the_process() -> None:
     """`exit` in `FAILPOINTS` ends the process at the site, with its status."""
     script = "from failpoints import *; print('before', flush=True); failpoint('c').hit(); print('after')"
     done = run(script, FAILPOINTS="c=exit(7)")
-    assert (done.returncode, done.stdout, done.stderr) == (7, "before\n", "")
+    assert (done.returncode, done.stdout) == (7, "before\n")
+    assert [line.partition(",")[0] for line in done.stderr.splitlines()] == [
+        "FAILPOINTS is in force: c=exit(7)",
+        "failpoint 'c' ended the process with exit status 7",
+    ]
 
 
 def test_the_variables_are_read_once() -> None:
@@ -124,10 +129,10 @@ def test_the_variables_are_read_once() -> None:
     ],
 )
 def test_a_malformed_value_stops_the_import(text: str, error: str, sentence: str, place: str) -> None:
-    """A malformed value fails the import with the variable's name and a caret at the position."""
+    """A malformed value fails the import with one message, the variable's name and a caret at the position."""
     done = run("import failpoints", FAILPOINTS=text)
     assert (done.returncode, done.stdout) == (1, "")
-    message, shown, caret = done.stderr.splitlines()[-3:]
+    message, shown, caret = done.stderr.splitlines()  # and no traceback
     assert message.startswith(f"failpoints.errors.{error}: FAILPOINTS: ")
     assert sentence in message
     assert shown.strip() == text
@@ -149,11 +154,106 @@ def test_a_malformed_value_configures_nothing() -> None:
     assert printed(script, FAILPOINTS="a=off;b").splitlines()[0] == "ActionSyntaxError False"
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("FAILPOINTS_ENABLED", "maybe"),
+        ("FAILPOINTS_DEBUG", "maybe"),
+        ("FAILPOINTS_INSTRUMENT", "nothing"),
+        ("FAILPOINTS_HTTP", "nowhere"),
+    ],
+)
+def test_a_mistake_in_a_variable_is_one_message(variable: str, value: str) -> None:
+    """A mistake in another variable has no traceback either. With `FAILPOINTS_DEBUG=1` it has one."""
+    done = run("import failpoints", **{variable: value})
+    assert (done.returncode, "Traceback" in done.stderr, variable in done.stderr) == (1, False, True)
+    if variable in ("FAILPOINTS_INSTRUMENT", "FAILPOINTS_HTTP"):
+        assert "Traceback" in run("import failpoints", **{variable: value, "FAILPOINTS_DEBUG": "1"}).stderr
+
+
+def test_other_errors_keep_their_traceback() -> None:
+    """A program that goes on after a mistake in `FAILPOINTS` sees its own errors as before."""
+    script = """
+        try:
+            import failpoints
+        except ValueError:
+            pass
+        1 / 0
+    """
+    done = run(script, FAILPOINTS="a")
+    assert done.stderr.splitlines()[0] == "Traceback (most recent call last):"
+    assert done.stderr.splitlines()[-1].startswith("ZeroDivisionError")
+
+
+# What a process says that obeys FAILPOINTS.
+
+
+def test_a_process_says_that_it_obeys() -> None:
+    """A process that has configured `FAILPOINTS` logs it at WARNING, once."""
+    script = """
+        import failpoints, importlib
+        importlib.import_module("failpoints")
+        failpoints.failpoint("a").hit()
+    """
+    assert run(script, FAILPOINTS=" a=off ").stderr == "FAILPOINTS is in force: a=off\n"
+    assert run(script, FAILPOINTS=" ; ").stderr == ""
+    assert run(script).stderr == ""
+
+
+DECLARES = """
+import os, sys
+import failpoints
+
+@failpoints.failpoint("gateway.charge")
+def charge(): ...
+
+def inline():
+    failpoints.failpoint("inline" + "").hit()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "reported"),
+    [
+        ("gateway.chrage", "", "; did you mean 'gateway.charge', declared at "),
+        ("gateway.charge:aftre", "", "; did you mean 'gateway.charge:after', declared at "),
+        ("gateway.charge", "", None),
+        ("gateway.charge:after", "", None),
+        ("inline", "inline()", None),
+        ("gateway.chrage", "failpoints.remove('gateway.chrage')", None),
+        ("gateway.chrage", "failpoints.reset()", None),
+        ("gateway.chrage", "failpoints.configure('gateway.chrage', 'off')", None),
+        ("gateway.chrage", "os.fork() or sys.exit()", "; did you mean 'gateway.charge', declared at "),
+        ("gateway.chrage", "failpoints.configure('inline', 'exit(0)'); inline()", None),
+    ],
+)
+def test_a_name_that_no_site_had(name: str, more: str, reported: str | None) -> None:
+    """A name that no site had until the process ended is logged then, once, with the nearest one."""
+    done = run(f"{DECLARES}\n{more}\n", FAILPOINTS=f"{name}=off")
+    lines = [line for line in done.stderr.splitlines() if line.startswith("FAILPOINTS names ")]
+    if reported is None:
+        assert lines == []
+    else:
+        [line] = lines
+        assert line.startswith(f"FAILPOINTS names {name!r}, but no site had that name; declared: ")
+        assert reported in line
+
+
+def test_a_declared_site_that_was_not_visited(tmp_path: Path) -> None:
+    """A name that stands in the source of an imported module is not reported, even if its site was never visited."""
+    (tmp_path / "shop.py").write_text(
+        "from failpoints import failpoint\ndef sell():\n    failpoint('shop.sell').hit()\n"
+    )
+    script = f"import sys; sys.path.append({str(tmp_path)!r}); import shop"
+    assert run(script, FAILPOINTS="shop.sell=off").stderr == "FAILPOINTS is in force: shop.sell=off\n"
+    assert "did you mean 'shop.sell'" in run(script, FAILPOINTS="shop.sel=off").stderr
+
+
 @pytest.mark.skipif(sys.version_info < (3, 15), reason="lazy imports came with Python 3.15")
 def test_failpoints_with_lazy_imports() -> None:
     """With lazy imports, the first use of the package configures `FAILPOINTS`."""
     done = run(SHOW, FAILPOINTS="a=off", PYTHON_LAZY_IMPORTS="all")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "{'a': 'off'}\n", "")
+    assert (done.returncode, done.stdout) == (0, "{'a': 'off'}\n")
     done = run("import failpoints; failpoints", FAILPOINTS="a")
     message = "failpoints.errors.ActionSyntaxError: FAILPOINTS: expected name=actions, found no '='"
     assert (done.returncode, done.stderr.splitlines()[-3:]) == (1, [message, "    a", "     ^"])
@@ -344,7 +444,8 @@ def test_a_program_with_arguments_like_the_command_reads_the_variables(tmp_path:
         text=True,
         timeout=50,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "'a=off' True '' None\n", "")
+    assert (done.returncode, done.stdout) == (0, "'a=off' True '' None\n")
+    assert done.stderr.startswith("FAILPOINTS is in force: a=off\n")
 
 
 def test_the_environment_of_a_child_appends_to_failpoints(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,9 +26,10 @@ def run(script: str, *arguments: str, **variables: str) -> subprocess.CompletedP
 
 
 def printed(script: str, *arguments: str, **variables: str) -> str:
-    """Run the script, check that it succeeds and writes nothing to stderr, and return what it prints."""
+    """Run the script, check that it succeeds and writes nothing unexpected to stderr, and return what it prints."""
     done = run(script, *arguments, **variables)
-    assert (done.returncode, done.stderr) == (0, "")
+    in_force = f"FAILPOINTS is in force: {variables['FAILPOINTS']}\n" if "FAILPOINTS" in variables else ""
+    assert (done.returncode, done.stderr) == (0, in_force)
     return done.stdout
 
 
