@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
+from pathlib import Path
+
 import nox
 
 nox.options.default_venv_backend = "uv|venv"
 nox.options.error_on_missing_interpreters = False
 nox.options.sessions = ["tests", "checks"]
 
-# The projects whose private names we use: docs/internals.md lists them.
-PRE_RELEASES = [
-    "anyio",
-    "coverage",
-    "h11",
-    "httpx",
-    "pytest",
-    "pytest-asyncio",
-    "starlette",
-    "trio",
-    "uvicorn",
-    "wrapt",
-]
+# The tests of everything that a dependency can break, without the long explorations.
+TESTED_WITH_OTHER_VERSIONS = ["tests/core", "tests/http", "tests/cli", "tests/plugin"]
+
+# Projects that we do not depend on, but whose private names we use: docs/internals.md lists them.
+TOOLS_WITH_PRIVATE_NAMES = ["coverage", "hypothesis", "pytest-asyncio"]
+
+
+def runtime_floors() -> dict[str, str]:
+    """Return what users install, with its lowest version: the dependencies, and those of the extras for users."""
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    requirements = [
+        *project["dependencies"],
+        *(each for name in ("pytest", "http", "cli", "examples") for each in extras[name]),
+    ]
+    # tests/test_floors.py checks that each has a floor, and the same one everywhere.
+    return dict(re.findall(r"^([\w.-]+)>=([\w.]+)", "\n".join(requirements), re.MULTILINE))
 
 
 @nox.session(reuse_venv=True)
@@ -56,10 +64,22 @@ def checks(session: nox.Session) -> None:
 
 @nox.session
 def canary(session: nox.Session) -> None:
-    """Test what we use of other projects' internals against their newest pre-releases."""
+    """Test against the newest pre-releases of our dependencies, and of the projects whose internals we use."""
     session.install("-e", ".[tests]")
-    session.install("--pre", "--upgrade", *PRE_RELEASES)
+    session.install("--pre", "--upgrade", *runtime_floors(), *TOOLS_WITH_PRIVATE_NAMES)
     session.run("pytest", "-m", "internals", "tests/internals", *session.posargs)
+    session.run("pytest", "-q", "-n", "auto", "-m", "not slow", *TESTED_WITH_OTHER_VERSIONS, *session.posargs)
+
+
+@nox.session(python="3.11")
+def floors(session: nox.Session) -> None:
+    """Test with the lowest versions that pyproject.toml declares for users. It fails if they exclude each other."""
+    session.install("-e", ".[tests]", *(f"{name}=={floor}" for name, floor in runtime_floors().items()))
+    # Old versions warn: typer 0.19 beside click 8.5 (also where a test runs Python with -X dev), and a middleware of
+    # starlette 0.40 on trio.
+    old = ["-W", "ignore::DeprecationWarning", "-W", "ignore::pytest.PytestUnraisableExceptionWarning"]
+    old += ["--deselect", "tests/core/test_environment.py::test_python_m_failpoints_ignores_the_variables"]
+    session.run("pytest", "-q", "-n", "auto", "-m", "not slow", *old, *TESTED_WITH_OTHER_VERSIONS, *session.posargs)
 
 
 @nox.session
