@@ -9,11 +9,12 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from random import Random
 from typing import Any, Final, NamedTuple
 
 from .actions import Action, Hit, Term, waits
+from .clock import now
 from .context import Matchers
 from .known_sites import known_sites
 from .status import FailpointStatus, Waiting
@@ -187,7 +188,7 @@ class Configuration:
 
     def park(self, waiter: Waiter, sleeper: str) -> bool:
         """Note that the visit begins to wait. Return false if it was woken before that."""
-        waiter.parked = (sleeper, datetime.now(UTC))
+        waiter.parked = (sleeper, now())
         waiter.arrival = next(_arrivals)
         self.parked[waiter] = None
         if waiter in self.waiters and self.ended_by is None:

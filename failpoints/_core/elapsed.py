@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
+from .clock import now
 from .status import Waiting
 
 
@@ -26,6 +27,6 @@ def duration(seconds: float) -> str:
     return f"{days} d {hours} h"
 
 
-def waited(waiting: Waiting, now: datetime | None = None) -> str:
+def waited(waiting: Waiting, at: datetime | None = None) -> str:
     """Return how long a task or thread has waited, such as `4.2 s`."""
-    return duration(((now or datetime.now(UTC)) - waiting.since).total_seconds())
+    return duration(((at or now()) - waiting.since).total_seconds())

@@ -20,6 +20,7 @@ from .debugger import stop_at
 from .ending import end_process
 from .formatting import describe_actions
 from .functions import callable_name
+from .limits import limited
 from .log import logger
 from .messages import safe_repr
 from .place import place_of
@@ -210,7 +211,13 @@ async def _wait(action: Pause | Sleep, site: Site, visit: Visit) -> Outcome:
     if not visit.park():
         return _woken(visit)
     logger.info("paused %s: %s waits", visit.hit.name, visit.sleeper)
-    return _after_wait(action, visit, await wakeup.wait(_seconds(action, visit), cancel))
+    seconds = _seconds(action, visit)
+    if isinstance(action, Sleep):
+        return _after_wait(action, visit, await wakeup.wait(seconds, cancel))
+    ended = Ended.EXPIRED
+    with limited(seconds):
+        ended = await wakeup.wait(None, cancel)
+    return _after_wait(action, visit, ended)
 
 
 def _wait_sync(action: Pause | Sleep, site: Site, visit: Visit) -> Outcome:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
+from .clock import now
 from .status import Stray
 
 _MOST_THREADS = 100  # of one failpoint: a server may start a thread for each request
@@ -28,7 +28,7 @@ class Strays:
         if known is not None:
             strays[thread] = replace(known, count=known.count + 1)
         elif len(strays) < _MOST_THREADS:
-            strays[thread] = Stray(thread, context, 1, datetime.now(UTC))
+            strays[thread] = Stray(thread, context, 1, now())
 
     def of(self, name: str) -> tuple[Stray, ...]:
         """Return the strays of a failpoint, one for each thread, in the order of their first visits."""

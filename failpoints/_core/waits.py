@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import Final
 
-from anyio import move_on_after
-
 from ..errors import FailpointTimeout, FailpointUsageError
+from .clock import monotonic
+from .limits import limited
 from .store import Store
 from .validation import seconds
 from .wakeups import Ended, TaskWakeup, ThreadWakeup, on_event_loop
@@ -23,7 +22,7 @@ async def wait(store: Store, watch: Watch, timeout: float | None) -> None:
     __tracebackhide__ = True  # so that pytest shows a timeout at the test's own line
     timeout = seconds(DEFAULT_LIMIT if timeout is None else timeout)
     try:
-        with move_on_after(timeout):
+        with limited(timeout):
             while not store.has_ended(watch, wakeup := TaskWakeup()):
                 await wakeup.wait()
             return
@@ -42,10 +41,10 @@ def wait_sync(store: Store, watch: Watch, timeout: float | None) -> None:
             f"waiting for {watch.name!r} here would block the event loop of this thread: use the wait without"
             " _sync, with await"
         )
-    deadline = time.monotonic() + (math.inf if timeout is None else timeout)
+    deadline = monotonic() + (math.inf if timeout is None else timeout)
     try:
         while not store.has_ended(watch, wakeup := ThreadWakeup()):
-            ended = wakeup.wait(max(deadline - time.monotonic(), 0))
+            ended = wakeup.wait(max(deadline - monotonic(), 0))
             if ended is Ended.EXPIRED and not store.has_ended(watch):
                 raise _timeout(store, watch, timeout)
     finally:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import enum
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -17,6 +16,7 @@ from anyio import Event, create_task_group, get_current_task, move_on_after
 from anyio.lowlevel import current_token
 
 from ..errors import FailpointUsageError
+from .clock import monotonic
 
 _POLL = 0.01  # seconds between checks of a threading.Event, because a thread cannot wait for two things at once
 
@@ -125,11 +125,11 @@ class ThreadWakeup:
         limit = threading.TIMEOUT_MAX if seconds is None else min(seconds, threading.TIMEOUT_MAX)
         if cancel is None:
             return Ended.WOKEN if self._held.acquire(timeout=limit) else Ended.EXPIRED
-        deadline = time.monotonic() + limit
-        while not self._held.acquire(timeout=min(_POLL, max(deadline - time.monotonic(), 0))):
+        deadline = monotonic() + limit
+        while not self._held.acquire(timeout=min(_POLL, max(deadline - monotonic(), 0))):
             if cancel.is_set():
                 return Ended.CANCELLED
-            if time.monotonic() >= deadline:
+            if monotonic() >= deadline:
                 return Ended.EXPIRED
         return Ended.WOKEN
 
@@ -178,15 +178,16 @@ def wake(wakeups: Iterable[Wakeup]) -> None:
         else:
             by_loop.setdefault(wakeup.loop, []).append(wakeup)
     for loop, sleepers in by_loop.items():
-        _call_soon(loop, sleepers)
+        call_soon(loop, _set_each, sleepers)
 
 
-def _call_soon(loop: Any, sleepers: list[Wakeup]) -> None:
+def call_soon(loop: Any, function: Callable[..., object], *args: Any) -> None:
+    """Call a function soon on an event loop, from any thread. Does nothing if the loop is closed."""
     # Needed even on the loop's own thread: a signal handler runs there while the loop waits for I/O, and a plain
     # set() would not end that wait.
-    call_soon: Callable[..., object] = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
+    threadsafe: Callable[..., object] = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
     try:
-        call_soon(_set_each, sleepers)
+        threadsafe(function, *args)
     except RuntimeError:  # the loop is closed, and its tasks with it
         pass
 

@@ -6,7 +6,6 @@ import gc
 import inspect
 import random
 import threading
-import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import copy_context
@@ -14,6 +13,7 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any, Protocol, TypeAlias
 
+from .._core.clock import monotonic
 from .._core.functions import callable_name
 from .._core.hooks import exploring
 from .._core.messages import safe_repr
@@ -121,7 +121,7 @@ class Runner:
         with Registry() as registry:
             registry.seed(0)
             main = self._call_scenario(run)
-            deadline = time.monotonic() + self.options.timeout
+            deadline = monotonic() + self.options.timeout
             problem: Problem | None = None
             interrupted_at: str | None = None
             self.watched.begin(deadline)

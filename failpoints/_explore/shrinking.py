@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-
+from .._core.clock import monotonic
 from .plan.scheduler import PlannedScheduler
 from .plan.search import Plan, Search
 from .problem import Problem
@@ -32,12 +31,12 @@ def shrink(runner: Runner, plan: Plan, problem: Problem) -> Outcome | None:
 def _with_fewest_switches(runner: Runner, outcome: Outcome, problem: Problem) -> Outcome | None:
     """Search for the same failure with the fewest switches away from a task that could go on."""
     faults = {fault.label: fault.alternative for fault in outcome.execution.injected}
-    end = time.monotonic() + _MAX_SECONDS
+    end = monotonic() + _MAX_SECONDS
     runs = 0
     for preemptions in range(outcome.execution.preemptions):
         search = Search(0)
         while (plan := search.next()) is not None:
-            if runs >= _MAX_RUNS or time.monotonic() > end:
+            if runs >= _MAX_RUNS or monotonic() > end:
                 return None
             runs += 1
             scheduler = _continuing_scheduler(runner, plan, preemptions, faults)

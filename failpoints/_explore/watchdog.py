@@ -10,6 +10,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from types import FrameType
 
+from .._core.clock import monotonic
 from .threads import ignored_threads
 from .user_frames import frame_location, is_user_frame, source_line
 
@@ -122,7 +123,7 @@ def _watch() -> None:
                     _watchdog = None
                     ignored_threads.pop(threading.get_ident(), None)
                     return
-        now = time.monotonic()
+        now = monotonic()
         with _lock:
             all_watched = list(_watched)
             if not all_watched:

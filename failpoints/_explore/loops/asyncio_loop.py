@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from ..._core.clock import monotonic
 from ..._core.reentrancy import runs_user_code, transparent
 from ..execution import Execution
 from ..plan.identity import TaskNode
@@ -79,7 +79,7 @@ class ExplorationLoop(TaskTrackingLoop):
                 handle._run()
 
     def time(self) -> float:
-        return self._rest.now if self._is_virtual else time.monotonic()
+        return self._rest.now if self._is_virtual else monotonic()
 
     @transparent
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
@@ -127,7 +127,7 @@ class ExplorationLoop(TaskTrackingLoop):
         """
         rest = self._rest
         real = self.lazy_selector.real
-        if time.monotonic() > rest.deadline:
+        if monotonic() > rest.deadline:
             raise Halt(blocked_problem("hang", self.unfinished_tasks(), rest.hang_notes()))
         if timeout == 0:
             if rest.waiting_since is not None:
@@ -167,7 +167,7 @@ class ExplorationLoop(TaskTrackingLoop):
             self.stop()
             return ()
         if not self._is_virtual:
-            return self.really_wait(max(min(timer, self._rest.deadline) - time.monotonic(), 0))
+            return self.really_wait(max(min(timer, self._rest.deadline) - monotonic(), 0))
         self._rest.now = timer
         return ()
 
@@ -231,7 +231,7 @@ class ExplorationLoop(TaskTrackingLoop):
     def limit_closing(self) -> None:
         """From now on, report no errors and let timers fire at once. Limit the time until the loop must be closed."""
         self._is_closing = True
-        self._rest.deadline = time.monotonic() + GRACE
+        self._rest.deadline = monotonic() + GRACE
         self._execution.watched.extend(self._rest.deadline)
 
     @property

@@ -8,11 +8,11 @@ may still wake a task from outside: I/O, a signal, or another thread.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Collection
 from threading import Thread
 from typing import Protocol
 
+from ..._core.clock import monotonic
 from ..execution import Execution
 from ..threads import busy_threads, is_only_thread, other_threads, working_threads
 from .wait_sources import WaitSource
@@ -96,7 +96,7 @@ class RestPolicy:
         if timer == math.inf:
             return self._seconds_without_timer()
         if not self._is_virtual:
-            return max(min(timer - time.monotonic(), self._seconds_left()), 0.0)
+            return max(min(timer - monotonic(), self._seconds_left()), 0.0)
         return self._seconds_before_timer(timer)
 
     def woken(self) -> None:
@@ -130,7 +130,7 @@ class RestPolicy:
 
     def _seconds_before_release(self) -> float:
         """Return how long to wait for threads that may wake a task, before a held task is released."""
-        now = time.monotonic()
+        now = monotonic()
         has_looked = self.waiting_since is not None
         if self.waiting_since is None:
             self.waiting_since = now
@@ -149,7 +149,7 @@ class RestPolicy:
             self.waiting_since = None
             return self._seconds_left() if self._loop.has_io() else min(SLICE, self._seconds_left())
         if self.waiting_since is None and not is_only_thread():
-            self.waiting_since = time.monotonic()
+            self.waiting_since = monotonic()
             return _DOUBT
         self._loop.end_in_deadlock()
         return 0.0
@@ -168,14 +168,14 @@ class RestPolicy:
             self.now = timer
             self.waiting_since = self._timer = None
             return 0.0
-        self.waiting_since = time.monotonic()
+        self.waiting_since = monotonic()
         self._timer = timer
         return seconds
 
     def _pass_time(self) -> None:
         """Add the time that has really passed to the virtual time, up to the next timer."""
         if self.waiting_since is not None and self._timer is not None:
-            self.now = min(self.now + time.monotonic() - self.waiting_since, self._timer)
+            self.now = min(self.now + monotonic() - self.waiting_since, self._timer)
 
     def _seconds_for_outside(self, has_looked: bool) -> float:
         """Return how long to wait for anything outside that may wake a task before the timer does, or 0 for nothing."""
@@ -196,7 +196,7 @@ class RestPolicy:
         return seconds
 
     def _seconds_left(self) -> float:
-        return min(max(self.deadline - time.monotonic(), 0.0), _MAXIMUM)
+        return min(max(self.deadline - monotonic(), 0.0), _MAXIMUM)
 
 
 class _Patience:

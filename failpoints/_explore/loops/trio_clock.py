@@ -7,7 +7,6 @@ clock returns 0, trio runs what the clock has made runnable.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -17,6 +16,7 @@ import trio._core._run as trio_run
 from outcome import Error
 from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_rescheduled
 
+from ..._core.clock import monotonic
 from ..._core.reentrancy import runs_user_code
 from ..execution import Execution
 from ..plan.identity import TaskNode, current_node
@@ -60,9 +60,9 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
 
     def current_time(self) -> float:
         # A task that asks for the time would catch what ends the run.
-        if time.monotonic() > self._rest.deadline and (not self._is_over or _running_task() is None):
+        if monotonic() > self._rest.deadline and (not self._is_over or _running_task() is None):
             self._end("hang")
-        return self._rest.now if self._is_virtual else time.monotonic()
+        return self._rest.now if self._is_virtual else monotonic()
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """Return the number of real seconds for which trio is to wait for I/O. No task can run until *deadline*."""
@@ -204,7 +204,7 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         notes = self._rest.hang_notes() if kind == "hang" else ()
         self.problem = blocked_problem(kind, self.unfinished_tasks(), notes)
         self._execution.active = False
-        self._rest.deadline = time.monotonic() + GRACE
+        self._rest.deadline = monotonic() + GRACE
         self._execution.watched.extend(self._rest.deadline)
         self.scope.cancel()
 
@@ -213,7 +213,7 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
 
         Shields are taken off. A task that is waiting for a worker thread is given half of the time to go on.
         """
-        if self._rest.deadline - time.monotonic() < GRACE / 2:
+        if self._rest.deadline - monotonic() < GRACE / 2:
             for task in self._unfinished():
                 if awaits_thread(awaited_frames(task.coro)):
                     reschedule(task, Error(_Abandon()))
