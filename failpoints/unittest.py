@@ -60,7 +60,7 @@ class FailpointsMixin(_Base):
     failpoints_strict: bool = True
     failpoints_timeout: float = 10
     failpoints_pause_limit: float = 30
-    _expectations: Expectations | None = None
+    _failpoints_expectations: Expectations | None = None  # of the last run, and read by the pytest plugin
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -74,7 +74,7 @@ class FailpointsMixin(_Base):
     def __getstate__(self) -> object:
         # Django pickles a test to send the failure of a subtest to another process.
         state: Any = super().__getstate__()
-        return {key: value for key, value in state.items() if key not in ("failpoints", "_expectations")}
+        return {key: value for key, value in state.items() if key not in ("failpoints", "_failpoints_expectations")}
 
     def run(self, result: TestResult | None = None) -> TestResult | None:
         """Run the test with failpoints of its own. `unittest` calls it."""
@@ -92,10 +92,14 @@ class FailpointsMixin(_Base):
         super().doCleanups()
         # Each part of a test, a cleanup for one, begins with a fresh outcome. Only between them is it that of the test.
         outcome: Any = getattr(self, "_outcome", None)
-        has_passed = outcome is not None and outcome.success and outcome.expectedFailure is None
-        if has_passed and self._expectations is not None:
-            self.addCleanup(self._expectations.judge)
+        expectations = self._failpoints_expectations
+        if outcome is None or expectations is None or outcome.expectedFailure is not None:
+            return
+        if outcome.success:
+            self.addCleanup(expectations.judge)
             super().doCleanups()
+        if not outcome.success:
+            expectations.keep_state()
 
     @contextmanager
     def _own_failpoints(self) -> Generator[Expectations]:
@@ -117,13 +121,12 @@ class FailpointsMixin(_Base):
             strict=self.failpoints_strict,
         )
         self.failpoints = Failpoints(expectations)
-        self._expectations = expectations
+        self._failpoints_expectations = expectations
         restore = PROCESS_STORE.save()
         is_property = getattr(getattr(self, self._testMethodName), "is_hypothesis_test", False)
         try:
             with running(lambda: expectations, is_property=is_property):
                 yield expectations
         finally:
-            self._expectations = None
             expectations.close()
             restore()

@@ -14,7 +14,7 @@ import re
 import sys
 import weakref
 from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import wrapt
 
@@ -153,14 +153,15 @@ def environment_text(configurations: Iterable[Configuration]) -> tuple[str, list
 def _pattern(matcher: Any) -> str:
     """Return a matcher as a quoted pattern. A value that is not a text is compared by its text in the other process."""
     if isinstance(matcher, re.Pattern):
-        flags = matcher.flags & ~re.UNICODE
-        pattern = matcher.pattern if isinstance(matcher.pattern, str) and not flags else None
+        compiled = cast("re.Pattern[str]", matcher)
+        flags = compiled.flags & ~re.UNICODE
+        pattern = compiled.pattern if isinstance(compiled.pattern, str) and not flags else None
     elif isinstance(matcher, str):
         pattern = str.__str__(matcher)
     else:
         pattern = re.escape(str(matcher)) if isinstance(matcher, (int, float)) else None
     if pattern is None:
-        raise FailpointUsageError(f"{safe_repr(matcher)} has no text")
+        raise FailpointUsageError(f"{safe_repr(cast(object, matcher))} has no text")
     escaped = pattern.replace("\\", "\\\\").replace('"', '\\"')
     is_plain = re.fullmatch(r"[\w.*+?|^$:@/-]+", pattern)
     return pattern if is_plain else f'"{escaped}"'

@@ -10,37 +10,36 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import wrapt
 
 from .expectations import Expectations
 
 
-class _Running(NamedTuple):
-    """A test that is running, or an example in it."""
-
-    expectations: Callable[[], Expectations | None]
-    is_property: bool
-    thread: int
-
-
-_running: Final[list[_Running]] = []
-
-
-@contextmanager
-def running(expectations: Callable[[], Expectations | None], *, is_property: bool) -> Generator[None]:
-    """Make the examples that run in the block examples of a test.
+class running:  # noqa: N801 - used like a function
+    """Make the examples that run in the block examples of a test. A class, because it surrounds every test of a run.
 
     Args:
         expectations: Returns the expectations of the test, once it has any.
         is_property: Whether the test itself is a property, so that its marker and its fixtures belong to each example.
     """
-    _running.append(_Running(expectations, is_property, threading.get_ident()))
-    try:
-        yield
-    finally:
+
+    __slots__ = ("expectations", "is_property", "thread")
+
+    def __init__(self, expectations: Callable[[], Expectations | None], *, is_property: bool) -> None:
+        self.expectations = expectations
+        self.is_property = is_property
+        self.thread = threading.get_ident()
+
+    def __enter__(self) -> None:
+        _running.append(self)
+
+    def __exit__(self, *_: object) -> None:
         _running.pop()
+
+
+_running: Final[list[running]] = []
 
 
 def _example() -> AbstractContextManager[None]:

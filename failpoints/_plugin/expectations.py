@@ -56,7 +56,7 @@ class Expectations:
         self._closed = False
         self._started = started()
         self._reported = set[Configuration]()  # in the verdict, which the section need not repeat
-        self._failed_example: list[State] | None = None  # the state at the end of the last example, if that failed
+        self._kept: list[State] | None = None  # at the failure, if what was configured then may have ended since
 
     def set(
         self,
@@ -155,27 +155,31 @@ class Expectations:
         set_up, had_own_seed, before = self._expectations, self._has_own_seed, self._started
         self._started = started()
         self._expectations = list(set_up) if includes_set_up else []
-        self._failed_example, self._reported = None, set[Configuration]()
+        self._kept, self._reported = None, set[Configuration]()
         go_on = PROCESS_STORE.start_over()
         try:
             yield
             self.judge()
         except BaseException as error:
             if not type(error).__module__.startswith("hypothesis."):  # those only end an example, or all of them
-                others = () if includes_set_up else set_up
-                self._failed_example = self._states([*others, *self._expectations])
+                self.keep_state(others=() if includes_set_up else set_up)
             raise
         finally:
             go_on()
             self._expectations, self._has_own_seed, self._started = set_up, had_own_seed, before
 
+    def keep_state(self, others: Collection[Expectation] = ()) -> None:
+        """Keep the present state for the section of the report, unless an earlier one is kept."""
+        if self._kept is None:
+            self._kept = self._states([*others, *self._expectations])
+
     def section(self, seed: int) -> str:
         """Describe what the test configured and what else is configured, for the report of a failing test.
 
-        If the test failed in an example of a property, this is the state of that example. *seed* is the seed of the
+        This is the state that was kept at the failure or, if there is none, the present one. *seed* is the seed of the
         run.
         """
-        states = self._states(self._expectations) if self._failed_example is None else self._failed_example
+        states = self._states(self._expectations) if self._kept is None else self._kept
         parts = [section(state for state in states if state.configuration not in self._reported)]
         if not self._has_own_seed and any(
             0 < term.probability < 1 for state in states for term in state.status.actions

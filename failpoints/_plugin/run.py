@@ -167,7 +167,9 @@ class Run:
             del report.wasxfail
             report.outcome, report.longrepr = "failed", verdict
         if report.failed:
-            section = self.expectations(item).section(self.options.seed)
+            of_mixin = getattr(getattr(item, "instance", None), "_failpoints_expectations", None)
+            expectations = of_mixin if isinstance(of_mixin, Expectations) else self.expectations(item)
+            section = expectations.section(self.options.seed)
             if section:
                 report.sections.append(("failpoints", section))
         return report

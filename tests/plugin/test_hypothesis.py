@@ -386,10 +386,10 @@ def test_an_example_costs_the_same_however_many_were_before() -> None:
     restore = PROCESS_STORE.save()
     for _ in range(10):
         example()
-    early = calls()
+    early = min(calls() for _ in range(5))
     for _ in range(10_000):
         example()
-    assert calls() == early
+    assert min(calls() for _ in range(5)) <= early + 20  # a collection of garbage may come in between
     assert base.hits == 0
     base.remove()
     restore()

@@ -16,7 +16,7 @@ import pytest
 from failpoints import FailpointUsageError
 from failpoints.unittest import FailpointsMixin
 from tests.plugin.inner_files import SHOP, RunTests
-from tests.plugin.terminal import outcomes
+from tests.plugin.terminal import failures, outcomes
 
 HEAD = """\
 import math
@@ -247,14 +247,27 @@ def test_the_runner_of_unittest(folder: Path) -> None:
     assert "/failpoints/_plugin/" not in done.stderr
 
 
+STOCK = """\
+shop.stock
+  configured: off, at test_inner.py:16 (Plain.setUp)
+  counts:     hits 0, misses 0, triggers 0
+  declared:   shop.py:23 (restock), shop.py:24 (restock), shop.py:25 (restock) and 1 more"""
+
+
 def test_pytest(run_tests: RunTests) -> None:
-    """Under pytest the outcomes are the same, and no test is judged twice."""
+    """Under pytest the outcomes are the same, no test is judged twice, and a report has the usual section."""
     result = run_tests(source(), "-v", files={"shop.py": SHOP}, plugins=())
     of_pytest = {"failures": "FAILED", "errors": "FAILED", "skipped": "SKIPPED", "expectedFailures": "XFAIL"}
     expected = {name.replace(".", "::"): of_pytest.get(outcome, "PASSED") for name, outcome in EXPECTED.items()}
     found = outcomes(result)
     del expected["Plain::test_subtests"], found["Plain::test_subtests"]  # which depends on the version of pytest
     assert found == expected
+    shown = failures(result)
+    assert shown["Plain.test_failing"].section == STOCK
+    assert shown["Plain.test_never_hit"].section == STOCK.replace(
+        "hits 0, misses 0, triggers 0", "hits 4, misses 0, triggers 4"
+    )
+    assert shown["BrokenSetUp.test_it"].section == STOCK.replace(":16 (Plain.", ":89 (BrokenSetUp.")
     assert len(re.findall(r"^E +AssertionError: failpoint ", result.stdout.str(), re.MULTILINE)) == 5
 
 
@@ -342,7 +355,7 @@ class Pickled(FailpointsMixin, unittest.TestCase):
                 try:
                     pickle.dumps(value)
                 except (AttributeError, TypeError, pickle.PicklingError):  # but not a RecursionError
-                    assert key in ("failpoints", "_expectations")
+                    assert key in ("failpoints", "_failpoints_expectations")
 
 
 def test_a_test_can_be_pickled() -> None:
