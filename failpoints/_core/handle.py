@@ -117,14 +117,19 @@ class Configured:
         return handle
 
     def __exit__(self, *exception: object) -> None:
+        entry = None
+        try:
+            entry = self._innermost()
+            entry[1].remove()
+        finally:  # again, in case an exception from a signal handler came before the end of the first
+            entry = entry or self._innermost()
+            entry[1].remove()
+            self._entered.remove(entry)
+
+    def _innermost(self) -> tuple[object, Handle]:
         # Several tasks may be in one block. A fixture may be left by another task than it was entered by.
         own = [entry for entry in self._entered if entry[0] == running()]
-        entry = (own or self._entered)[-1]
-        try:
-            entry[1].remove()
-        finally:
-            entry[1].remove()  # again, in case an exception from a signal handler came before the end of the first
-            self._entered.remove(entry)
+        return (own or self._entered)[-1]
 
     async def __aenter__(self) -> Handle:
         __tracebackhide__ = True

@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+_new_lock: Callable[[], threading.RLock] = threading.RLock
+
+if not TYPE_CHECKING and sys.version_info[:2] == (3, 14):
+    # CPython 3.14 lets a signal handler run after `__enter__` of a C type has acquired a lock, and before the `with`
+    # block begins. Its exception would leave the lock held. No handler runs after a function written in Python.
+    class _Lock(type(threading.RLock())):
+        """A re-entrant lock that is free if an exception comes out of acquiring it."""
+
+        def __enter__(self) -> Any:
+            acquired: list[bool] = []
+            try:
+                acquired.extend(map(self.acquire, (True,)))  # in one call, so that the list has what was done
+            except BaseException:
+                if acquired:
+                    self.release()
+                raise
+
+    _new_lock = _Lock
 
 
 class ForkSafeLock:
     """A re-entrant lock that is free in a forked child, whichever thread of the parent held it: `with safe.lock:`.
 
-    A child gets a new lock, so take it from here each time. It is a plain `RLock`, and not hidden behind methods of
-    this class, so that no exception from a signal handler can come between acquiring it and entering the block.
+    A child gets a new lock, so take it from here each time. It is not hidden behind methods of this class, so that no
+    exception from a signal handler can come between acquiring it and entering the block, or before it is released.
 
     With `held_while_forking` a fork waits for the lock, so that the child never sees a change half done.
     `after_fork` is called in the child.
@@ -20,7 +41,7 @@ class ForkSafeLock:
     __slots__ = ("_after_fork", "lock")
 
     def __init__(self, *, held_while_forking: bool = False, after_fork: Callable[[], object] = lambda: None) -> None:
-        self.lock = threading.RLock()
+        self.lock = _new_lock()
         self._after_fork = after_fork
         if not hasattr(os, "register_at_fork"):  # Windows has no fork
             return
@@ -29,5 +50,5 @@ class ForkSafeLock:
         os.register_at_fork(after_in_child=self._renew)
 
     def _renew(self) -> None:
-        self.lock = threading.RLock()
+        self.lock = _new_lock()
         self._after_fork()

@@ -66,7 +66,7 @@ class Registry:
         ...     registry.status("backup.parse").hits
         1
         """
-        given: Any = function
+        given = cast(Callable[..., Any], function)
         kind = kind_of(given) if callable(given) else None
         store = self._store
         if kind is Kind.ASYNC:

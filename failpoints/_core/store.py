@@ -97,14 +97,17 @@ class Store:
 
     def exit(self) -> None:
         """Take the store out of force and remove everything in it."""
-        self._warn_of_strays()
         try:
-            _in_force.pop(self, None)  # first, so that no new waiter arrives after the reset
-            self.reset()
+            self._warn_of_strays()
+            self._end()
         finally:
-            self.reset()  # again, in case an exception from a signal handler came before the end of the first
+            self._end()  # again, in case an exception from a signal handler came before the end of the first
             # Without a token: registries may be left in another order or context than they were entered in.
             entered.set(tuple(store for store in entered.get() if store is not self))
+
+    def _end(self) -> None:
+        _in_force.pop(self, None)  # first, so that no new waiter arrives after the reset
+        self.reset()
 
     @contextmanager
     def inside(self) -> Generator[None]:
@@ -305,7 +308,7 @@ class Store:
     def statuses(self) -> list[FailpointStatus]:
         """Return the status of every configured name, sorted by name."""
         with _guard.lock:
-            return [self.status(name) for name in sorted(self._stacks)]
+            return list(map(self.status, sorted(self._stacks)))
 
     def status_of(self, configuration: Configuration) -> FailpointStatus:
         """Return the status of a configuration of this store, in force or not."""
@@ -506,10 +509,11 @@ def note_stray(name: str, context: Callable[[], Mapping[str, Any]]) -> None:
     stores = [store for store in list(_in_force) if store.stack(name)]
     if not stores or on_event_loop():
         return
+    visited: Mapping[str, Any] = {}
     try:
         visited = context()
     except Exception:  # a site that is not hit raises nothing
-        visited = {}
+        pass
     for store in stores:
         store.add_stray(name, threading.current_thread().name, visited)
 
