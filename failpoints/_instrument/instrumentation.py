@@ -103,7 +103,8 @@ def instrument(
 
     Until it is undone, the function behaves as if it were decorated with `@failpoint(name, …)`. It can be a function, a
     method, or a class or static method, written in Python or in C. An inherited method is instrumented for the named
-    class only. Methods of classes that are written in C cannot be instrumented.
+    class only. Methods of classes that are written in C cannot be instrumented. A sync function that returns an
+    awaitable is visited where that is awaited, or entered with `async with`.
 
     If the module is not imported yet, its function is instrumented at the end of its import. Instrumenting the same
     path again under the same name adds nothing. The failpoint then lasts until the last undo.

@@ -120,6 +120,8 @@ def _expected(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], d
     if kind is not Kind.SYNC:
         return Expected.COROUTINE if kind is Kind.ASYNC else Expected.PLAIN
     body = body_of(own_code(function))
+    if body is not None and body.is_plain:
+        return Expected.PLAIN
     written = Expected.UNKNOWN if body is None else _of_body(function, body, args, kwargs, depth)
     annotated = _of_annotation(function)
     if written in (Expected.COROUTINE, Expected.AWAITABLE, Expected.PLAIN):
@@ -226,11 +228,7 @@ class _Reader:
 def _of_annotation(function: FunctionType) -> Expected:
     annotation = _annotation(function)
     if isinstance(annotation, str):
-        try:
-            expression = ast.parse(annotation.strip(), mode="eval").body
-        except (SyntaxError, ValueError):
-            return Expected.UNKNOWN
-        return _of_written_annotation(expression, Scope(function, {}, {}))
+        return _of_written_annotation(_parsed(annotation), Scope(function, {}, {}))
     return _of_evaluated_annotation(annotation)
 
 
@@ -252,13 +250,18 @@ def _of_evaluated_annotation(annotation: Any) -> Expected:
     return Expected.UNKNOWN
 
 
+@functools.lru_cache(maxsize=1024)
+def _parsed(annotation: str) -> ast.expr:
+    try:
+        return ast.parse(annotation.strip(), mode="eval").body
+    except (SyntaxError, ValueError):
+        return ast.Constant(None)
+
+
 def _of_written_annotation(expression: ast.expr, scope: Scope) -> Expected:
     match expression:
         case ast.Constant(value=str(text)):
-            try:
-                return _of_written_annotation(ast.parse(text.strip(), mode="eval").body, scope)
-            except (SyntaxError, ValueError):
-                return Expected.UNKNOWN
+            return _of_written_annotation(_parsed(text), scope)
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             return _of_union(_of_written_annotation(one, scope) for one in (left, right))
         case ast.Subscript(value=generic, slice=inside):

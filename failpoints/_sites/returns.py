@@ -7,7 +7,6 @@ import builtins
 import inspect
 import textwrap
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from types import CellType, CodeType, FunctionType, MemberDescriptorType, MethodType
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
@@ -31,10 +30,23 @@ class Body(NamedTuple):
     always_returns: bool
     """Whether the body cannot end without a `return` or `raise`."""
 
+    is_plain: bool
+    """Whether it returns nothing but literals and the like, whatever the names in it stand for."""
 
-@lru_cache(maxsize=1024)
+
+# By the id of the code, since its hash takes a look at all of it.
+_bodies: dict[int, tuple[CodeType, Body | None]] = {}
+
+
 def body_of(code: CodeType) -> Body | None:
     """Return what the source of a function returns, or `None` if its source cannot be found or is another one's."""
+    known = _bodies.get(id(code))
+    if known is None:
+        known = _bodies[id(code)] = code, _read(code)
+    return known[1]
+
+
+def _read(code: CodeType) -> Body | None:
     is_lambda = code.co_name == "<lambda>"
     try:
         # The lines of a lambda need not be a statement.
@@ -62,7 +74,7 @@ def _is_of(node: ast.FunctionDef | ast.Lambda, code: CodeType) -> bool:
 
 def _body(node: ast.FunctionDef | ast.Lambda) -> Body:
     if isinstance(node, ast.Lambda):
-        return Body((node.body,), {}, always_returns=True)
+        return Body((node.body,), {}, always_returns=True, is_plain=_is_plain([node.body]))
     returned: list[ast.expr] = []
     bound: dict[str, tuple[ast.expr | _Definition | None, ...]] = {}
     for part in _own_parts(node):
@@ -70,7 +82,12 @@ def _body(node: ast.FunctionDef | ast.Lambda) -> Body:
             returned.append(part.value or ast.Constant(None))
         for name, value in _bindings(part):
             bound[name] = (*bound.get(name, ()), value)
-    return Body(tuple(returned), bound, _always_returns(node.body))
+    return Body(tuple(returned), bound, _always_returns(node.body), _is_plain(returned))
+
+
+def _is_plain(returned: list[ast.expr]) -> bool:
+    plain = (ast.Constant, ast.JoinedStr, ast.List, ast.Tuple, ast.Dict, ast.Set, ast.Compare, ast.BinOp, ast.UnaryOp)
+    return all(isinstance(one, (*plain, ast.ListComp, ast.DictComp, ast.SetComp, ast.GeneratorExp)) for one in returned)
 
 
 def _own_parts(node: ast.AST) -> Iterator[ast.AST]:

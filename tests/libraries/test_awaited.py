@@ -421,6 +421,14 @@ async def test_a_pipeline(redis_port: int) -> None:
                 assert await pipeline.execute() == [1, 2]
 
 
+async def test_a_method_behind_a_pool(postgres_dsn: str) -> None:
+    """A pooled connection of asyncpg calls the method of the connection's class, which can be instrumented, too."""
+    asyncpg = pytest.importorskip("asyncpg")
+    async with asyncpg.create_pool(postgres_dsn, min_size=1, max_size=1) as pool, pool.acquire() as connection:
+        with instrument("asyncpg:Connection.execute", "x"), configured("x", "1*return(made up)"):
+            assert await connection.execute("SELECT 1") == "made up"
+
+
 @failpoint("y")
 def plain() -> int:
     """Return a value."""
