@@ -8,6 +8,7 @@ from .context import Matchers
 from .declared import where_declared
 from .elapsed import waited
 from .formatting import describe_actions
+from .known_sites import remarks
 from .messages import safe_repr
 from .status import FailpointStatus, Waiting
 from .strays import BOUND, describe_stray
@@ -59,6 +60,8 @@ def _facts(status: FailpointStatus, where: str) -> Iterator[tuple[str, str]]:
         yield from (("strays" if stray is status.strays[0] else "", describe_stray(stray)) for stray in status.strays)
         yield "", BOUND
     yield "declared", where_declared(status.name)
+    for remark in remarks(status.name):
+        yield "", remark
     if status.name.endswith(":after") and not status.hits and status.sites:
         yield "", "':after' is visited after the body has finished without an exception"
 

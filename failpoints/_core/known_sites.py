@@ -6,6 +6,7 @@ while something is configured, and an instrumented function for as long as it is
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import CodeType, FrameType
 
@@ -29,6 +30,8 @@ class Location:
 
 _locations: dict[str, dict[tuple[object, int], Location]] = {}  # by name, then by what was registered, and its line
 
+_remarks: dict[str, dict[object, Callable[[], str | None]]] = {}  # by name, then by the owner of the site
+
 
 def register_function(name: str, function: str, code: CodeType) -> None:
     """Register a decorated or instrumented function, with its qualified name and its code."""
@@ -50,6 +53,25 @@ def is_registered(name: str, frame: FrameType) -> bool:
     """Return whether the line that a frame is at is registered."""
     locations = _locations.get(name)
     return locations is not None and (frame.f_code, frame.f_lineno) in locations
+
+
+def register_remark(name: str, owner: object, remark: Callable[[], str | None]) -> None:
+    """Register what may have happened to a site. *remark* is called for messages, and returns a sentence or `None`."""
+    _remarks.setdefault(name, {})[owner] = remark
+
+
+def unregister_remark(name: str, owner: object) -> None:
+    """Forget the remark of an owner. Does nothing if there is none."""
+    remarks = _remarks.get(name, {})
+    remarks.pop(owner, None)
+    if not remarks:
+        _remarks.pop(name, None)
+
+
+def remarks(name: str) -> list[str]:
+    """Return what has happened to the sites of a name, a sentence each."""
+    found = [remark() for remark in list(_remarks.get(name, {}).values())]
+    return [each for each in found if each is not None]
 
 
 def unregister(name: str, owner: object) -> None:

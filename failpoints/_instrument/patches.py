@@ -14,13 +14,14 @@ from .._core.arming import ARMED
 from .._core.functions import callable_name, is_method_object
 from .._core.locks import ForkSafeLock
 from .._core.log import logger
+from .._core.messages import safe_repr
 from .._core.reentrancy import is_internal_call, transparent
 from .._core.site import Site
 from .._core.tracebacks import own_frames_hidden
 from .._sites.decorated import Decorated
 from .._sites.wrapper import BoundWrapper, Wrapper
 from ..errors import FailpointUsageError
-from .targets import Path, Target, callable_of, find_target
+from .targets import ABSENT, Path, Target, callable_of, find_target
 
 _OPTIONS = ("context", "raises", "convert", "cancel")
 
@@ -165,10 +166,19 @@ class Patch:
                 known_sites.register_path(name, str(self.path), self._qualname, self)
             else:
                 known_sites.register_function(name, self._qualname, code)
+            known_sites.register_remark(name, self, self._displaced)
 
     def _withdraw(self) -> None:
         for name in self._names:
             known_sites.unregister(name, self._decorated.source_code or self)
+            known_sites.unregister_remark(name, self)
+
+    def _displaced(self) -> str | None:
+        current = self.target.current()
+        if self.is_under(current):
+            return None
+        what = "nothing" if current is ABSENT else safe_repr(current)
+        return f"another tool has replaced the instrumented function: {self.path} is {what} now"
 
     def is_under(self, thing: Any) -> bool:
         """Return whether an object is a wrapper of this patch, or wraps one."""

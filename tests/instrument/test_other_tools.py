@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import wrapt
 
-from failpoints import Return, configured
+from failpoints import FailpointTimeout, Return, configured
 from failpoints.instrument import instrument
+from failpoints.pytest_plugin import Failpoints
 
 Log = list[Any]
 
@@ -152,6 +153,30 @@ def test_two_wrappers_under_the_failpoint(unwrap: Callable[..., None], library: 
             unwrap(Client, "send")
         assert handle.hits == 3
     assert (len(first), len(second)) == (2, 1)
+
+
+@pytest.mark.parametrize("name", ["client.send", "client.send:after"])
+def test_a_failpoint_that_was_replaced(name: str, library: Any, failpoints: Failpoints) -> None:
+    """If a tool has replaced the instrumented function altogether, the diagnosis of a failpoint never hit says so."""
+    before = Client.send
+    remark = "another tool has replaced the instrumented function: library_of_others:Client.send is"
+
+    def problem() -> str:
+        with pytest.raises(FailpointTimeout) as caught:
+            failpoints.set(name, "off", expect_hit=False).wait_hit_sync(timeout=0)
+        return str(caught.value)
+
+    with instrument(f"{library.__name__}:Client.send", "client.send"):
+        assert remark not in problem()
+        instrumented = vars(Client)["send"]
+        Client.send = lambda self, what: what  # type: ignore[method-assign]
+        assert f"{remark} <function " in problem()
+        Client.send = instrumented  # type: ignore[method-assign]
+        wrap(library, "Client.send", [])
+        assert remark not in problem()
+        Client.send = before  # type: ignore[method-assign]
+        assert f"{remark} <function " in problem()
+    assert remark not in problem()
 
 
 def test_the_wrapper_under_the_failpoint_still_looks_like_the_function(library: Any) -> None:
