@@ -43,6 +43,9 @@ class Site:
         self.code: CodeType | None = None  # of the function that is the site
         self.begun: str | None = None  # where to put the failpoint instead, if the work here may have begun already
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Site, (self.name, self.context, self.raises, self.convert, self.cancel)  # code cannot be pickled
+
     def of_begun_work(self, instead: str) -> Site:
         """Return this site for a call whose work may have begun, and which *instead* would be in time for."""
         site = Site(self.name, self.context, self.raises, self.convert, self.cancel)

@@ -101,6 +101,7 @@ TESTS = """
 def test_the_report_of_a_run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """The report has a row for each path, instrumented by tests or the environment, imported or not."""
     monkeypatch.setenv("FAILPOINTS_INSTRUMENT", "sqlite3:connect;json:dumps;colorsys:rgb_to_hsv")
+    monkeypatch.setenv("COLUMNS", "200")  # so that no row is folded
     pytester.makepyfile(test_it=textwrap.dedent(TESTS))
     result = pytester.runpytest_subprocess(
         *BLOCKED, "--failpoints-report", "--failpoints-report-json=report.json", timeout=50
