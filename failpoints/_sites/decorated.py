@@ -102,6 +102,7 @@ class Decorated:
         self._function = function
         self._code = function.__code__
         self._kind = kind_of(function)
+        self._disguise = Disguise()  # what earlier calls returned may not be true of this one
         self.call_context.replace_function(function)
         decorated_code.add(self._code)
 

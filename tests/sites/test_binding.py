@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 import wrapt
 
@@ -261,6 +263,33 @@ async def test_async_methods(inside: Any) -> None:
             assert after.hits == 0
         with configured("send:after", Return(3)):
             assert await send() == 3
+
+
+@pytest.mark.parametrize("inside", [classmethod, staticmethod, lambda function: function])
+async def test_methods_that_return_an_awaitable(inside: Any) -> None:
+    """`name:after` of a sync method under a wrapper of wrapt is visited when what it returns has been awaited."""
+    log: list[str] = []
+
+    async def work() -> None:
+        log.append("begin")
+        await anyio.lowlevel.checkpoint()
+        log.append("end")
+
+    class Client:
+        @failpoint("send")
+        @wrapt.decorator(lambda wrapped, instance, args, kwargs: wrapped(*args, **kwargs))
+        @inside
+        def send(*args: Any) -> Any:
+            return work()
+
+    for send in (Client().send, Client.send):
+        with configured("send:after", "raise(TimeoutError)"), pytest.raises(TimeoutError):
+            await send()
+        assert log == ["begin", "end"]
+        with configured("send", "raise(TimeoutError)"), pytest.raises(TimeoutError):
+            await send()
+        assert log == ["begin", "end"]
+        log.clear()
 
 
 @ways
