@@ -7,6 +7,7 @@ here.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -67,8 +68,28 @@ def follow_hypothesis() -> None:
 
 
 def _follow(providers: Any) -> None:
-    original = providers.PrimitiveProvider.per_test_case_context_manager
-    if getattr(original, "__wrapped__", None) is not None:
+    base = providers.PrimitiveProvider
+    if _is_followed(base):
+        return
+
+    def follow_later(backend: Any, /, **keywords: Any) -> None:
+        parent: Any = super(base, backend)
+        parent.__init_subclass__(**keywords)
+        _follow_class(backend)
+
+    base.__init_subclass__ = classmethod(follow_later)
+    classes = [base]
+    while classes:
+        backend = classes.pop()
+        _follow_class(backend)
+        classes += backend.__subclasses__()
+
+
+def _follow_class(backend: Any) -> None:
+    """Surround the examples of a backend, if it has a context manager of its own."""
+    defined: dict[str, Any] = vars(backend)
+    original = defined.get("per_test_case_context_manager")
+    if original is None:
         return
 
     @contextmanager
@@ -77,7 +98,11 @@ def _follow(providers: Any) -> None:
         with original(provider), _example():
             yield
 
-    providers.PrimitiveProvider.per_test_case_context_manager = per_test_case_context_manager
+    backend.per_test_case_context_manager = per_test_case_context_manager
+
+
+def _is_followed(base: Any) -> bool:
+    return bool(base.per_test_case_context_manager.__module__ == __name__)
 
 
 @contextmanager
@@ -87,6 +112,10 @@ def accepted_under_given(item: Any) -> Generator[None]:
     Hypothesis refuses fixtures with the scope of a function, because they are not set up again for each example. What
     this one has is reset for each.
     """
+    providers = sys.modules.get("hypothesis.internal.conjecture.providers")
+    if providers is None or not _is_followed(providers.PrimitiveProvider):  # an old version: it refuses with reason
+        yield
+        return
     definition = item._request._get_active_fixturedef("failpoints") if "failpoints" in item.funcargs else None  # noqa: SLF001 - as Hypothesis does
     if definition is None or not definition.func.__module__.startswith("failpoints."):  # of a user, who overrides it
         yield

@@ -356,6 +356,62 @@ async def test_failing(failpoints, number):
     assert failures(result)["test_failing"].text.count("was set and never hit") == 1
 
 
+BACKENDS = """\
+from contextlib import contextmanager
+from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider
+
+class Quiet(HypothesisProvider):
+    pass
+
+class Own(HypothesisProvider):
+    @contextmanager
+    def per_test_case_context_manager(self):
+        entered.append(self)
+        yield
+
+class OfOwn(Own):
+    @contextmanager
+    def per_test_case_context_manager(self):
+        with super().per_test_case_context_manager():
+            yield
+
+entered = []
+for backend in (Quiet, Own, OfOwn):
+    AVAILABLE_PROVIDERS[backend.__name__] = f"{__name__}.{backend.__name__}"
+"""
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["imported by the test", "imported before the plugin"])
+def test_other_backends(run_tests: RunTests, early: bool) -> None:
+    """Examples of another backend are tests of their own too, also if it has a context manager of its own."""
+    source = (
+        HEAD
+        + """\
+import backends
+
+@pytest.mark.parametrize("backend", ["Quiet", "Own", "OfOwn"])
+def test_it(failpoints, backend):
+    backends.entered.clear()
+
+    @settings(backend=backend, suppress_health_check=list(HealthCheck))
+    @numbers
+    def prop(number):
+        assert failpoints.statuses() == []
+        failpoints.set("parse", "off")
+        if number < 500:
+            parse(number)
+
+    with pytest.raises(pytest.fail.Exception, match="was set and never hit"):
+        prop()
+    assert bool(backends.entered) == (backend != "Quiet")
+"""
+    )
+    arguments = ("-p", "backends") if early else ()
+    environment = {"PYTHONPATH": "."}
+    result = run_tests(source, *arguments, files={"backends.py": BACKENDS}, environment=environment, plugins=HYPOTHESIS)
+    result.assert_outcomes(passed=3)
+
+
 def test_an_example_costs_the_same_however_many_were_before() -> None:
     """The ten thousandth example calls as many functions as the tenth one."""
 
