@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final, Literal, Self, cast
+from functools import partial
+from typing import Any, Final, Literal, NamedTuple, Self, cast
 from urllib.parse import quote, urlencode
+from uuid import uuid4
 
 import anyio
 
@@ -134,40 +136,54 @@ class FailpointsClient:
     ) -> AsyncGenerator[RemoteHandle, None]:
         """Configure a failpoint for the duration of an `async with` block, which gets a `RemoteHandle`.
 
-        Leaving the block, normally or by an exception, removes the failpoint and wakes everything waiting there. It is
-        not an error if the program has ended by then. Entering the block raises what `configure` raises, and
-        `FailpointUsageError` for a term that nothing can reach, as in `sleep(200)->raise(OSError)`.
+        The handle is about this configuration alone. Leaving the block, normally or by an exception, removes it, wakes
+        everything waiting there, and puts back in force what it had replaced. It is not an error if the program has
+        ended by then. Entering the block raises what `configure` raises, and `FailpointUsageError` for a term that
+        nothing can reach, as in `sleep(200)->raise(OSError)`.
         """
         __tracebackhide__ = True
         reachable_terms(name, actions)
+        id_ = uuid4().hex
+        handle = RemoteHandle(
+            name,
+            _Requests(
+                partial(self._status_of, name, handle=id_),
+                partial(self._wait, name, handle=id_),
+                partial(self._resume, name, handle=id_),
+                partial(self._remove, name, handle=id_),
+            ),
+        )
         try:
-            await self.configure(name, actions, context=context)
+            await self._put([entry_document(name, actions, context, handle=id_)])
         except BaseException as error:
             # If the request arrived, a pause would hold the program, and there would be no block to end it.
             if isinstance(error, anyio.get_cancelled_exc_class()) or _may_have_succeeded(error):
-                await self._remove_after_error(name)
+                await self._remove_after_error(handle)
             raise
         try:
-            yield RemoteHandle(self, name)
+            yield handle
         except BaseException:
-            await self._remove_after_error(name)
+            await self._remove_after_error(handle)
             raise
         with anyio.CancelScope(shield=True):
             try:
-                await self.remove(name)
+                await handle.remove()
             except FailpointUsageError as error:
                 # The failpoint is gone if the program is, for example after an `exit`.
                 if not isinstance(error.__cause__, (httpx.NetworkError, httpx.RemoteProtocolError)):
                     raise
 
-    async def _remove_after_error(self, name: str) -> None:
-        """Try to remove the failpoint for a short time. Errors are ignored, in favor of the one being handled."""
+    async def _remove_after_error(self, handle: RemoteHandle) -> None:
+        """Try to remove the configuration for a short time. Errors are ignored, in favor of the one being handled."""
         with anyio.move_on_after(_CLEANUP_TIMEOUT, shield=True), suppress(FailpointUsageError):
-            await self.remove(name)
+            await handle.remove()
 
     async def remove(self, name: str) -> None:
-        """Remove the configuration of *name* and wake everything waiting there. Does nothing if there is none."""
-        response = await self._send("DELETE", _path(name))
+        """Remove all configurations of *name* and wake everything waiting there. Does nothing if there are none."""
+        await self._remove(name)
+
+    async def _remove(self, name: str, **handle: str) -> None:
+        response = await self._send("DELETE", _path(name, handle))
         if not _is_absent(response):
             self._check_null(response)
 
@@ -187,12 +203,15 @@ class FailpointsClient:
             FailpointNameError: *name*, or a pattern in *context*, is invalid.
             FailpointUsageError: *context* has no text form, *tasks* is not 1 or more, or the request failed.
         """
-        query: dict[str, str] = {}
+        return await self._resume(name, context, tasks)
+
+    async def _resume(self, name: str, context: GivenMatchers | None, tasks: int | None, **handle: str) -> int:
+        query = dict(handle)
         if context is not None:
             query["context"] = to_json(matchers_document(context)).decode()
         if tasks is not None:
             query["tasks"] = str(check_count("tasks", tasks))
-        response = await self._send("POST", f"{_path(name)}/resume{_query(query)}")
+        response = await self._send("POST", _path(name, query, "/resume"))
         if _is_absent(response):
             return 0
         match self._answer(response):
@@ -211,6 +230,9 @@ class FailpointsClient:
         """
         response = await self._send("GET", _path(name))
         return FailpointStatus(name) if _is_absent(response) else self._status(response)
+
+    async def _status_of(self, name: str, **handle: str) -> FailpointStatus:
+        return self._status(await self._send("GET", _path(name, handle)))
 
     async def statuses(self, *, declared: bool = False) -> list[FailpointStatus]:
         """Return the status of every configured failpoint, ordered by name.
@@ -242,7 +264,7 @@ class FailpointsClient:
             FailpointTimeout: The timeout has expired. The message describes the failpoint, and `status` has its status.
         """
         __tracebackhide__ = True  # pytest shows the line of the test instead
-        await self._wait(name, "hits", check_count("hits", hits), timeout)
+        await self._wait(name, "hits", hits, timeout)
 
     async def wait_until_paused(self, name: str, tasks: int = 1, *, timeout: float | None = None) -> None:
         """Wait until *tasks* tasks or threads are paused or sleeping at the failpoint right now.
@@ -250,17 +272,20 @@ class FailpointsClient:
         Otherwise like `wait_until_hit`.
         """
         __tracebackhide__ = True
-        await self._wait(name, "paused", check_count("tasks", tasks), timeout)
+        await self._wait(name, "paused", tasks, timeout)
 
-    async def _wait(self, name: str, what: Literal["hits", "paused"], count: int, timeout: float | None) -> None:
+    async def _wait(
+        self, name: str, what: Literal["hits", "paused"], count: int, timeout: float | None, **handle: str
+    ) -> None:
         __tracebackhide__ = True
-        path = _path(name)
+        check_count("tasks" if what == "paused" else what, count)
         limit = seconds(timeout)
         deadline = anyio.current_time() + (math.inf if limit is None else limit)
         while True:
             left = max(deadline - anyio.current_time(), 0)
             limited = min(left, _MAX_WAIT_REQUEST)
-            response = await self._send("GET", f"{path}/wait?{what}={count}&timeout={limited:.3f}", waiting=limited)
+            query = {what: str(count), "timeout": f"{limited:.3f}", **handle}
+            response = await self._send("GET", _path(name, query, "/wait"), waiting=limited)
             if response.status_code != httpx.codes.REQUEST_TIMEOUT:
                 self._status(response)
                 return
@@ -353,11 +378,21 @@ class FailpointsClient:
         )
 
 
-class RemoteHandle:
-    """One failpoint of another process, as given by `async with client.configured(…) as handle:`.
+class _Requests(NamedTuple):
+    """The requests of a client that are about one configuration."""
 
-    It refers to the failpoint by its `name`, and not to one configuration of it. Each method is a request to the
-    control plane and raises what the verb of `FailpointsClient` raises.
+    status: Callable[[], Awaitable[FailpointStatus]]
+    wait: Callable[[Literal["hits", "paused"], int, float | None], Awaitable[None]]
+    resume: Callable[[GivenMatchers | None, int | None], Awaitable[int]]
+    remove: Callable[[], Awaitable[None]]
+
+
+class RemoteHandle:
+    """One configuration of a failpoint of another process: `async with client.configured(…) as handle:`.
+
+    It has nothing to do with other configurations of the same name. After its own is removed or replaced, `status`
+    still has the counts, and the waits raise `FailpointUsageError`. Each method is a request to the control plane and
+    raises what the verb of `FailpointsClient` raises.
 
     >>> from failpoints.client import FailpointsClient
     >>> async def pause_it(client: FailpointsClient) -> None:
@@ -366,37 +401,37 @@ class RemoteHandle:
     ...         await confirm.resume()
     """
 
-    def __init__(self, client: FailpointsClient, name: str) -> None:
+    def __init__(self, name: str, requests: _Requests) -> None:
         self.name = name
-        self._client = client
+        self._requests = requests
 
     def __repr__(self) -> str:
         return f"<RemoteHandle of failpoint {self.name!r}>"
 
     async def status(self) -> FailpointStatus:
-        """Return the failpoint's status since it was configured."""
-        return await self._client.status(self.name)
+        """Return the status of its configuration, which has no `configurations` of its own."""
+        return await self._requests.status()
 
     async def wait_hit(self, hits: int = 1, *, timeout: float | None = None) -> None:
-        """Wait until the failpoint has been hit *hits* times since it was configured. Earlier hits count."""
+        """Wait until it has been hit *hits* times since it was configured. Earlier hits count."""
         __tracebackhide__ = True
-        await self._client.wait_until_hit(self.name, hits, timeout=timeout)
+        await self._requests.wait("hits", hits, timeout)
 
     async def wait_paused(self, tasks: int = 1, *, timeout: float | None = None) -> None:
-        """Wait until *tasks* tasks or threads are paused or sleeping at the failpoint right now."""
+        """Wait until *tasks* tasks or threads are paused or sleeping there right now."""
         __tracebackhide__ = True
-        await self._client.wait_until_paused(self.name, tasks, timeout=timeout)
+        await self._requests.wait("paused", tasks, timeout)
 
     async def resume(self, *, context: GivenMatchers | None = None, tasks: int | None = None) -> int:
         """Wake what waits there and return how many were woken. Later visits wait again.
 
         *context* and *tasks* limit it as in `FailpointsClient.resume`.
         """
-        return await self._client.resume(self.name, context=context, tasks=tasks)
+        return await self._requests.resume(context, tasks)
 
     async def remove(self) -> None:
-        """Remove the configuration and wake everything waiting there."""
-        await self._client.remove(self.name)
+        """Remove the configuration, wake everything waiting there, and put back in force what it had replaced."""
+        await self._requests.remove()
 
 
 # arguments
@@ -431,14 +466,12 @@ def _checked_url(given: object) -> str:
     return base
 
 
-def _path(name: str) -> str:
+def _path(name: str, query: Mapping[str, str] | None = None, end: str = "") -> str:
     segment = quote(check_name(name), safe="")
     # Clients and proxies resolve segments of dots as folders, and openapi.json is the path of the document.
-    return "/" + (segment.replace(".", "%2E") if not segment.strip(".") or segment == "openapi.json" else segment)
-
-
-def _query(parameters: Mapping[str, str]) -> str:
-    return f"?{urlencode(parameters, quote_via=quote)}" if parameters else ""
+    if not segment.strip(".") or segment == "openapi.json":
+        segment = segment.replace(".", "%2E")
+    return f"/{segment}{end}{f'?{urlencode(query, quote_via=quote)}' if query else ''}"
 
 
 def _may_exit(actions: str) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 from urllib.parse import parse_qsl
 
 from .._core.messages import did_you_mean, missing_extra, safe_repr
@@ -26,6 +26,7 @@ except ModuleNotFoundError as error:
 from .._core.actions import may_exit
 from .._core.configuration import Configuration
 from .._core.declared import with_declared
+from .._core.handle import Handle
 from .._core.log import logger
 from .._core.registry import PROCESS_WIDE, Registry, store_of
 from .._core.store import Store
@@ -36,11 +37,13 @@ from .guard import check_request
 from .openapi import openapi_document
 from .paths import decode_name, undecoded_path
 from .patterns import Compiler
+from .targets import Failpoint, Handles
 from .wire import (
     MAX_BODY,
     MAX_COUNT,
     MAX_WAIT,
     NOT_CONFIGURED,
+    Entry,
     check_token,
     parse_entries,
     parse_matchers,
@@ -49,9 +52,9 @@ from .wire import (
 )
 
 _BODY_TIMEOUT = 30  # seconds for a body to arrive
-_STATUS_COST = 25  # units of the budget
+_STATUS_COST = 8  # units of the budget
 _COMPARISON_COST = 2
-_BYTES_PER_UNIT = 50
+_BYTES_PER_UNIT = 100
 _COUNT = re.compile(r"0*([1-9][0-9]{0,15})", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 
@@ -164,6 +167,7 @@ class _Routes:
         self._registry = registry
         self._allow_any_pattern = allow_any_pattern
         self._store = store_of(registry)
+        self._handles = Handles(self._store)
         self._document = document
 
     async def openapi(self, request: Request) -> Response:
@@ -175,14 +179,23 @@ class _Routes:
         budget = Budget("these entries are too much work for one request: split them over several requests")
         compiler = Compiler(budget, allow_any=self._allow_any_pattern)
         number = Counter[str]()  # of the entries for each name
+        handles: dict[str, Configuration] = {}
 
-        def prepare(name: str, actions: str, matchers: dict[str, Any]) -> Configuration:
-            # It is compared with all the others of its name.
+        def prepare(entry: Entry) -> Configuration:
+            name, handle = entry.name, entry.handle
             number[name] += 1
+            # It is compared with all the others of its name.
             budget.spend(_COMPARISON_COST * (len(self._store.stack(name).configurations()) + number[name]))
-            return self._store.prepare(name, actions, compiler.matchers(matchers))
+            matchers = compiler.matchers(entry.matchers)
+            configuration = self._store.prepare(name, entry.actions, matchers, for_block=handle is not None)
+            if handle is not None:
+                if handle in handles or self._handles.in_use(handle):
+                    raise HTTPException(409, f"the handle {safe_repr(handle)} is in use: choose another one")
+                handles[handle] = configuration
+            return configuration
 
         configurations = parse_entries(body, budget, prepare)
+        self._handles.add(handles)
         if any(may_exit(term.action) for each in configurations for term in each.terms):
             return _ConfigureAfterResponse(self._store, configurations)
         self._store.install_all(configurations)
@@ -203,46 +216,58 @@ class _Routes:
         return _encoded(b"[%s]" % b",".join(encoded))
 
     async def status(self, request: Request) -> Response:
-        return _json(status_document(self._registry.status(self._configured_name(request))))
+        return _json(status_document(self._target(request, _parse_query(request, "handle")).status))
 
     async def reset(self, request: Request) -> Response:
         self._registry.reset()
         return _json(None)
 
     async def remove(self, request: Request) -> Response:
-        self._registry.remove(self._configured_name(request))
+        self._target(request, _parse_query(request, "handle")).remove()
         return _json(None)
 
     async def resume(self, request: Request) -> Response:
         # There need not be a body, but a Content-Type must be JSON: an HTML form always sends another one.
         _check_content_type(request, required=False)
-        query = _parse_query(request, "context", "tasks")
-        budget = Budget("these matchers are too much work for one request")
-        compiler = Compiler(budget, allow_any=self._allow_any_pattern)
+        query = _parse_query(request, "context", "tasks", "handle")
+        compiler = Compiler(
+            Budget("these matchers are too much work for one request"), allow_any=self._allow_any_pattern
+        )
         context = compiler.matchers(parse_matchers(query["context"], "context")) if "context" in query else None
         tasks = _parse_count("tasks", query["tasks"]) if "tasks" in query else None
-        return _json({"resumed": self._registry.resume(self._configured_name(request), context=context, tasks=tasks)})
+        return _json({"resumed": self._target(request, query).resume(context=context, tasks=tasks)})
 
     async def wait(self, request: Request) -> Response:
-        query = _parse_wait(request)
-        name = self._configured_name(request)
-        wait_until = self._registry.wait_until_hit if query.event == "hits" else self._registry.wait_until_paused
+        query = _parse_query(request, "hits", "paused", "timeout", "handle")
+        if "hits" in query and "paused" in query:
+            raise HTTPException(400, "hits and paused exclude each other: give only one of them")
+        event = "paused" if "paused" in query else "hits"
+        number, timeout = _parse_count(event, query.get(event, "1")), _parse_timeout(query.get("timeout", "10"))
+        target = self._target(request, query)
+        wait = target.wait_paused if event == "paused" else target.wait_hit
         try:
-            await _until_disconnect(request, lambda: wait_until(name, query.number, timeout=query.timeout))
+            await _until_disconnect(request, lambda: wait(number, timeout=timeout))
         except FailpointTimeout as error:
-            status = error.status or self._registry.status(name)
+            status = error.status or target.status
             return _json({"msg": str(error).partition("\n")[0], "status": status_document(status)}, 408)
-        except FailpointUsageError as error:  # the failpoint was removed during the wait
+        except FailpointUsageError as error:  # the failpoint was removed during the wait, or the one with the handle
             raise HTTPException(404, str(error)) from None
-        return _json(status_document(self._registry.status(name)))
+        return _json(status_document(target.status))
 
-    def _configured_name(self, request: Request) -> str:
-        """Return the name in the path. Raises a 404 if it is not configured."""
-        name = decode_name(request.path_params["name"])
-        if not self._store.current(check_name(name)):
+    def _target(self, request: Request, query: Mapping[str, str]) -> Failpoint | Handle:
+        """Return what a request with a name in its path is about. Raises a 404 if it is not configured."""
+        name = check_name(decode_name(request.path_params["name"]))
+        if "handle" in query:
+            handle = self._handles.find(name, query["handle"])
+            if handle is None:
+                raise HTTPException(
+                    404, f"failpoint {name!r} {NOT_CONFIGURED} with the handle {safe_repr(query['handle'])}"
+                )
+            return handle
+        if not self._store.current(name):
             names = list(dict.fromkeys(configuration.name for configuration in self._store.configurations()))
             raise HTTPException(404, f"failpoint {name!r} {NOT_CONFIGURED}{did_you_mean(name, names)}")
-        return name
+        return Failpoint(self._registry, name)
 
 
 # routing and responses
@@ -386,22 +411,6 @@ async def _until_disconnect(request: Request, wait: Callable[[], Awaitable[None]
         group.cancel_scope.cancel()
     if failure is not None:
         raise failure
-
-
-class _WaitQuery(NamedTuple):
-    """The query of a wait: the event, how many of it, and the timeout in seconds."""
-
-    event: Literal["hits", "paused"]
-    number: int
-    timeout: float
-
-
-def _parse_wait(request: Request) -> _WaitQuery:
-    given = _parse_query(request, "hits", "paused", "timeout")
-    if "hits" in given and "paused" in given:
-        raise HTTPException(400, "hits and paused exclude each other: give only one of them")
-    event: Literal["hits", "paused"] = "paused" if "paused" in given else "hits"
-    return _WaitQuery(event, _parse_count(event, given.get(event, "1")), _parse_timeout(given.get("timeout", "10")))
 
 
 def _parse_declared(request: Request) -> bool:

@@ -45,14 +45,17 @@ def openapi_document(*, secured: bool) -> Json:
                 "get": _operation("openapi", "Return this document", _json("The document", {"type": "object"})),
             },
             named: {
-                "parameters": [_NAME_IN_PATH],
+                "parameters": [_NAME_IN_PATH, _HANDLE],
                 "get": _operation("status", "Return the status of one failpoint", _STATUS, errors=_NAME_ERRORS),
                 "delete": _operation(
-                    "remove", "Remove one configuration and wake its waiters", _NULL, errors=_NAME_ERRORS
+                    "remove",
+                    "Remove a failpoint, or one of its configurations, and wake the waiters",
+                    _NULL,
+                    errors=_NAME_ERRORS,
                 ),
             },
             f"{named}/resume": {
-                "parameters": [_NAME_IN_PATH],
+                "parameters": [_NAME_IN_PATH, _HANDLE],
                 "post": _operation(
                     "resume",
                     "Wake the present waiters; later visits wait again",
@@ -62,7 +65,7 @@ def openapi_document(*, secured: bool) -> Json:
                 ),
             },
             f"{named}/wait": {
-                "parameters": [_NAME_IN_PATH],
+                "parameters": [_NAME_IN_PATH, _HANDLE],
                 "get": _operation(
                     "wait",
                     "Wait until the failpoint has been hit, or has tasks paused at it",
@@ -136,6 +139,7 @@ _TIMEOUT: Json = {
     "description": "In seconds; may have a decimal fraction or an exponent",
 }
 
+_HANDLE_TEXT: Json = {"type": "string", "minLength": 1, "maxLength": 100}
 _MATCHERS: Json = {
     "type": "object",
     "description": "Conditions on the context of a visit, by key",
@@ -163,8 +167,15 @@ _SCHEMAS: Json = {
                 "examples": ["pause", "2*off->return(42)", "25%sleep(1.5s)"],
             },
             "context_matchers": _MATCHERS | {"type": ["object", "null"]},
+            "handle": _HANDLE_TEXT
+            | {
+                "type": ["string", "null"],
+                "description": "Names this configuration: ?handle= in other requests selects it. Once it is removed,"
+                " what it replaced is in force again",
+            },
         },
         "context_matchers",
+        "handle",
     ),
     "Status": _object(
         "A snapshot of one failpoint; counts are sums over its configurations",
@@ -215,6 +226,12 @@ _DECLARED: Json = {
     " is not configured has no actions, and its counts are zero",
     "schema": {"type": "integer", "enum": [0, 1], "default": 0},
 }
+_HANDLE: Json = {
+    "name": "handle",
+    "in": "query",
+    "description": "Selects the configuration that was given this handle; all configurations if left out",
+    "schema": _HANDLE_TEXT,
+}
 _TASKS: Json = {
     "name": "tasks",
     "in": "query",
@@ -259,6 +276,7 @@ _LARGE = _error("The body is larger than 1 MiB, or configures more than one requ
 _MEDIA_TYPE_ERRORS: Json = {"415": _error("The body is not application/json, or has a Content-Encoding")}
 _BODY_ERRORS: Json = {
     "400": _error("The body is not a JSON array of valid entries"),
+    "409": _error("A handle is in use"),
     "413": _LARGE,
     **_MEDIA_TYPE_ERRORS,
 }

@@ -28,14 +28,14 @@ from ..errors import FailpointUsageError
 from .address import Address, PortInUse, bind, parse_address, url_of
 from .app import admin_app
 from .sockets import BACKLOG, Listener, Loop, Selector, Sockets, is_exhausted
-from .wire import MAX_BODY, check_token, to_json
+from .wire import check_token, to_json
 
 _ANY_PATTERN = "any-pattern"
 _STOP_TIMEOUT = 1.0  # seconds for the thread to stop before a fork, and to close at the end of the program
 REQUEST_TIMEOUT = 10.0  # seconds for the head of a request to arrive; its body has a limit of its own
 WRITE_TIMEOUT = 30.0  # seconds for a client to read on
 _EXHAUSTED_INTERVAL = 60.0  # seconds between two log records that there are no file descriptors
-_MAX_RECEIVED = 2 * MAX_BODY  # bytes, since many small chunks take long to put together
+_MAX_CHUNKS = 100_000  # of one body, since many small ones take long to put together
 _MAX_READ_AHEAD = 65536  # bytes that a client may send before it has its answer
 
 
@@ -50,14 +50,34 @@ _http_logger = logger.getChild("http")
 _http_logger.addFilter(_demote_warnings)
 
 
+class _Connection(h11.Connection):
+    """A connection that limits the number of chunks in a body."""
+
+    def __init__(self) -> None:
+        super().__init__(h11.SERVER)
+        self._chunks = 0
+        self.has_too_many_chunks = False
+
+    def next_event(self) -> type[h11.NEED_DATA | h11.PAUSED] | h11.Event:
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._chunks = 0
+        elif isinstance(event, h11.Data):
+            self._chunks += 1
+            self.has_too_many_chunks = self._chunks > _MAX_CHUNKS
+            if self.has_too_many_chunks:
+                raise h11.RemoteProtocolError("too many chunks")  # uvicorn answers this with send_400_response
+        return event
+
+
 class _Protocol(H11Protocol):
     """Uvicorn's protocol, with a logger apart from the program's own uvicorn, and an error in JSON."""
 
     def __init__(self, config: Config, server_state: ServerState) -> None:
         super().__init__(config, server_state, {})
+        self.conn: _Connection = _Connection()
         self.logger = _http_logger
         self.access_log = False
-        self._received = 0  # bytes since the last answer
         self._request_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
 
@@ -72,7 +92,6 @@ class _Protocol(H11Protocol):
                 timer.cancel()
 
     def on_response_complete(self) -> None:
-        self._received = 0
         super().on_response_complete()
         self._limit_time()
 
@@ -101,11 +120,6 @@ class _Protocol(H11Protocol):
         self._write_timer = self.loop.call_later(WRITE_TIMEOUT, self.transport.abort)
 
     def data_received(self, data: bytes) -> None:
-        self._received += len(data)
-        if self._received > _MAX_RECEIVED:
-            self._refuse(413, f"a request may have at most {_MAX_RECEIVED} bytes in all: send it in larger chunks")
-            self.transport.close()
-            return
         super().data_received(data)
         self._limit_time()
         # Uvicorn stops reading if a client sends more while it waits for an answer. Read on, or its disconnect would
@@ -114,7 +128,10 @@ class _Protocol(H11Protocol):
             self.flow.resume_reading()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(400, "this is not an HTTP request")
+        if self.conn.has_too_many_chunks:
+            self._refuse(413, f"a body may be sent in at most {_MAX_CHUNKS} chunks")
+        else:
+            self._refuse(400, "this is not an HTTP request")
         self.transport.close()
 
     def _refuse(self, status: int, msg: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, NoReturn, TypeGuard, TypeVar, cast
+from typing import Any, NamedTuple, NoReturn, TypeGuard, TypeVar, cast
 
 from .._core.actions import Actions, Call, Hit, Off, Term, Then
 from .._core.context import CompiledPattern, GivenMatchers, Matchers
@@ -33,11 +33,13 @@ _T = TypeVar("_T")
 _MAX_TEXT = 1000  # characters of a value
 
 # Units of the budget. Beside what it takes to parse these, they are installed and logged.
-_ENTRY_COST = 50
+_ENTRY_COST = 10
 _TERM_COST = 5
 _MATCHER_COST = 10
 
-_KEYS = ("name", "actions", "context_matchers")
+_MAX_HANDLE = 100  # characters
+
+_KEYS = ("name", "actions", "context_matchers", "handle")
 _FLAGS = {re.ASCII: "a", re.IGNORECASE: "i", re.MULTILINE: "m", re.DOTALL: "s", re.VERBOSE: "x"}
 
 
@@ -60,7 +62,18 @@ def check_token(token: object) -> str:
 # configurations
 
 
-def entry_document(name: str, actions: Actions, context: GivenMatchers | None = None) -> dict[str, Any]:
+class Entry(NamedTuple):
+    """One configuration in a request body."""
+
+    name: str
+    actions: str
+    matchers: dict[str, Any]
+    handle: str | None
+
+
+def entry_document(
+    name: str, actions: Actions, context: GivenMatchers | None = None, *, handle: str | None = None
+) -> dict[str, Any]:
     """Return one configuration as JSON.
 
     Raises what `configure` raises, and `FailpointUsageError` for actions or matchers that have no JSON form.
@@ -68,6 +81,8 @@ def entry_document(name: str, actions: Actions, context: GivenMatchers | None = 
     document: dict[str, Any] = {"name": check_name(name), "actions": format_actions(as_terms(actions))}
     if context is not None:
         document["context_matchers"] = matchers_document(context)
+    if handle is not None:
+        document["handle"] = handle
     return document
 
 
@@ -91,8 +106,8 @@ def _matcher_to_json(key: str, matcher: object) -> str | int | float | bool | No
     )
 
 
-def parse_entries(body: bytes, budget: Budget, prepare: Callable[[str, str, dict[str, Any]], _T]) -> list[_T]:
-    """Pass the name, actions and matchers of each entry in a request body to *prepare*, and return its results.
+def parse_entries(body: bytes, budget: Budget, prepare: Callable[[Entry], _T]) -> list[_T]:
+    """Pass each entry in a request body to *prepare*, and return its results.
 
     Raises a `FailpointError` with the reason if the body or an entry is malformed, or if *prepare* raises one. The
     message starts with the number of the entry if there are several. Raises `TooMuchWork` once *budget* is spent.
@@ -101,9 +116,10 @@ def parse_entries(body: bytes, budget: Budget, prepare: Callable[[str, str, dict
     prepared: list[_T] = []
     for number, entry in enumerate(entries, start=1):
         try:
-            name, actions, matchers = _parse_entry(entry)
-            budget.spend(_ENTRY_COST + _TERM_COST * _most_actions(actions) + _MATCHER_COST * len(matchers))
-            prepared.append(prepare(name, actions, matchers))
+            parsed = _parse_entry(entry)
+            terms, matchers = _most_actions(parsed.actions), len(parsed.matchers)
+            budget.spend(_ENTRY_COST + _TERM_COST * terms + _MATCHER_COST * matchers)
+            prepared.append(prepare(parsed))
         except FailpointError as error:
             if len(entries) == 1 or isinstance(error, TooMuchWork):
                 raise
@@ -150,7 +166,7 @@ def _parse_json(text: str, what: str) -> object:
         raise FailpointUsageError(f"{what} contains a number with too many digits") from None
 
 
-def _parse_entry(entry: Any) -> tuple[str, str, dict[str, Any]]:
+def _parse_entry(entry: Any) -> Entry:
     if not _is_object(entry):
         raise FailpointUsageError(f"an entry must be an object with name and actions; got {_json_type(entry)}")
     for key in entry:
@@ -165,7 +181,10 @@ def _parse_entry(entry: Any) -> tuple[str, str, dict[str, Any]]:
             raise FailpointUsageError(f"{key} must be a string; got {_json_type(entry[key])}")
     matchers = entry.get("context_matchers")
     matchers = {} if matchers is None else _matchers(matchers, "context_matchers")
-    return cast(str, entry["name"]), cast(str, entry["actions"]), matchers
+    handle = entry.get("handle")
+    if handle is not None and not (isinstance(handle, str) and 0 < len(handle) <= _MAX_HANDLE):
+        raise FailpointUsageError(f"handle must be a string of 1 to {_MAX_HANDLE} characters; got {safe_repr(handle)}")
+    return Entry(cast(str, entry["name"]), cast(str, entry["actions"]), matchers, handle)
 
 
 def _matchers(document: object, what: str) -> dict[str, Any]:

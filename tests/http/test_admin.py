@@ -447,7 +447,7 @@ async def test_a_wait_that_times_out(client: httpx.AsyncClient, query: str, mess
         ("timeout=1_0", "timeout must be a number of seconds"),
         ("timeout=", "timeout must be a number of seconds"),
         ("timeout=10s", "timeout must be a number of seconds"),
-        ("hit=1", "unknown parameter 'hit': expected hits, paused, timeout; did you mean 'hits'?"),
+        ("hit=1", "unknown parameter 'hit': expected hits, paused, timeout, handle; did you mean 'hits'?"),
         ("hits=1&x", "unknown parameter 'x'"),
         ("hits=%FF", "UTF-8"),
         ("%FF=1", "UTF-8"),

@@ -524,10 +524,10 @@ async def test_configured_is_removed_when_it_is_cancelled(client: FailpointsClie
 async def test_configured_that_cannot_be_removed(client: FailpointsClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of the removal is raised, but does not replace an exception of the block."""
 
-    async def refused(name: str) -> None:
+    async def refused(name: str, **handle: str) -> None:
         raise FailpointUsageError("refused")
 
-    monkeypatch.setattr(client, "remove", refused)
+    monkeypatch.setattr(client, "_remove", refused)
     with pytest.raises(FailpointUsageError, match="refused"):
         async with client.configured("a", "off"):
             pass

@@ -12,7 +12,16 @@ import httpx
 import pytest
 
 import failpoints
-from failpoints import FailpointNameError, FailpointUsageError, configure, failpoint, status
+from failpoints import (
+    Continue,
+    FailpointNameError,
+    FailpointUsageError,
+    Return,
+    configure,
+    failpoint,
+    format_actions,
+    status,
+)
 from failpoints.admin import admin_app
 from failpoints.client import FailpointsClient
 
@@ -158,7 +167,7 @@ async def test_resuming_by_context(http: httpx.AsyncClient) -> None:
     [
         ({"tasks": "0"}, "tasks must be a whole number from 1 to 9007199254740991; got '0'"),
         ({"tasks": "two"}, "tasks must be a whole number from 1 to 9007199254740991; got 'two'"),
-        ({"task": "1"}, "unknown parameter 'task': expected context, tasks; did you mean 'tasks'?"),
+        ({"task": "1"}, "unknown parameter 'task': expected context, tasks, handle; did you mean 'tasks'?"),
         ({"context": ""}, "context is not JSON: Expecting value at line 1, column 1"),
         ({"context": "customer=Ada"}, "context is not JSON: Expecting value at line 1, column 1"),
         ({"context": "NaN"}, "context is not JSON: JSON has no NaN"),
@@ -209,3 +218,133 @@ async def test_the_client_refuses_what_cannot_be_sent(client: FailpointsClient) 
         await client.resume("buy", context={"customer": len})
     with pytest.raises(FailpointNameError, match="is not a valid regular expression"):
         await client.resume("buy", context={"customer": "("})
+
+
+# handles
+
+
+def with_handle(handle: str, actions: str, **matchers: object) -> dict[str, Any]:
+    return {**entry(actions, **matchers), "handle": handle}
+
+
+async def test_a_handle_selects_a_configuration(http: httpx.AsyncClient) -> None:
+    """`?handle=` makes the status, the resume and the removal about one configuration, whatever else the name has."""
+    await http.put(AT, json=[entry("pause", customer="Ada"), with_handle("g", "pause", customer="Grace")])
+    async with anyio.create_task_group() as tasks:
+        customers = Customers(tasks)
+        await customers.come("Ada", "Grace")
+        shown = (await http.get(f"{AT}/buy?handle=g")).json()
+        assert (shown["matchers"], shown["hits"], len(shown["waiting"])) == ({"customer": "Grace"}, 1, 1)
+        assert shown["configurations"] == []
+        assert (await http.get(f"{AT}/buy/wait?paused=1&handle=g")).json() == shown
+        assert (await http.get(f"{AT}/buy/wait?paused=2&handle=g&timeout=0")).status_code == 408
+        assert (await http.post(resume(handle="g", context={"customer": "A.*"}))).json() == {"resumed": 0}
+        assert (await http.post(resume(handle="g"))).json() == {"resumed": 1}
+        await customers.left("Grace")
+        assert (await http.delete(f"{AT}/buy?handle=g")).json() is None
+        assert [each.matchers for each in status("buy").configurations] == [{"customer": "Ada"}]
+        failpoints.remove("buy")
+
+
+async def test_a_handle_restores_what_it_replaced(http: httpx.AsyncClient) -> None:
+    """Once a configuration with a handle is removed, what it had replaced is in force again, its counts going on."""
+    configure("buy", "off")
+    failpoint("buy").hit()
+    await http.put(AT, json=[with_handle("outer", "return(1)")])
+    await http.put(AT, json=[with_handle("inner", "return(2)")])
+    assert [failpoint("buy").hit()] == [Return("2")]
+    await http.delete(f"{AT}/buy?handle=outer")
+    assert [failpoint("buy").hit()] == [Return("2")]
+    await http.delete(f"{AT}/buy?handle=inner")
+    assert (format_actions(status("buy").actions), status("buy").hits) == ("off", 1)
+
+
+async def test_an_ended_handle(http: httpx.AsyncClient) -> None:
+    """After its configuration was replaced or removed, a handle still has the counts, and nothing else to do."""
+    await http.put(AT, json=[with_handle("h", "off")])
+    failpoint("buy").hit()
+    await http.put(AT, json=[entry("pause")])
+    assert (await http.get(f"{AT}/buy?handle=h")).json()["hits"] == 1
+    assert (await http.get(f"{AT}/buy/wait?hits=2&handle=h")).status_code == 404
+    assert (await http.post(resume(handle="h"))).json() == {"resumed": 0}
+    assert (await http.delete(f"{AT}/buy?handle=h")).status_code == 200
+    assert format_actions(status("buy").actions) == "pause"
+    assert (await http.put(AT, json=[with_handle("h", "yield")])).status_code == 200  # it is free again
+
+
+async def test_unknown_handles(http: httpx.AsyncClient) -> None:
+    """A handle that no configuration of this name was given is a 404."""
+    await http.put(AT, json=[{**with_handle("h", "off"), "name": "other"}, entry("off")])
+    for method, path in ("GET", "?"), ("DELETE", "?"), ("POST", "/resume?"), ("GET", "/wait?"):
+        answer = await http.request(method, f"{AT}/buy{path}handle=h")
+        assert answer.status_code == 404
+        assert answer.json() == {"msg": "failpoint 'buy' is not configured with the handle 'h'"}
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "msg"),
+    [
+        ([with_handle("", "off")], 400, "handle must be a string of 1 to 100 characters; got ''"),
+        ([{**entry("off"), "handle": 1}], 400, "handle must be a string of 1 to 100 characters; got 1"),
+        ([with_handle("h", "off"), with_handle("h", "off")], 409, "the handle 'h' is in use: choose another one"),
+        ([with_handle("used", "off")], 409, "the handle 'used' is in use: choose another one"),
+    ],
+)
+async def test_wrong_handles(http: httpx.AsyncClient, body: list[Any], code: int, msg: str) -> None:
+    """A handle that cannot be one is a 400, one that another configuration has a 409. Neither changes anything."""
+    await http.put(AT, json=[with_handle("used", "pause")])
+    answer = await http.put(AT, json=body)
+    assert (answer.status_code, answer.json()) == (code, {"msg": msg})
+    assert format_actions(status("buy").actions) == "pause"
+
+
+async def test_ended_handles_are_forgotten(http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the configurations that have ended, only the last ones are kept."""
+    monkeypatch.setattr("failpoints._http.targets._MOST_ENDED", 2)
+    for number in range(5):
+        await http.put(AT, json=[with_handle(f"h{number}", "off")])
+        await http.delete(f"{AT}/buy")
+    known = [(await http.get(f"{AT}/buy?handle=h{number}")).status_code for number in range(5)]
+    assert known == [404, 404, 200, 200, 200]
+
+
+async def test_blocks_of_the_client(client: FailpointsClient) -> None:
+    """Leaving a block of `configured` takes away its own configuration, and puts back what it had replaced."""
+    configure("buy", "return(before)")
+    async with client.configured("buy", "off") as everybody:
+        async with client.configured("buy", "return(Ada)", context={"customer": "Ada"}) as ada:
+            failpoint("buy", context={"customer": "Grace"}).hit()
+            assert failpoint("buy", context={"customer": "Ada"}).hit() == Return("Ada")
+            await ada.wait_hit(timeout=10)
+            counts = [(each.hits, each.misses) for each in (await everybody.status(), await ada.status())]
+            assert counts == [(1, 0), (1, 1)]
+        assert len(status("buy").configurations) == 1
+        assert (await ada.status()).hits == 1
+        with pytest.raises(FailpointUsageError, match="was replaced"):
+            await ada.wait_hit(2, timeout=10)
+        assert failpoint("buy").hit() == Continue()
+    assert [failpoint("buy").hit()] == [Return("before")]
+
+
+async def test_handles_of_the_client_release_their_own(client: FailpointsClient) -> None:
+    """Two handles of one name each wait for, and release, what waits at their own configuration."""
+    async with (
+        client.configured("buy", "pause", context={"customer": "Ada"}) as ada,
+        client.configured("buy", "pause", context={"customer": "Grace"}) as grace,
+        anyio.create_task_group() as tasks,
+    ):
+        customers = Customers(tasks)
+        await customers.come("Ada", "Grace")
+        await ada.wait_paused(timeout=10)
+        assert await grace.resume(tasks=5) == 1
+        await customers.left("Grace")
+        assert await ada.resume(context={"customer": "Grace"}) == 0
+        assert await ada.resume() == 1
+
+
+async def test_a_block_whose_failpoint_was_reset(client: FailpointsClient) -> None:
+    """If the failpoint was removed meanwhile, leaving the block puts nothing back."""
+    configure("buy", "return(before)")
+    async with client.configured("buy", "off"):
+        failpoints.reset()
+    assert failpoints.statuses() == []
