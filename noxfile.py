@@ -65,8 +65,7 @@ def checks(session: nox.Session) -> None:
 @nox.session
 def canary(session: nox.Session) -> None:
     """Test against the newest pre-releases of our dependencies, and of the projects whose internals we use."""
-    session.install("-e", ".[tests]")
-    session.install("--pre", "--upgrade", *runtime_floors(), *TOOLS_WITH_PRIVATE_NAMES)
+    session.install("--pre", "--upgrade", "-e", ".[tests]", *runtime_floors(), *TOOLS_WITH_PRIVATE_NAMES)
     session.run("pytest", "-m", "internals", "tests/internals", *session.posargs)
     session.run("pytest", "-q", "-n", "auto", "-m", "not slow", *TESTED_WITH_OTHER_VERSIONS, *session.posargs)
 
