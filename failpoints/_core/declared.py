@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -33,6 +33,17 @@ def declared_sites() -> dict[str, tuple[Location, ...]]:
         scanned = {site.file for site in sites.get(name, ())}
         sites.setdefault(name, []).extend(site for site in known_sites(name) if site.file not in scanned)
     return {name: tuple(dict.fromkeys(found)) for name, found in sorted(sites.items())}
+
+
+def may_have_other_sites(name: str, known: Sequence[Location]) -> bool:
+    """Return whether the imported modules declare more sites of a name than these functions."""
+    declared = {site for scan in _scans() for site in scan.declared if name in site.names}
+    places = {(site.file, site.line) for site in declared}
+    elsewhere = [site for site in known if (site.file, site.line) not in places]
+    seen = {(site.file, site.line) for site in known}
+    unseen = [site for site in declared if (site.file, site.line) not in seen]
+    # A function that is instrumented, or decorated by a call, is declared elsewhere than it is.
+    return len(unseen) > len(elsewhere) or any(site.kind in ("inline", "scope") for site in unseen)
 
 
 def with_declared(statuses: Iterable[FailpointStatus]) -> list[FailpointStatus]:

@@ -7,8 +7,11 @@ while something is configured, and an instrumented function for as long as it is
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import CodeType, FrameType
+from typing import TypeAlias
+
+Raises: TypeAlias = tuple[type[BaseException], ...]
 
 _MOST_NAMES = 10_000  # names that are made at run time, one for each user for example, must not fill the memory
 
@@ -17,12 +20,15 @@ _MOST_NAMES = 10_000  # names that are made at run time, one for each user for e
 class Location:
     """Where a site is: the file, the line, and the qualified name of the function that contains it.
 
-    A function without known source has line 0, and its path instead of the file, such as `sqlite3:connect`.
+    A function without known source has line 0, and its path instead of the file, such as `sqlite3:connect`. Of a
+    function that was seen, it also has the exception types that the site declares. Those of a line can be other ones
+    at each visit.
     """
 
     file: str
     line: int
     function: str
+    raises: Raises | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}" if self.line else self.file
@@ -33,15 +39,15 @@ _locations: dict[str, dict[tuple[object, int], Location]] = {}  # by name, then 
 _remarks: dict[str, dict[object, Callable[[], str | None]]] = {}  # by name, then by the owner of the site
 
 
-def register_function(name: str, function: str, code: CodeType) -> None:
+def register_function(name: str, function: str, code: CodeType, raises: Raises) -> None:
     """Register a decorated or instrumented function, with its qualified name and its code."""
-    _add(name, code, code.co_firstlineno, function)
+    _add(name, code, code.co_firstlineno, function, raises)
 
 
-def register_path(name: str, path: str, function: str, owner: object) -> None:
+def register_path(name: str, path: str, function: str, owner: object, raises: Raises) -> None:
     """Register an instrumented path whose source is not known. *function* describes what the path leads to."""
     if name in _locations or len(_locations) < _MOST_NAMES:
-        _locations.setdefault(name, {})[owner, 0] = Location(path, 0, function)
+        _locations.setdefault(name, {})[owner, 0] = Location(path, 0, function, raises)
 
 
 def register_line(name: str, frame: FrameType) -> None:
@@ -82,9 +88,9 @@ def unregister(name: str, owner: object) -> None:
         _locations.pop(name, None)
 
 
-def _add(name: str, code: CodeType, line: int, function: str) -> None:
+def _add(name: str, code: CodeType, line: int, function: str, raises: Raises | None = None) -> None:
     if name in _locations or len(_locations) < _MOST_NAMES:
-        _locations.setdefault(name, {})[code, line] = Location(code.co_filename, line, function)
+        _locations.setdefault(name, {})[code, line] = Location(code.co_filename, line, function, raises)
 
 
 def known_sites(name: str) -> tuple[Location, ...]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import builtins
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..errors import FailpointUsageError, InjectedFault
-from .actions import Raise, builtin_exception
+from .actions import Raise, Term, builtin_exception, steps
+from .known_sites import known_sites
 from .messages import did_you_mean
 
 
@@ -49,6 +50,28 @@ def is_cancellation(error: type[BaseException] | BaseException | str | None) -> 
     kind = error if isinstance(error, type) else type(error)
     package = kind.__module__.partition(".")[0]
     return (package, kind.__name__) in {("asyncio", "CancelledError"), ("trio", "Cancelled")}
+
+
+def check_raisable(name: str, terms: Iterable[Term]) -> None:
+    """Raise `FailpointUsageError` if no site of the failpoint *name* can raise an exception that the terms only name.
+
+    That is known if all sites of the name that were seen are functions, and the imported modules declare no other one.
+    """
+    named = [step for term in terms for step in steps(term.action) if isinstance(step, Raise)]
+    sites = known_sites(name) if named else ()
+    declared = [site.raises for site in sites if site.raises is not None]
+    if not sites or len(declared) < len(sites):
+        return
+    for action in named:
+        if isinstance(action.error, str):
+            try:
+                _named(action.error, name, tuple(dict.fromkeys(kind for raises in declared for kind in raises)))
+            except FailpointUsageError:
+                # Imported here, because it brings in the scanner of source code.
+                from .declared import may_have_other_sites
+
+                if not may_have_other_sites(name, sites):
+                    raise
 
 
 def _named(text: str, name: str, raises: tuple[type[BaseException], ...]) -> type[BaseException]:

@@ -108,7 +108,9 @@ class Registry:
         Raises:
             ActionSyntaxError: *actions* is a text that cannot be read.
             FailpointNameError: *name* cannot be a failpoint's name, or a pattern is not a regular expression.
-            FailpointUsageError: An argument has a wrong type, or `FAILPOINTS_ENABLED=0`.
+            FailpointUsageError: An argument has a wrong type, or `FAILPOINTS_ENABLED=0`. Or *actions* has a
+                `raise(Name)` that no site can raise: it is not builtin, all known sites of the name are functions that
+                do not declare it in `raises`, and no imported module contains another site of the name.
 
         After an error nothing has changed. A term that nothing can reach, as in `sleep(200)->raise(OSError)`, is logged
         at WARNING.

@@ -28,6 +28,7 @@ from .locks import ForkSafeLock
 from .log import logger
 from .messages import safe_repr
 from .multimap import Multimap
+from .raising import check_raisable
 from .reachability import unreachable
 from .stack import NO_CONFIGURATIONS, Stack
 from .status import FailpointStatus, summed
@@ -140,6 +141,7 @@ class Store:
         *,
         pause_limit: float | None = None,
         for_block: bool = False,
+        for_run: bool = False,
     ) -> Configuration:
         """Check what `configure` was given, and change nothing yet.
 
@@ -149,14 +151,17 @@ class Store:
             context: The matchers.
             pause_limit: How long a pause lasts that has no limit of its own, in seconds.
             for_block: Whether what it replaces is to return when it is removed.
+            for_run: Whether it is for a whole run of tests, which a site that comes to be known does not end.
         """
         if not environment.ENABLED:
             raise FailpointUsageError(
                 f"cannot configure {name!r}: this process was started with FAILPOINTS_ENABLED=0; unset it"
             )
-        return Configuration(
-            check_name(name), as_terms(actions), Matchers(context), pause_limit=pause_limit, for_block=for_block
-        )
+        terms = as_terms(actions)
+        check_name(name)
+        if not for_run:
+            check_raisable(name, terms)
+        return Configuration(name, terms, Matchers(context), pause_limit=pause_limit, for_block=for_block)
 
     def install(
         self,
@@ -166,9 +171,12 @@ class Store:
         *,
         pause_limit: float | None = None,
         for_block: bool = False,
+        for_run: bool = False,
     ) -> Configuration:
         """Prepare a configuration and install it."""
-        configuration = self.prepare(name, actions, context, pause_limit=pause_limit, for_block=for_block)
+        configuration = self.prepare(
+            name, actions, context, pause_limit=pause_limit, for_block=for_block, for_run=for_run
+        )
         self.install_all([configuration])
         return configuration
 

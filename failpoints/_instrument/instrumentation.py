@@ -41,7 +41,7 @@ class Instrumentation:
         if self._undone:
             return
         for name in self._names:
-            known_sites.register_path(name, str(path), "when its module is imported", self)
+            known_sites.register_path(name, str(path), "when its module is imported", self, site.raises)
         try:
             when_imported(self._path.module, self._begin)
         except BaseException:

@@ -163,9 +163,9 @@ class Patch:
         code = self._decorated.source_code
         for name in self._names:
             if code is None:
-                known_sites.register_path(name, str(self.path), self._qualname, self)
+                known_sites.register_path(name, str(self.path), self._qualname, self, self.site.raises)
             else:
-                known_sites.register_function(name, self._qualname, code)
+                known_sites.register_function(name, self._qualname, code, self.site.raises)
             known_sites.register_remark(name, self, self._displaced)
 
     def _withdraw(self) -> None:

@@ -74,7 +74,7 @@ class Run:
         ]
         for number, (name, terms, context) in again:
             limit = self.options.pause_limit
-            self._configured[number] = PROCESS_STORE.install(name, terms, context, pause_limit=limit)
+            self._configured[number] = PROCESS_STORE.install(name, terms, context, pause_limit=limit, for_run=True)
 
     def expectations(self, item: pytest.Item) -> Expectations:
         """Return the expectations of a test. They are made when they are first needed."""

@@ -95,7 +95,7 @@ class Decorated:
         self._frames = OwnFramesHidden(self.source_code, None if written is None else written.__globals__)
         if self.source_code is not None:
             for name in (self._name, self._after):
-                known_sites.register_function(name, self._qualname, self.source_code)
+                known_sites.register_function(name, self._qualname, self.source_code, site.raises)
 
     def replace_function(self, function: FunctionType) -> None:
         """Run another function from now on: a reloader, for example, replaced the code of this one."""

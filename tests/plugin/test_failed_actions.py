@@ -18,20 +18,20 @@ FAILED_ACTIONS = {
     "raise": (
         "shop.charge",
         """
-        failpoints.set("shop.charge", "raise(TimeotError)")  # here
+        failpoints.set("shop.charge", "raise(UnicodeDecodeError)")  # here
         try:
             shop.charge("o1")
         except Exception:
             pass
         """,
         """
-        configured: raise(TimeotError), at <here> (test_raise)
+        configured: raise(UnicodeDecodeError), at <here> (test_raise)
         counts:     hits 1, misses 0, triggers 1
         declared:   shop.py:4 (charge)
-        error:      {error} (raises=nothing); did you mean 'TimeoutError'?
+        error:      {error}
         """,
-        "failpoint 'shop.charge' cannot raise TimeotError, which is neither a builtin exception nor declared at"
-        " the site",
+        "failpoint 'shop.charge' cannot make UnicodeDecodeError from a message alone (function takes exactly 5"
+        " arguments (1 given)); configure Raise(UnicodeDecodeError(…)) in Python",
     ),
     "return": (
         "shop.charge",

@@ -193,7 +193,7 @@ def broken_predicate(value: object) -> bool:
     [
         ("panic", FailpointPanic, []),
         ("pause(1)", FailpointTimeout, []),
-        ("raise(Unknown)", FailpointUsageError, []),
+        ("raise(UnicodeDecodeError)", FailpointUsageError, []),
         ("return(text)", FailpointUsageError, []),
         (Call(broken_action), ValueError, ['raise ValueError("from the test")']),
         (Call(lambda hit: Raise(OSError)), OSError, []),
