@@ -68,17 +68,16 @@ def follow_hypothesis() -> None:
 
 
 def _follow(providers: Any) -> None:
-    base = providers.PrimitiveProvider
+    base: Any = providers.PrimitiveProvider
     if _is_followed(base):
         return
 
     def follow_later(backend: Any, /, **keywords: Any) -> None:
-        parent: Any = super(base, backend)
-        parent.__init_subclass__(**keywords)
+        super(base, backend).__init_subclass__(**keywords)  # pyright: ignore[reportUnknownMemberType]
         _follow_class(backend)
 
     base.__init_subclass__ = classmethod(follow_later)
-    classes = [base]
+    classes: list[Any] = [base]
     while classes:
         backend = classes.pop()
         _follow_class(backend)
@@ -87,10 +86,9 @@ def _follow(providers: Any) -> None:
 
 def _follow_class(backend: Any) -> None:
     """Surround the examples of a backend, if it has a context manager of its own."""
-    defined: dict[str, Any] = vars(backend)
-    original = defined.get("per_test_case_context_manager")
-    if original is None:
+    if "per_test_case_context_manager" not in vars(backend):
         return
+    original: Any = backend.per_test_case_context_manager
 
     @contextmanager
     def per_test_case_context_manager(provider: Any) -> Generator[None]:
