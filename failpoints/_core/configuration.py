@@ -11,11 +11,11 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from random import Random
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from .actions import Action, Hit, Term, waits
 from .clock import now
-from .context import Matchers
+from .context import Matchers, Mismatch
 from .known_sites import known_sites
 from .status import FailpointStatus, Waiting
 from .wakeups import Wakeup, owe
@@ -93,7 +93,7 @@ class Configuration:
         self.hits = 0
         self.misses = 0
         self.last_miss: Mapping[str, Any] | None = None
-        self.last_mismatch: str | None = None
+        self.last_mismatch: Mismatch | None = None
         self.triggers = 0
         self.waiters: dict[Waiter, None] = {}
         self.parked: dict[Waiter, None] = {}
@@ -171,11 +171,12 @@ class Configuration:
     def _draw(self, probability: float) -> bool:
         return self._random is not None and self._random.random() < probability
 
-    def miss(self, context: Mapping[str, Any], mismatch: str) -> None:
+    def miss(self, context: Mapping[str, Any], mismatch: Mismatch) -> None:
         """Count a visit whose context did not match."""
         self.misses += 1
         self.last_miss = context
         self.last_mismatch = mismatch
+        self.error = mismatch.error or self.error
 
     # A signal handler or finalizer can re-enter between any two lines while this thread holds the lock. Each step
     # below is therefore valid whatever ran since the previous one.
@@ -247,7 +248,7 @@ class Configuration:
             hits=self.hits,
             misses=self.misses,
             last_miss=None if self.last_miss is None else dict(self.last_miss),
-            last_mismatch=self.last_mismatch,
+            last_mismatch=cast(Any, self.last_mismatch),  # `read` makes it a text
             triggers=self.triggers,
             waiting=describe_waiters(self.parked),
             sites=site_places(self.name),

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple, Self, TypeAlias, cast
 
 from ..errors import FailpointNameError, FailpointUsageError
-from .messages import did_you_mean, safe_repr
+from .messages import did_you_mean, plain_repr, safe_repr
 
 Context: TypeAlias = Mapping[str, Any]
 """What is known about a visit, by key."""
@@ -81,7 +81,7 @@ class Matchers:
 
     def _compared(self, key: str, context: Context) -> str:
         try:
-            problem = self._problem(key, context)
+            problem = None if self._holds(key, context) else str(Mismatch(key, context, self.given[key]))
         except Exception as error:  # comparing instances of the user's classes can raise anything
             problem = f"{key}={safe_repr(context[key])} cannot be compared: {safe_repr(error)}"
         if problem is None:
@@ -89,16 +89,60 @@ class Matchers:
         known = (name for name in context if isinstance(name, str))
         return problem if key in context else f"{problem}{did_you_mean(key, known)}"
 
-    def mismatch(self, context: Context) -> str | None:
-        """Describe the first matcher that does not hold (`tenant_id='t2' does not match 'test_.*'`); else `None`."""
-        return next((problem for key in self._checks if (problem := self._problem(key, context))), None)
+    def mismatch(self, context: Context) -> Mismatch | None:
+        """Return the first matcher that does not hold, else `None`.
 
-    def _problem(self, key: str, context: Context) -> str | None:
+        A value that has no text is one that no pattern matches.
+        """
+        for key in self._checks:
+            try:
+                if not self._holds(key, context):
+                    return Mismatch(key, context, self.given[key])
+            except NoText as error:
+                return Mismatch(key, context, self.given[key], error)
+        return None
+
+    def _holds(self, key: str, context: Context) -> bool:
+        return key in context and self._checks[key](context[key])
+
+
+class NoText(FailpointUsageError):
+    """A value whose `str()` raises, so that it cannot be compared to a pattern."""
+
+
+class Mismatch:
+    """A matcher that does not hold.
+
+    If its text needs the `repr` of a class of the user, which may be slow, it is only made when it is read.
+    """
+
+    __slots__ = ("_context", "_key", "_matcher", "_shown", "error")
+
+    def __init__(self, key: str, context: Context, matcher: Any, error: NoText | None = None) -> None:
+        self._key = key
+        self._context = context
+        self._matcher = matcher
+        self.error = error
+        self._shown = plain_repr(context[key]) if key in context else None  # at once: the value may change later
+
+    def __str__(self) -> str:
+        """Describe it, as in `tenant_id='t2' does not match 'test_.*'`."""
+        key, context = self._key, self._context
         if key not in context:
             gives = f"only {', '.join(map(safe_repr, context))}" if context else "no context at all"
             return f"{key!r} is missing: the site gives {gives}"
-        value = context[key]
-        return None if self._checks[key](value) else f"{key}={safe_repr(value)} {_failure(self.given[key])}"
+        shown = safe_repr(context[key]) if self._shown is None else self._shown
+        return f"{key}={shown} {_failure(self._matcher) if self.error is None else self.error}"
+
+
+def _text(value: object) -> str:
+    try:
+        return str(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit, too, must not come out of a site that is not hit
+        problem = f"cannot be compared to a pattern, since its str() raises {safe_repr(error)}"
+        raise NoText(problem) from error
 
 
 def _equal(one: object, other: object) -> bool:
@@ -113,7 +157,7 @@ def _check(key: object, matcher: Any) -> Callable[[Any], bool]:
         raise FailpointUsageError(f"a matcher's key must be a str, like the keys of a context; got {safe_repr(key)}")
     if isinstance(matcher, (str, re.Pattern)):
         whole = (matcher if isinstance(matcher, CompiledPattern) else _compiled(key, matcher)).fullmatch
-        return lambda value: whole(str(value)) is not None
+        return lambda value: whole(_text(value)) is not None
     if inspect.iscoroutinefunction(matcher):
         raise FailpointUsageError(
             f"the predicate for {key!r} must be a sync function; got the async {safe_repr(matcher)}"

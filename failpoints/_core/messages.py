@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from heapq import nlargest
 from itertools import islice
+from typing import Any, Final, cast
 
 from ..errors import FailpointUsageError
 
 _MAX_LENGTH = 200  # characters of a value
+_BRACKETS: Final[dict[type, tuple[str, str]]] = {
+    list: ("[", "]"),
+    tuple: ("(", ")"),
+    dict: ("{", "}"),
+    set: ("{", "}"),
+    frozenset: ("frozenset({", "})"),
+}
+_PLAIN: Final = {*_BRACKETS, str, bytes, bytearray, int, float, complex, bool, type(None), type(...)}
 
 # Comparing two words is cubic in their length at worst, and a message must not keep the program waiting.
 _LONGEST_WORD = 100
@@ -45,15 +54,89 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     return f"; did you mean {found!r}?" if found else ""
 
 
-def safe_repr(value: object) -> str:
-    """Return the value's `repr` for a message, as one short line. Never raises."""
+def plain_repr(value: object) -> str | None:
+    """Return what `safe_repr` returns, or `None` for a value whose `repr` is not that of Python's own types.
+
+    Runs no code of the user, and takes microseconds.
+    """
     try:
-        text = repr(value)
-    except Exception:  # an int with more digits than Python converts, or any error of a user's __repr__
-        text = "an int too long to show" if isinstance(value, int) else object.__repr__(value)
+        return _shown(value, only_plain=True)
+    except _NotPlain:
+        return None
+
+
+def safe_repr(value: object) -> str:
+    """Return the value's `repr` for a message, as one short line. Raises nothing but `KeyboardInterrupt`.
+
+    Of a large text or container, only as much is read as the line shows.
+    """
+    return _shown(value, only_plain=False)
+
+
+class _NotPlain(Exception):
+    pass
+
+
+def _shown(value: object, *, only_plain: bool) -> str:
+    parts: list[str] = []
+    try:
+        _write(value, parts, _MAX_LENGTH + 1, (), only_plain)
+    except RecursionError:  # called where few frames are left
+        parts = [object.__repr__(value)]
+    text = "".join(parts)
     if "\n" in text:
         text = " ".join(text.split())
     return text if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]}…"
+
+
+def _write(value: Any, parts: list[str], left: int, around: tuple[int, ...], only_plain: bool) -> int:
+    """Add the `repr` of a value to the parts, until no characters are *left*. Return how many are left then."""
+    kind = type(cast(object, value))
+    if kind in (str, bytes, bytearray) and len(value) > left:
+        value = value[:left]
+    elif kind in _BRACKETS and value:
+        return _write_container(value, parts, left, around, only_plain)
+    elif only_plain and kind not in _PLAIN:
+        raise _NotPlain
+    try:
+        text = repr(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # an int with more digits than Python converts, or any error of a user's __repr__
+        text = "an int too long to show" if isinstance(value, int) else object.__repr__(value)
+    parts.append(text)
+    return left - len(text)
+
+
+def _write_container(value: Any, parts: list[str], left: int, around: tuple[int, ...], only_plain: bool) -> int:
+    kind = type(cast(object, value))
+    opening, closing = _BRACKETS[kind]
+    if id(value) in around:
+        parts.append(f"{opening}...{closing}")
+        return left - 5
+    around = (*around, id(value))
+    parts.append(opening)
+    left -= len(opening)
+    for number, element in enumerate(_elements(value)):
+        if left <= 0:
+            return left
+        if number:
+            parts.append(", ")
+            left -= 2
+        if kind is dict:
+            left = _write(element[0], parts, left, around, only_plain)
+            parts.append(": ")
+            element, left = element[1], left - 2
+        left = _write(element, parts, left, around, only_plain)
+    parts.append(",)" if kind is tuple and len(value) == 1 else closing)
+    return left - len(closing)
+
+
+def _elements(value: Any) -> Iterator[Any]:
+    try:
+        yield from value.items() if type(cast(object, value)) is dict else value
+    except RuntimeError:  # another thread changes it
+        pass
 
 
 def missing_extra(error: ModuleNotFoundError, feature: str, extra: str) -> FailpointUsageError:

@@ -94,6 +94,16 @@ class FailpointStatus:
     strays: tuple[Stray, ...] = ()
 
 
+def read(status: FailpointStatus) -> FailpointStatus:
+    """Return a status whose mismatches are texts. The caller holds no lock, since this may run the user's code."""
+    mismatch = status.last_mismatch
+    return replace(
+        status,
+        last_mismatch=None if mismatch is None else str(mismatch),
+        configurations=tuple(map(read, status.configurations)),
+    )
+
+
 def summed(configurations: tuple[FailpointStatus, ...], waiting: tuple[Waiting, ...]) -> FailpointStatus:
     """Return the state of a failpoint, given that of its configurations and everything that waits there."""
     newest = configurations[0]

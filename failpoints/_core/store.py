@@ -21,7 +21,7 @@ from . import environment
 from .actions import Actions, Hit
 from .arming import ARMED, arm_or_disarm, report_failures
 from .configuration import NOTHING, Configuration, Decision, Waiter, describe_waiters, site_places
-from .context import GivenMatchers, Matchers
+from .context import GivenMatchers, Matchers, Mismatch
 from .formatting import describe_actions
 from .grammar import as_terms
 from .locks import ForkSafeLock
@@ -31,7 +31,7 @@ from .multimap import Multimap
 from .raising import check_raisable
 from .reachability import unreachable
 from .stack import NO_CONFIGURATIONS, Stack
-from .status import FailpointStatus, summed
+from .status import FailpointStatus, read, summed
 from .strays import BOUND, Strays, describe_stray
 from .validation import check_count, check_name
 from .wakeups import Wakeup, forget_other_threads, on_event_loop, pay
@@ -307,21 +307,30 @@ class Store:
     def status(self, name: str) -> FailpointStatus:
         """Return the status of *name*: empty, but for its sites, when it is not configured."""
         with _guard.lock:
-            current = self.current(name)
-            if not current:
-                return FailpointStatus(name, sites=site_places(name))
-            statuses = tuple(map(self.status_of, current))
-            return summed(statuses, describe_waiters(waiter for each in current for waiter in list(each.parked)))
+            status = self._status(name)
+        return read(status)
 
     def statuses(self) -> list[FailpointStatus]:
         """Return the status of every configured name, sorted by name."""
         with _guard.lock:
-            return list(map(self.status, sorted(self._stacks)))
+            statuses = list(map(self._status, sorted(self._stacks)))
+        return list(map(read, statuses))
 
     def status_of(self, configuration: Configuration) -> FailpointStatus:
         """Return the status of a configuration of this store, in force or not."""
         with _guard.lock:
-            return replace(configuration.status(), strays=self._strays.of(configuration.name))
+            status = self._status_of(configuration)
+        return read(status)
+
+    def _status(self, name: str) -> FailpointStatus:
+        current = self.current(name)
+        if not current:
+            return FailpointStatus(name, sites=site_places(name))
+        statuses = tuple(map(self._status_of, current))
+        return summed(statuses, describe_waiters(waiter for each in current for waiter in list(each.parked)))
+
+    def _status_of(self, configuration: Configuration) -> FailpointStatus:
+        return replace(configuration.status(), strays=self._strays.of(configuration.name))
 
     def _waiters(self, name: str, only: Configuration | None) -> list[Waiter]:
         """Return the waiters of a name or of one configuration, the longest waiting first."""
@@ -335,7 +344,7 @@ class Store:
     # visits
 
     def decide(
-        self, stack: Stack, hit: Hit, mismatches: Mapping[Configuration, str | None], wakeup: Wakeup | None
+        self, stack: Stack, hit: Hit, mismatches: Mapping[Configuration, Mismatch | None], wakeup: Wakeup | None
     ) -> Decision | None:
         """Count a visit, choose its action and, if that waits, enroll the visit as a waiter: all in one step.
 

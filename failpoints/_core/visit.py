@@ -13,7 +13,7 @@ from typing import TypeAlias
 from ..errors import FailpointUsageError
 from .actions import Action, Hit, Off, Outcome, waits
 from .configuration import Configuration, Waiter
-from .context import Context, ambient_context
+from .context import Context, Mismatch, ambient_context
 from .hooks import Explorer, exploring, observers
 from .perform import CONTINUE, Visit, log_action, perform, perform_sync, thread_wakeup
 from .site import Site
@@ -132,7 +132,7 @@ def _arrive(
     name: str, context: Callable[[], Context], result: object, hit: Hit | None, new_wakeup: _NewWakeup
 ) -> _ConfiguredVisit | None:
     """Find what is configured, match, count and choose an action; `None` if the site goes on at once."""
-    mismatches: dict[Configuration, str | None] = {}
+    mismatches: dict[Configuration, Mismatch | None] = {}
     while True:
         found = find(name)
         if found is None:
