@@ -253,6 +253,11 @@ def keywords_of(code: CodeType, keyword_only: tuple[Any, ...], more: Mapping[str
     return {**dict(zip(code.co_varnames[code.co_argcount :], keyword_only, strict=False)), **more}
 
 
+def is_trampoline(code: CodeType) -> bool:
+    """Return whether this code takes the place of a decorated function's own code."""
+    return _gate(code) is not None
+
+
 def _gate(code: CodeType) -> _Gate | None:
     for constant in code.co_consts:
         if type(constant) is _Gate:

@@ -12,6 +12,7 @@ decision has to be made before the call, when nothing is returned yet. It is mad
 3. Whether it wraps an async function, by its `__wrapped__`, or is annotated as one that returns both. Either is no
    proof, since `asyncio.run` can be inside. So it counts only on the thread of an event loop.
 4. What the last call returned, for an instance of the same class.
+5. Whether the caller awaits the result, if nothing else is known.
 
 If all `return` statements make coroutines, the function is not called until it is awaited: with `raise` and `return`
 at `name`, none of it runs. In all other cases the function is called at once, since what it returns must be known at
@@ -39,6 +40,7 @@ from weakref import WeakSet
 from .._core.arming import own_code
 from .._core.functions import Kind, kind_of
 from .._core.wakeups import on_event_loop
+from .awaiting import caller_awaits
 from .returns import UNKNOWN, Body, Scope, attribute_of, body_of
 from .wrapper import Wrapper
 
@@ -65,12 +67,11 @@ class Disguise:
     def expected(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Expected:
         """Return what this call will return: `COROUTINE`, `AWAITABLE` or `PLAIN`."""
         expected = _expected(function, args, kwargs)
-        if expected is Expected.EITHER:
-            expected = Expected.AWAITABLE if on_event_loop() else Expected.PLAIN
-        if expected is Expected.COROUTINE:
+        if expected is Expected.COROUTINE or expected is Expected.AWAITABLE:
             return expected
-        remembered = _class_of_first(args) in self._classes
-        return Expected.AWAITABLE if remembered or expected is Expected.AWAITABLE else Expected.PLAIN
+        if _class_of_first(args) in self._classes or (expected is Expected.EITHER and on_event_loop()):
+            return Expected.AWAITABLE
+        return Expected.AWAITABLE if expected is not Expected.PLAIN and caller_awaits() else Expected.PLAIN
 
     def is_awaitable(self, result: Any, args: tuple[Any, ...]) -> bool:
         """Return whether a call has returned something to be awaited, and remember it for later calls."""

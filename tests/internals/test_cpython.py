@@ -22,6 +22,8 @@ from typing import Any
 
 import pytest
 
+from failpoints._sites.awaiting import awaits_result
+
 pytestmark = pytest.mark.internals
 
 
@@ -286,3 +288,42 @@ def test_a_test_case_knows_its_outcome_between_its_parts() -> None:
         "test_failing": [False, True, True, True],
         "test_expected": [True, False, True, False],
     }
+
+
+@pytest.mark.anyio
+async def test_the_instruction_after_a_call_shows_an_await() -> None:
+    """`await f()` and `async with f()` are told from other calls by what follows the call."""
+
+    class Thing:
+        def __init__(self, awaited: bool) -> None:
+            self.awaited = awaited
+
+        def __await__(self) -> Any:
+            yield from ()
+            return self.awaited
+
+        async def __aenter__(self) -> bool:
+            return self.awaited
+
+        async def __aexit__(self, *exception: object) -> None:
+            pass
+
+        def __enter__(self) -> bool:
+            return self.awaited
+
+        def __exit__(self, *exception: object) -> None:
+            pass
+
+    def make(*arguments: object, **more: object) -> Thing:
+        return Thing(awaits_result(sys._getframe(1)))
+
+    assert await make() is True
+    assert await make(1, two=2) is True
+    assert await make(*[1], two=2) is True
+    async with make() as awaited:
+        assert awaited is True
+    kept = make()
+    assert await kept is False
+    with make() as awaited:
+        assert awaited is False
+    assert [make().awaited, make(make()).awaited] == [False, False]

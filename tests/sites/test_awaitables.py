@@ -118,6 +118,10 @@ class Service(Base):
         return {"pending": Pending}["pending"](self.work())
 
     @failpoint("x")
+    def awaited_by_its_caller(self) -> Any:
+        return {"work": self.work}["work"]()
+
+    @failpoint("x")
     def in_an_object(self) -> Any:
         return Pending(self.work())
 
@@ -301,7 +305,7 @@ async def test_what_an_earlier_call_returned(service: Service) -> None:
 
 
 async def test_a_first_call_of_which_nothing_is_known(service: Service) -> None:
-    """`raise` at `name` of such a function raises at its first call already, before the work can begin."""
+    """`raise` at `name` of a function raises at its first call already if that is not awaited at once."""
     functions = [service.work]
 
     @failpoint("x")

@@ -229,10 +229,16 @@ def acquire(log: Log) -> Any:
     return Acquisition(log)
 
 
+@failpoint("x")
+def acquire_in_the_dark(log: Log) -> Any:
+    """Return such an object, which nothing but the caller shows."""
+    return {"acquire": Acquisition}["acquire"](log)
+
+
 transaction = failpoint("x")(_transaction)
 
-CAN_BE_AWAITED = [request, acquire]
-CAN_BE_ENTERED = [request, acquire, transaction]
+CAN_BE_AWAITED = [request, acquire, acquire_in_the_dark]
+CAN_BE_ENTERED = [request, acquire, acquire_in_the_dark, transaction]
 
 
 @pytest.mark.parametrize("function", CAN_BE_AWAITED)

@@ -1,0 +1,40 @@
+"""Whether the program awaits what it calls: the instruction after its call shows it."""
+
+from __future__ import annotations
+
+from opcode import opmap
+from sys import _getframe  # pyright: ignore[reportPrivateUsage]
+from types import CodeType, FrameType
+from typing import Final
+
+from .._core.arming import is_trampoline
+from .._core.reentrancy import PACKAGE
+
+_CACHE: Final = opmap["CACHE"]
+_GET_AWAITABLE: Final = opmap["GET_AWAITABLE"]
+_BEFORE_ASYNC_WITH: Final = opmap.get("BEFORE_ASYNC_WITH")  # until Python 3.13
+_LOAD_SPECIAL: Final = opmap.get("LOAD_SPECIAL")  # from Python 3.14 on, after a COPY
+_AENTER_AND_AEXIT: Final = (2, 3)
+
+
+def caller_awaits() -> bool:
+    """Return whether the program awaits the result of the call that led here, or enters it with `async with`."""
+    frame: FrameType | None = _getframe(1)
+    while frame is not None and _is_ours(frame.f_code):
+        frame = frame.f_back
+    return frame is not None and awaits_result(frame)
+
+
+def awaits_result(frame: FrameType) -> bool:
+    """Return whether a frame awaits the result of the call that it is making, or enters it with `async with`."""
+    code, at = frame.f_code.co_code, frame.f_lasti + 2
+    while at < len(code) and code[at] == _CACHE:
+        at += 2
+    following = code[at : at + 4]
+    if not following or following[0] in (_GET_AWAITABLE, _BEFORE_ASYNC_WITH):
+        return bool(following)
+    return len(following) == 4 and following[2] == _LOAD_SPECIAL and following[3] in _AENTER_AND_AEXIT
+
+
+def _is_ours(code: CodeType) -> bool:
+    return code.co_filename.startswith(PACKAGE) or is_trampoline(code)
