@@ -205,6 +205,19 @@ _SCHEMAS: Json = {
                 "description": "Each configuration of the failpoint, the newest first; empty in these themselves",
                 "items": _ref("Status"),
             },
+            "strays": {
+                "type": "array",
+                "description": "Visits in threads that the registry of this control plane does not reach",
+                "items": _object(
+                    "The visits in one thread",
+                    {
+                        "thread": _TEXT,
+                        "context": _CONTEXT | {"description": "The context of the first of them"},
+                        "count": _COUNT,
+                        "since": {"type": "string", "format": "date-time"},
+                    },
+                ),
+            },
         },
     ),
     "Error": _object("What is wrong, and what was expected", {"msg": _TEXT}),

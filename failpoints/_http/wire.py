@@ -17,7 +17,7 @@ from .._core.context import CompiledPattern, GivenMatchers, Matchers
 from .._core.formatting import action_label, format_actions
 from .._core.grammar import as_terms, parse_actions
 from .._core.messages import did_you_mean, safe_repr
-from .._core.status import FailpointStatus, Waiting
+from .._core.status import FailpointStatus, Stray, Waiting
 from .._core.validation import check_name
 from ..errors import FailpointError, FailpointUsageError
 from .budget import Budget, TooMuchWork
@@ -278,6 +278,15 @@ def status_document(status: FailpointStatus) -> dict[str, Any]:
         ],
         "sites": [_shown_site(site) for site in status.sites],
         "configurations": list(map(status_document, status.configurations)),
+        "strays": [
+            {
+                "thread": each.thread,
+                "context": _shown_context(each.context),
+                "count": each.count,
+                "since": each.since.isoformat(),
+            }
+            for each in status.strays
+        ],
     }
 
 
@@ -354,6 +363,15 @@ def _status(document: Any) -> FailpointStatus:
         ),
         sites=tuple(map(str, document["sites"])),
         configurations=tuple(map(_status, document["configurations"])),
+        strays=tuple(
+            Stray(
+                thread=str(each["thread"]),
+                context=dict(each["context"]),
+                count=int(each["count"]),
+                since=datetime.fromisoformat(each["since"]),
+            )
+            for each in document["strays"]
+        ),
     )
 
 

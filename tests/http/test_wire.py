@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from failpoints import (
     failpoint,
 )
 from failpoints._core.formatting import describe_actions
+from failpoints._core.status import Stray
 from failpoints._http.budget import Budget
 from failpoints._http.wire import check_token, entry_document, parse_entries, parse_status, status_document, to_json
 
@@ -272,3 +274,10 @@ def test_invalid_tokens(token: object) -> None:
 def test_a_valid_token() -> None:
     """Printable ASCII characters make a token."""
     assert check_token("s3cret!~") == "s3cret!~"
+
+
+def test_strays_arrive() -> None:
+    """The visits in threads that no registry reaches are part of a status. Their values are shown as in any context."""
+    stray = Stray(thread="pool-1", context={"shard": 3, "items": [1]}, count=2, since=datetime.now(UTC))
+    arrived = parse_status(through_json(status_document(FailpointStatus("x", matchers={}, strays=(stray,)))))
+    assert arrived.strays == (replace(stray, context={"shard": 3, "items": "[1]"}),)
