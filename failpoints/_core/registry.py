@@ -9,6 +9,7 @@ from typing import Any, Final, ParamSpec, Self, TypeVar, cast
 from ..errors import FailpointUsageError
 from .actions import Actions
 from .context import GivenMatchers
+from .entered import enter, inside, leave
 from .functions import Kind, kind_of
 from .handle import Configured, Handle
 from .messages import safe_repr
@@ -40,11 +41,11 @@ class Registry:
         self._store = Store()
 
     def __enter__(self) -> Self:
-        self._store.enter()
+        enter(self._store)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._store.exit()
+        leave(self._store)
 
     def bound(self, function: Callable[P, T]) -> Callable[P, T]:
         """Make a function run inside the registry, also in a thread that does not belong to it.
@@ -68,13 +69,12 @@ class Registry:
         """
         given = cast(Callable[..., Any], function)
         kind = kind_of(given) if callable(given) else None
-        store = self._store
         if kind is Kind.ASYNC:
 
             @functools.wraps(given)
             @runs_user_code
             async def run_async(*args: Any, **kwargs: Any) -> Any:
-                with store.inside():
+                with inside(self._store):
                     return await given(*args, **kwargs)
 
             return cast(Callable[P, T], run_async)
@@ -84,7 +84,7 @@ class Registry:
         @functools.wraps(given)
         @runs_user_code
         def run(*args: Any, **kwargs: Any) -> Any:
-            with store.inside():
+            with inside(self._store):
                 return given(*args, **kwargs)
 
         return run

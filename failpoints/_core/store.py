@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 import weakref
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -32,13 +29,15 @@ from .raising import check_raisable
 from .reachability import unreachable
 from .stack import NO_CONFIGURATIONS, Stack
 from .status import FailpointStatus, read, summed
-from .strays import BOUND, Strays, describe_stray
+from .strays import Strays
 from .validation import check_count, check_name
-from .wakeups import Wakeup, forget_other_threads, on_event_loop, pay
+from .wakeups import Wakeup, forget_other_threads, pay
 from .watches import Watch, Watches
 
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()
-_in_force: dict[Store, None] = {}
+stores_in_force: Final[dict[Store, None]] = {}
+"""The store of the process-wide registry, and those that are entered, in the order in which they were."""
+
 _unsettled: Final[dict[tuple[Store, str], None]] = {}  # the names that were changed, until all that follows is done
 
 
@@ -76,7 +75,6 @@ class Store:
         self._not_ended = Multimap[Configuration]()
         self._watches = Watches()
         self._strays = Strays()
-        self._around: tuple[Store, ...] = ()  # those whose blocks were around this one's when it was entered
         # The stores of tests begin with the seed of the process, whose own store is made first.
         self._seed: int | str | None = PROCESS_STORE._seed if _stores else None  # noqa: SLF001 - of its own kind
         with _guard.lock:
@@ -84,52 +82,20 @@ class Store:
 
     # entering and leaving
 
-    def enter(self) -> None:
-        """Put the store in force for the visits of this context."""
+    def put_in_force(self) -> None:
+        """Let the store decide visits, and arm the sites of its failpoints."""
         with _guard.lock:
-            if self in _in_force:
+            if self in stores_in_force:
                 raise FailpointUsageError("this Registry is already entered; make one for each block")
-            _in_force[self] = None
+            stores_in_force[self] = None
             for name in self._stacks:
                 _arm_or_disarm(name)
         report_failures()
-        self._around = entered.get()
-        entered.set((self, *self._around))
 
-    def exit(self) -> None:
+    def end(self) -> None:
         """Take the store out of force and remove everything in it."""
-        try:
-            self._warn_of_strays()
-            self._end()
-        finally:
-            self._end()  # again, in case an exception from a signal handler came before the end of the first
-            # Without a token: registries may be left in another order or context than they were entered in.
-            entered.set(tuple(store for store in entered.get() if store is not self))
-
-    def _end(self) -> None:
-        _in_force.pop(self, None)  # first, so that no new waiter arrives after the reset
+        stores_in_force.pop(self, None)  # first, so that no new waiter arrives after the reset
         self.reset()
-
-    @contextmanager
-    def inside(self) -> Generator[None]:
-        """Run a block as if it were in the block that entered the store, for example in another thread."""
-        before = entered.get()
-        entered.set((self, *self._around) if self in _in_force else (self, *before))
-        try:
-            yield
-        finally:
-            entered.set(before)
-
-    def _warn_of_strays(self) -> None:
-        for status in self.statuses():
-            if status.strays and not all(each.hits for each in status.configurations):
-                described = "; ".join(map(describe_stray, status.strays))
-                logger.warning(
-                    "failpoint %s was configured in a Registry and not hit, but visited: %s. To reach it, %s",
-                    status.name,
-                    described,
-                    BOUND,
-                )
 
     # configuring
 
@@ -327,6 +293,8 @@ class Store:
         if not current:
             return FailpointStatus(name, sites=site_places(name))
         statuses = tuple(map(self._status_of, current))
+        if len(current) == 1:
+            return summed(statuses, statuses[0].waiting)
         return summed(statuses, describe_waiters(waiter for each in current for waiter in list(each.parked)))
 
     def _status_of(self, configuration: Configuration) -> FailpointStatus:
@@ -507,39 +475,6 @@ class Store:
         self._watches.forget_other_threads()
 
 
-def find(name: str) -> tuple[Store, Stack] | None:
-    """Find the configurations that decide a visit made here: those of the innermost store that has the name."""
-    for store in entered.get():
-        stack = store.stack(name)
-        if stack and store in _in_force:
-            return store, stack
-    return None
-
-
-def note_stray(name: str, context: Callable[[], Mapping[str, Any]]) -> None:
-    """Keep a visit that no registry reaches and that a registry configures, if it is made in a plain thread.
-
-    A visit of another task is none, nor is one that belongs to another registry: that is how tests are kept apart.
-    """
-    if len(_in_force) == 1 or len(entered.get()) > 1 or threading.current_thread() is threading.main_thread():
-        return
-    stores = [store for store in list(_in_force) if store.stack(name)]
-    if not stores or on_event_loop():
-        return
-    visited: Mapping[str, Any] = {}
-    try:
-        visited = context()
-    except Exception:  # a site that is not hit raises nothing
-        pass
-    for store in stores:
-        store.add_stray(name, threading.current_thread().name, visited)
-
-
-def in_force() -> list[Configuration]:
-    """Return every configuration that may decide a visit made here."""
-    return [configuration for store in entered.get() if store in _in_force for configuration in store.configurations()]
-
-
 def arm(name: str, *, armed: bool) -> None:
     """Make every site look for something to do, under a name that no failpoint can have; or end that."""
     with _guard.lock:
@@ -551,7 +486,7 @@ def arm(name: str, *, armed: bool) -> None:
 
 
 def _arm_or_disarm(name: str) -> None:
-    while (armed := any(store.stack(name) for store in list(_in_force))) != (name in ARMED):
+    while (armed := any(store.stack(name) for store in list(stores_in_force))) != (name in ARMED):
         if armed:
             ARMED[name] = None
         else:
@@ -562,7 +497,4 @@ def _arm_or_disarm(name: str) -> None:
 PROCESS_STORE: Final = Store()
 """The store of the process-wide registry."""
 
-_in_force[PROCESS_STORE] = None
-
-entered: Final[ContextVar[tuple[Store, ...]]] = ContextVar("failpoints.entered", default=(PROCESS_STORE,))
-"""The stores whose blocks are around this point, the innermost first. One may be out of force already."""
+stores_in_force[PROCESS_STORE] = None

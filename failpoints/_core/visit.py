@@ -14,10 +14,11 @@ from ..errors import FailpointUsageError
 from .actions import Action, Hit, Off, Outcome, waits
 from .configuration import Configuration, Waiter
 from .context import Context, Mismatch, ambient_context
+from .entered import find, note_stray
 from .hooks import Explorer, exploring, observers
 from .perform import CONTINUE, Visit, log_action, perform, perform_sync, thread_wakeup
 from .site import Site
-from .store import Store, find, note_stray
+from .store import Store
 from .wakeups import TaskWakeup, Wakeup
 
 _NewWakeup: TypeAlias = Callable[[], Wakeup | None]

@@ -14,9 +14,10 @@ from typing import Any, Literal, NoReturn
 
 from .._core import environment
 from .._core.actions import Off
+from .._core.entered import in_force
 from .._core.functions import signature_of
 from .._core.messages import safe_repr
-from .._core.store import arm, in_force
+from .._core.store import arm
 from .._core.wakeups import on_event_loop
 from ..errors import FailpointUsageError
 from .execution import Execution

@@ -25,6 +25,7 @@ from anyio._backends._asyncio import CancelScope
 import failpoints
 from failpoints import failpoint, failpoint_scope
 from failpoints._core import store as _store
+from failpoints._core.entered import entered
 from failpoints.explore import Exploration, ExplorationFailed, Run, explore
 
 
@@ -37,7 +38,7 @@ def nothing_left_behind() -> Iterator[None]:
         trio_run._r, trio_run._ALLOW_DETERMINISTIC_SCHEDULING, CancelScope.__init__, asyncio.Lock.acquire,
     )  # fmt: skip
     assert not _store.ARMED
-    assert list(_store._in_force) == [_store.PROCESS_STORE]
+    assert list(_store.stores_in_force) == [_store.PROCESS_STORE]
 
 
 def test_seeds(backend: Any) -> None:
@@ -45,7 +46,7 @@ def test_seeds(backend: Any) -> None:
     drawn: list[tuple[float, tuple[bool, ...]]] = []
 
     async def scenario(run: Run) -> None:
-        store = _store.entered.get()[0]
+        store = entered.get()[0]
         store.install("chance", "50%return")
         chances = tuple([bool(await failpoint("chance")) for _ in range(20)])
         drawn.append((random.random(), chances))
@@ -377,7 +378,7 @@ def test_empty_contexts() -> None:
             await asyncio.get_running_loop().run_in_executor(None, work)
 
     async def in_a_context(run: Run) -> None:
-        store = _store.entered.get()[0]
+        store = entered.get()[0]
         async with run.injecting():
             await asyncio.create_task(visit(), context=contextvars.Context())
         store.install("task", "return")

@@ -19,6 +19,7 @@ from failpoints import (
     reset,
     status,
 )
+from failpoints._core import entered as entered_module
 from failpoints._core import store as store_module
 
 
@@ -165,7 +166,7 @@ def off(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
     """Replace everything that a visit looks up, locks or calls, while nothing is configured."""
     request.param()
     monkeypatch.setattr(store_module, "_guard", Forbidden())
-    monkeypatch.setattr(store_module, "entered", Forbidden())
+    monkeypatch.setattr(entered_module, "entered", Forbidden())
     for path, module in list(sys.modules.items()):
         if path.startswith("failpoints."):
             for name in ("visit", "visit_sync", "find", "check_new_place", "caller_frame", "ambient_context"):
@@ -184,7 +185,7 @@ def test_off(kind: str) -> None:
 def test_the_traps_are_on_the_way(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same sites do use the replaced objects while anything is configured."""
     configure("something.else", "off")
-    monkeypatch.setattr(store_module, "entered", Forbidden())
+    monkeypatch.setattr(entered_module, "entered", Forbidden())
     with pytest.raises(AssertionError, match="something was done at a site that is off"):
         visit(kind)
     monkeypatch.undo()

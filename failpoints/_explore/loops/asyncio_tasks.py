@@ -7,9 +7,9 @@ import contextvars
 from collections.abc import Callable
 from typing import Any
 
+from ..._core.entered import entered
 from ..._core.hooks import exploring
 from ..._core.reentrancy import transparent
-from ..._core.store import entered
 from ..execution import Execution
 from ..plan.identity import TaskNode, current_node, task_name
 from .asyncio_selector import LazySocketsLoop
