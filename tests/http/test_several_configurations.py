@@ -179,7 +179,7 @@ async def test_resuming_by_context(http: httpx.AsyncClient) -> None:
             "the matcher for 'a' must be a pattern, a number, true, false or null; got an array",
         ),
         ({"context": {"a": "("}}, "the pattern for 'a' is not a valid regular expression: '('"),
-        ({"context": {"a": "(?!b)c"}}, "the pattern for 'a' is not accepted from outside, because a look-around"),
+        ({"context": {"a": "(?!b)c"}}, "the pattern for 'a' is not accepted from outside, because"),
         ({"context": '{"a": 1, "a": 2}'}, "the key 'a' appears twice"),
     ],
     ids=str,
