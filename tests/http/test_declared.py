@@ -27,6 +27,7 @@ def decorated():
         failpoint("built." + str(len(sys.argv))).hit()
 
 instrument("json:loads", "loads")
+print("ready", flush=True)
 for line in sys.stdin:
     decorated()
     print("visited", flush=True)
@@ -36,7 +37,7 @@ for line in sys.stdin:
 def test_what_is_declared(run: Run, raw: Any) -> None:
     """Each name in the source is listed with its sites, as file:line below a folder of the path, and zeros."""
     program = run(PROGRAM, FAILPOINTS_HTTP="127.0.0.1:0", FAILPOINTS="inline=2*off;typo=pause")
-    url = program.url()
+    url = program.ready()
     answer = raw.ask(url, "GET", f"{AT}?declared=1")
     found = {document["name"]: document for document in answer.json}
     assert list(found) == sorted(found)
