@@ -12,6 +12,7 @@ from .known_sites import remarks
 from .messages import safe_repr
 from .status import FailpointStatus, Waiting
 from .strays import BOUND, describe_stray
+from .suspensions import warning
 
 
 def diagnosis(
@@ -56,6 +57,8 @@ def _facts(status: FailpointStatus, where: str) -> Iterator[tuple[str, str]]:
                 label = ""
     for waiting in status.waiting:
         yield "waiting", describe_waiting(waiting)
+    if status.waiting and (atomic := warning(status.name)):
+        yield "", f"the function {atomic}"
     if status.strays:
         yield from (("strays" if stray is status.strays[0] else "", describe_stray(stray)) for stray in status.strays)
         yield "", BOUND

@@ -27,6 +27,7 @@ from .place import place_of
 from .raising import default_message, make_exception
 from .reentrancy import runs_user_code
 from .site import Site
+from .suspensions import warning
 from .wakeups import Ended, TaskWakeup, ThreadWakeup, Wakeup, on_event_loop
 
 CONTINUE = Continue()
@@ -210,7 +211,8 @@ async def _wait(action: Pause | Sleep, site: Site, visit: Visit) -> Outcome:
         return _CANCELLED
     if not visit.park():
         return _woken(visit)
-    logger.info("paused %s: %s waits", visit.hit.name, visit.sleeper)
+    atomic = warning(visit.hit.name)
+    logger.info("paused %s: %s waits%s", visit.hit.name, visit.sleeper, f"; the function {atomic}" if atomic else "")
     seconds = _seconds(action, visit)
     if isinstance(action, Sleep):
         return _after_wait(action, visit, await wakeup.wait(seconds, cancel))

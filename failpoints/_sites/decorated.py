@@ -26,6 +26,7 @@ from .._core.functions import (
 from .._core.messages import safe_repr
 from .._core.reentrancy import transparent
 from .._core.site import Site
+from .._core.suspensions import observed
 from .._core.tracebacks import OwnFramesHidden, hide_own_frames, own_frames_hidden
 from .._core.visit import recording_usage_errors, visit, visit_sync
 from ..errors import FailpointCancelled, FailpointUsageError
@@ -228,7 +229,7 @@ class Decorated:
             body = self._function(*args, **kwargs)
             call = DecoratedCall(_frame_of(body))
             try:
-                result = await body
+                result = await observed(self._name, body)
             except BaseException as error:
                 early = call.early_return_in(error)
                 if early is None:
