@@ -75,7 +75,7 @@ def _pdb_hook(*, shows_caller: bool) -> Callable[[], None]:
 
     def hook() -> None:
         nonlocal calling
-        calling = sys._getframe(1)  # noqa: SLF001
+        calling = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
         Debugger().set_trace(calling)
 
     return hook

@@ -66,9 +66,10 @@ class Wrapper(wrapt.FunctionWrapper[..., Any]):
         if getrefcount(bound) <= _REFERENCES_TO_A_NEW_OBJECT:
             return BoundWrapper(bound, call)
         # An object that is kept somewhere is returned again, and then its wrapper is, too.
-        if self._self_kept is None:
-            self._self_kept = WeakValueDictionary()
-        return self._self_kept.setdefault(id(bound), BoundWrapper(bound, call))
+        kept = self._self_kept
+        if kept is None:
+            self._self_kept = kept = WeakValueDictionary[int, BoundWrapper]()
+        return kept.setdefault(id(bound), BoundWrapper(bound, call))
 
     def __repr__(self) -> str:
         return repr(self._self_function)
