@@ -134,12 +134,12 @@ def test_demo_with_an_invalid_environment(text: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_demo_with_an_unknown_exception(run_demo_here: Callable[..., tuple[int, str, str]]) -> None:
+def test_demo_with_an_unknown_exception() -> None:
     """An exception that the site does not declare stops the demo with the library's message."""
-    status, _, errors = run_demo_here(configuration=[("gateway.charge", "raise(NoSuchError)")])
-    assert status == 1
-    assert "NoSuchError" in errors
-    assert "Traceback" not in errors
+    done = run_demo(FAILPOINTS="gateway.charge=raise(NoSuchError)")
+    assert done.returncode == 1
+    assert "NoSuchError" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_demo_without_a_library() -> None:

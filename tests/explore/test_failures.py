@@ -181,7 +181,10 @@ def test_the_configuration_does_the_same() -> None:
         timeout=60,
         check=False,
     )
-    assert (ran.stdout, ran.stderr) == ("{'a': 90, 'b': 10}\n", "")
+    assert (ran.stdout, ran.stderr) == (
+        "{'a': 90, 'b': 10}\n",
+        "FAILPOINTS is in force: bank.add:after=1*off->1*raise(ConnectionError)\n",
+    )
 
 
 def test_a_fault_without_a_configuration() -> None:

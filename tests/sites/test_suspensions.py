@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import sys
 from typing import Any
 
 import anyio
@@ -15,6 +16,12 @@ from failpoints._explore.loops.await_frames import awaited_frames
 from failpoints.instrument import instrument
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def no_debugger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the tracer of coverage, since nothing is observed under a debugger."""
+    monkeypatch.setattr(sys, "gettrace", lambda: None)
 
 
 async def held(function: Any, name: str, caplog: pytest.LogCaptureFixture) -> tuple[str, str]:
