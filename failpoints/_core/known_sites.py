@@ -98,6 +98,15 @@ def known_sites(name: str) -> tuple[Location, ...]:
     return tuple(dict.fromkeys(list(_locations.get(name, {}).values())))
 
 
+def only_function(name: str) -> CodeType | None:
+    """Return the code of the function that is the only known site of a name; `None` if there is another one or none."""
+    keys = list(_locations.get(name, {}))
+    if len(keys) != 1:
+        return None
+    [(owner, line)] = keys
+    return owner if isinstance(owner, CodeType) and line == owner.co_firstlineno else None
+
+
 def known_names() -> tuple[str, ...]:
     """Return the names of all registered sites."""
     return tuple(_locations)

@@ -6,12 +6,15 @@ between, and so makes states that the program cannot have.
 
 from __future__ import annotations
 
+import dis
+import functools
 import inspect
 import sys
 from collections.abc import Coroutine, Generator
+from types import CodeType
 from typing import Any, Self
 
-from .known_sites import known_sites
+from .known_sites import only_function
 from .reentrancy import transparent
 
 _calls: dict[str, int] = {}  # by name: calls that ended without having suspended; -1 once any has suspended
@@ -77,8 +80,17 @@ def atomic_calls(name: str) -> int:
 
 def warning(name: str) -> str:
     """Return what to say of a pause where the program has not been seen to suspend, or nothing."""
+    code = only_function(name)  # another site of the name may be elsewhere
     calls = atomic_calls(name)
-    if not calls or len(known_sites(name)) != 1:  # another site of the name may be elsewhere
+    if code is None or not (calls or _never_suspends(code)):
         return ""
     seen = "the one call" if calls == 1 else f"any of the {calls} calls"
-    return f"has not suspended in {seen} seen: other tasks run here only because of the pause"
+    fact = "awaits nothing" if _never_suspends(code) else f"has not suspended in {seen} seen"
+    return f"{fact}: other tasks run here only because of the pause"
+
+
+@functools.cache
+def _never_suspends(code: CodeType) -> bool:
+    """Return whether the code is that of an async function without an `await`, an `async for` or an `async with`."""
+    is_async_function = bool(code.co_flags & inspect.CO_COROUTINE)
+    return is_async_function and all(each.opname != "YIELD_VALUE" for each in dis.get_instructions(code))

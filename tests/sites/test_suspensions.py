@@ -51,12 +51,33 @@ async def test_a_function_that_never_suspends(suffix: str, calls: int, caplog: p
     name = f"atomic.{next(numbers)}"
 
     @failpoint(name)
-    async def check() -> int:
+    async def check(waits: bool = False) -> int:
+        if waits:
+            await checkpoint()
         return 1
 
     line, message = await held(check, name + suffix, caplog)
     assert line.endswith(f"; {SAID.format(calls)}")
     assert SAID.format(calls) in message
+
+
+async def test_a_function_without_an_await(caplog: pytest.LogCaptureFixture) -> None:
+    """A function that contains no `await` is known to suspend never, at its first call already."""
+    said = "the function awaits nothing: other tasks run here only because of the pause"
+    name = f"atomic.{next(numbers)}"
+
+    @failpoint(name)
+    async def check() -> int:
+        return 1
+
+    caplog.set_level(logging.INFO, "failpoints")
+    async with anyio.create_task_group() as tasks:
+        with configured(name, "pause") as handle:
+            tasks.start_soon(check)
+            await handle.wait_paused(timeout=10)
+            with pytest.raises(FailpointTimeout, match=said):
+                await handle.wait_paused(2, timeout=0.001)
+    assert [record.getMessage().endswith(f" waits; {said}") for record in caplog.records].count(True) == 1
 
 
 async def test_a_function_that_suspends(caplog: pytest.LogCaptureFixture) -> None:
