@@ -235,11 +235,12 @@ def interrupting(line: int, handler: Callable[[], object], function: Callable[[]
         handler()
         return None
 
+    before = sys.gettrace()  # of coverage
     sys.settrace(trace)
     try:
         function()
     finally:
-        sys.settrace(None)
+        sys.settrace(before)
     return left <= 0
 
 

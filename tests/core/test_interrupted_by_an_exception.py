@@ -100,13 +100,14 @@ def interrupted(line: int, call: Callable[[], object]) -> str:
                 raise Interrupted
         return trace
 
+    before = sys.gettrace()  # of coverage
     sys.settrace(trace)
     try:
         call()
     except Interrupted:
         pass
     finally:
-        sys.settrace(None)
+        sys.settrace(before)
     return place
 
 

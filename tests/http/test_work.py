@@ -45,12 +45,13 @@ def steps(call: Callable[[], object]) -> int:
         counted += 1
         return count
 
+    before = sys.gettrace()  # of coverage
     sys.setprofile(count)
     sys.settrace(count)
     try:
         call()
     finally:
-        sys.settrace(None)
+        sys.settrace(before)
         sys.setprofile(None)
     return counted
 
