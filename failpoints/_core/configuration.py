@@ -54,6 +54,7 @@ class Configuration:
     """The checked arguments of one `configure`, and what happened since."""
 
     __slots__ = (
+        "__weakref__",
         "_left",
         "_random",
         "ended_by",

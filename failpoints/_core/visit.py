@@ -6,12 +6,14 @@ There are two forms, for async and for sync code. What does not wait is shared.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import TypeAlias
+from contextvars import ContextVar
+from typing import Final, TypeAlias
 
 from ..errors import FailpointUsageError
-from .actions import Action, Hit, Off, Outcome, waits
+from .actions import ENDS_VISIT, Action, Call, Hit, Off, Outcome, steps, waits
 from .configuration import Configuration, Waiter
 from .context import Context, Mismatch, ambient_context
 from .entered import find, note_stray
@@ -22,6 +24,9 @@ from .store import Store
 from .wakeups import TaskWakeup, Wakeup
 
 _NewWakeup: TypeAlias = Callable[[], Wakeup | None]
+
+_latest: Final[ContextVar[weakref.ref[Configuration] | None]] = ContextVar("failpoints.latest", default=None)
+"""The configuration that gave the latest outcome in this context other than to go on. Does not keep it alive."""
 
 
 class _ConfiguredVisit(Visit):
@@ -90,7 +95,7 @@ async def visit(name: str, site: Site, context: Callable[[], Context], result: o
     if configured is None:
         return CONTINUE
     try:
-        return await perform(configured.action, site, configured, "hit")
+        return _decided_by(configured, await perform(configured.action, site, configured, "hit"))
     except FailpointUsageError as error:
         configured.configuration.error = error
         raise
@@ -112,12 +117,27 @@ def visit_sync(name: str, site: Site, context: Callable[[], Context], function: 
     if configured is None:
         return CONTINUE
     try:
-        return perform_sync(configured.action, site, configured, "hit", function)
+        return _decided_by(configured, perform_sync(configured.action, site, configured, "hit", function))
     except FailpointUsageError as error:
         configured.configuration.error = error
         raise
     finally:
         configured.leave()
+
+
+def _decided_by(configured: _ConfiguredVisit, outcome: Outcome) -> Outcome:
+    if outcome:
+        _latest.set(weakref.ref(configured.configuration))
+    return outcome
+
+
+def may_prevent(name: str) -> bool:
+    """Return whether a visit of *name* may end in something else than going on or waiting, for all that is known."""
+    if exploring.get() is not None:
+        return True
+    found = find(name)
+    terms = [term for configuration in found[1].current for term in configuration.terms] if found else []
+    return any(isinstance(step, (*ENDS_VISIT, Call)) for term in terms for step in steps(term.action))
 
 
 @contextmanager
@@ -183,10 +203,13 @@ def recording_usage_errors(name: str) -> Generator[None]:
     try:
         yield
     except FailpointUsageError as error:
-        explorer, found = exploring.get(), find(name)
+        explorer, decided, found = exploring.get(), _latest.get(), find(name)
+        latest = decided() if decided is not None else None
         if explorer is not None:
             explorer.raised(error)
-        elif found is not None:
+        elif latest is not None and latest.name == name:
+            latest.error = error
+        elif found is not None:  # another task got the outcome
             current = found[1].current
             next((each for each in current if each.triggers), current[0]).error = error
         raise

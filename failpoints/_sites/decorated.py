@@ -28,7 +28,7 @@ from .._core.reentrancy import transparent
 from .._core.site import Site
 from .._core.suspensions import observed
 from .._core.tracebacks import OwnFramesHidden, hide_own_frames, own_frames_hidden
-from .._core.visit import recording_usage_errors, visit, visit_sync
+from .._core.visit import may_prevent, recording_usage_errors, visit, visit_sync
 from ..errors import FailpointCancelled, FailpointUsageError
 from .awaitable import Visits, Work, awaited, gives, named
 from .call_context import CallContext
@@ -180,7 +180,7 @@ class Decorated:
         with self._frames:
             expected = self._disguise.expected(self._function, args, kwargs)
             visits = Visits(self.site, context, self._value, self._end_iteration, self._frames)
-            if expected is Expected.COROUTINE:
+            if expected is Expected.COROUTINE and may_prevent(self._name):
                 work = Work(functools.partial(self._call_to_await, args, kwargs))
                 return named(awaited(work, visits), self._function)
             if expected is Expected.PLAIN:
@@ -189,11 +189,11 @@ class Decorated:
                     return self._value(self._name, outcome)
                 visits.skips_name = True
             result, given = self._call(args, kwargs)
-            if given and expected is Expected.AWAITABLE:
+            if given and expected is not Expected.PLAIN:
                 result = gives(result)
             if self._disguise.is_awaitable(result, args):
                 return stand_in(result, visits, args)
-            if expected is Expected.AWAITABLE:  # it was none, this time
+            if expected is not Expected.PLAIN:  # it was none, this time
                 too_late = self.site.of_begun_work("a function that it calls")
                 outcome = visit_sync(self._name, too_late, context, self._qualname)
                 if outcome:

@@ -14,9 +14,10 @@ decision has to be made before the call, when nothing is returned yet. It is mad
 4. What the last call returned, for an instance of the same class.
 5. Whether the caller awaits the result, if nothing else is known.
 
-If all `return` statements make coroutines, the function is not called until it is awaited: with `raise` and `return`
-at `name`, none of it runs. In all other cases the function is called at once, since what it returns must be known at
-once: its caller may ask for its class and its attributes. What it returns is replaced by a stand-in (`stand_in.py`).
+If all `return` statements make coroutines, and an action at `name` could prevent the work, the function is not called
+until it is awaited: with `raise` and `return` at `name`, none of it runs. In all other cases the function is called at
+once, since what it returns must be known at once: its caller may ask for its class and its attributes. What it returns
+is replaced by a stand-in (`stand_in.py`).
 
 If nothing indicates an awaitable, `name` is visited before the call, as for any sync function. If the call returns an
 awaitable all the same, only `name:after` is visited where that is awaited.

@@ -66,7 +66,7 @@ def _names(given: list[dis.Instruction], start: tuple[int | None, int | None]) -
     index = next((index for index, instruction in enumerate(given) if _start(instruction) == start), len(given))
     names: list[str] = []
     for instruction in given[index:]:
-        is_attribute = instruction.opname == "LOAD_ATTR" and instruction.argval != "hit"
+        is_attribute = instruction.opname in ("LOAD_ATTR", "LOAD_METHOD") and instruction.argval != "hit"
         is_first = not names and instruction.opname.startswith("LOAD_") and not is_attribute
         if not (is_attribute or is_first) or _start(instruction) != start or not isinstance(instruction.argval, str):
             break

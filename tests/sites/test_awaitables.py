@@ -530,3 +530,47 @@ async def test_awaited_when_nothing_is_configured_any_more(service: Service) -> 
         with configured(name, "raise"):
             awaitables = [service.passes_on(), service.annotated(), service.in_an_object()]
         assert [await awaitable for awaitable in awaitables] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("actions", ["off", "yield", "sleep(0)"])
+@pytest.mark.parametrize("name", ["send", "send:after"])
+async def test_harmless_actions_leave_the_call_where_it_is(name: str, actions: str) -> None:
+    """A function is called at once, as in the program, if nothing configured at `name` can prevent its work."""
+    called: list[int] = []
+
+    async def inner(number: int) -> int:
+        return number
+
+    @failpoint("send")
+    def send(number: int) -> Any:
+        if number < 0:
+            raise ValueError(number)
+        called.append(number)
+        return inner(number)
+
+    with configured(name, actions):
+        first, second = send(1), send(2)
+        assert called == [1, 2]
+        with pytest.raises(ValueError, match="-1"):
+            send(-1)
+        assert (await second, await first) == (2, 1)
+
+
+async def test_an_action_that_prevents_the_work_defers_the_call() -> None:
+    """A function is called only where it is awaited if an action at `name` may prevent its work."""
+    called: list[int] = []
+
+    async def inner(number: int) -> int:
+        return number
+
+    @failpoint("send")
+    def send(number: int) -> Any:
+        called.append(number)
+        return inner(number)
+
+    with configured("send", "1*raise(OSError)"):
+        first, second = send(1), send(2)
+        with pytest.raises(OSError, match="send"):
+            await first
+        assert await second == 2
+    assert called == [2]

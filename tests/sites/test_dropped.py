@@ -29,6 +29,7 @@ from failpoints import (
     configured,
     failpoint,
 )
+from failpoints._core.store import PROCESS_STORE
 
 pytestmark = pytest.mark.anyio
 
@@ -399,3 +400,37 @@ def test_the_handle_counts_a_refused_return() -> None:
     assert failpoints.status("x").hits == 1
     (current,) = failpoints._core.store.PROCESS_STORE.current("x")
     assert current.error is caught.value
+
+
+async def test_a_module_that_is_imported_in_the_function() -> None:
+    """An outcome that is dropped is found where the module is a local variable, or an attribute."""
+    import failpoints as local
+
+    async def awaits() -> None:
+        await local.failpoint("x")
+
+    def hits() -> None:
+        import failpoints as inner
+
+        inner.failpoint("x").hit()
+
+    with configured("x", "return(42)"):
+        with pytest.raises(FailpointUsageError, match="drops the outcome"):
+            await awaits()
+        with pytest.raises(FailpointUsageError, match="drops the outcome"):
+            hits()
+
+
+async def test_the_configuration_that_decided_has_the_error() -> None:
+    """Of several configurations, the one whose outcome is dropped has the error, not a newer one that was hit."""
+
+    async def site(key: str) -> None:
+        await failpoint("x", context={"key": key})
+
+    older = PROCESS_STORE.install("x", "return(42)", {"key": "b"})
+    newer = PROCESS_STORE.install("x", "off", {"key": "a"})
+    await site("a")
+    with pytest.raises(FailpointUsageError):
+        await site("b")
+    assert "return(42)" in str(older.error)
+    assert newer.error is None
