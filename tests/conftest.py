@@ -31,6 +31,15 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture(autouse=True)
+def tracer_kept() -> Iterator[None]:
+    """Give coverage its tracer back. Python takes it out if an exception of a signal handler comes while it runs."""
+    tracer = sys.gettrace()
+    yield
+    if sys.gettrace() is not tracer:
+        sys.settrace(tracer)
+
+
+@pytest.fixture(autouse=True)
 def nothing_configured() -> Iterator[None]:
     """Check that nothing is configured before the test, and reset the registry and seed after it."""
     assert failpoints.statuses() == []
