@@ -118,7 +118,7 @@ class Registry:
         >>> configure("backup", "return(0)", context={"tenant_id": "test_.*", "shard": 3})
         >>> remove("backup")
         """
-        self._store.install(name, actions, context)
+        self._store.install(self._store.prepare(name, actions, context))
 
     def configure_all(
         self,
@@ -149,7 +149,8 @@ class Registry:
 
         def configure() -> Handle:
             terms = reachable_terms(name, actions)
-            return Handle(self._store, self._store.install(name, terms, context, for_block=True))
+            configuration = self._store.prepare(name, terms, context, for_block=True)
+            return Handle(self._store, self._store.install(configuration))
 
         return Configured(configure)
 

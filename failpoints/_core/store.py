@@ -129,20 +129,8 @@ class Store:
             check_raisable(name, terms)
         return Configuration(name, terms, Matchers(context), pause_limit=pause_limit, for_block=for_block)
 
-    def install(
-        self,
-        name: str,
-        actions: Actions,
-        context: GivenMatchers | None = None,
-        *,
-        pause_limit: float | None = None,
-        for_block: bool = False,
-        for_run: bool = False,
-    ) -> Configuration:
-        """Prepare a configuration and install it."""
-        configuration = self.prepare(
-            name, actions, context, pause_limit=pause_limit, for_block=for_block, for_run=for_run
-        )
+    def install(self, configuration: Configuration) -> Configuration:
+        """Make a prepared configuration the newest one of its name, and return it."""
         self.install_all([configuration])
         return configuration
 

@@ -78,9 +78,10 @@ class Expectations:
             if self._closed:
                 raise FailpointUsageError(f"cannot set failpoint {name!r}: the test that has this fixture has ended")
             terms = reachable_terms(name, actions)
-            configuration = PROCESS_STORE.install(
+            configuration = PROCESS_STORE.prepare(
                 name, terms, context, pause_limit=self._pause_limit, for_block=for_block
             )
+            PROCESS_STORE.install(configuration)
         except FailpointError as error:
             raise error.with_traceback(None) from None  # the frames below do not help the reader of the test
         self._expectations.append(Expectation(configuration, expect_hit, where))

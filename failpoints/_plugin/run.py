@@ -74,7 +74,8 @@ class Run:
         ]
         for number, (name, terms, context) in again:
             limit = self.options.pause_limit
-            self._configured[number] = PROCESS_STORE.install(name, terms, context, pause_limit=limit, for_run=True)
+            configuration = PROCESS_STORE.prepare(name, terms, context, pause_limit=limit, for_run=True)
+            self._configured[number] = PROCESS_STORE.install(configuration)
 
     def expectations(self, item: pytest.Item) -> Expectations:
         """Return the expectations of a test. They are made when they are first needed."""

@@ -47,7 +47,7 @@ def test_seeds(backend: Any) -> None:
 
     async def scenario(run: Run) -> None:
         store = entered.get()[0]
-        store.install("chance", "50%return")
+        store.install(store.prepare("chance", "50%return"))
         chances = tuple([bool(await failpoint("chance")) for _ in range(20)])
         drawn.append((random.random(), chances))
         async with run.injecting():
@@ -381,7 +381,7 @@ def test_empty_contexts() -> None:
         store = entered.get()[0]
         async with run.injecting():
             await asyncio.create_task(visit(), context=contextvars.Context())
-        store.install("task", "return")
+        store.install(store.prepare("task", "return"))
         seen.append(await asyncio.create_task(counted(), context=contextvars.Context()))
 
     async def counted() -> bool:

@@ -427,8 +427,8 @@ async def test_the_configuration_that_decided_has_the_error() -> None:
     async def site(key: str) -> None:
         await failpoint("x", context={"key": key})
 
-    older = PROCESS_STORE.install("x", "return(42)", {"key": "b"})
-    newer = PROCESS_STORE.install("x", "off", {"key": "a"})
+    older = PROCESS_STORE.install(PROCESS_STORE.prepare("x", "return(42)", {"key": "b"}))
+    newer = PROCESS_STORE.install(PROCESS_STORE.prepare("x", "off", {"key": "a"}))
     await site("a")
     with pytest.raises(FailpointUsageError):
         await site("b")
