@@ -24,6 +24,7 @@ from .._core.functions import (
     underlying_function,
 )
 from .._core.messages import safe_repr
+from .._core.perform import CONTINUE
 from .._core.reentrancy import transparent
 from .._core.site import Site
 from .._core.suspensions import observed
@@ -168,11 +169,10 @@ class Decorated:
 
     def _start(self, args: tuple[Any, ...], kwargs: dict[str, Any], context: _GetContext) -> Any:
         """Make the coroutine or generator of a call."""
-        run = {
-            Kind.ASYNC: self._run_async,
-            Kind.GENERATOR: self._run_generator,
-            Kind.ASYNC_GENERATOR: self._run_async_generator,
-        }[self._kind]
+        if self._kind is Kind.ASYNC_GENERATOR:
+            body = functools.partial(self._function, *args, **kwargs)
+            return named(self._run_async_generator(body, context), self._function)
+        run = self._run_async if self._kind is Kind.ASYNC else self._run_generator
         return named(run(args, kwargs, context), self._function)
 
     @transparent
@@ -192,6 +192,9 @@ class Decorated:
             if given and expected is not Expected.PLAIN:
                 result = gives(result)
             if self._disguise.is_awaitable(result, args):
+                if inspect.isasyncgen(result):
+                    iterated = self._run_async_generator(lambda: result, context, visits_name=not visits.skips_name)
+                    return named(iterated, result)
                 return stand_in(result, visits, args)
             if expected is not Expected.PLAIN:  # it was none, this time
                 too_late = self.site.of_begun_work("a function that it calls")
@@ -285,14 +288,14 @@ class Decorated:
 
     @transparent
     async def _run_async_generator(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], context: _GetContext
+        self, begin: Callable[[], AsyncGenerator[Any, Any]], context: _GetContext, *, visits_name: bool = True
     ) -> AsyncGenerator[Any, Any]:
         with self._frames:
-            outcome = await visit(self._name, self.site, context)
+            outcome = await visit(self._name, self.site, context) if visits_name else CONTINUE
             if outcome:
                 self._end_iteration(self._name, outcome)
                 return
-            body = self._function(*args, **kwargs)
+            body = begin()
             call = DecoratedCall(_frame_of(body))
             step = _first_step(body)
             closed = False

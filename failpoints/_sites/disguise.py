@@ -1,8 +1,8 @@
 """Sync functions that return something to be awaited: async sites in disguise.
 
 `Redis.incrby`, `ClientSession.post`, `AsyncEngine.begin` and every function under a plain `functools.wraps` decorator
-are sync functions. Their work is done where the caller awaits, or enters with `async with`, what they return. So that
-is where their failpoints have to be visited. A function that returns a plain value is visited around the call. So the
+are sync functions. Their work is done where the caller awaits what they return, enters it with `async with`, or iterates
+it if it is an async generator. So that is where their failpoints have to be visited. A function that returns a plain value is visited around the call. So the
 decision has to be made before the call, when nothing is returned yet. It is made from the following evidence:
 
 1. What the function is written to return. The source of its `return` statements is read, and the names in them are
@@ -13,6 +13,8 @@ decision has to be made before the call, when nothing is returned yet. It is mad
    proof, since `asyncio.run` can be inside. So it counts only on the thread of an event loop.
 4. What the last call returned, for an instance of the same class.
 5. Whether the caller awaits the result, if nothing else is known.
+
+An async generator is replaced by one that makes the visits, as for an async generator function. For the rest:
 
 If all `return` statements make coroutines, and an action at `name` could prevent the work, the function is not called
 until it is awaited: with `raise` and `return` at `name`, none of it runs. In all other cases the function is called at
@@ -52,11 +54,18 @@ class Expected(enum.Enum):
     """What a call will return, as far as that is known before it."""
 
     COROUTINE = "a new coroutine, for certain"
-    AWAITABLE = "something to await, or to enter with `async with`"
+    AWAITABLE = "something to await, to enter with `async with`, or an async generator"
     EITHER = "an awaitable on the thread of an event loop, a plain value elsewhere"
     PLAIN = "a plain value"
     HIDDEN = "what a sync function returns whose source does not show it"
     UNKNOWN = "not known"
+
+
+_OF_KIND: Final = {
+    Kind.ASYNC: Expected.COROUTINE,
+    Kind.ASYNC_GENERATOR: Expected.AWAITABLE,
+    Kind.GENERATOR: Expected.PLAIN,
+}
 
 
 class Disguise:
@@ -97,8 +106,8 @@ _GENERATED: Final = type(_entered())
 
 
 def is_awaitable(thing: Any) -> bool:
-    """Return whether an object is there to be awaited, or comes from a function under `@asynccontextmanager`."""
-    return inspect.isawaitable(thing) or isinstance(thing, _GENERATED)
+    """Return whether an object is there to be awaited, to be entered with `async with`, or an async generator."""
+    return inspect.isawaitable(thing) or isinstance(thing, _GENERATED) or inspect.isasyncgen(thing)
 
 
 # from the source
@@ -120,7 +129,7 @@ def _expected(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], d
         return Expected.UNKNOWN
     kind = kind_of(function)
     if kind is not Kind.SYNC:
-        return Expected.COROUTINE if kind is Kind.ASYNC else Expected.PLAIN
+        return _OF_KIND[kind]
     body = body_of(own_code(function))
     if body is not None and body.is_plain:
         return Expected.PLAIN
