@@ -1,9 +1,10 @@
 """Sync functions that return something to be awaited: async sites in disguise.
 
 `Redis.incrby`, `ClientSession.post`, `AsyncEngine.begin` and every function under a plain `functools.wraps` decorator
-are sync functions. Their work is done where the caller awaits what they return, enters it with `async with`, or iterates
-it if it is an async generator. So that is where their failpoints have to be visited. A function that returns a plain value is visited around the call. So the
-decision has to be made before the call, when nothing is returned yet. It is made from the following evidence:
+are sync functions. Their work is done where the caller awaits what they return, enters it with `async with`, or
+iterates it if it is an async generator. So that is where their failpoints have to be visited. A function that returns a
+plain value is visited around the call. So the decision has to be made before the call, when nothing is returned yet. It
+is made from the following evidence:
 
 1. What the function is written to return. The source of its `return` statements is read, and the names in them are
    looked up: `return self._send()` with an `async def _send` returns a coroutine. Nothing is run to find out.
@@ -14,12 +15,10 @@ decision has to be made before the call, when nothing is returned yet. It is mad
 4. What the last call returned, for an instance of the same class.
 5. Whether the caller awaits the result, if nothing else is known.
 
-An async generator is replaced by one that makes the visits, as for an async generator function. For the rest:
-
 If all `return` statements make coroutines, and an action at `name` could prevent the work, the function is not called
 until it is awaited: with `raise` and `return` at `name`, none of it runs. In all other cases the function is called at
-once, since what it returns must be known at once: its caller may ask for its class and its attributes. What it returns
-is replaced by a stand-in (`stand_in.py`).
+once, since what it returns must be known at once: its caller may ask for its class and its attributes. An async
+generator is replaced by one that makes the visits, anything else by a stand-in (`stand_in.py`).
 
 If nothing indicates an awaitable, `name` is visited before the call, as for any sync function. If the call returns an
 awaitable all the same, only `name:after` is visited where that is awaited.

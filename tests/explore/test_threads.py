@@ -11,11 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+import anyio
 import pytest
 
+from failpoints._core.wakeups import call_soon
+from failpoints._explore.loops import rest
 from failpoints._explore.loops.rest import SLICE, _Patience
 from failpoints._explore.loops.wait_sources import WaitSource
 from failpoints._explore.threads import busy_threads, working_threads
+from failpoints.explore import Run, explore
 
 
 @contextmanager
@@ -140,3 +144,34 @@ def test_a_thread_with_the_ident_of_an_earlier_one() -> None:
         if thread.ident == earlier.ident:
             return
     pytest.skip("the operating system did not use an ident again")
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_an_answer_that_comes_while_threads_are_looked_at(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that answers and ends while the run looks at the threads leaves no deadlock behind."""
+    looked = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def look() -> list[threading.Thread]:
+        looked.set()
+        for thread in threads:
+            thread.join(10)
+        return []
+
+    monkeypatch.setattr(rest, "busy_threads", look)
+
+    async def scenario(run: Run) -> None:
+        looked.clear()
+        answered = anyio.Event()
+        loop = anyio.lowlevel.current_token().native_token
+
+        def answer() -> None:
+            looked.wait(10)
+            call_soon(loop, answered.set)
+
+        threads[:] = [threading.Thread(target=answer)]
+        threads[0].start()
+        async with run.injecting():
+            await answered.wait()
+
+    assert explore(scenario, backend=backend).runs == 1

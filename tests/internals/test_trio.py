@@ -58,6 +58,24 @@ def test_a_batch_is_sorted_and_shuffled(monkeypatch: pytest.MonkeyPatch) -> None
     assert order == list(range(20))
 
 
+def test_the_runner_has_the_calls_of_threads() -> None:
+    """`entry_queue` has what `run_sync_soon` was given until the run has called it."""
+
+    async def main() -> None:
+        entries: Any = trio_run.GLOBAL_RUN_CONTEXT.runner.entry_queue
+        token = trio.lowlevel.current_trio_token()
+        assert not entries.queue
+        assert not entries.idempotent_queue
+        token.run_sync_soon(int)
+        token.run_sync_soon(int, idempotent=True)
+        assert entries.queue
+        assert entries.idempotent_queue
+        while entries.queue or entries.idempotent_queue:
+            await trio.lowlevel.checkpoint()
+
+    trio.run(main)
+
+
 def test_the_runner_knows_its_tasks() -> None:
     """`GLOBAL_RUN_CONTEXT.runner` has the tasks that wait until all are blocked."""
 

@@ -200,6 +200,10 @@ class ExplorationLoop(TaskTrackingLoop):
         """Return the kinds of waits of all tasks that are not held."""
         return {wait_source(awaited_frames(task.get_coro()), waiter_of(task)) for task in self._waiting_tasks()}
 
+    def has_arrived(self) -> bool:
+        """Return whether a thread or a signal handler has called into the loop since it came to rest."""
+        return self.is_ready
+
     def end_in_deadlock(self) -> None:
         """End the run, since nothing can wake a task."""
         raise Halt(blocked_problem("deadlock", self.unfinished_tasks()))

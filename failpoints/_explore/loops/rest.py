@@ -2,7 +2,8 @@
 
 If a task is held, it is released. Otherwise the clock advances to the next timer, which takes no time if the clock is
 virtual. Without a timer the run is deadlocked. Before each of these steps, the run waits in real time for anything that
-may still wake a task from outside: I/O, a signal, or another thread.
+may still wake a task from outside: I/O, a signal, or another thread. A thread may answer while it is looked at, and
+have ended then. So what has arrived is looked for after the threads.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ GRACE = 1.0  # seconds to wait at most for threads before a task is released, an
 SLICE = 0.05  # seconds to wait for a thread before the threads are checked again
 _DOUBT = 0.02  # seconds to wait before a deadlock is reported, if there are other threads
 _WAKE = 0.005  # seconds to wait for a thread that looks idle, but may just have been given something to do
-_MINIMUM = 0.001  # seconds to wait for such a thread if the patience of the run has run out
+_MINIMUM = 0.001  # seconds to wait for such a thread if the patience of the run has run out, or for what has arrived
 _MAXIMUM = 86_400.0  # seconds in one call of a selector
 
 
@@ -51,6 +52,10 @@ class RestingLoop(Protocol):
 
     def wait_sources(self) -> Collection[WaitSource]:
         """Return the kinds of waits of all tasks that are not held."""
+        ...
+
+    def has_arrived(self) -> bool:
+        """Return whether a thread or a signal handler has called into the loop since it came to rest."""
         ...
 
     def end_in_deadlock(self) -> None:
@@ -90,6 +95,8 @@ class RestPolicy:
         if self._execution.held:
             seconds = self._seconds_before_release() if self._loop.threads_may_answer() else 0.0
             if not seconds:
+                if self._loop.has_arrived():
+                    return _MINIMUM
                 self.waiting_since = None
                 self._execution.release_one()
             return seconds
@@ -151,6 +158,8 @@ class RestPolicy:
         if self.waiting_since is None and not is_only_thread():
             self.waiting_since = monotonic()
             return _DOUBT
+        if self._loop.has_arrived():
+            return _MINIMUM
         self._loop.end_in_deadlock()
         return 0.0
 
@@ -164,6 +173,8 @@ class RestPolicy:
         has_looked = self.waiting_since is not None
         self._pass_time()
         seconds = min(self._seconds_for_outside(has_looked), timer - self.now, self._seconds_left())
+        if seconds <= 0 and self._loop.has_arrived():
+            seconds = _MINIMUM
         if seconds <= 0:
             self.now = timer
             self.waiting_since = self._timer = None

@@ -161,6 +161,11 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         """Return the kinds of waits of all tasks that are not held."""
         return {wait_source(awaited_frames(task.coro)) for task in self._waiting_tasks()}
 
+    def has_arrived(self) -> bool:
+        """Return whether a thread or a signal handler has called into the loop since it came to rest."""
+        entries = _runner().entry_queue
+        return bool(entries.queue or entries.idempotent_queue)
+
     def end_in_deadlock(self) -> None:
         """End the run, since nothing can wake a task."""
         self._end("deadlock")
