@@ -18,6 +18,7 @@ from types import CellType, CodeType, FunctionType
 from typing import Any, Final, Protocol, Self
 
 from ..errors import FailpointUsageError
+from .functions import annotations_of
 from .log import logger
 from .tracebacks import hide_own_frames, one_line
 
@@ -27,7 +28,7 @@ ARMED: Final[dict[str, None]] = {}
 # Exchanging code relies on CPython's code objects and its global lock, and is tested on these versions.
 _EXCHANGES: Final = (
     sys.implementation.name == "cpython"
-    and sys.version_info < (3, 14)
+    and sys.version_info < (3, 16)
     and getattr(sys, "_is_gil_enabled", lambda: True)()
 )
 
@@ -82,7 +83,7 @@ def copied(function: FunctionType, code: CodeType, closure: tuple[Any, ...] | No
     if sys.version_info >= (3, 12):
         copy.__type_params__ = function.__type_params__
     if sys.version_info >= (3, 14) and function.__annotate__ is not None:
-        copy.__annotate__ = function.__annotate__  # reading __annotations__ would evaluate them
+        copy.__annotate__ = functools.partial(annotations_of, function)
     else:
         copy.__annotations__ = function.__annotations__
     return copy

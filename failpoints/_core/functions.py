@@ -59,6 +59,16 @@ def is_method_object(thing: object) -> bool:
     return issubclass(type(thing), (classmethod, staticmethod))
 
 
+def annotations_of(function: FunctionType, form: int, /) -> dict[str, Any]:
+    """Return a function's annotations in a format of `annotationlib`: the `__annotate__` of its copies.
+
+    They are evaluated when a program asks for them, in the function itself, so that all have the same dictionary.
+    """
+    if sys.version_info >= (3, 14) and form != annotationlib.Format.VALUE:
+        return annotationlib.get_annotations(function, format=annotationlib.Format(form))
+    return function.__annotations__
+
+
 def return_annotation(function: FunctionType) -> Any:
     """Return the annotation of what a function returns, without evaluating any other; `Any` if it has none."""
     if sys.version_info >= (3, 14):

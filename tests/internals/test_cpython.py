@@ -27,7 +27,6 @@ from failpoints._sites.awaiting import awaits_result
 pytestmark = pytest.mark.internals
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 14), reason="code is not exchanged on this version")
 def test_the_code_of_a_function_can_be_exchanged() -> None:
     """A function can be given another code object, with a constant that is any object, and the flags of the first."""
     answer = object()
@@ -50,7 +49,6 @@ def test_the_code_of_a_function_can_be_exchanged() -> None:
     function(1, second=2).close()
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 14), reason="code is not exchanged on this version")
 def test_a_line_table_can_have_no_columns() -> None:
     """In `co_linetable`, the entry 13 says that up to eight instructions are on the same line, in no column."""
 

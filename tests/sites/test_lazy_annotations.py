@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import textwrap
+import typing
 from typing import Any
 
 import pytest
 
-from failpoints import FailpointUsageError, Return, configured, failpoint
-from failpoints._core import arming
+from failpoints import FailpointUsageError, Return, configure, configured, failpoint, reset
 from failpoints.instrument import instrument
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 14), reason="annotations are evaluated at once before 3.14")
@@ -80,11 +81,43 @@ def test_a_return_annotation_that_cannot_be_evaluated() -> None:
         function()
 
 
-def test_copied_without_evaluating() -> None:
-    """Copying a function keeps its annotations unevaluated, or those that were set."""
-    function = compiled("def function(of: Missing) -> int: return of")["function"]
-    copy: Any = arming.copied(function, function.__code__, None)
-    assert copy.__annotate__ is function.__annotate__
-    function.__annotations__ = {"of": int}
-    copy = arming.copied(function, function.__code__, None)
-    assert copy.__annotations__ == {"of": int}
+def test_not_evaluated_by_the_decorator() -> None:
+    """A name that is defined after the decoration is found when a program asks, in every format."""
+    from annotationlib import Format, get_annotations
+
+    namespace = compiled("@failpoint('lazy')\ndef function(of: Later) -> int: return of")
+    function = namespace["function"]
+    for _ in range(2):
+        assert get_annotations(function, format=Format.STRING) == {"of": "Later", "return": "int"}
+        assert get_annotations(function, format=Format.FORWARDREF)["of"].__forward_arg__ == "Later"
+        with pytest.raises(NameError, match="Later"):
+            function.__annotations__
+        configure("lazy", "off")
+    reset()
+    namespace["Later"] = float
+    assert function.__annotations__ == {"of": float, "return": int}
+    assert get_annotations(function, format=Format.FORWARDREF) == {"of": float, "return": int}
+    assert typing.get_type_hints(function) == {"of": float, "return": int}
+
+
+@pytest.mark.parametrize("first", ["decorated", "changed"])
+def test_changed_in_place(first: str) -> None:
+    """A decorated function has the annotations that another decorator changes in place, before or after."""
+    plain = compiled("def function(of: int) -> int: return of")["function"]
+    if first == "changed":
+        plain.__annotations__["of"] = str
+    decorated: Any = failpoint("lazy")(plain)
+    plain.__annotations__["of"] = str
+    assert decorated.__annotations__ is plain.__annotations__ == {"of": str, "return": int}
+    assert inspect.signature(decorated).parameters["of"].annotation is str
+
+
+def test_an_annotate_function_of_its_own() -> None:
+    """A function that was given annotations, or its own way to make them, is copied with these."""
+    plain = compiled("def function(of: Missing) -> int: return of")["function"]
+    plain.__annotate__ = lambda form: {"of": f"made in format {form}"}
+    decorated: Any = failpoint("lazy")(plain)
+    assert decorated.__annotate__(1) == decorated.__annotations__ == {"of": "made in format 1"}
+    plain.__annotations__ = {"of": int}
+    decorated = failpoint("lazy")(plain)
+    assert (decorated.__annotations__, decorated.__annotate__) == ({"of": int}, None)
