@@ -79,9 +79,7 @@ ATTRIBUTES = {
     "Then": "actions",
     "Waiting": "context name since",
     "Yield": "",
-    "failpoint": "hit name",
     "failpoint_context": "",
-    "failpoint_scope": "name",
 }
 """The public attributes of every public class and its instances. Any other attribute needs an underscore."""
 

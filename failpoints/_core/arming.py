@@ -1,9 +1,9 @@
-"""Exchanging the code of decorated functions, so that they cost nothing while nothing is configured.
+"""Exchanging the code of decorated functions, so that they cost nothing while their failpoint is not configured.
 
-A decorated function is a plain copy of the given function, and runs the same code. When a failpoint is configured,
-every copy gets the code of a trampoline, which takes the same parameters and passes them to the visits. When the last
-failpoint is removed, every copy gets its own code back. So a call costs nothing while there is nothing to visit, a
-bound method that was stored early is visited too, and introspection finds the function's name, location and parameters.
+A decorated function is a plain copy of the given function, and runs the same code. When its failpoint is configured,
+the copy gets the code of a trampoline, which takes the same parameters and passes them to the visits. When the
+failpoint is removed, the copy gets its own code back. So a call costs nothing while there is nothing to visit, a bound
+method that was stored early is visited too, and introspection finds the function's name, location and parameters.
 """
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ from typing import Any, Final, Protocol, Self
 from ..errors import FailpointUsageError
 from .functions import annotations_of
 from .log import logger
+from .switches import Member
 from .tracebacks import hide_own_frames, one_line
-
-ARMED: Final[dict[str, None]] = {}
-"""The names that are configured in any active registry. While it is empty, no site has anything to do."""
 
 # Exchanging code relies on CPython's code objects and its global lock, and is tested on these versions.
 _EXCHANGES: Final = (
@@ -32,9 +30,7 @@ _EXCHANGES: Final = (
     and getattr(sys, "_is_gil_enabled", lambda: True)()
 )
 
-_functions: set[weakref.ref[FunctionType]] = set()
 _failures: list[tuple[str, Exception]] = []
-_armed: bool | None = False  # None during an exchange
 
 
 class Visits(Protocol):
@@ -43,7 +39,7 @@ class Visits(Protocol):
     def prepare_call(
         self, args: tuple[Any, ...], keyword_only: tuple[Any, ...], more: Mapping[str, Any]
     ) -> Callable[[], Any]:
-        """Return a function that makes the call while something is configured, given a value for each parameter."""
+        """Return a function that makes the call with its visits, given a value for each parameter."""
         ...
 
     def replace_function(self, function: FunctionType) -> None:
@@ -56,8 +52,8 @@ def can_arm(function: object) -> bool:
     return _EXCHANGES and type(function) is FunctionType
 
 
-def armed_copy(function: FunctionType, visits: Visits) -> FunctionType:
-    """Return a copy of the function that is visited while anything is configured. The original stays as it is."""
+def armed_copy(function: FunctionType, name: str, visits: Visits) -> FunctionType:
+    """Return a copy of the function that is visited while *name* is configured. The original stays as it is."""
     code = own_code(function)
     trampolines = _Trampolines(code, visits)
     closure = _Closure(function.__closure__, trampolines)
@@ -65,8 +61,8 @@ def armed_copy(function: FunctionType, visits: Visits) -> FunctionType:
     if not hasattr(function, "__wrapped__") or is_armed_copy(function):
         copy.__dict__ = dict(function.__dict__)
         trampolines.show(copy, copied(function, code, closure))
-    _functions.add(weakref.ref(copy, _functions.discard))
-    _settle(copy)
+    inner = function.__closure__.trampolines.member if type(function.__closure__) is _Closure else None
+    trampolines.member = Member(copy, _exchange, name, code, inner)
     return copy
 
 
@@ -96,26 +92,6 @@ def own_code(function: FunctionType) -> CodeType:
     return code if gate is None else gate.code
 
 
-def arm_or_disarm() -> None:
-    """Exchange the code of all functions if `ARMED` has become empty, or is no longer empty.
-
-    The caller holds the lock of the registries. Safe to re-enter from a signal handler or a finalizer that
-    reconfigures: it checks the actual state instead of remembering what it did.
-    """
-    global _armed
-    while _armed is not (armed := bool(ARMED)):
-        _armed = None
-        for reference in list(_functions):
-            function = reference()
-            if function is not None:
-                try:
-                    _settle(function)
-                except Exception as error:  # another tool has taken it apart, which must not stop the others
-                    _functions.discard(reference)
-                    _failures.append((f"{function.__module__}.{function.__qualname__}", error))
-        _armed = armed
-
-
 def report_failures() -> None:
     """Log the functions that have lost their failpoint. The caller does not hold the lock of the registries."""
     while _failures:
@@ -128,18 +104,22 @@ def report_failures() -> None:
         )
 
 
-def _settle(function: FunctionType) -> None:
-    """Give a function the code that it should have now. Without a lock, so it checks again for a later change."""
-    while True:
-        armed = bool(ARMED)
-        code = function.__code__
-        gate = _gate(code)
-        own = code if gate is None else gate.code
-        wanted = _trampoline_of(function, own) if armed else own
-        if wanted is not code:
-            function.__code__ = wanted
-        if armed is bool(ARMED):
-            return
+def _exchange(function: FunctionType, member: Member) -> None:
+    """Give a function the code that it should have now."""
+    try:
+        while True:
+            armed = member.is_armed
+            code = function.__code__
+            gate = _gate(code)
+            own = code if gate is None else gate.code
+            wanted = _trampoline_of(function, own) if armed else own
+            if wanted is not code:
+                function.__code__ = wanted
+            if armed is member.is_armed:
+                return
+    except Exception as error:  # another tool has taken it apart, which must not stop the others
+        member.forget()
+        _failures.append((f"{function.__module__}.{function.__qualname__}", error))
 
 
 def _trampoline_of(function: FunctionType, own: CodeType) -> CodeType:
@@ -178,6 +158,8 @@ class _Closure(tuple[Any, ...]):  # noqa: SLOT001 - a tuple has no slots, and th
 
 class _Trampolines:
     """Makes the trampoline of one decorated function, and a new one if a tool has given other code to the function."""
+
+    member: Member  # kept alive by the function, as its switch is by the member
 
     def __init__(self, code: CodeType, visits: Visits) -> None:
         self.code = code

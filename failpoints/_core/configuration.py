@@ -13,10 +13,10 @@ from datetime import datetime
 from random import Random
 from typing import Any, Final, NamedTuple, cast
 
-from .actions import Action, Hit, Term, waits
+from .actions import Action, Call, Hit, Return, Term, steps, waits
 from .clock import now
 from .context import Matchers, Mismatch
-from .known_sites import known_sites
+from .known_sites import known_sites, made_sites
 from .status import FailpointStatus, Waiting
 from .wakeups import Wakeup, owe
 
@@ -65,6 +65,7 @@ class Configuration:
         "last_mismatch",
         "last_miss",
         "matchers",
+        "may_return",
         "may_wait",
         "misses",
         "name",
@@ -91,6 +92,7 @@ class Configuration:
         self.pause_limit = pause_limit  # seconds, for a pause without a limit of its own
         self.for_block = for_block  # what it replaces returns when it is removed
         self.may_wait = any(waits(term.action) for term in terms)
+        self.may_return = any(isinstance(step, (Return, Call)) for term in terms for step in steps(term.action))
         self.hits = 0
         self.misses = 0
         self.last_miss: Mapping[str, Any] | None = None
@@ -266,5 +268,5 @@ def describe_waiters(waiters: Iterable[Waiter]) -> tuple[Waiting, ...]:
 
 
 def site_places(name: str) -> tuple[str, ...]:
-    """Return the known sites of a name, each as `file:line`."""
-    return tuple(map(str, known_sites(name)))
+    """Return the known sites of a name, each as `file:line`; of one that was not visited yet, where it was made."""
+    return tuple(map(str, known_sites(name) or made_sites(name)))

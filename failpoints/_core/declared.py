@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from .._scan.scan import Remark, Scan, scan_source
-from .known_sites import Location, known_names, known_sites
+from .known_sites import Location, known_names, known_sites, made
 from .messages import nearest
 from .status import FailpointStatus
 
@@ -61,6 +61,8 @@ def where_declared(name: str) -> str:
     if name in declared:
         return _locations(declared[name])
     nowhere = "not in any imported module"
+    for each, place in made().items():  # with a name that is built at run time, for example
+        declared.setdefault(each, (place,))
     near = nearest(name, declared)
     if near is not None:
         return f"{nowhere}; did you mean {near!r}, declared at {_locations(declared[near])}?"

@@ -10,6 +10,7 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from .configuration import Configuration
+from .context import ambient_context
 from .log import logger
 from .stack import Stack
 from .store import PROCESS_STORE, Store, stores_in_force
@@ -79,7 +80,7 @@ def note_stray(name: str, context: Callable[[], Mapping[str, Any]]) -> None:
         return
     visited: Mapping[str, Any] = {}
     try:
-        visited = context()
+        visited = {**ambient_context(), **context()}
     except Exception:  # a site that is not hit raises nothing
         pass
     for store in stores:

@@ -1,7 +1,8 @@
 """The sites that this process has seen so far.
 
-A decorated function is registered when it is decorated. A scope or an inline call is registered at its first visit
-while something is configured, and an instrumented function for as long as it is instrumented.
+A decorated function is registered when it is decorated, and an instrumented one for as long as it is instrumented. A
+scope or an inline call is registered at its first visit while it is configured. Before that, only the place is known
+where the first one of its name was made.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ class Location:
 
 _locations: dict[str, dict[tuple[object, int], Location]] = {}  # by name, then by what was registered, and its line
 
+_made: dict[str, Location] = {}  # by name: where a scope or an inline call was made that was not visited yet
+
+_loose: set[str] = set()  # the names of scopes that were made elsewhere than in the function that enters them
+
 _remarks: dict[str, dict[object, Callable[[], str | None]]] = {}  # by name, then by the owner of the site
 
 
@@ -53,6 +58,26 @@ def register_path(name: str, path: str, function: str, owner: object, raises: Ra
 def register_line(name: str, frame: FrameType) -> None:
     """Register a scope or an inline call at the line that a frame is at."""
     _add(name, frame.f_code, frame.f_lineno, frame.f_code.co_qualname)
+
+
+def note_made(name: str, frame: FrameType, *, loose: bool) -> None:
+    """Note that a scope or an inline call was made at the line that a frame is at. It is loose if used elsewhere."""
+    if name not in _made and len(_made) < _MOST_NAMES:
+        code = frame.f_code
+        _made[name] = Location(code.co_filename, frame.f_lineno, code.co_qualname)
+    if loose:
+        note_loose(name)
+
+
+def note_loose(name: str) -> None:
+    """Note that the code of a function may not show that it contains the scope *name*."""
+    if len(_loose) < _MOST_NAMES:
+        _loose.add(name)
+
+
+def may_be_in_any_function(name: str) -> bool:
+    """Return whether the code of the function that contains the scope *name* may not show it."""
+    return name in _loose or not (name in _locations or name in _made)
 
 
 def is_registered(name: str, frame: FrameType) -> bool:
@@ -110,3 +135,14 @@ def only_function(name: str) -> CodeType | None:
 def known_names() -> tuple[str, ...]:
     """Return the names of all registered sites."""
     return tuple(_locations)
+
+
+def made_sites(name: str) -> tuple[Location, ...]:
+    """Return where the first scope or inline call of a name was made, if there is one."""
+    place = _made.get(name.removesuffix(":after"))
+    return () if place is None else (place,)
+
+
+def made() -> dict[str, Location]:
+    """Return where the scopes and inline calls were made, by name, whether they were visited or not."""
+    return dict(_made)

@@ -130,11 +130,14 @@ def _is_exception_type(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseException)
 
 
-def caller_frame() -> FrameType:
-    """Return the frame that called the function that calls this."""
-    asking = cast(FrameType, inspect.currentframe()).f_back
-    assert asking is not None
-    return asking.f_back or asking  # there is none before it if the function is all that a thread runs
+def caller_frame(calls: int) -> FrameType:
+    """Return the frame from which the function that calls this was called, that many calls ago."""
+    frame = cast(FrameType, inspect.currentframe()).f_back
+    assert frame is not None
+    while calls and frame.f_back is not None:  # there is none before it if the function is all that a thread runs
+        frame = frame.f_back
+        calls -= 1
+    return frame
 
 
 def check_new_place(site: Site, frame: FrameType, *names: str) -> None:

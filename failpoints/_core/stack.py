@@ -22,13 +22,14 @@ class Stack:
     never been entered, in whatever order blocks are left.
     """
 
-    __slots__ = ("_entries", "current")
+    __slots__ = ("_entries", "current", "may_return")
 
     def __init__(self, entries: tuple[_Entry, ...] = ()) -> None:
         self._entries = entries
         hidden = frozenset[Configuration]().union(*(entry.replaced for entry in entries))
         self.current = tuple(entry.configuration for entry in entries if entry.configuration not in hidden)
         """The configurations in force, newest first."""
+        self.may_return = any(configuration.may_return for configuration in self.current)
 
     def __bool__(self) -> bool:
         return bool(self.current)

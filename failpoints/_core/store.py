@@ -16,7 +16,7 @@ from typing import Any, Final
 from ..errors import FailpointUsageError
 from . import environment
 from .actions import Actions, Hit
-from .arming import ARMED, arm_or_disarm, report_failures
+from .arming import report_failures
 from .configuration import NOTHING, Configuration, Decision, Waiter, describe_waiters, site_places
 from .context import GivenMatchers, Matchers, Mismatch
 from .formatting import describe_actions
@@ -30,6 +30,7 @@ from .reachability import unreachable
 from .stack import NO_CONFIGURATIONS, Stack
 from .status import FailpointStatus, read, summed
 from .strays import Strays
+from .switches import ARMED, arm_everything, learn_scope, settle
 from .validation import check_count, check_name
 from .wakeups import Wakeup, forget_other_threads, pay
 from .watches import Watch, Watches
@@ -463,23 +464,32 @@ class Store:
         self._watches.forget_other_threads()
 
 
-def arm(name: str, *, armed: bool) -> None:
-    """Make every site look for something to do, under a name that no failpoint can have; or end that."""
+def arm_all_sites(*, armed: bool) -> None:
+    """Make every site look for something to do, whatever is configured, or end that."""
     with _guard.lock:
-        if armed:
-            ARMED[name] = None
-        else:
-            ARMED.pop(name, None)
-        arm_or_disarm()
+        arm_everything(armed=armed)
+    report_failures()
+
+
+def note_scope_elsewhere(name: str) -> None:
+    """Arm from now on all functions that may contain the scope *name*: it was entered in one that was not armed."""
+    with _guard.lock:
+        learn_scope(name)
 
 
 def _arm_or_disarm(name: str) -> None:
-    while (armed := any(store.stack(name) for store in list(stores_in_force))) != (name in ARMED):
-        if armed:
-            ARMED[name] = None
-        else:
+    while (wanted := _may_return(name)) is not ARMED.get(name):
+        if wanted is None:
             ARMED.pop(name, None)
-    arm_or_disarm()
+        else:
+            ARMED[name] = wanted
+    settle(name)
+
+
+def _may_return(name: str) -> bool | None:
+    """Return whether a visit of *name* may return early, as configured in any registry; `None` if it is not."""
+    stacks = [stack for store in list(stores_in_force) if (stack := store.stack(name))]
+    return any(stack.may_return for stack in stacks) if stacks else None
 
 
 PROCESS_STORE: Final = Store()

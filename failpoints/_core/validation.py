@@ -19,13 +19,18 @@ def check_name(name: object) -> str:
         raise FailpointNameError(f"a failpoint's name must be a str; got {safe_repr(name)}")
     if not name:
         raise FailpointNameError("a failpoint's name cannot be empty")
-    if name.isprintable() and not _RESERVED.search(name):
+    if is_name(name):
         return name
     position = next(at for at, character in enumerate(name) if character in " =;[]" or not character.isprintable())
     raise FailpointNameError(
         f"a failpoint's name must be printable, without white space, '=', ';', '[' or ']'; got {safe_repr(name)}\n"
         f"{pointed_at(name, position)}"
     )
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text can be a failpoint's name."""
+    return bool(text) and text.isprintable() and not _RESERVED.search(text)
 
 
 def entry_parts(entries: Iterable[Any]) -> Iterator[Sequence[Any]]:

@@ -21,6 +21,7 @@ from .hooks import Explorer, exploring, observers
 from .perform import CONTINUE, Visit, log_action, perform, perform_sync, thread_wakeup
 from .site import Site
 from .store import Store
+from .switches import Switch
 from .wakeups import TaskWakeup, Wakeup
 
 _NewWakeup: TypeAlias = Callable[[], Wakeup | None]
@@ -65,6 +66,11 @@ class _ConfiguredVisit(Visit):
     @property
     def is_resumed(self) -> bool:
         return self._waiter is not None and self._waiter.resumed
+
+
+def concerns(name: str, switch: Switch) -> bool:
+    """Return whether a visit of *name*, whose switch is on, can have any effect where it is made."""
+    return exploring.get() is not None or find(name) is not None or switch.is_of_no_name
 
 
 async def visit(name: str, site: Site, context: Callable[[], Context], result: object = None) -> Outcome:
@@ -158,7 +164,7 @@ def _arrive(
         found = find(name)
         if found is None:
             if new_wakeup is thread_wakeup:
-                note_stray(name, lambda: {**ambient_context(), **context()})
+                note_stray(name, context)
             return None
         store, stack = found
         deciding: Configuration | None = None

@@ -17,7 +17,7 @@ from .._core.actions import Off
 from .._core.entered import in_force
 from .._core.functions import signature_of
 from .._core.messages import safe_repr
-from .._core.store import arm
+from .._core.store import arm_all_sites
 from .._core.wakeups import on_event_loop
 from ..errors import FailpointUsageError
 from .execution import Execution
@@ -36,7 +36,6 @@ from .watchdog import watching
 _lock = threading.Lock()
 _explorations = 0
 _random_state: Any = None
-_ARMED_NAME = "an exploration"  # which is not a valid failpoint name, so it cannot collide with one
 
 
 def explore(
@@ -241,7 +240,7 @@ def _armed() -> Generator[None]:
         if not _explorations:
             _random_state = random.getstate()
         _explorations += 1
-        arm(_ARMED_NAME, armed=True)
+        arm_all_sites(armed=True)
         ignored_threads[thread] = None
     try:
         yield
@@ -250,7 +249,7 @@ def _armed() -> Generator[None]:
             _explorations -= 1
             ignored_threads.pop(thread, None)
             if not _explorations:
-                arm(_ARMED_NAME, armed=False)
+                arm_all_sites(armed=False)
                 random.setstate(_random_state)
 
 

@@ -10,13 +10,13 @@ from typing import Any, Protocol
 from wrapt import BaseObjectProxy
 
 from .._core import known_sites
-from .._core.arming import ARMED
 from .._core.functions import callable_name, is_method_object
 from .._core.locks import ForkSafeLock
 from .._core.log import logger
 from .._core.messages import safe_repr
 from .._core.reentrancy import is_internal_call, transparent
 from .._core.site import Site
+from .._core.switches import Flag
 from .._core.tracebacks import own_frames_hidden
 from .._sites.decorated import Decorated
 from .._sites.wrapper import BoundWrapper, Wrapper
@@ -38,7 +38,7 @@ class _PatchWrapper(Wrapper):
 
     def __init__(self, function: Any, patch: Patch, call: Callable[..., Any], replaced: Any) -> None:
         binds = hasattr(function, "__get__") and not isinstance(function, MethodType)
-        super().__init__(function, call, binds=binds)
+        super().__init__(function, call, patch.armed, binds=binds)
         self._self_patch = patch
         self._self_replaced = replaced
 
@@ -58,7 +58,7 @@ class _Layer(Wrapper):
     @transparent
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         function = self._self_function  # and not __wrapped__, as wrapt would
-        if not ARMED:
+        if not self._self_armed:
             return function(*args, **kwargs)
         with own_frames_hidden:
             return self._self_call(function, None, args, kwargs)
@@ -82,7 +82,7 @@ class _BoundLayer(_Layer, BoundWrapper):
     """What a class returns for its method, if another tool has wrapped it."""
 
     def __init__(self, bound: BoundWrapper, under: Any) -> None:
-        super().__init__(bound._self_function, bound._self_call)  # noqa: SLF001 - it replaces that wrapper
+        super().__init__(bound._self_function, bound._self_call, bound._self_armed)  # noqa: SLF001 - replaces it
         self.__wrapped__ = under
 
 
@@ -126,6 +126,7 @@ class Patch:
         self.is_active = False
         function = _without_patches(target.function)
         self._decorated = Decorated(function, site)
+        self.armed = Flag(site.name, self._decorated.source_code)
         self._qualname = callable_name(function)
         self._names = site.name, f"{site.name}:after"
 

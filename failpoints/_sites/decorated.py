@@ -28,6 +28,7 @@ from .._core.perform import CONTINUE
 from .._core.reentrancy import transparent
 from .._core.site import Site
 from .._core.suspensions import observed
+from .._core.switches import Flag
 from .._core.tracebacks import OwnFramesHidden, hide_own_frames, own_frames_hidden
 from .._core.visit import may_prevent, recording_usage_errors, visit, visit_sync
 from ..errors import FailpointCancelled, FailpointUsageError
@@ -55,7 +56,7 @@ def decorated(function: Any, site: Site) -> Any:
     if not environment.ENABLED:
         return function
     if can_arm(function) and visits.call_context.needs_only_values():
-        return armed_copy(function, visits)
+        return armed_copy(function, site.name, visits)
     return _DecoratedWrapper(function, visits)
 
 
@@ -63,7 +64,8 @@ class _DecoratedWrapper(Wrapper):
     """Takes the place of a decorated function whose code cannot be exchanged."""
 
     def __init__(self, function: Any, visits: Decorated) -> None:
-        super().__init__(function, visits.call, binds=hasattr(function, "__get__"))
+        armed = Flag(visits.site.name, visits.source_code)
+        super().__init__(function, visits.call, armed, binds=hasattr(function, "__get__"))
         self._self_given = function, visits.site
 
     def __set_name__(self, owner: type, name: str) -> None:

@@ -14,24 +14,25 @@ from typing import Any
 _PADDING = {"CACHE", "END_SEND", "NOP", "PRECALL", "PUSH_NULL"}
 
 
-def drops_outcome(frame: FrameType, point: object) -> bool:
+def drops_outcome(frame: FrameType, point: object, make: object) -> bool:
     """Return whether a frame visits *point* in a statement, so that no variable or expression gets the outcome.
 
     Args:
         frame: The frame that awaits the failpoint or calls its `hit`, and waits for the result.
         point: The failpoint.
+        make: What the program calls to make one.
     """
     path = _visited_by_statement(frame.f_code, frame.f_lasti)
     if not path:
         return False
     # The frame may instead wait for compiled code, whose own frames are not seen, and which visits the failpoint.
     found = _value(frame, path)
-    return found is point or found is type(point)
+    return found is point or found is make
 
 
 @functools.lru_cache(maxsize=256)
 def _visited_by_statement(code: CodeType, offset: int) -> tuple[str, ...]:
-    """Return the names that lead to the failpoint, or to its class, that a statement visits, or else nothing.
+    """Return the names that lead to the failpoint, or to `failpoint`, that a statement visits, or else nothing.
 
     The instruction at *offset* is that of the visit. `await self.point` gives `("self", "point")`, and
     `failpoints.failpoint("x").hit()` gives `("failpoints", "failpoint")`.

@@ -13,6 +13,7 @@ from typing import NoReturn, cast
 from weakref import WeakSet
 
 from .._core.actions import Return
+from .._core.store import note_scope_elsewhere
 from ..errors import FailpointUsageError
 
 decorated_code: WeakSet[CodeType] = WeakSet()
@@ -107,11 +108,12 @@ def leave_function(name: str, frame: FrameType, outcome: Return) -> NoReturn:
         if call is not None and call.runs(frame):
             raise EarlyReturn(call, name, outcome)
     code = frame.f_code
+    note_scope_elsewhere(name.removesuffix(":after"))
     place = f"{code.co_qualname} ({code.co_filename}:{code.co_firstlineno})"
     if code in decorated_code:
         raise FailpointUsageError(
             f"failpoint {name!r} cannot return from {place}, because nothing would catch that: this call did not"
-            " come through the function's @failpoint decorator, or it began while nothing was configured; configure"
+            " come through the function's @failpoint decorator, or it began before the scope was configured; configure"
             " first, then call the decorated function"
         )
     raise FailpointUsageError(

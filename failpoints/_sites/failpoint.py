@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Generator, Sequence
 from types import FrameType
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypedDict, TypeVar, Unpack, cast
 
 from .._core.actions import Outcome, Return
-from .._core.arming import ARMED
 from .._core.context import Context
+from .._core.entered import note_stray
 from .._core.formatting import describe_actions
-from .._core.functions import callable_name
 from .._core.perform import CONTINUE
 from .._core.site import Cancel, Converter, Site, caller_frame, check_new_place
+from .._core.switches import Switch
 from .._core.tracebacks import own_frames_hidden
-from .._core.validation import check_name
-from .._core.visit import recording_usage_errors, visit, visit_sync
+from .._core.visit import concerns, recording_usage_errors, visit, visit_sync
 from ..errors import FailpointUsageError
 from .decorated import decorated
 from .dropped import drops_outcome
+from .made import MISSING, Made
 
 F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, Any, Any] | staticmethod[Any, Any]")
 
-MISSING: Any = object()
+
+class Options(TypedDict, total=False):
+    """The options of `failpoint`."""
+
+    context: Context | Callable[..., Context] | Sequence[str] | None
+    raises: tuple[type[BaseException], ...]
+    convert: Converter | None
+    cancel: Cancel | None
 
 
-class failpoint:
+def failpoint(name: str = MISSING, /, **options: Unpack[Options]) -> Failpoint:
     """A named place in the code where a test can step in. Does nothing until configured.
 
     One object has three uses. It can be kept in a variable and used any number of times.
@@ -36,7 +44,7 @@ class failpoint:
     - `outcome = failpoint("backup.parse").hit()` visits it inline in sync code.
 
     An outcome is `Continue()`, which is false, or `Return(value)` or `Cancelled()`, which are true. A call of a
-    decorated function that began while nothing was configured is not intercepted.
+    decorated function that began while its failpoint was not configured is not intercepted.
 
     Args:
         name: Printable text without white space, `=`, `;`, `[` or `]`. Names ending in `:after` are reserved.
@@ -52,9 +60,10 @@ class failpoint:
 
     Raises:
         FailpointNameError: *name* cannot be a failpoint's name. Raised when a function is decorated, or at the first
-            visit while something is configured.
-        FailpointUsageError: Another argument is invalid, at the same moments. Also raised by a visit that cannot do
-            here what is configured, such as a `return` at an inline visit whose outcome is dropped.
+            visit while anything is configured.
+        FailpointUsageError: Another argument is invalid. Raised when a function is decorated, or at the first visit
+            while the failpoint is configured. Also raised by a visit that cannot do here what is configured, such as a
+            `return` at an inline visit whose outcome is dropped.
         FailpointTimeout: A pause was not resumed within its limit.
 
     >>> @failpoint("double", context=["number"])
@@ -66,23 +75,33 @@ class failpoint:
 
     The idea of named failpoints is FreeBSD's `fail(9)`, by way of the Rust crates `fail` and `neon_failpoint`.
     """
+    try:
+        if not options:
+            return _plain[name]
+    except (KeyError, TypeError):  # TypeError: the name cannot be hashed
+        pass
+    return _made.make(name, cast(dict[str, Any], options))
 
-    __slots__ = ("_cancel", "_context", "_convert", "_raises", "name")
+
+_hashes: Final = itertools.count()
+
+
+class Failpoint:
+    """What `failpoint` returns."""
+
+    __slots__ = ("_cancel", "_context", "_convert", "_raises", "name", "switch")
 
     def __init__(
         self,
-        name: str = MISSING,
-        /,
-        *,
+        name: str,
+        switch: Switch,
         context: Context | Callable[..., Context] | Sequence[str] | None = None,
         raises: tuple[type[BaseException], ...] = (),
         convert: Converter | None = None,
         cancel: Cancel | None = None,
     ) -> None:
-        if name.__class__ is not str:
-            refuse_name("failpoint", name)
-        # A Site is made from these only while something is armed: most failpoints are made for one visit that is off.
         self.name = name
+        self.switch = switch
         self._context = context
         self._raises = raises
         self._convert = convert
@@ -97,20 +116,30 @@ class failpoint:
             " code"
         )
 
+    def __hash__(self) -> int:
+        # Another one each time. `asyncio.gather` looks up what it is given in a dict, and awaits what it finds only
+        # once. But two failpoints of one name are one object, and two visits.
+        return next(_hashes)
+
     def _site(self) -> Site:
         return Site(self.name, self._context, self._raises, self._convert, self._cancel)
 
     # outcome = await failpoint("name")
 
     def __await__(self) -> Generator[Any, Any, Outcome]:
-        if ARMED:
+        if self.switch:
             with own_frames_hidden:
-                site = self._site()
-                check_new_place(site, caller_frame())
-                outcome = yield from visit(self.name, site, site.own_context).__await__()
-                # Not the frame from before: kept here, it would keep alive a coroutine that is dropped while it waits.
-                return _checked(outcome, self, caller_frame(), f"await {self!r}")
+                return (yield from self._visit().__await__())
         return CONTINUE
+
+    async def _visit(self) -> Outcome:
+        if not concerns(self.name, self.switch):
+            return CONTINUE
+        site = self._site()
+        check_new_place(site, caller_frame(2))
+        outcome = await visit(self.name, site, site.own_context)
+        # Not the frame from before: kept here, it would keep alive a coroutine that is dropped while it waits.
+        return _checked(outcome, self, caller_frame(2), f"await {self!r}")
 
     # outcome = failpoint("name").hit()
 
@@ -119,13 +148,20 @@ class failpoint:
 
         Raises `FailpointUsageError` for a `pause` or `sleep` on the thread of an event loop, which it would block.
         """
-        if ARMED:
+        if self.switch:
             with own_frames_hidden:
-                site, frame = self._site(), caller_frame()
-                check_new_place(site, frame)
-                outcome = visit_sync(self.name, site, site.own_context, frame.f_code.co_qualname)
-                return _checked(outcome, self, frame, f"{self!r}.hit()")
+                return self._hit()
         return CONTINUE
+
+    def _hit(self) -> Outcome:
+        site = self._site()
+        if not concerns(self.name, self.switch):
+            note_stray(self.name, site.own_context)
+            return CONTINUE
+        frame = caller_frame(2)
+        check_new_place(site, frame)
+        outcome = visit_sync(self.name, site, site.own_context, frame.f_code.co_qualname)
+        return _checked(outcome, self, frame, f"{self!r}.hit()")
 
     # @failpoint("name")
 
@@ -136,12 +172,16 @@ class failpoint:
         return cast(F, decorated(function, site))
 
 
-def _checked(outcome: Outcome, point: failpoint, frame: FrameType, visit: str) -> Outcome:
+_made: Final = Made("failpoint", Failpoint)
+_plain: Final = _made.by_name
+
+
+def _checked(outcome: Outcome, point: Failpoint, frame: FrameType, visit: str) -> Outcome:
     """Return the outcome; raise `FailpointUsageError` for a `return` at a visit whose outcome is dropped.
 
     A dropped `Cancelled()` is no mistake: the wait that was configured did end, and the program knows its own event.
     """
-    if isinstance(outcome, Return) and drops_outcome(frame, point):
+    if isinstance(outcome, Return) and drops_outcome(frame, point, failpoint):
         with recording_usage_errors(point.name):
             code = frame.f_code
             raise FailpointUsageError(
@@ -150,12 +190,3 @@ def _checked(outcome: Outcome, point: failpoint, frame: FrameType, visit: str) -
                 " or configure another action"
             )
     return outcome
-
-
-def refuse_name(kind: str, name: Any) -> None:
-    """Raise the error for a first argument that is not a plain `str`. Accepts instances of subclasses of `str`."""
-    functions = (classmethod, staticmethod, property)
-    if name is MISSING or isinstance(name, functions) or (callable(name) and not isinstance(name, str)):
-        above = "" if name is MISSING else f", above {callable_name(cast(Any, name))}"
-        raise FailpointUsageError(f'{kind} needs a name first: write {kind}("some.name"){above}')
-    check_name(name)

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import FrameType
+from typing import Any, Final, TypedDict, Unpack, cast
 
 from .._core.actions import Cancelled, Outcome, Return
-from .._core.arming import ARMED
 from .._core.context import Context
+from .._core.entered import note_stray
 from .._core.site import Cancel, Site, caller_frame, check_new_place
+from .._core.switches import Switch
 from .._core.tracebacks import own_frames_hidden
-from .._core.visit import recording_usage_errors, visit, visit_sync
+from .._core.visit import concerns, recording_usage_errors, visit, visit_sync
 from ..errors import FailpointCancelled
 from .early_return import leave_function
-from .failpoint import MISSING, refuse_name
+from .made import MISSING, Made
 
 
-class failpoint_scope:
+class Options(TypedDict, total=False):
+    """The options of `failpoint_scope`."""
+
+    context: Context | Callable[[], Context] | None
+    raises: tuple[type[BaseException], ...]
+    cancel: Cancel | None
+
+
+def failpoint_scope(name: str = MISSING, /, **options: Unpack[Options]) -> Scope:
     """A failpoint around a critical section: visits `name` before the block, and `name:after` when it has finished.
 
     Use `async with failpoint_scope("backup.commit"):` in async code, and `with` in sync code. A scope can be kept in a
@@ -39,7 +49,7 @@ class failpoint_scope:
     Raises:
         FailpointCancelled: The `cancel` event ended a wait.
         FailpointUsageError: A `return(v)` that no decorator would catch: the function is not decorated, it was called
-            around its decorator, or the call began while nothing was configured. Also as for `failpoint`.
+            around its decorator, or the call began before the scope was configured. Also as for `failpoint`.
         FailpointNameError: As for `failpoint`.
         FailpointTimeout: As for `failpoint`.
 
@@ -51,21 +61,29 @@ class failpoint_scope:
     ...     save()
     'not saved'
     """
+    try:
+        if not options:
+            return _plain[name]
+    except (KeyError, TypeError):  # TypeError: the name cannot be hashed
+        pass
+    return _made.make(name, cast(dict[str, Any], options))
 
-    __slots__ = ("_cancel", "_context", "_raises", "name")
+
+class Scope:
+    """What `failpoint_scope` returns."""
+
+    __slots__ = ("_cancel", "_context", "_raises", "name", "switch")
 
     def __init__(
         self,
-        name: str = MISSING,
-        /,
-        *,
+        name: str,
+        switch: Switch,
         context: Context | Callable[[], Context] | None = None,
         raises: tuple[type[BaseException], ...] = (),
         cancel: Cancel | None = None,
     ) -> None:
-        if name.__class__ is not str:
-            refuse_name("failpoint_scope", name)
         self.name = name
+        self.switch = switch
         self._context = context
         self._raises = raises
         self._cancel = cancel
@@ -76,39 +94,52 @@ class failpoint_scope:
     # async with failpoint_scope("name"):
 
     async def __aenter__(self) -> None:
-        if ARMED:
+        if self.switch:
             with own_frames_hidden:
-                await self._visit("", caller_frame())
+                await self._visit(self.name)
 
     async def __aexit__(self, kind: type[BaseException] | None, *exception: object) -> None:
-        if ARMED and kind is None:
+        if self.switch and kind is None:
             with own_frames_hidden:
-                await self._visit(":after", caller_frame())
+                await self._visit(f"{self.name}:after")
 
     # with failpoint_scope("name"):
 
     def __enter__(self) -> None:
-        if ARMED:
+        if self.switch:
             with own_frames_hidden:
-                self._visit_sync("", caller_frame())
+                self._visit_sync(self.name)
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
-        if ARMED and kind is None:
+        if self.switch and kind is None:
             with own_frames_hidden:
-                self._visit_sync(":after", caller_frame())
+                self._visit_sync(f"{self.name}:after")
 
-    async def _visit(self, suffix: str, frame: FrameType) -> None:
-        site, name = self._checked_site(frame), self.name + suffix
-        _leave(name, frame, await visit(name, site, site.own_context))
+    async def _visit(self, name: str) -> None:
+        if concerns(name, self.switch):
+            frame = caller_frame(2)
+            site = self._checked_site(frame)
+            _leave(name, frame, await visit(name, site, site.own_context))
 
-    def _visit_sync(self, suffix: str, frame: FrameType) -> None:
-        site, name = self._checked_site(frame), self.name + suffix
+    def _visit_sync(self, name: str) -> None:
+        if not concerns(name, self.switch):
+            note_stray(name, self._site().own_context)
+            return
+        frame = caller_frame(2)
+        site = self._checked_site(frame)
         _leave(name, frame, visit_sync(name, site, site.own_context, frame.f_code.co_qualname))
 
+    def _site(self) -> Site:
+        return Site(self.name, self._context, self._raises, cancel=self._cancel)
+
     def _checked_site(self, frame: FrameType) -> Site:
-        site = Site(self.name, self._context, self._raises, cancel=self._cancel)
+        site = self._site()
         check_new_place(site, frame, f"{self.name}:after")
         return site
+
+
+_made: Final = Made("failpoint_scope", Scope)
+_plain: Final = _made.by_name
 
 
 def _leave(name: str, frame: FrameType, outcome: Outcome) -> None:

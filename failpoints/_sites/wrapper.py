@@ -13,33 +13,33 @@ from weakref import WeakValueDictionary
 
 import wrapt
 
-from .._core.arming import ARMED
 from .._core.reentrancy import transparent
+from .._core.switches import Flag
 from .._core.tracebacks import own_frames_hidden
-
-# A C method that returns a falsy 0 while nothing is armed: wrapt then calls the wrapped function directly, for the
-# cost of one test.
-_armed = cast(Callable[[], bool], ARMED.__len__)
 
 _REFERENCES_TO_A_NEW_OBJECT = 1 if sys.version_info >= (3, 14) else 2  # that of a local variable, and of an argument
 
 
 class Wrapper(wrapt.FunctionWrapper[..., Any]):
-    """Looks like the function that it wraps, and is called like it while nothing is armed.
+    """Looks like the function that it wraps, and is called like it while its flag is empty.
 
     Args:
         function: The function, or a descriptor that makes one.
-        call: Called for each call while something is armed, with the arguments of a wrapt wrapper: what is called,
+        call: Called for each call while the flag is not empty, with the arguments of a wrapt wrapper: what is called,
             the object that it is bound to, and the arguments of the call. A function that bound itself is called as
             it is then. All others get *function*, with the object among the arguments.
+        armed: The flag.
         binds: Whether *function* becomes a method when an instance is asked for it.
     """
 
     # Not annotated: a proxy shows the annotations of its class as its own.
     _self_kept = cast("WeakValueDictionary[int, BoundWrapper] | None", None)
 
-    def __init__(self, function: Any, call: Callable[..., Any], *, binds: bool) -> None:
-        super().__init__(function, call, enabled=_armed)
+    def __init__(self, function: Any, call: Callable[..., Any], armed: Flag, *, binds: bool) -> None:
+        # A C method that returns a falsy 0 while nothing is armed: wrapt then calls the wrapped function directly, for
+        # the cost of one test.
+        super().__init__(function, call, enabled=cast(Callable[[], bool], armed.__len__))
+        self._self_armed = armed
         self._self_function = function
         self._self_call = call
         self._self_binds = binds
@@ -64,12 +64,12 @@ class Wrapper(wrapt.FunctionWrapper[..., Any]):
             return MethodType(self, bound.__self__)
         call = functools.partial(_call_bound, self._self_call, function, instance)
         if getrefcount(bound) <= _REFERENCES_TO_A_NEW_OBJECT:
-            return BoundWrapper(bound, call)
+            return BoundWrapper(bound, call, self._self_armed)
         # An object that is kept somewhere is returned again, and then its wrapper is, too.
         kept = self._self_kept
         if kept is None:
             self._self_kept = kept = WeakValueDictionary[int, BoundWrapper]()
-        return kept.setdefault(id(bound), BoundWrapper(bound, call))
+        return kept.setdefault(id(bound), BoundWrapper(bound, call, self._self_armed))
 
     def __repr__(self) -> str:
         return repr(self._self_function)
@@ -94,14 +94,14 @@ def _set_annotations(wrapper: Wrapper, annotations: Any) -> None:
 class BoundWrapper(Wrapper):
     """Takes the place of what a function's own `__get__` has returned, and is equal to it."""
 
-    def __init__(self, bound: Any, call: Callable[..., Any]) -> None:
-        super().__init__(bound, call, binds=hasattr(bound, "__get__"))
+    def __init__(self, bound: Any, call: Callable[..., Any], armed: Flag) -> None:
+        super().__init__(bound, call, armed, binds=hasattr(bound, "__get__"))
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self._self_function.__reduce_ex__(protocol)
 
     def __deepcopy__(self, memo: Any) -> Any:
-        return BoundWrapper(copy.deepcopy(self._self_function, memo), self._self_call)
+        return BoundWrapper(copy.deepcopy(self._self_function, memo), self._self_call, self._self_armed)
 
 
 @transparent

@@ -38,8 +38,8 @@ from failpoints import (
     wait_until_paused,
     wait_until_paused_sync,
 )
-from failpoints._core.arming import ARMED
 from failpoints._core.store import PROCESS_STORE
+from failpoints._core.switches import ARMED
 from failpoints._core.wakeups import TaskWakeup, wake
 
 ROOT = Path(__file__).parents[2]

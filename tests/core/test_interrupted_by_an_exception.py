@@ -36,9 +36,9 @@ from failpoints import (
     wait_until_hit_sync,
 )
 from failpoints._core import store as _store
-from failpoints._core.arming import ARMED
 from failpoints._core.registry import PROCESS_WIDE, store_of
 from failpoints._core.store import PROCESS_STORE
+from failpoints._core.switches import ARMED
 
 PACKAGE = str(Path(failpoints.__file__).parent)
 LIMIT = 10

@@ -41,9 +41,9 @@ from failpoints import (
     statuses,
     wait_until_paused_sync,
 )
-from failpoints._core.arming import ARMED
 from failpoints._core.registry import PROCESS_WIDE
 from failpoints._core.store import PROCESS_STORE
+from failpoints._core.switches import ARMED
 
 HERE = __file__
 DRAWS = 64  # two random sequences of this length are equal once in 10**19 runs
@@ -485,7 +485,8 @@ def test_sites_are_shown_as_file_and_line() -> None:
     line = inspect.getsourcelines(decorated)[1]
     assert status("registry.site").sites == status("registry.site:after").sites == (f"{HERE}:{line}",)
     assert status("registry.scope").sites == ()  # not reached yet
-    configure("registry.other", "off")
+    configure("registry.scope", "off")
+    configure("registry.inline", "off")
     for _ in range(3):
         decorated()
     assert status("registry.scope").sites == status("registry.scope:after").sites == (f"{HERE}:{line + 2}",)
@@ -511,7 +512,7 @@ def test_a_scope_over_several_lines_is_one_site() -> None:
                 if how == "continue":
                     continue
 
-    configure("registry.other", "off")
+    configure_all([("registry.first", "off"), ("registry.second:after", "off")])
     for how in ("end", "return", "continue"):
         several(how)
     for name in ("registry.first", "registry.second", "registry.second:after"):

@@ -29,7 +29,7 @@ from failpoints import (
     status,
     statuses,
 )
-from failpoints._core.arming import ARMED
+from failpoints._core.switches import ARMED
 
 pytestmark = pytest.mark.anyio
 

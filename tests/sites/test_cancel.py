@@ -331,7 +331,8 @@ def test_an_invalid_event_is_refused(cancel: Any) -> None:
     """A `cancel` that is neither an event nor a callable is a usage error, at decoration or the first visit."""
     with pytest.raises(FailpointUsageError, match="cancel= must be an event, or a callable that returns one"):
         failpoint("x", cancel=cancel)(lambda: None)
-    configure("other", "off")
+    configure("cancel.inline", "off")
+    configure("cancel.scope", "off")
     with pytest.raises(FailpointUsageError, match="cancel= must be an event, or a callable that returns one"):
         failpoint("cancel.inline", cancel=cancel).hit()
     with (

@@ -349,10 +349,10 @@ async def test_bad_name(visit: Visit, name: str) -> None:
     ],
 )
 async def test_bad_use(visit: Visit, suffix: str, options: dict[str, Any], message: str) -> None:
-    """An invalid site is a usage error at its first visit while anything is configured."""
+    """An invalid site is a usage error at its first visit while it is configured."""
     name = f"bad.{visit.__name__}"  # type: ignore[attr-defined] - a place is checked once for each name
     assert await visit(name + suffix, **options) == Continue()
-    with configured("another", "off"), pytest.raises(FailpointError) as caught:
+    with configured(name, "off"), pytest.raises(FailpointError) as caught:
         await visit(name + suffix, **options)
     assert (type(caught.value), str(caught.value)) == (FailpointUsageError, message.format(name=name))
 
@@ -381,16 +381,16 @@ async def test_cancel_event_of_another_kind() -> None:
 
 
 def test_site() -> None:
-    """An inline call is a known site, with file and line, from its first visit while anything is configured."""
+    """The site of an inline call is where the first one is made, and from its first visit on where it is visited."""
 
     async def visit() -> None:
         await failpoint("site.inline")
         failpoint("site.inline").hit()
 
     line = visit.__code__.co_firstlineno
-    asyncio.run(visit())
     assert status("site.inline").sites == ()
-    with configured("another", "off"):
+    asyncio.run(visit())
+    assert status("site.inline").sites == (f"{__file__}:{line + 1}",)
+    with configured("site.inline", "off"):
         asyncio.run(visit())
     assert status("site.inline").sites == (f"{__file__}:{line + 1}", f"{__file__}:{line + 2}")
-    assert status("site.inline:after").sites == ()

@@ -1,9 +1,10 @@
-"""While nothing is configured, a site makes one check and continues."""
+"""While its own name is not configured, a site makes one check and continues."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -17,7 +18,6 @@ from failpoints import (
     failpoint_scope,
     remove,
     reset,
-    status,
 )
 from failpoints._core import entered as entered_module
 from failpoints._core import store as store_module
@@ -152,19 +152,37 @@ def configured_a_registry_that_is_not_entered() -> None:
     Registry().configure("off.async", "return")
 
 
+IN_FORCE = ExitStack()
+
+
+def something_else_configured() -> None:
+    """Configure other failpoints, with every kind of action, in this registry and in a `Registry`."""
+    for number, actions in enumerate(("off", "pause", "return(1)", "raise", "sleep(1)->off")):
+        configure(f"off.something.else.{number}", actions)
+    IN_FORCE.enter_context(Registry()).configure("off.something.else.6", "return(1)")
+
+
 BEFORE: list[Callable[[], None]] = [
     never_configured,
     configured_and_removed,
     reconfigured_and_reset,
     left_a_registry,
     configured_a_registry_that_is_not_entered,
+    something_else_configured,
 ]
 
 
 @pytest.fixture(params=BEFORE, ids=lambda function: function.__name__)
-def off(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replace everything that a visit looks up, locks or calls, while nothing is configured."""
+def off(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Replace everything that a visit looks up, locks or calls, while the site is not configured."""
     request.param()
+    with IN_FORCE, pytest.MonkeyPatch.context() as monkeypatch:
+        replace_what_a_visit_uses(monkeypatch)
+        yield
+
+
+def replace_what_a_visit_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let everything that a visit looks up, locks or calls fail."""
     monkeypatch.setattr(store_module, "_guard", Forbidden())
     monkeypatch.setattr(entered_module, "entered", Forbidden())
     for path, module in list(sys.modules.items()):
@@ -183,32 +201,14 @@ def test_off(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", [*ASYNC, *SYNC])
 def test_the_traps_are_on_the_way(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same sites do use the replaced objects while anything is configured."""
-    configure("something.else", "off")
+    """The same sites do use the replaced objects while they are configured."""
+    for name in NAMES:
+        configure(name, "off")
     monkeypatch.setattr(entered_module, "entered", Forbidden())
     with pytest.raises(AssertionError, match="something was done at a site that is off"):
         visit(kind)
     monkeypatch.undo()
 
 
-def test_sites_are_not_noted_while_nothing_is_configured() -> None:
-    """A scope or inline call visited while nothing is configured is not a known site."""
-    visit("scope_sync")
-    assert failpoint("off.never.on").hit() == Continue()
-    assert status("off.never.on").sites == ()
-
-
-def test_generators_are_the_functions_own_while_off() -> None:
-    """While nothing is configured, a decorated generator function returns its own generator."""
-    sites = Sites()
-    plain = Sites.generator.__wrapped__(sites)  # type: ignore[attr-defined]
-    assert sites.generator().gi_code is plain.gi_code  # type: ignore[attr-defined]
-    agen = sites.async_generator()
-    assert agen.ag_code is Sites.async_generator.__wrapped__.__code__  # type: ignore[attr-defined]
-
-
-def test_one_name_configured_leaves_the_others_unevaluated() -> None:
-    """A site evaluates no context and no cancel event while only another name is configured."""
-    configure("something.else", "return")
-    for kind in (*ASYNC, *SYNC):
-        assert visit(kind) in ("body", Continue())
+KINDS = ("async", "sync", "plain", "plain.async", "generator", "async.generator", "inline", "inline.sync", "scope")
+NAMES = [f"off.{kind}" for kind in (*KINDS, "ambient")]

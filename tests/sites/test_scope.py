@@ -344,17 +344,18 @@ def test_forgotten_name() -> None:
 
 
 def test_sites() -> None:
-    """A scope is a known site of both its names, at the line of its `with`, from its first visit."""
+    """A scope is a known site of both its names, at the line of its `with`, from when it is made."""
 
     def run() -> None:
         with failpoint_scope("site.scope"):
             0
 
-    run()
     assert status("site.scope").sites == ()
-    with configured("another", "off"):
-        run()
     expected = (f"{__file__}:{run.__code__.co_firstlineno + 1}",)
+    run()
+    assert status("site.scope").sites == status("site.scope:after").sites == expected
+    with configured("site.scope", "off"):
+        run()
     assert status("site.scope").sites == status("site.scope:after").sites == expected
 
 
