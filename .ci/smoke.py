@@ -44,9 +44,10 @@ def main(wheel: Path) -> None:
     assert (installed / "py.typed").is_file()
 
     contents = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
-    assert contents == {"failpoints", f"failpoints-{importlib.metadata.version('failpoints')}.dist-info"}, contents
-    points = {(point.group, point.name) for point in importlib.metadata.distribution("failpoints").entry_points}
-    assert points == {("console_scripts", "failpoints"), ("pytest11", "failpoints")}, points
+    information = f"failpoints-{importlib.metadata.version('failpoints')}.dist-info"
+    assert contents == {"failpoints", "_failpoints_pytest", information}, contents
+    points = {(point.group, point.value) for point in importlib.metadata.distribution("failpoints").entry_points}
+    assert points == {("console_scripts", "failpoints.cli:main"), ("pytest11", "_failpoints_pytest")}, points
 
     asyncio.run(visit_failpoints())
     assert explore(scenario).runs == 3

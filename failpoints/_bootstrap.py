@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 from collections.abc import Sequence
 
 from ._core import environment
@@ -33,6 +34,7 @@ def start() -> None:
         if not environment.DEBUG:
             print_only_message(error)
         raise
+    _join_pytest()
 
 
 def _configure() -> None:
@@ -77,3 +79,10 @@ def _serve() -> None:
     except ModuleNotFoundError as error:
         raise missing_extra(error, "FAILPOINTS_HTTP", "http") from error
     start_from_environment(environment.HTTP, environment.TOKEN, environment.HTTP_ALLOW)
+
+
+def _join_pytest() -> None:
+    """Load the rest of the pytest plugin, if pytest runs and has not needed this package so far."""
+    plugin = sys.modules.get("_failpoints_pytest")
+    if plugin is not None:
+        plugin.failpoints_was_imported()

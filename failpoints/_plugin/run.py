@@ -1,24 +1,29 @@
-"""The hooks of one run of pytest: its seed, the configuration for all tests, and the verdict on each test."""
+"""One run of pytest whose tests use failpoints: the configuration for all tests, and the verdict on each test."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import nullcontext
 from typing import Any, NoReturn
 
 import pytest
 
+from _failpoints_pytest.options import Options
+from _failpoints_pytest.workers import Workers, is_worker, send_output
+
+from .._core import environment
 from .._core.actions import Action
 from .._core.configuration import Configuration
+from .._core.grammar import Entry, parse_entries
 from .._core.hooks import observers
+from .._core.known_sites import Location
 from .._core.store import PROCESS_STORE
 from ..errors import FailpointError
 from .children import follow_children, was_hit
 from .examples import accepted_under_given, follow_hypothesis, running
 from .expectations import Expectations
+from .fixture import Failpoints
 from .markers import read_markers, use_fixture
-from .options import Options
-from .workers import Workers, is_worker, send_output
 
 EXPECTATIONS = pytest.StashKey[Expectations]()
 """Where a test that uses the fixture keeps its expectations."""
@@ -27,7 +32,6 @@ _ADVICE = """\
 Check the name, the actions and the matchers. If this is intentional, pass expect_hit=False, or set
 failpoints_strict = false in the ini file for all tests."""
 _VERDICT = pytest.StashKey[str]()
-_SEED_NAME = pytest.StashKey[str]()
 
 
 class _Unexercised(pytest.fail.Exception):  # type: ignore[name-defined, misc] # mypy sees no class there
@@ -41,20 +45,30 @@ class _Unexercised(pytest.fail.Exception):  # type: ignore[name-defined, misc] #
 
 
 class Run:
-    """The plugin's hooks, except those of the report."""
+    """The part of the plugin that needs failpoints. `_failpoints_pytest` loads it, and calls it for each test.
 
-    def __init__(self, options: Options, workers: Workers) -> None:
-        self.options = options
+    Raises `pytest.UsageError` if an option is invalid.
+    """
+
+    def __init__(self, config: pytest.Config, options: Options, workers: Workers) -> None:
+        self._options = options
         self._workers = workers
+        self._entries = _entries(options.configured)
         self._restore = PROCESS_STORE.save()
-        self._configured: dict[int, Configuration] = {}  # by the number of the option's entry
+        self._configured: dict[int, Configuration] = {}  # by the number of the entry
         self._hit = set[str]()
         self._configure()
         follow_hypothesis()
         self._never_hit: dict[str, str] = {}
-        if options.configured:
+        if self._entries:
             observers.append(self._observe)
             follow_children()
+        if options.report or options.report_json is not None:
+            from .session_report import SessionReport  # imported here because most runs need no report
+
+            report = SessionReport(config, options, workers)
+            if not config.getoption("collectonly"):  # there is nothing to report if no test runs
+                config.pluginmanager.register(report, "failpoints-report")
 
     def _observe(self, configuration: Configuration, action: Action | None, matched: bool) -> None:
         if matched and configuration in self._configured.values():
@@ -69,11 +83,11 @@ class Run:
         own = set(self._configured.values())
         again = [
             (number, entry)
-            for number, entry in enumerate(self.options.configured)
+            for number, entry in enumerate(self._entries)
             if number not in self._configured or own.issuperset(PROCESS_STORE.current(entry.name))
         ]
         for number, (name, terms, context) in again:
-            limit = self.options.pause_limit
+            limit = self._options.pause_limit
             configuration = PROCESS_STORE.prepare(name, terms, context, pause_limit=limit, for_run=True)
             self._configured[number] = PROCESS_STORE.install(configuration)
 
@@ -83,58 +97,48 @@ class Run:
             item.stash[EXPECTATIONS] = Expectations(
                 _fail,
                 _ADVICE,
-                self.options.timeout,
-                self.options.pause_limit,
-                strict=self.options.strict,
+                self._options.timeout,
+                self._options.pause_limit,
+                strict=self._options.strict,
                 for_all_tests=self._configured.values(),
             )
         return item.stash[EXPECTATIONS]
 
-    def pytest_report_header(self) -> str:
-        """Print the seed."""
-        return f"failpoints: seed {self.options.seed}"
+    def failpoints_of(self, item: pytest.Item) -> Iterator[Failpoints]:
+        """Yield the fixture of a test, and remove afterwards what it configured."""
+        follow_children()
+        expectations = self.expectations(item)
+        restore = PROCESS_STORE.save()
+        try:
+            file, line, function = item.location
+            for entry in read_markers(item):
+                expectations.set(*entry, Location(file, (line or 0) + 1, f"marker of {function}"))
+            yield Failpoints(expectations)
+        finally:
+            expectations.close()
+            restore()
 
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_configure_node(self, node: Any) -> None:
-        """Give the seed to a worker of pytest-xdist."""
-        node.workerinput["failpoints_seed"] = self.options.seed
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_collection_modifyitems(
-        self, config: pytest.Config, items: list[pytest.Item]
-    ) -> Generator[None, None, None]:
-        """Check the markers."""
+    def problem_of_markers(self, items: Iterable[pytest.Item]) -> str | None:
+        """Return what is wrong with the first invalid marker of the tests; `None` if all are valid."""
         for item in items:
-            item.stash[_SEED_NAME] = item.nodeid  # before pytest-xdist adds the test's group to it
-        yield  # other plugins add markers here
-        for item in items:
-            if item.get_closest_marker("failpoints") is None:
-                continue
             try:
                 read_markers(item)
             except FailpointError as error:
-                problem = f"{item.nodeid}: @pytest.mark.failpoints: {error}"
-                if not is_worker(config):
-                    raise pytest.UsageError(problem) from None
-                # A worker cannot end the run. It runs no test, and the process that started it ends the run.
-                send_output(config, usage_error=problem)
-                items.clear()
-                return
+                return f"{item.nodeid}: @pytest.mark.failpoints: {error}"
+        return None
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Start each test with its own random draws, and with unused configuration of the run."""
+    def begin(self, item: pytest.Item, seed_name: str) -> None:
+        """Start a test with its own random draws, and with unused configuration of the run."""
         item.stash[_VERDICT] = ""
         if EXPECTATIONS in item.stash:  # left by an earlier attempt, if a plugin reruns tests
             del item.stash[EXPECTATIONS]
-        PROCESS_STORE.seed(f"{self.options.seed}:{item.stash.get(_SEED_NAME, item.nodeid)}")
+        PROCESS_STORE.seed(f"{self._options.seed}:{seed_name}")
         self._configure()
         if item.get_closest_marker("failpoints") is not None:
             use_fixture(item)
 
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        """Fail a test that passed without exercising the failpoints that it set."""
+    def call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """Surround the call of a test, and judge it."""
         __tracebackhide__ = True
         if self._configured:
             self.expectations(item)
@@ -145,14 +149,23 @@ class Run:
         ):
             try:
                 result = yield
-                expectations = item.stash.get(EXPECTATIONS, None)
-                # A unittest test case keeps its exceptions in _excinfo.
-                if expectations is not None and not getattr(item, "_excinfo", None):
-                    expectations.judge()
+            except _Unexercised as verdict:  # of an example
+                item.stash[_VERDICT] = str(verdict)
+                raise
+            self.judge(item)
+        return result
+
+    def judge(self, item: pytest.Item) -> None:
+        """Fail a test that passed without exercising the failpoints that it set."""
+        __tracebackhide__ = True
+        expectations = item.stash.get(EXPECTATIONS, None)
+        # A unittest test case keeps its exceptions in _excinfo.
+        if expectations is not None and not getattr(item, "_excinfo", None):
+            try:
+                expectations.judge()
             except _Unexercised as verdict:
                 item.stash[_VERDICT] = str(verdict)
                 raise
-        return result
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -170,7 +183,7 @@ class Run:
         if report.failed:
             of_mixin = getattr(getattr(item, "instance", None), "_failpoints_expectations", None)
             expectations = of_mixin if isinstance(of_mixin, Expectations) else self.expectations(item)
-            section = expectations.section(self.options.seed)
+            section = expectations.section(self._options.seed)
             if section:
                 report.sections.append(("failpoints", section))
         return report
@@ -179,7 +192,7 @@ class Run:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Find what was configured for the whole run and never hit. A worker sends it."""
         self._note_hits_in_children()
-        names = dict.fromkeys(entry.name for entry in self.options.configured)
+        names = dict.fromkeys(entry.name for entry in self._entries)
         never_hit = {name: _where_declared(name) for name in names if name not in self._hit}
         if is_worker(session.config):
             send_output(session.config, never_hit=never_hit)
@@ -190,7 +203,7 @@ class Run:
         """List what was configured for the whole run and hit in no process."""
         if self._workers.missing or exitstatus == pytest.ExitCode.USAGE_ERROR:
             return  # not known
-        parts = [output["never_hit"] for output in self._workers.outputs] or [self._never_hit]
+        parts = [output["never_hit"] for output in self._workers.outputs if "never_hit" in output] or [self._never_hit]
         for name, where in parts[0].items():
             if all(name in never_hit for never_hit in parts):
                 terminalreporter.write_line(
@@ -199,9 +212,20 @@ class Run:
 
     def pytest_unconfigure(self) -> None:
         """Restore what was configured before the run."""
-        if self.options.configured:
+        if self._entries:
             observers.remove(self._observe)
         self._restore()
+
+
+def _entries(option: str) -> tuple[Entry, ...]:
+    """Return what `FAILPOINTS` and `--failpoints` configure, in this order. The option takes precedence."""
+    if option and not environment.ENABLED:
+        raise pytest.UsageError("--failpoints: this process was started with FAILPOINTS_ENABLED=0; unset it")
+    from_environment = environment.CONFIGURATION if environment.ENABLED else ""
+    try:
+        return (*parse_entries(from_environment, "FAILPOINTS"), *parse_entries(option, "--failpoints"))
+    except FailpointError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def _fail(message: str) -> NoReturn:

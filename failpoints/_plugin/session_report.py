@@ -8,28 +8,31 @@ from pathlib import Path
 
 import pytest
 
+from _failpoints_pytest.options import Options
+from _failpoints_pytest.workers import Workers, is_worker, send_output
+
 from .._core.declared import declared_sites
 from .._core.hooks import observers
 from .children import follow_children, started
 from .report import Row, Tally, merge, rows_of_process, table_lines, to_document
-from .workers import Workers, is_worker, send_output
 
 
 class SessionReport:
     """Counts the visits of a run, and reports them at its end. A worker of pytest-xdist sends its counts.
 
-    Raises `pytest.UsageError` if *file* cannot be written.
+    Raises `pytest.UsageError` if the file cannot be written.
     """
 
-    def __init__(self, config: pytest.Config, seed: int, file: str | None, workers: Workers) -> None:
+    def __init__(self, config: pytest.Config, options: Options, workers: Workers) -> None:
         self._config = config
-        self._seed = seed
+        self._seed = options.seed
         self._workers = workers
         self._tally = Tally()
         self._own_rows: list[Row] = []
         self._own_processes = 0
         self._failure: str | None = None
-        self._show_table = bool(config.getoption("failpoints_report"))
+        self._show_table = options.report
+        file = options.report_json
         self._file = None if file is None or is_worker(config) else Path(file).absolute()
         if self._file is not None:
             _check_writable(self._file)

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import math
-import random
+import os
 from typing import Any, NamedTuple, cast
 
 import pytest
 
-from .._core import environment
-from .._core.grammar import Entry, parse_entries
-from ..errors import FailpointError
 from .workers import is_worker
 
 
 class Options(NamedTuple):
-    """The options of one run.
-
-    *configured* has the entries of `FAILPOINTS` and `--failpoints`, in this order. The times are in seconds.
-    """
+    """The options of one run. The times are in seconds, and *configured* is the text of `--failpoints`."""
 
     strict: bool
     timeout: float
     pause_limit: float
     seed: int
-    configured: tuple[Entry, ...]
+    configured: str
+    report: bool
+    report_json: str | None
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -68,13 +64,18 @@ def _add_seconds(parser: pytest.Parser, name: str, description: str, default: fl
 
 
 def read_options(config: pytest.Config) -> Options:
-    """Read and check the options of this run. Raise `pytest.UsageError` for an invalid one."""
+    """Read the options of this run, and check them. The text of `--failpoints` is checked by who parses it.
+
+    Raise `pytest.UsageError` for an invalid one.
+    """
     return Options(
         strict=_setting(config, "failpoints_strict"),
         timeout=_seconds(config, "failpoints_timeout"),
         pause_limit=_seconds(config, "failpoints_pause_limit"),
         seed=_seed(config),
-        configured=_configured(config),
+        configured=config.getoption("failpoints_configured") or "",
+        report=bool(config.getoption("failpoints_report")),
+        report_json=config.getoption("failpoints_report_json"),
     )
 
 
@@ -102,16 +103,4 @@ def _seed(config: pytest.Config) -> int:
     given: int | None = config.getoption("failpoints_seed")
     if is_worker(config):
         given = cast(Any, config).workerinput.get("failpoints_seed")
-    return random.SystemRandom().randrange(2**32) if given is None else given
-
-
-def _configured(config: pytest.Config) -> tuple[Entry, ...]:
-    """Return what `FAILPOINTS` and `--failpoints` configure. The option takes precedence."""
-    from_environment = environment.CONFIGURATION if environment.ENABLED else ""
-    given: str = config.getoption("failpoints_configured") or ""
-    if given and not environment.ENABLED:
-        raise pytest.UsageError("--failpoints: this process was started with FAILPOINTS_ENABLED=0; unset it")
-    try:
-        return (*parse_entries(from_environment, "FAILPOINTS"), *parse_entries(given, "--failpoints"))
-    except FailpointError as error:
-        raise pytest.UsageError(str(error)) from None
+    return int.from_bytes(os.urandom(4), "big") if given is None else given
