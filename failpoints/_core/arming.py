@@ -265,6 +265,9 @@ def _trampoline(gate: _Gate) -> CodeType:
         # They make introspection see a coroutine or generator function. Whether a call makes a coroutine depends on
         # the instructions instead, and these return the one that the visits make.
         co_flags=code.co_flags,
+        # A generator is made as large as the code that its function has by then, for the frame of the code that the
+        # call began with (`make_gen` in CPython). In between another thread, or a finalizer, may arm the function.
+        co_stacksize=template.co_stacksize + _size(code),
         co_posonlyargcount=code.co_posonlyargcount,
         co_varnames=code.co_varnames[: sum(parameters) + rest + more],
         co_freevars=code.co_freevars,
@@ -297,6 +300,11 @@ def _template(positional: int, named: int, rest: bool, more: bool, free: int) ->
     enclosing = _inner_code(compile("\n".join(source), "trampoline", "exec"))
     code = _inner_code(enclosing)
     return code.replace(co_linetable=one_line(len(code.co_code) // 2))
+
+
+def _size(code: CodeType) -> int:
+    """Return a size that the frames of this code do not exceed."""
+    return code.co_nlocals + len(code.co_cellvars) + len(code.co_freevars) + code.co_stacksize
 
 
 def _inner_code(code: CodeType) -> CodeType:
