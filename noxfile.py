@@ -89,8 +89,7 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session
 def benchmarks(session: nox.Session) -> None:
-    """Measure the cost of failpoints, as ratios."""
-    session.install("-e", ".[tests]")
-    session.run("python", "tests/benchmarks/off_and_on.py")
-    session.run("python", "tests/benchmarks/plugin.py")
+    """Measure the cost of failpoints, beside what one would take instead. Takes the options of tests/benchmarks."""
+    session.install("-e", ".[tests]", "fault-injection", "ordeal")
+    session.run("python", "tests/benchmarks", "--all", *session.posargs)
     session.run("python", "tests/benchmarks/exploration.py")
