@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import inspect
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from ..errors import FailpointUsageError, InjectedFault
 from .actions import Raise, Term, builtin_exception, steps
@@ -99,15 +99,18 @@ def _copy(error: BaseException) -> BaseException:
         value = getattr(error, name, None)
         if value is not None:  # one that is not set reads as None, too
             try:
-                setattr(copy, name, value)
+                _set(copy, name, value)
             except (AttributeError, TypeError):
                 pass  # read-only, such as a group's exceptions: __new__ has set it
     vars(copy).update(vars(error))
     if "__notes__" in vars(error):
-        copy.__notes__ = list(error.__notes__)
-    copy.__cause__ = error.__cause__
-    copy.__suppress_context__ = error.__suppress_context__
+        _set(copy, "__notes__", list(error.__notes__))
+    _set(copy, "__cause__", error.__cause__)
+    _set(copy, "__suppress_context__", error.__suppress_context__)
     return copy
+
+
+_set: Final = object.__setattr__  # a frozen dataclass refuses to have any attribute set by its own
 
 
 def _fields(kind: type) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import subprocess
@@ -10,6 +11,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
 from typing import Any
@@ -590,6 +592,27 @@ def test_notes_of_a_raised_instance() -> None:
         copied.add_note("added")
         assert copied.__notes__ == ["kept", "added"]
     assert error.__notes__ == ["kept"]
+
+
+@pytest.mark.parametrize("slots", [False, True])
+def test_raised_instance_of_a_frozen_dataclass(slots: bool) -> None:
+    """A frozen dataclass is copied with its fields, cause and notes, although it refuses to have attributes set."""
+
+    @dataclass(frozen=True, slots=slots)
+    class Frozen(Exception):
+        code: int
+
+    cause = LookupError("cause")
+    error = Frozen(7)
+    vars(error)["__notes__"] = ["kept"]
+    with contextlib.suppress(Frozen):
+        raise error from cause
+    copied = raised_by(error)
+    assert type(copied) is Frozen
+    assert copied is not error
+    assert copied == error
+    assert copied.__cause__ is cause
+    assert copied.__notes__ == ["kept"]
 
 
 # panic, exit
