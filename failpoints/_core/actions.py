@@ -1,4 +1,4 @@
-"""Actions, which a failpoint can carry out, and outcomes, which a site gets back: frozen, validated dataclasses.
+"""Actions, which a failpoint can carry out, and outcomes, which a site gets back: frozen, validated values.
 
 A duration is a number of milliseconds or a `timedelta`.
 """
@@ -9,7 +9,6 @@ import builtins
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeAlias, cast
 
@@ -17,25 +16,30 @@ from ..errors import FailpointUsageError, InjectedFault
 from .functions import callable_name
 from .messages import safe_repr
 from .validation import check_count
+from .values import Value, dataclass, set_field
 
 MAX_TIMES = 10**18
 """The highest count of a term: more than anyone needs, with far fewer digits than `int()` refuses to read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Continue:
+@dataclass(frozen=True)
+class Continue(Value):
     """The outcome of a visit when there is nothing to do: the site goes on. False in a condition."""
+
+    __slots__ = ()
 
     def __bool__(self) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class Cancelled:
+@dataclass(frozen=True)
+class Cancelled(Value):
     """The outcome of a wait that the site's `cancel` event ended. True in a condition."""
 
+    __slots__ = ()
 
-class Step:
+
+class Step(Value):
     """The base of the actions. `A + B` carries out both in the same visit."""
 
     __slots__ = ()
@@ -44,39 +48,42 @@ class Step:
         return Then((cast("Action", self), other))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Off(Step):
     """Do nothing, but count as the hit's action. Use it to count hits, or to skip the first ones: `3*off->return`."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Pause(Step):
     """Hold a task or thread until the failpoint is resumed, reconfigured or removed. Use it to force an order of tasks.
 
     With a *limit*, in milliseconds or as a `timedelta`, the pause raises `FailpointTimeout` after that time.
     """
 
-    limit: float | timedelta | None = None
+    __slots__ = ("limit",)
+    limit: float | timedelta | None
 
-    def __post_init__(self) -> None:
-        if self.limit is not None:
-            object.__setattr__(self, "limit", _milliseconds("Pause", self.limit))
+    def __init__(self, limit: float | timedelta | None = None) -> None:
+        set_field(self, "limit", None if limit is None else _milliseconds("Pause", limit))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sleep(Step):
     """Wait for *duration*, in milliseconds or as a `timedelta`. Use it to make a place slow.
 
     Whatever ends a `Pause` ends the sleep early. Other tasks run in the meantime, unlike with `Delay`.
     """
 
+    __slots__ = ("duration",)
     duration: float | timedelta
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "duration", _milliseconds("Sleep", self.duration))
+    def __init__(self, duration: float | timedelta) -> None:
+        set_field(self, "duration", _milliseconds("Sleep", duration))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Return(Step):
     """Return early with *value*. Both an action and, at an inline visit, the outcome that the site gets back.
 
@@ -84,10 +91,14 @@ class Return(Step):
     returned as it is.
     """
 
-    value: Any = None
+    __slots__ = ("value",)
+    value: Any
+
+    def __init__(self, value: Any = None) -> None:
+        set_field(self, "value", value)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True)
 class Raise(Step):
     """Raise an exception. Use it to fail as the real thing fails: `Raise(OSError)`, `Raise(OSError("disk full"))`.
 
@@ -101,11 +112,13 @@ class Raise(Step):
         message: The message for a class or a name. Without one, the message names the failpoint.
     """
 
-    error: type[BaseException] | BaseException | str | None = None
-    message: str | None = None
+    __slots__ = ("error", "message")
+    error: type[BaseException] | BaseException | str | None
+    message: str | None
 
-    def __post_init__(self) -> None:
-        error, message = self.error, self.message
+    def __init__(
+        self, error: type[BaseException] | BaseException | str | None = None, message: str | None = None
+    ) -> None:
         if isinstance(error, str):
             if not is_exception_name(error):
                 raise FailpointUsageError(f"Raise: {error!r} is not the name of an exception")
@@ -118,6 +131,8 @@ class Raise(Step):
                 "Raise takes a message, a str, only together with a class or a name;"
                 f" got {safe_repr(error)}, {safe_repr(message)}"
             )
+        set_field(self, "error", error)
+        set_field(self, "message", message)
 
     def _identity(self) -> object:
         return spelling_of(self) or (id(self.error), self.message)
@@ -129,57 +144,65 @@ class Raise(Step):
         return hash(self._identity())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Panic(Step):
     """Raise `FailpointPanic`. Use it to fail in a way that no `except Exception` handles."""
 
-    message: str | None = None
+    __slots__ = ("message",)
+    message: str | None
 
-    def __post_init__(self) -> None:
-        _check_text("Panic", self.message)
+    def __init__(self, message: str | None = None) -> None:
+        _check_text("Panic", message)
+        set_field(self, "message", message)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Exit(Step):
     """End the process at once, with `os._exit`: no `finally` runs, nothing is flushed. Use it to simulate a crash.
 
     One line on standard error says which failpoint ended the process, and where.
     """
 
-    status: int = 1
+    __slots__ = ("status",)
+    status: int
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.status, int) or isinstance(self.status, bool) or not 0 <= self.status <= 255:
-            raise FailpointUsageError(f"Exit takes a status from 0 to 255; got {safe_repr(self.status)}")
-        object.__setattr__(self, "status", int(self.status))
+    def __init__(self, status: int = 1) -> None:
+        if not isinstance(status, int) or isinstance(status, bool) or not 0 <= status <= 255:
+            raise FailpointUsageError(f"Exit takes a status from 0 to 255; got {safe_repr(status)}")
+        set_field(self, "status", int(status))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Print(Step):
     """Log at INFO on the logger `failpoints`. Use it to see that a place is reached."""
 
-    message: str | None = None
+    __slots__ = ("message",)
+    message: str | None
 
-    def __post_init__(self) -> None:
-        _check_text("Print", self.message)
+    def __init__(self, message: str | None = None) -> None:
+        _check_text("Print", message)
+        set_field(self, "message", message)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Yield(Step):
     """Let the other tasks (or threads) run once before the site goes on."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Delay(Step):
     """Block the thread for *duration*, in milliseconds or as a `timedelta`, and with it the event loop."""
 
+    __slots__ = ("duration",)
     duration: float | timedelta
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "duration", _milliseconds("Delay", self.duration))
+    def __init__(self, duration: float | timedelta) -> None:
+        set_field(self, "duration", _milliseconds("Delay", duration))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cancel(Step):
     """Cancel the task that visits, here. Use it to see what a cancelled task leaves behind.
 
@@ -187,14 +210,18 @@ class Cancel(Step):
     be that of the task's nursery. Where there is none, and in sync code, it is a `FailpointUsageError` at the site.
     """
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Break(Step):
     """Call `breakpoint()`, to look around at the site in a debugger. pdb shows the program's own frames."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+
+@dataclass(frozen=True)
+class Hit(Value):
     """A visit, as the function of a `Call` gets it.
 
     Attributes:
@@ -204,12 +231,18 @@ class Hit:
             Otherwise `None`.
     """
 
+    __slots__ = ("context", "name", "result")
     name: str
     context: Mapping[str, Any]
-    result: Any = None
+    result: Any
+
+    def __init__(self, name: str, context: Mapping[str, Any], result: Any = None) -> None:
+        set_field(self, "name", name)
+        set_field(self, "context", context)
+        set_field(self, "result", result)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Call(Step):
     """Call *function* with the `Hit`. Use it to run the test's own code at a site.
 
@@ -221,14 +254,16 @@ class Call(Step):
     then returns a `Pause` or a `Sleep`, that ends at once.
     """
 
+    __slots__ = ("function",)
     function: Callable[[Hit], Any]
 
-    def __post_init__(self) -> None:
-        if not callable(self.function):
-            raise FailpointUsageError(f"Call takes a function of the Hit; got {safe_repr(self.function)}")
+    def __init__(self, function: Callable[[Hit], Any]) -> None:
+        if not callable(function):
+            raise FailpointUsageError(f"Call takes a function of the Hit; got {safe_repr(function)}")
+        set_field(self, "function", function)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Then(Step):
     """Carry out several *actions* one after the other, in the same visit. `A + B` is `Then((A, B))`.
 
@@ -241,25 +276,26 @@ class Then(Step):
     and for a value that is not an action.
     """
 
+    __slots__ = ("actions",)
     actions: tuple[Action, ...]
 
-    def __post_init__(self) -> None:
-        given: Any = self.actions
+    def __init__(self, actions: tuple[Action, ...]) -> None:
+        given: Any = actions
         if not isinstance(given, Sequence) or isinstance(given, (str, bytes, bytearray)):
             raise FailpointUsageError(
                 f"Then takes a tuple of actions, such as (Sleep(200), Raise(TimeoutError)); got {safe_repr(given)}"
             )
-        actions: list[Action] = []
+        flat: list[Action] = []
         for action in cast(Sequence[object], given):
             if not isinstance(action, Action):
                 raise FailpointUsageError(f"'+' joins actions; got {safe_repr(action)}{hint_for_action(action)}")
-            actions += steps(action)
-        for action in actions[:-1]:
+            flat += steps(action)
+        for action in flat[:-1]:
             if isinstance(action, ENDS_VISIT):
                 raise FailpointUsageError(f"nothing runs after {safe_repr(action)}, so it must be the last of its '+'")
-        if len(actions) < 2:
-            raise FailpointUsageError(f"Then takes two actions or more; got {safe_repr(self.actions)}")
-        object.__setattr__(self, "actions", tuple(actions))
+        if len(flat) < 2:
+            raise FailpointUsageError(f"Then takes two actions or more; got {safe_repr(cast(object, given))}")
+        set_field(self, "actions", tuple(flat))
 
 
 Action: TypeAlias = (
@@ -287,28 +323,29 @@ def may_exit(action: Action) -> bool:
     return isinstance(steps(action)[-1], Exit)
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+@dataclass(frozen=True)
+class Term(Value):
     """An action with a *probability* from 0 to 1, and a number of *times* (1 or more) after which it is used up.
 
     `Term(Return("x"), probability=0.25, times=3)` is `25%3*return(x)` in text. Raises `FailpointUsageError` for a
     number out of its range, and for an *action* that is not an action.
     """
 
+    __slots__ = ("action", "probability", "times")
     action: Action
-    probability: float = 1.0
-    times: int | None = None
+    probability: float
+    times: int | None
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.action, Action):
-            raise FailpointUsageError(f"Term takes an action, such as Return(1); got {safe_repr(self.action)}")
-        chance, times = self.probability, self.times
-        if isinstance(chance, bool) or not isinstance(chance, (int, float)) or not 0 <= chance <= 1:
-            raise FailpointUsageError(f"Term takes a probability from 0 to 1; got {safe_repr(chance)}")
+    def __init__(self, action: Action, probability: float = 1.0, times: int | None = None) -> None:
+        if not isinstance(action, Action):
+            raise FailpointUsageError(f"Term takes an action, such as Return(1); got {safe_repr(action)}")
+        if isinstance(probability, bool) or not isinstance(probability, (int, float)) or not 0 <= probability <= 1:
+            raise FailpointUsageError(f"Term takes a probability from 0 to 1; got {safe_repr(probability)}")
+        set_field(self, "action", action)
         # Keep plain numbers: the text of a NumPy float, an enum or -0.0 could not be read back.
-        object.__setattr__(self, "probability", abs(float(chance)))
-        if times is not None:
-            object.__setattr__(self, "times", int(check_count("Term: times", times, most=MAX_TIMES)))
+        set_field(self, "probability", abs(float(probability)))
+        count = None if times is None else int(check_count("Term: times", times, most=MAX_TIMES))
+        set_field(self, "times", count)
 
 
 Actions: TypeAlias = str | Action | Term | Sequence[Action | Term]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, NoReturn
 
-from anyio.lowlevel import checkpoint, current_token
+import anyio
 
 from ..errors import FailpointUsageError
 
@@ -22,13 +22,13 @@ async def cancel_task(name: str) -> NoReturn:
         _innermost_scope(name).cancel(reason=reason)
     else:
         _asyncio_task(name).cancel(reason)
-    await checkpoint()
+    await anyio.lowlevel.checkpoint()
     raise FailpointUsageError(f"failpoint {name!r} cannot cancel: the task refused")
 
 
 def _runs_trio() -> bool:
     try:
-        return hasattr(current_token().native_token, "run_sync_soon")
+        return hasattr(anyio.lowlevel.current_token().native_token, "run_sync_soon")
     except RuntimeError:  # anyio knows no event loop here
         return False
 

@@ -10,8 +10,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from random import Random
-from typing import Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from .actions import Action, Call, Hit, Return, Term, steps, waits
 from .clock import now
@@ -19,6 +18,9 @@ from .context import Matchers, Mismatch
 from .known_sites import known_sites, made_sites
 from .status import FailpointStatus, Waiting
 from .wakeups import Wakeup, owe
+
+if TYPE_CHECKING:
+    from random import Random
 
 _arrivals: Final = itertools.count()
 
@@ -119,6 +121,8 @@ class Configuration:
     def seed(self, seed: int | str | None) -> None:
         """Seed the random draws with *seed* and the name. `None` picks a random seed."""
         if any(0 < term.probability < 1 for term in self.terms):
+            from random import Random  # imported by `import_for_visits`
+
             self._random = Random(None if seed is None else f"{seed}:{self.name}")
 
     def start_over(self, seed: int | str | None) -> Callable[[], None]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from ..errors import FailpointUsageError
 from . import actions
 from .actions import Action, Actions, Term, Then, spelling_of
 from .grammar import as_terms
 from .messages import safe_repr
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 
 def format_actions(actions: Actions) -> str:
@@ -89,13 +91,19 @@ def _format_raise(name: str, message: str | None) -> str:
 
 
 def _percentage(probability: float) -> str:
+    from decimal import Decimal  # imported by `import_for_visits`
+
     sign, digits, exponent = Decimal(repr(probability)).as_tuple()
     # The exponent is shifted by hand, because arithmetic rounds by the program's decimal context.
     return _decimal(Decimal((sign, digits, int(exponent) + 2)))
 
 
 def _plain(number: float) -> str:
-    return str(int(number)) if number == int(number) else _decimal(Decimal(repr(number)))
+    if number == int(number):
+        return str(int(number))
+    from decimal import Decimal  # imported by `import_for_visits`
+
+    return _decimal(Decimal(repr(number)))
 
 
 def _decimal(number: Decimal) -> str:

@@ -6,8 +6,7 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from anyio import move_on_after
-from anyio.lowlevel import current_token
+import anyio
 
 from .clock import is_replaced
 from .hooks import exploring
@@ -17,11 +16,11 @@ from .wakeups import call_soon
 @contextmanager
 def limited(seconds: float | None) -> Generator[None]:
     """Leave the block after *seconds* on the loop's clock. If that is replaced, real seconds count as well."""
-    with move_on_after(seconds) as scope:
+    with anyio.move_on_after(seconds) as scope:
         if seconds is None or not is_replaced() or exploring.get() is not None:  # an exploration has its own clock
             yield
             return
-        loop = current_token().native_token
+        loop = anyio.lowlevel.current_token().native_token
         is_over = False
 
         def expire() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import Any
 
-from anyio.lowlevel import checkpoint
+import anyio
 
 from ..errors import FailpointPanic, FailpointTimeout, FailpointUsageError
 from . import actions
@@ -91,8 +91,9 @@ async def perform(action: Action, site: Site, visit: Visit, event: str) -> Outco
             case Pause() | Sleep():
                 outcome = await _wait(step, site, visit)
             case actions.Yield():
-                await checkpoint()
-                await checkpoint()  # trio runs a batch in any order: after the second, each of the others has run
+                await anyio.lowlevel.checkpoint()
+                # Trio runs a batch in any order: after the second, each of the others has run.
+                await anyio.lowlevel.checkpoint()
             case actions.Cancel():
                 await cancel_task(visit.hit.name)
             case actions.Call(function=function):

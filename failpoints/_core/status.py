@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from .actions import Term
+from .values import Value, dataclass, set_field
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+@dataclass(frozen=True)
+class Waiting(Value):
     """A task or thread that waits at a failpoint.
 
     Attributes:
@@ -20,13 +21,19 @@ class Waiting:
         since: When it began to wait, in UTC.
     """
 
+    __slots__ = ("context", "name", "since")
     name: str
     context: Mapping[str, Any]
     since: datetime
 
+    def __init__(self, name: str, context: Mapping[str, Any], since: datetime) -> None:
+        set_field(self, "name", name)
+        set_field(self, "context", context)
+        set_field(self, "since", since)
 
-@dataclass(frozen=True, slots=True)
-class Stray:
+
+@dataclass(frozen=True)
+class Stray(Value):
     """The visits of a failpoint in a thread that its `Registry` does not reach.
 
     A `Registry` reaches the task that entered it, and the tasks and `to_thread` workers started in its block. A
@@ -39,14 +46,21 @@ class Stray:
         since: When the first of them came, in UTC.
     """
 
+    __slots__ = ("context", "count", "since", "thread")
     thread: str
     context: Mapping[str, Any]
     count: int
     since: datetime
 
+    def __init__(self, thread: str, context: Mapping[str, Any], count: int, since: datetime) -> None:
+        set_field(self, "thread", thread)
+        set_field(self, "context", context)
+        set_field(self, "count", count)
+        set_field(self, "since", since)
 
-@dataclass(frozen=True, slots=True)
-class FailpointStatus:
+
+@dataclass(frozen=True)
+class FailpointStatus(Value):
     """The state of a failpoint at one moment, as `status(name)` returns it.
 
     A failpoint may have several configurations, one for each set of matchers. Then the counts are sums over them, and
@@ -80,18 +94,60 @@ class FailpointStatus:
         strays: The visits in threads that the `Registry` does not reach, since the failpoint was configured there.
     """
 
+    __slots__ = (
+        "actions",
+        "configurations",
+        "hits",
+        "last_mismatch",
+        "last_miss",
+        "matchers",
+        "misses",
+        "name",
+        "sites",
+        "strays",
+        "triggers",
+        "waiting",
+    )
     name: str
-    actions: tuple[Term, ...] = ()
-    matchers: Mapping[str, Any] | None = None
-    hits: int = 0
-    misses: int = 0
-    last_miss: Mapping[str, Any] | None = None
-    last_mismatch: str | None = None
-    triggers: int = 0
-    waiting: tuple[Waiting, ...] = ()
-    sites: tuple[str, ...] = ()
-    configurations: tuple[FailpointStatus, ...] = ()
-    strays: tuple[Stray, ...] = ()
+    actions: tuple[Term, ...]
+    matchers: Mapping[str, Any] | None
+    hits: int
+    misses: int
+    last_miss: Mapping[str, Any] | None
+    last_mismatch: str | None
+    triggers: int
+    waiting: tuple[Waiting, ...]
+    sites: tuple[str, ...]
+    configurations: tuple[FailpointStatus, ...]
+    strays: tuple[Stray, ...]
+
+    def __init__(
+        self,
+        name: str,
+        actions: tuple[Term, ...] = (),
+        matchers: Mapping[str, Any] | None = None,
+        hits: int = 0,
+        misses: int = 0,
+        last_miss: Mapping[str, Any] | None = None,
+        last_mismatch: str | None = None,
+        triggers: int = 0,
+        waiting: tuple[Waiting, ...] = (),
+        sites: tuple[str, ...] = (),
+        configurations: tuple[FailpointStatus, ...] = (),
+        strays: tuple[Stray, ...] = (),
+    ) -> None:
+        set_field(self, "name", name)
+        set_field(self, "actions", actions)
+        set_field(self, "matchers", matchers)
+        set_field(self, "hits", hits)
+        set_field(self, "misses", misses)
+        set_field(self, "last_miss", last_miss)
+        set_field(self, "last_mismatch", last_mismatch)
+        set_field(self, "triggers", triggers)
+        set_field(self, "waiting", waiting)
+        set_field(self, "sites", sites)
+        set_field(self, "configurations", configurations)
+        set_field(self, "strays", strays)
 
 
 def read(status: FailpointStatus) -> FailpointStatus:

@@ -21,6 +21,7 @@ from .configuration import NOTHING, Configuration, Decision, Waiter, describe_wa
 from .context import GivenMatchers, Matchers, Mismatch
 from .formatting import describe_actions
 from .grammar import as_terms
+from .late_imports import import_for_visits
 from .locks import ForkSafeLock
 from .log import logger
 from .messages import safe_repr
@@ -124,6 +125,7 @@ class Store:
             raise FailpointUsageError(
                 f"cannot configure {name!r}: this process was started with FAILPOINTS_ENABLED=0; unset it"
             )
+        import_for_visits()
         terms = as_terms(actions)
         check_name(name)
         if not for_run:

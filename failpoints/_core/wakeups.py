@@ -12,8 +12,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol, TypeAlias
 
-from anyio import Event, create_task_group, get_current_task, move_on_after
-from anyio.lowlevel import current_token
+import anyio
 
 from ..errors import FailpointUsageError
 from .clock import monotonic
@@ -43,9 +42,9 @@ class TaskWakeup:
     __slots__ = ("_event", "loop", "thread")
 
     def __init__(self) -> None:
-        self.loop: Any = current_token().native_token
+        self.loop: Any = anyio.lowlevel.current_token().native_token
         self.thread = threading.get_ident()
-        self._event = Event()
+        self._event = anyio.Event()
 
     @property
     def abandoned(self) -> bool:
@@ -61,7 +60,7 @@ class TaskWakeup:
         """Sleep until woken, until *seconds* have passed on the loop's clock, or until *cancel* is set."""
         if seconds is None:
             return await self._wait(cancel)
-        with move_on_after(seconds):
+        with anyio.move_on_after(seconds):
             return await self._wait(cancel)
         return Ended.EXPIRED
 
@@ -81,7 +80,7 @@ class TaskWakeup:
                 failure = error
             self._event.set()
 
-        async with create_task_group() as group:
+        async with anyio.create_task_group() as group:
             group.start_soon(watch)
             await self._event.wait()
             group.cancel_scope.cancel()
@@ -95,7 +94,7 @@ class TaskWakeup:
     @staticmethod
     def sleeper() -> str:
         """Return the name of the running task."""
-        return get_current_task().name or "a task without a name"
+        return anyio.get_current_task().name or "a task without a name"
 
 
 class ThreadWakeup:
@@ -201,7 +200,7 @@ def running() -> object:
     """Return what identifies the running task, or the running thread where there is no task."""
     if on_event_loop():
         try:
-            return get_current_task().id, "task"
+            return anyio.get_current_task().id, "task"
         except RuntimeError:  # a callback of the loop
             pass
     return threading.get_ident()

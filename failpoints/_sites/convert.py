@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import types
 import typing
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
@@ -145,6 +144,8 @@ def _first_fitting(text: str, union: Any) -> Any:
 
 
 def _from_json(text: str, wanted: type) -> Any:
+    import json  # imported by `import_for_visits`
+
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import concurrent.futures
 import ctypes
+import dataclasses
 import gc
 import importlib
 import inspect
@@ -325,3 +326,18 @@ async def test_the_instruction_after_a_call_shows_an_await() -> None:
     with make() as awaited:
         assert awaited is False
     assert [make().awaited, make(make()).awaited] == [False, False]
+
+
+def test_a_dataclass_keeps_its_parameters() -> None:
+    """A frozen dataclass may inherit from a dataclass whose parameters say that it is frozen, and from no other."""
+
+    @dataclasses.dataclass
+    class Base:
+        pass
+
+    parameters: Any = getattr(Base, "__dataclass_params__")  # noqa: B009
+    assert parameters.frozen is False
+    with pytest.raises(TypeError, match="cannot inherit frozen dataclass from a non-frozen one"):
+        dataclasses.dataclass(frozen=True)(type("Frozen", (Base,), {}))
+    parameters.frozen = True
+    dataclasses.dataclass(frozen=True)(type("Frozen", (Base,), {}))
