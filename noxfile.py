@@ -34,7 +34,7 @@ def runtime_floors() -> dict[str, str]:
 @nox.session(reuse_venv=True)
 def quick(session: nox.Session) -> None:
     """Test the core and the sites on asyncio and trio, in less than a minute."""
-    session.install("-e", ".[tests]")
+    session.install("-e", ".[core-tests]")
     arguments = session.posargs or ["tests/core", "tests/sites"]
     session.run("pytest", "-q", "-n", "auto", "-m", "not slow", "-k", "not uvloop", *arguments)
 
