@@ -73,6 +73,10 @@ def _pdb_hook(*, shows_caller: bool) -> Callable[[], None]:
             else:
                 super().user_return(frame, return_value)
 
+        def user_exception(self, frame: FrameType, exc_info: Any) -> None:
+            if not is_own(frame.f_code):  # in which pdb stops for the StopIteration that ends a coroutine
+                super().user_exception(frame, exc_info)
+
     def hook() -> None:
         nonlocal calling
         calling = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
