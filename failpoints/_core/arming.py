@@ -19,15 +19,17 @@ from typing import Any, Final, Protocol, Self
 
 from ..errors import FailpointUsageError
 from .functions import annotations_of
+from .locks import guard
 from .log import logger
 from .switches import Member
 from .tracebacks import hide_own_frames, one_line
 
-# Exchanging code relies on CPython's code objects and its global lock, and is tested on these versions.
+# Exchanging code relies on CPython's code objects, and is tested on these versions. docs/internals.md has the reasons
+# why it is safe without the GIL, too. The first builds without it end the process at a constant such as a `_Gate`.
 _EXCHANGES: Final = (
     sys.implementation.name == "cpython"
     and sys.version_info < (3, 16)
-    and getattr(sys, "_is_gil_enabled", lambda: True)()
+    and not ("free-threading build" in sys.version and sys.version_info < (3, 13, 3))
 )
 
 _failures: list[tuple[str, Exception]] = []
@@ -105,18 +107,22 @@ def report_failures() -> None:
 
 
 def _exchange(function: FunctionType, member: Member) -> None:
-    """Give a function the code that it should have now."""
+    """Give a function the code that it should have now, in one thread at a time: two would release the old code twice.
+
+    A signal handler or a finalizer that reconfigures can come in between, so it is checked again for a change.
+    """
     try:
-        while True:
-            armed = member.is_armed
-            code = function.__code__
-            gate = _gate(code)
-            own = code if gate is None else gate.code
-            wanted = _trampoline_of(function, own) if armed else own
-            if wanted is not code:
-                function.__code__ = wanted
-            if armed is member.is_armed:
-                return
+        with guard.lock:
+            while True:
+                armed = member.is_armed
+                code = function.__code__
+                gate = _gate(code)
+                own = code if gate is None else gate.code
+                wanted = _trampoline_of(function, own) if armed else own
+                if wanted is not code:
+                    function.__code__ = wanted
+                if armed is member.is_armed:
+                    return
     except Exception as error:  # another tool has taken it apart, which must not stop the others
         member.forget()
         _failures.append((f"{function.__module__}.{function.__qualname__}", error))

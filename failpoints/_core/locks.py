@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 _new_lock: Callable[[], threading.RLock] = threading.RLock
 
@@ -38,11 +38,11 @@ class ForkSafeLock:
     `after_fork` is called in the child.
     """
 
-    __slots__ = ("_after_fork", "lock")
+    __slots__ = ("after_fork", "lock")
 
-    def __init__(self, *, held_while_forking: bool = False, after_fork: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, *, held_while_forking: bool = False) -> None:
         self.lock = _new_lock()
-        self._after_fork = after_fork
+        self.after_fork: Callable[[], object] = lambda: None
         if not hasattr(os, "register_at_fork"):  # Windows has no fork
             return
         if held_while_forking:
@@ -51,4 +51,8 @@ class ForkSafeLock:
 
     def _renew(self) -> None:
         self.lock = _new_lock()
-        self._after_fork()
+        self.after_fork()
+
+
+guard: Final = ForkSafeLock(held_while_forking=True)
+"""The lock of all registries. No user code runs while it is held: no predicate, no `str()`, no log handler."""

@@ -22,7 +22,7 @@ from .context import GivenMatchers, Matchers, Mismatch
 from .formatting import describe_actions
 from .grammar import as_terms
 from .late_imports import import_for_visits
-from .locks import ForkSafeLock
+from .locks import guard as _guard
 from .log import logger
 from .messages import safe_repr
 from .multimap import Multimap
@@ -49,7 +49,7 @@ def _forget_other_threads() -> None:
     forget_other_threads()
 
 
-_guard: Final = ForkSafeLock(held_while_forking=True, after_fork=_forget_other_threads)
+_guard.after_fork = _forget_other_threads
 
 
 def finish() -> None:

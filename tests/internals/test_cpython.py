@@ -186,12 +186,6 @@ def test_an_exception_can_be_thrown_into_a_thread() -> None:
     assert caught == ["thrown"]
 
 
-@pytest.mark.skipif(sys.version_info < (3, 13), reason="there is always a lock")
-def test_the_interpreter_knows_whether_it_has_a_lock() -> None:
-    """`sys._is_gil_enabled` is a bool."""
-    assert sys._is_gil_enabled() in (True, False)  # type: ignore[attr-defined]
-
-
 def test_a_spec_knows_that_its_module_is_being_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A spec is `_initializing` during the import, and a subclass sees that it is reset at the end."""
     monkeypatch.syspath_prepend(str(tmp_path))
