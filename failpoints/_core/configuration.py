@@ -121,7 +121,7 @@ class Configuration:
     def seed(self, seed: int | str | None) -> None:
         """Seed the random draws with *seed* and the name. `None` picks a random seed."""
         if any(0 < term.probability < 1 for term in self.terms):
-            from random import Random  # imported by `import_for_visits`
+            from random import Random  # `import_for_visits` has imported it
 
             self._random = Random(None if seed is None else f"{seed}:{self.name}")
 

@@ -91,7 +91,7 @@ def _format_raise(name: str, message: str | None) -> str:
 
 
 def _percentage(probability: float) -> str:
-    from decimal import Decimal  # imported by `import_for_visits`
+    from decimal import Decimal  # `import_for_visits` has imported it
 
     sign, digits, exponent = Decimal(repr(probability)).as_tuple()
     # The exponent is shifted by hand, because arithmetic rounds by the program's decimal context.
@@ -101,7 +101,7 @@ def _percentage(probability: float) -> str:
 def _plain(number: float) -> str:
     if number == int(number):
         return str(int(number))
-    from decimal import Decimal  # imported by `import_for_visits`
+    from decimal import Decimal  # `import_for_visits` has imported it
 
     return _decimal(Decimal(repr(number)))
 

@@ -8,7 +8,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 if sys.version_info >= (3, 14):
     import annotationlib
@@ -27,6 +27,14 @@ class Kind(enum.Enum):
     ASYNC = "async function"
     GENERATOR = "generator function"
     ASYNC_GENERATOR = "async generator function"
+
+
+class Wrapping:
+    """The base of this package's wrappers, for modules that do not import them: they bring in wrapt."""
+
+    __slots__ = ()
+    if TYPE_CHECKING:  # a proxy would show an annotation of its class as its own
+        __wrapped__: Any
 
 
 def kind_of(function: Callable[..., Any]) -> Kind:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Final
+
+import anyio
+
 from .locks import ForkSafeLock
+
+_MODULES: Final = ("anyio.lowlevel", "decimal", "failpoints._sites.stand_in", "json", "random")
+_NAMES_OF_ANYIO: Final = ("Event", "create_task_group", "get_current_task", "move_on_after")  # found when first used
 
 # A fork waits for it: a child could never import what another thread of its parent had begun to import.
 _importing = ForkSafeLock(held_while_forking=True)
@@ -12,18 +20,14 @@ _done = False
 def import_for_visits() -> None:
     """Import them, before something is configured for the first time.
 
-    Their first import must not come in the middle of a visit or in a signal handler. anyio is imported already, but
-    looks for most of its names when they are first used.
+    Their first import must not come in the middle of a visit or in a signal handler.
     """
     global _done
     if _done:
         return
     with _importing.lock:
-        import decimal
-        import json
-        import random
-
-        from anyio import Event, create_task_group, get_current_task, lowlevel, move_on_after
-
-        _ = decimal, json, random, Event, create_task_group, get_current_task, lowlevel, move_on_after
+        for name in _MODULES:
+            import_module(name)
+        for name in _NAMES_OF_ANYIO:
+            getattr(anyio, name)
         _done = True

@@ -144,7 +144,7 @@ def _first_fitting(text: str, union: Any) -> Any:
 
 
 def _from_json(text: str, wanted: type) -> Any:
-    import json  # imported by `import_for_visits`
+    import json  # `import_for_visits` has imported it
 
     try:
         value = json.loads(text)

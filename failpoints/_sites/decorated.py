@@ -8,7 +8,7 @@ import inspect
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from types import CodeType, FrameType, FunctionType
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from .._core import environment, known_sites
 from .._core.actions import Cancelled, Outcome, Return
@@ -28,7 +28,6 @@ from .._core.perform import CONTINUE
 from .._core.reentrancy import transparent
 from .._core.site import Site
 from .._core.suspensions import observed
-from .._core.switches import Flag
 from .._core.tracebacks import OwnFramesHidden, hide_own_frames, own_frames_hidden
 from .._core.visit import may_prevent, recording_usage_errors, visit, visit_sync
 from ..errors import FailpointCancelled, FailpointUsageError
@@ -37,8 +36,6 @@ from .call_context import CallContext
 from .convert import returned_value
 from .disguise import Disguise, Expected
 from .early_return import DecoratedCall, decorated_code, sync_call
-from .stand_in import stand_in
-from .wrapper import Wrapper
 
 _GetContext: TypeAlias = Callable[[], Context]
 
@@ -57,25 +54,9 @@ def decorated(function: Any, site: Site) -> Any:
         return function
     if can_arm(function) and visits.call_context.needs_only_values():
         return armed_copy(function, site.name, visits)
-    return _DecoratedWrapper(function, visits)
+    from .decorated_wrapper import DecoratedWrapper  # imported here because few functions need it, or wrapt
 
-
-class _DecoratedWrapper(Wrapper):
-    """Takes the place of a decorated function whose code cannot be exchanged."""
-
-    def __init__(self, function: Any, visits: Decorated) -> None:
-        armed = Flag(visits.site.name, visits.source_code)
-        super().__init__(function, visits.call, armed, binds=hasattr(function, "__get__"))
-        self._self_given = function, visits.site
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        if name in ("__init_subclass__", "__class_getitem__"):  # Python makes class methods of plain functions only
-            setattr(owner, name, classmethod(self))
-        cast(Any, super()).__set_name__(owner, name)
-
-    def __reduce_ex__(self, protocol: Any) -> Any:  # pickled as a function is, by its name
-        function: Any = self.__wrapped__
-        return getattr(function, "__qualname__", None) or (decorated, self._self_given)
+    return DecoratedWrapper(function, visits)
 
 
 class Decorated:
@@ -197,6 +178,8 @@ class Decorated:
                 if inspect.isasyncgen(result):
                     iterated = self._run_async_generator(lambda: result, context, visits_name=not visits.skips_name)
                     return named(iterated, result)
+                from .stand_in import stand_in  # `import_for_visits` has imported it
+
                 return stand_in(result, visits, args)
             if expected is not Expected.PLAIN:  # it was none, this time
                 too_late = self.site.of_begun_work("a function that it calls")

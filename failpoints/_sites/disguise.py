@@ -40,11 +40,10 @@ from typing import Any, Final, cast
 from weakref import WeakSet
 
 from .._core.arming import own_code
-from .._core.functions import Kind, kind_of
+from .._core.functions import Kind, Wrapping, kind_of
 from .._core.wakeups import on_event_loop
 from .awaiting import caller_awaits
 from .returns import UNKNOWN, Body, Scope, attribute_of, body_of
-from .wrapper import Wrapper
 
 _MAX_DEPTH: Final = 6
 
@@ -113,7 +112,7 @@ def is_awaitable(thing: Any) -> bool:
 
 
 def _expected(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], depth: int = 0) -> Expected:
-    while isinstance(function, (functools.partial, MethodType, Wrapper)):
+    while isinstance(function, (functools.partial, MethodType, Wrapping)):
         if isinstance(function, functools.partial):
             args, kwargs, function = (*function.args, *args), {**function.keywords, **kwargs}, function.func
         elif isinstance(function, MethodType):

@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 
 import wrapt
 
+from .._core.functions import Wrapping
 from .._core.reentrancy import transparent
 from .._core.switches import Flag
 from .._core.tracebacks import own_frames_hidden
@@ -20,7 +21,7 @@ from .._core.tracebacks import own_frames_hidden
 _REFERENCES_TO_A_NEW_OBJECT = 1 if sys.version_info >= (3, 14) else 2  # that of a local variable, and of an argument
 
 
-class Wrapper(wrapt.FunctionWrapper[..., Any]):
+class Wrapper(wrapt.FunctionWrapper[..., Any], Wrapping):
     """Looks like the function that it wraps, and is called like it while its flag is empty.
 
     Args:

@@ -85,6 +85,7 @@ def _import_package():
             _import_from_here()
         else:
             import_module("failpoints")
+        import_module("wrapt")  # otherwise imported by the first `configure`, which is too late to report its absence
     except ImportError as error:
         atexit.unregister(_note_if_nothing_obeyed)
         _note("has no failpoints: %s; install failpoints where this Python finds it" % error)

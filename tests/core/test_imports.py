@@ -26,10 +26,10 @@ def run(script: str) -> str:
 def test_modules_that_the_import_leaves_out() -> None:
     """`import failpoints` leaves out what only a configured failpoint, a message, a report or a tool needs."""
     left_out = {
-        "_failpoints_pytest", "decimal", "difflib", "failpoints._cli", "failpoints._core.declared",
+        "_failpoints_pytest", "asyncio", "decimal", "difflib", "failpoints._cli", "failpoints._core.declared",
         "failpoints._core.diagnosis", "failpoints._explore", "failpoints._http", "failpoints._instrument",
         "failpoints._plugin", "failpoints._scan", "json", "multiprocessing", "pdb", "pytest", "sysconfig", "trio",
-        "unittest",
+        "unittest", "wrapt",
     }  # fmt: skip
     if LAZY_ANYIO:
         left_out |= {"anyio._core._synchronization", "anyio._core._tasks", "anyio.lowlevel", "typing_extensions"}

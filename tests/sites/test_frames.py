@@ -13,6 +13,7 @@ import pytest
 
 PROGRAM = '''
 import asyncio, dis, faulthandler, gc, inspect, io, sys, traceback
+import wrapt  # which CPython 3.11 and 3.12 cannot import under a trace function that reads f_locals
 from failpoints import configured, failpoint, failpoint_scope
 
 
