@@ -10,7 +10,7 @@ from typing import Final
 from .._core.arming import is_trampoline
 from .._core.reentrancy import PACKAGE
 
-_CACHE: Final = opmap["CACHE"]
+_CACHE: Final = opmap.get("CACHE")  # which PyPy lacks
 _GET_AWAITABLE: Final = opmap["GET_AWAITABLE"]
 _BEFORE_ASYNC_WITH: Final = opmap.get("BEFORE_ASYNC_WITH")  # until Python 3.13
 _LOAD_SPECIAL: Final = opmap.get("LOAD_SPECIAL")  # from Python 3.14 on, after a COPY

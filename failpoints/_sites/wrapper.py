@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 import sys
 from collections.abc import Callable
-from sys import getrefcount
 from types import FunctionType, MethodType
 from typing import Any, Self, cast
 from weakref import WeakValueDictionary
@@ -18,6 +18,7 @@ from .._core.reentrancy import transparent
 from .._core.switches import Flag
 from .._core.tracebacks import own_frames_hidden
 
+_getrefcount: Callable[[object], float] = getattr(sys, "getrefcount", lambda _: math.inf)  # PyPy counts none
 _REFERENCES_TO_A_NEW_OBJECT = 1 if sys.version_info >= (3, 14) else 2  # that of a local variable, and of an argument
 
 
@@ -64,7 +65,7 @@ class Wrapper(wrapt.FunctionWrapper[..., Any], Wrapping):
         if type(bound) is MethodType and bound.__func__ is function:
             return MethodType(self, bound.__self__)
         call = functools.partial(_call_bound, self._self_call, function, instance)
-        if getrefcount(bound) <= _REFERENCES_TO_A_NEW_OBJECT:
+        if _getrefcount(bound) <= _REFERENCES_TO_A_NEW_OBJECT:
             return BoundWrapper(bound, call, self._self_armed)
         # An object that is kept somewhere is returned again, and then its wrapper is, too.
         kept = self._self_kept
