@@ -16,6 +16,7 @@ from .._core import environment
 from .._core.actions import Off
 from .._core.entered import in_force
 from .._core.functions import signature_of
+from .._core.late_imports import import_for_visits
 from .._core.messages import safe_repr
 from .._core.store import arm_all_sites
 from .._core.wakeups import on_event_loop
@@ -235,6 +236,7 @@ def _describe_bound(bound: str, options: Options) -> str:
 def _armed() -> Generator[None]:
     """Make every site check whether it belongs to a run, and restore the state of `random` afterwards."""
     global _explorations, _random_state
+    import_for_visits()
     thread = threading.get_ident()
     with _lock:
         if not _explorations:

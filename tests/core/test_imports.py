@@ -40,7 +40,7 @@ def test_modules_that_the_import_leaves_out() -> None:
 @pytest.mark.parametrize("configured", ["FAILPOINTS", "configure"])
 def test_a_visit_imports_nothing(configured: str) -> None:
     """What visits need is imported when something is configured for the first time, not in the middle of a visit."""
-    texts = "a=5%off->return([1]);b=sleep(0.25);c=1*yield->sleep(1);d=raise(OSError)"
+    texts = "a=5%off->return([1]);b=sleep(0.25);c=1*yield->sleep(1);d=raise(OSError);e=sleep(0)"
     if configured == "FAILPOINTS":
         configure = f"import os; os.environ['FAILPOINTS'] = {texts!r}; import failpoints"
     else:
@@ -57,8 +57,12 @@ def test_a_visit_imports_nothing(configured: str) -> None:
         @failpoint("b")
         async def slept() -> None: pass
 
+        @failpoint("e")
+        def awaitable(): return asyncio.sleep(0)
+
         async def main():
             await slept()
+            await awaitable()
             await failpoint("c")
             async with failpoint_scope("c"): pass
 
@@ -74,3 +78,26 @@ def test_a_visit_imports_nothing(configured: str) -> None:
         print(*sorted(set(sys.modules) - before - {{"_ast_unparse"}}))  # with which Python 3.15 reads annotations
     """)
     assert printed == "\n"
+
+
+def test_an_explored_visit_imports_nothing() -> None:
+    """What visits need is imported before an exploration, in which nothing is configured."""
+    printed = run("""
+        import asyncio, sys
+        from failpoints import failpoint
+        from failpoints.explore import explore
+
+        @failpoint("a")
+        def awaitable(): return asyncio.sleep(0)
+
+        async def scenario(run):
+            before = set(sys.modules)
+            async with run.injecting():
+                try: await awaitable()
+                except OSError: pass
+                await asyncio.sleep(0)
+            print(*sorted(set(sys.modules) - before))
+
+        explore(scenario, faults={"a": ["raise(OSError)", "sleep(1)"]})
+    """)
+    assert set(printed) == {"\n"}
