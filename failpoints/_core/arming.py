@@ -38,8 +38,17 @@ _failures: list[tuple[str, Exception]] = []
 class Visits(Protocol):
     """The visits around the calls of one function."""
 
+    @property
+    def only_start(self) -> bool:
+        """Whether a call of the function only makes a coroutine or a generator."""
+        ...
+
+    def start(self, args: tuple[Any, ...], keyword_only: tuple[Any, ...], more: dict[str, Any]) -> Any:
+        """Make the coroutine or generator of a call, given a value for each parameter."""
+        ...
+
     def prepare_call(
-        self, args: tuple[Any, ...], keyword_only: tuple[Any, ...], more: Mapping[str, Any]
+        self, args: tuple[Any, ...], keyword_only: tuple[Any, ...], more: dict[str, Any]
     ) -> Callable[[], Any]:
         """Return a function that makes the call with its visits, given a value for each parameter."""
         ...
@@ -184,7 +193,7 @@ class _Trampolines:
             self.code = code
             self._trampoline = None
         if self._trampoline is None:
-            self._trampoline = _trampoline(_Gate(code, self))
+            self._trampoline = _trampoline(_Gate(code, self), only_starts=self.visits.only_start)
         return self._trampoline
 
     def show(self, function: FunctionType, plain: FunctionType) -> None:
@@ -213,16 +222,39 @@ class _Gate:
         self,
         args: tuple[Any, ...],
         keyword_only: tuple[Any, ...],
-        more: Mapping[str, Any],
+        more: dict[str, Any],
         cells: tuple[CellType, ...] | None,
     ) -> Callable[[], Any]:
         """Return a function that makes the call, given a value for each parameter and the cells of free variables."""
         trampolines = None if self._trampolines is None else self._trampolines()
         if trampolines is not None and trampolines.code is self.code:
             return trampolines.visits.prepare_call(args, keyword_only, more)
+        return self._plain_call(args, keyword_only, more, cells, _getframe(1).f_globals)
+
+    def start(
+        self,
+        args: tuple[Any, ...],
+        keyword_only: tuple[Any, ...],
+        more: dict[str, Any],
+        cells: tuple[CellType, ...] | None,
+    ) -> Any:
+        """Make the coroutine or generator of a call, which runs nothing yet."""
+        trampolines = None if self._trampolines is None else self._trampolines()
+        if trampolines is not None and trampolines.code is self.code:
+            return trampolines.visits.start(args, keyword_only, more)
+        return self._plain_call(args, keyword_only, more, cells, _getframe(1).f_globals)()
+
+    def _plain_call(
+        self,
+        args: tuple[Any, ...],
+        keyword_only: tuple[Any, ...],
+        more: dict[str, Any],
+        cells: tuple[CellType, ...] | None,
+        namespace: dict[str, Any],
+    ) -> Callable[[], Any]:
         # The code is on its own: in another process, in a copy that has outlived its function, or in one that a tool
         # made of the function while it was armed, to call it from the code that it gave to the function.
-        function = FunctionType(self.code, _getframe(1).f_globals, self.code.co_name, None, cells)
+        function = FunctionType(self.code, namespace, self.code.co_name, None, cells)
         function.__qualname__ = self.code.co_qualname
         return functools.partial(function, *args, **keywords_of(self.code, keyword_only, more))
 
@@ -257,12 +289,12 @@ def _gate(code: CodeType) -> _Gate | None:
 _GATE: Final = "the gate"
 
 
-def _trampoline(gate: _Gate) -> CodeType:
+def _trampoline(gate: _Gate, *, only_starts: bool) -> CodeType:
     """Make code that looks like the gate's code, with the same parameters and free variables."""
     code = gate.code
     parameters = code.co_argcount, code.co_kwonlyargcount
     rest, more = bool(code.co_flags & CO_VARARGS), bool(code.co_flags & CO_VARKEYWORDS)
-    template = _template(*parameters, rest, more, len(code.co_freevars))
+    template = _template(*parameters, rest, more, len(code.co_freevars), only_starts)
     return template.replace(
         co_name=code.co_name,
         co_qualname=code.co_qualname,
@@ -283,7 +315,7 @@ def _trampoline(gate: _Gate) -> CodeType:
 
 
 @functools.cache
-def _template(positional: int, named: int, rest: bool, more: bool, free: int) -> CodeType:
+def _template(positional: int, named: int, rest: bool, more: bool, free: int, only_starts: bool) -> CodeType:
     """Compile the trampoline of all functions with these numbers of parameters and free variables.
 
     The free variables are mentioned, so that the code sets them up as any closure does. A frame whose code only
@@ -297,10 +329,11 @@ def _template(positional: int, named: int, rest: bool, more: bool, free: int) ->
     free_variables = [f"f{number:03}" for number in range(free)]  # which a closure has in the order of their names
     cells = f"(lambda: ({', '.join(free_variables)})).__closure__" if free else None
     values = f"({args}), ({keyword_only}), {'more' if more else '{}'}, {cells}"
+    call = f"{_GATE!r}.start({values})" if only_starts else f"{_GATE!r}.prepare_call({values})()"
     source = [
         f"def enclosing({', '.join(free_variables)}):",
         f"    def trampoline({', '.join(parameters)}):",
-        f"        try: return {_GATE!r}.prepare_call({values})()",
+        f"        try: return {call}",
         f"        except: {_GATE!r}.leave_traceback(); raise",
     ]
     enclosing = _inner_code(compile("\n".join(source), "trampoline", "exec"))

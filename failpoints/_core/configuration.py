@@ -57,6 +57,7 @@ class Configuration:
 
     __slots__ = (
         "__weakref__",
+        "_decisions",
         "_left",
         "_random",
         "ended_by",
@@ -106,6 +107,7 @@ class Configuration:
         self.waiting_at_end: tuple[Waiting, ...] = ()  # the waiters that it had when it ended
         self.hit_in_child: memoryview | None = None  # one byte, which a process forked from this one sets if it hits
         self.error: Exception | None = None  # the last one that kept a site from carrying out an action
+        self._decisions = [Decision(term.action) for term in terms]
         self._left = [term.times for term in terms]
         self._random: Random | None = None
 
@@ -154,7 +156,7 @@ class Configuration:
 
         return go_on
 
-    def decide(self, hit: Hit, wakeup: Wakeup | None) -> Decision:
+    def decide(self, hit: Hit | None, wakeup: Wakeup | None) -> Decision:
         """Choose the first term whose modifiers allow it, count it, and enroll the visit if the action waits.
 
         Without a *wakeup* an action that waits is chosen, but not counted.
@@ -166,13 +168,15 @@ class Configuration:
             left = self._left[index]
             if left == 0:
                 continue
-            is_wait = waits(term.action)
+            is_wait = self.may_wait and waits(term.action)
             if is_wait and wakeup is None:
-                return Decision(term.action)
+                return self._decisions[index]
             if left is not None:
                 self._left[index] = left - 1
             self.triggers += 1
-            return Decision(term.action, self.enroll(hit, wakeup) if is_wait and wakeup else None)
+            if is_wait and wakeup is not None and hit is not None:
+                return Decision(term.action, self.enroll(hit, wakeup))
+            return self._decisions[index]
         return NOTHING
 
     def _draw(self, probability: float) -> bool:

@@ -189,6 +189,10 @@ def _failure(matcher: Any) -> str:
     return f"is not {safe_repr(matcher)}"
 
 
+GetContext: TypeAlias = Callable[[], Context]
+"""The type of what evaluates the context of a site."""
+
+
 class _Bound(NamedTuple):
     """The pairs in force, the block that bound the last of them, its own pairs, and what was in force around it."""
 
@@ -202,9 +206,15 @@ class _Bound(NamedTuple):
 _ambient: ContextVar[_Bound] = ContextVar("failpoints.context", default=_Bound({}))  # noqa: B039 - never mutated
 
 
-def ambient_context() -> Context:
-    """Return the pairs that `failpoint_context` binds around the caller."""
-    return _ambient.get().pairs
+def no_context() -> Context:
+    """Return the context of a site that declares none."""
+    return {}
+
+
+def context_of_visit(own: GetContext) -> Context:
+    """Return the context of a visit, given what evaluates the site's own."""
+    around = _ambient.get().pairs
+    return {**around} if own is no_context else {**around, **own()}
 
 
 class failpoint_context:

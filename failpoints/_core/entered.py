@@ -10,7 +10,7 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from .configuration import Configuration
-from .context import ambient_context
+from .context import context_of_visit
 from .log import logger
 from .stack import Stack
 from .store import PROCESS_STORE, Store, stores_in_force
@@ -55,8 +55,8 @@ def inside(store: Store) -> Generator[None]:
 def find(name: str) -> tuple[Store, Stack] | None:
     """Find the configurations that decide a visit made here: those of the innermost store that has the name."""
     for store in entered.get():
-        stack = store.stack(name)
-        if stack and store in stores_in_force:
+        stack = store.stacks.get(name)
+        if stack is not None and stack.current and store in stores_in_force:
             return store, stack
     return None
 
@@ -80,7 +80,7 @@ def note_stray(name: str, context: Callable[[], Mapping[str, Any]]) -> None:
         return
     visited: Mapping[str, Any] = {}
     try:
-        visited = {**ambient_context(), **context()}
+        visited = context_of_visit(context)
     except Exception:  # a site that is not hit raises nothing
         pass
     for store in stores:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -11,11 +12,13 @@ class Multimap(Generic[T]):
     """Several items for each name, in the order in which they were added. A name without items is not kept.
 
     If a signal handler or a finalizer adds or discards items in the middle of a call, on the thread that holds the
-    lock, noitem is lost: each method checks its own result.
+    lock, no item is lost: each method checks its own result.
     """
 
     def __init__(self) -> None:
         self._items: dict[str, dict[T, None]] = {}
+        self.names: Collection[str] = self._items.keys()
+        """The names that have items, always as they are now."""
 
     def add(self, name: str, item: T) -> None:
         """Add an item under a name."""
@@ -23,7 +26,7 @@ class Multimap(Generic[T]):
             self._items.setdefault(name, {})[item] = None
 
     def discard(self, name: str, item: T) -> None:
-        """Remove an item. Does noitem if it is not there."""
+        """Remove an item. Does nothing if it is not there."""
         items = self._items.get(name, {})
         items.pop(item, None)
         if not items:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, cast
 
 from ..errors import FailpointUsageError
 from . import known_sites
-from .context import Context
+from .context import Context, GetContext, no_context
 from .functions import signature_of
 from .messages import safe_repr
 from .validation import check_name
@@ -80,8 +80,12 @@ class Site:
         """Make the error to raise if the site cannot do what it is asked to."""
         return FailpointUsageError(f"failpoint {self.name!r}: {problem}")
 
-    def own_context(self) -> Context:
-        """Evaluate `context=` of a scope or an inline call."""
+    @property
+    def get_context(self) -> GetContext:
+        """A function that evaluates `context=` of a scope or an inline call."""
+        return no_context if self.context is None else self._own_context
+
+    def _own_context(self) -> Context:
         return self.context_of("no arguments")
 
     def context_of(self, arguments: str, /, *args: Any, **kwargs: Any) -> Context:

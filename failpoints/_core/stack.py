@@ -22,7 +22,7 @@ class Stack:
     never been entered, in whatever order blocks are left.
     """
 
-    __slots__ = ("_entries", "current", "may_return")
+    __slots__ = ("_entries", "current", "may_return", "needs_hit")
 
     def __init__(self, entries: tuple[_Entry, ...] = ()) -> None:
         self._entries = entries
@@ -30,6 +30,7 @@ class Stack:
         self.current = tuple(entry.configuration for entry in entries if entry.configuration not in hidden)
         """The configurations in force, newest first."""
         self.may_return = any(configuration.may_return for configuration in self.current)
+        self.needs_hit = any(each.matchers.given or each.may_wait for each in self.current)
 
     def __bool__(self) -> bool:
         return bool(self.current)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -33,7 +33,7 @@ from .status import FailpointStatus, read, summed
 from .strays import Strays
 from .switches import ARMED, arm_everything, learn_scope, settle
 from .validation import check_count, check_name
-from .wakeups import Wakeup, forget_other_threads, pay
+from .wakeups import Wakeup, forget_other_threads, owed, pay
 from .watches import Watch, Watches
 
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()
@@ -73,7 +73,7 @@ class Store:
     """The configurations of one registry. Any thread may call any method."""
 
     def __init__(self) -> None:
-        self._stacks: Mapping[str, Stack] = {}  # never changed: each change makes another one
+        self.stacks: Mapping[str, Stack] = {}  # by name; never changed: each change makes another one
         self._not_ended = Multimap[Configuration]()
         self._watches = Watches()
         self._strays = Strays()
@@ -90,7 +90,7 @@ class Store:
             if self in stores_in_force:
                 raise FailpointUsageError("this Registry is already entered; make one for each block")
             stores_in_force[self] = None
-            for name in self._stacks:
+            for name in self.stacks:
                 _arm_or_disarm(name)
         report_failures()
 
@@ -217,14 +217,14 @@ class Store:
         """Seed the draws of all configurations, present and future; `None` draws a random seed for each."""
         with _guard.lock:
             self._seed = seed
-            for stack in self._stacks.values():
+            for stack in self.stacks.values():
                 for configuration in stack.configurations():
                     configuration.seed(seed)
 
     def save(self) -> Callable[[], None]:
         """Snapshot the configurations and the seed. Calling the result restores them and wakes all waiters."""
         with _guard.lock:
-            return partial(self._restore, self._stacks, self._seed)
+            return partial(self._restore, self.stacks, self._seed)
 
     def start_over(self) -> Callable[[], None]:
         """Begin the counts and draws of all configurations again. Calling the result restores what is configured now.
@@ -234,7 +234,7 @@ class Store:
         with _guard.lock:
             before = [
                 configuration.start_over(self._seed)
-                for stack in self._stacks.values()
+                for stack in self.stacks.values()
                 for configuration in stack.configurations()
             ]
             restore = self.save()
@@ -251,7 +251,7 @@ class Store:
 
     def configurations(self) -> list[Configuration]:
         """Return the configurations in force. Takes no lock."""
-        return [configuration for stack in self._stacks.values() for configuration in stack.current]
+        return [configuration for stack in self.stacks.values() for configuration in stack.current]
 
     def current(self, name: str) -> tuple[Configuration, ...]:
         """Return the configurations of *name* in force, the newest first. Takes no lock."""
@@ -259,7 +259,7 @@ class Store:
 
     def stack(self, name: str) -> Stack:
         """Return the stack of *name*, which is empty if it is not configured. Takes no lock."""
-        return self._stacks.get(name, NO_CONFIGURATIONS)
+        return self.stacks.get(name, NO_CONFIGURATIONS)
 
     def status(self, name: str) -> FailpointStatus:
         """Return the status of *name*: empty, but for its sites, when it is not configured."""
@@ -270,7 +270,7 @@ class Store:
     def statuses(self) -> list[FailpointStatus]:
         """Return the status of every configured name, sorted by name."""
         with _guard.lock:
-            statuses = list(map(self._status, sorted(self._stacks)))
+            statuses = list(map(self._status, sorted(self.stacks)))
         return list(map(read, statuses))
 
     def status_of(self, configuration: Configuration) -> FailpointStatus:
@@ -303,7 +303,13 @@ class Store:
     # visits
 
     def decide(
-        self, stack: Stack, hit: Hit, mismatches: Mapping[Configuration, Mismatch | None], wakeup: Wakeup | None
+        self,
+        name: str,
+        stack: Stack,
+        hit: Hit | None,
+        missed: Iterable[tuple[Configuration, Mismatch]],
+        deciding: Configuration | None,
+        wakeup: Wakeup | None,
     ) -> Decision | None:
         """Count a visit, choose its action and, if that waits, enroll the visit as a waiter: all in one step.
 
@@ -311,28 +317,32 @@ class Store:
         but not used up, because the site is going to refuse it.
 
         Args:
-            stack: The configurations of the failpoint, as the visit found them.
-            hit: The visit.
-            mismatches: For each configuration that the visit asked, why its matchers do not match; `None` if they do.
+            name: The failpoint.
+            stack: Its configurations, as the visit found them.
+            hit: The visit, if there are matchers or an action that waits.
+            missed: The configurations whose matchers do not match, and why.
+            deciding: The configuration that decides the visit, if there is one.
             wakeup: What the visit will sleep on, if an action waits.
         """
         decision = NOTHING
         try:
             with _guard.lock:
-                if self.stack(hit.name) is not stack:
+                if self.stacks.get(name) is not stack:
                     return None
-                if self._watches.any(hit.name):
-                    _unsettled[self, hit.name] = None
-                for configuration in stack.current:
-                    mismatch = mismatches[configuration]
-                    if mismatch is None:
-                        configuration.hits += 1
-                        self._watches.changed(hit.name, stack.current)
-                        decision = configuration.decide(hit, wakeup)
-                        break
-                    configuration.miss(hit.context, mismatch)
+                is_watched = name in self._watches.names
+                if is_watched:
+                    _unsettled[self, name] = None
+                if hit is not None:
+                    for configuration, mismatch in missed:
+                        configuration.miss(hit.context, mismatch)
+                if deciding is not None:
+                    deciding.hits += 1
+                    if is_watched:
+                        self._watches.changed(name, stack.current)
+                    decision = deciding.decide(hit, wakeup)
         finally:
-            finish()
+            if _unsettled or owed:
+                finish()
         return decision
 
     def enroll(self, configuration: Configuration, hit: Hit, wakeup: Wakeup) -> Waiter | None:
@@ -378,7 +388,7 @@ class Store:
         with _guard.lock:
             # Added before the check, so that no later event can miss it.
             self._watches.add(watch)
-            return watch.has_ended(self.current(watch.name), self._stacks, wakeup)
+            return watch.has_ended(self.current(watch.name), self.stacks, wakeup)
 
     def unwatch(self, watch: Watch) -> None:
         """Forget a watch."""
@@ -396,7 +406,7 @@ class Store:
         finish()
         try:
             while True:
-                before = self._stacks
+                before = self.stacks
                 changed = changes(before)
                 if not changed:
                     return changed
@@ -409,7 +419,7 @@ class Store:
                     _settle_all()
                     _unsettled.update(unsettled)
                     # In one line and without a call, so that no signal handler comes between the two steps.
-                    self._stacks = after if (done := self._stacks is before) else self._stacks
+                    self.stacks = after if (done := self.stacks is before) else self.stacks
                     _unsettled.update(unsettled)  # again, since a handler may have settled them too early
                 if done:
                     return changed
@@ -460,7 +470,7 @@ class Store:
 
     def forget_other_threads(self) -> None:
         """Forget, after a fork, what waits in threads that this process does not have."""
-        for stack in self._stacks.values():
+        for stack in self.stacks.values():
             for configuration in stack.configurations():
                 configuration.forget_other_threads()
         self._watches.forget_other_threads()

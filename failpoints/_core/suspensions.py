@@ -17,6 +17,8 @@ from typing import Any, Self
 from .known_sites import only_function
 from .reentrancy import transparent
 
+_ENOUGH = 100  # calls to observe, if none of them suspends
+
 _calls: dict[str, int] = {}  # by name: calls that ended without having suspended; -1 once any has suspended
 
 
@@ -67,9 +69,9 @@ class Observed:
 
 
 def observed(name: str, body: Any) -> Any:
-    """Return what to await for a call: the call itself, or its coroutine observed, until any call has suspended."""
+    """Return what to await for a call: the call itself, or its coroutine observed while that may show something new."""
     # A debugger is to step into calls as they are.
-    is_undecided = _calls.get(name, 0) >= 0 and sys.gettrace() is None
+    is_undecided = 0 <= _calls.get(name, 0) < _ENOUGH and sys.gettrace() is None
     return Observed(name, body) if is_undecided and inspect.iscoroutine(body) else body
 
 

@@ -38,7 +38,7 @@ _half_settled: dict[str, None] = {}
 
 
 class Switch(dict[str, None]):
-    """The configured names that concern the sites of one name, with and without `:after`. Mostly empty.
+    """Those of the names of a site, with and without `:after`, under which a visit has to look. Mostly empty.
 
     Any thread may use it. It is correct at any moment at which a signal handler or a finalizer may reconfigure: each
     step checks the actual state instead of remembering what was done.
@@ -49,14 +49,14 @@ class Switch(dict[str, None]):
     def __init__(self, name: str) -> None:
         self.is_of_no_name = name is _ANYTHING
         self.members: dict[Member, None] = {}
-        self._names = (name, f"{name}:after", _EVERYWHERE)
+        self._names = (name, f"{name}:after")
         self._settled: bool | None = False  # the state that all members have; None while they change
 
     def settle(self) -> None:
         """Look what is configured, and exchange the members if that turns the switch on or off."""
         while True:
             for name in self._names:
-                if name in ARMED or (self.is_of_no_name and ARMED):
+                if name in ARMED or _EVERYWHERE in ARMED or (self.is_of_no_name and ARMED):
                     self[name] = None
                 else:
                     self.pop(name, None)

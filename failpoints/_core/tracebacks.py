@@ -32,7 +32,12 @@ class OwnFramesHidden:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if error is not None and not DEBUG:
+        if error is not None:
+            self.hide(error)
+
+    def hide(self, error: BaseException) -> None:
+        """Do it to an error that is about to be raised again, where a context manager costs too much."""
+        if not DEBUG:
             hide_own_frames(error)
             if self._code is not None and not _is_in(error.__traceback__, self._code):
                 _show(error, _entry(self._code, self._namespace, error.__traceback__))

@@ -5,19 +5,21 @@ There are two forms, for async and for sync code. What does not wait is shared.
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from ..errors import FailpointUsageError
 from .actions import ENDS_VISIT, Action, Call, Hit, Off, Outcome, steps, waits
 from .configuration import Configuration, Waiter
-from .context import Context, Mismatch, ambient_context
+from .context import GetContext, Mismatch, context_of_visit, no_context
 from .entered import find, note_stray
 from .hooks import Explorer, exploring, observers
+from .log import logger
 from .perform import CONTINUE, Visit, log_action, perform, perform_sync, thread_wakeup
 from .site import Site
 from .store import Store
@@ -69,11 +71,11 @@ class _ConfiguredVisit(Visit):
 
 
 def concerns(name: str, switch: Switch) -> bool:
-    """Return whether a visit of *name*, whose switch is on, can have any effect where it is made."""
-    return exploring.get() is not None or find(name) is not None or switch.is_of_no_name
+    """Return whether a visit of *name*, which is one of the names of a switch, may have an effect where it is made."""
+    return (name in switch and (exploring.get() is not None or find(name) is not None)) or switch.is_of_no_name
 
 
-async def visit(name: str, site: Site, context: Callable[[], Context], result: object = None) -> Outcome:
+async def visit(name: str, site: Site, context: GetContext, result: object = None) -> Outcome:
     """Visit the failpoint *name* in async code.
 
     Args:
@@ -82,24 +84,40 @@ async def visit(name: str, site: Site, context: Callable[[], Context], result: o
         context: Evaluates the site's own context. Called once, and only if it is needed.
         result: What the function around the site has returned, at its `:after`.
     """
-    hit: Hit | None = None
+    begun = begin_visit(name, site, context, result)
+    return CONTINUE if begun is None else await begun
+
+
+def begin_visit(
+    name: str, site: Site, context: GetContext, result: object = None
+) -> Coroutine[Any, Any, Outcome] | None:
+    """Begin a visit in async code, and return what to await for its outcome; `None` if it goes on at once."""
+    if exploring.get() is not None:
+        return _visit_in_exploration(name, site, context, result)
+    configured = _arrive(name, context, result, None, TaskWakeup)
+    return None if configured is None else _carry_out(configured, site)
+
+
+async def _visit_in_exploration(name: str, site: Site, context: GetContext, result: object) -> Outcome:
     explorer = exploring.get()
-    if explorer is not None:
-        hit = Hit(name, {**ambient_context(), **context()}, result)
-        turn = explorer.arrive(name, hit.context)
-        if turn is not None:
-            try:
-                await turn
-            except BaseException:
-                explorer.turn_away()
-                raise
-        action = explorer.choose(name, hit.context, site.raises)
-        if action is not None:
-            with _errors_to(explorer):
-                return await perform(action, site, Visit(hit, None), "injected")
+    assert explorer is not None
+    hit = Hit(name, context_of_visit(context), result)
+    turn = explorer.arrive(name, hit.context)
+    if turn is not None:
+        try:
+            await turn
+        except BaseException:
+            explorer.turn_away()
+            raise
+    action = explorer.choose(name, hit.context, site.raises)
+    if action is not None:
+        with _errors_to(explorer):
+            return await perform(action, site, Visit(hit, None), "injected")
     configured = _arrive(name, context, result, hit, TaskWakeup)
-    if configured is None:
-        return CONTINUE
+    return CONTINUE if configured is None else await _carry_out(configured, site)
+
+
+async def _carry_out(configured: _ConfiguredVisit, site: Site) -> Outcome:
     try:
         return _decided_by(configured, await perform(configured.action, site, configured, "hit"))
     except FailpointUsageError as error:
@@ -109,12 +127,12 @@ async def visit(name: str, site: Site, context: Callable[[], Context], result: o
         configured.leave()
 
 
-def visit_sync(name: str, site: Site, context: Callable[[], Context], function: str, result: object = None) -> Outcome:
+def visit_sync(name: str, site: Site, context: GetContext, function: str, result: object = None) -> Outcome:
     """Visit the failpoint *name* in sync code, like `visit`. Messages name *function*, which contains the site."""
     hit: Hit | None = None
     explorer = exploring.get()
     if explorer is not None:
-        hit = Hit(name, {**ambient_context(), **context()}, result)
+        hit = Hit(name, context_of_visit(context), result)
         action = explorer.choose_sync(name, hit.context, site.raises)
         if action is not None:
             with _errors_to(explorer):
@@ -156,7 +174,7 @@ def _errors_to(explorer: Explorer) -> Generator[None]:
 
 
 def _arrive(
-    name: str, context: Callable[[], Context], result: object, hit: Hit | None, new_wakeup: _NewWakeup
+    name: str, context: GetContext, result: object, hit: Hit | None, new_wakeup: _NewWakeup
 ) -> _ConfiguredVisit | None:
     """Find what is configured, match, count and choose an action; `None` if the site goes on at once."""
     mismatches: dict[Configuration, Mismatch | None] = {}
@@ -168,39 +186,46 @@ def _arrive(
             return None
         store, stack = found
         deciding: Configuration | None = None
+        missed: list[tuple[Configuration, Mismatch]] = []
         for configuration in stack.current:
             try:
-                if hit is None:
-                    hit = Hit(name, {**ambient_context(), **context()}, result)
+                if hit is None and (stack.needs_hit or context is not no_context):
+                    hit = Hit(name, context_of_visit(context), result)
+                if hit is None or not configuration.matchers.given:
+                    deciding = configuration
+                    break
                 if configuration not in mismatches:
                     mismatches[configuration] = configuration.matchers.mismatch(hit.context)
             except Exception as error:
                 configuration.error = error  # for the reports: the program may swallow it
                 raise
-            if mismatches[configuration] is None:
+            mismatch = mismatches[configuration]
+            if mismatch is None:
                 deciding = configuration
                 break
-        assert hit is not None
+            missed.append((configuration, mismatch))
         wakeup = new_wakeup() if deciding is not None and deciding.may_wait else None
-        decision = store.decide(stack, hit, mismatches, wakeup)
+        decision = store.decide(name, stack, hit, missed, deciding, wakeup)
         if decision is not None:
             break
         if any(asked.ended_by == threading.get_ident() for asked in mismatches):
             # This very visit reconfigured the failpoint, in a predicate for example. Like a waiter, it goes on.
             return None
-    refused = waits(decision.action) and decision.waiter is None
-    for observe in observers:
-        for configuration in stack.current:
-            if configuration is deciding:
-                observe(configuration, None if refused else decision.action, True)
-                break
-            observe(configuration, None, False)
+    action, waiter = decision
+    if observers:
+        refused = waits(action) and waiter is None
+        for observe in observers:
+            for configuration, _ in missed:
+                observe(configuration, None, False)
+            if deciding is not None:
+                observe(deciding, None if refused else action, True)
     if deciding is None:
         return None
-    if decision.action is None or isinstance(decision.action, Off):
-        log_action("hit", hit, decision.action)
+    if action is None or action.__class__ is Off:
+        if logger.isEnabledFor(logging.INFO):
+            log_action("hit", hit or Hit(name, context_of_visit(context), result), action)
         return None
-    return _ConfiguredVisit(store, deciding, hit, decision.action, decision.waiter)
+    return _ConfiguredVisit(store, deciding, hit or Hit(name, context_of_visit(context), result), action, waiter)
 
 
 @contextmanager

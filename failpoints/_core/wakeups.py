@@ -141,7 +141,7 @@ class ThreadWakeup:
 Wakeup: TypeAlias = TaskWakeup | ThreadWakeup
 
 
-_owed: Final[dict[Wakeup, None]] = {}
+owed: Final[dict[Wakeup, None]] = {}
 
 
 def owe(wakeup: Wakeup) -> None:
@@ -149,23 +149,23 @@ def owe(wakeup: Wakeup) -> None:
 
     An exception from a signal handler can end the call that dismissed it. The next call of `pay` then wakes it.
     """
-    _owed[wakeup] = None
+    owed[wakeup] = None
 
 
 def pay() -> None:
     """Wake every sleeper that is owed it. Call it without holding a lock."""
-    while _owed:
-        wakeups = list(_owed)
+    while owed:
+        wakeups = list(owed)
         wake(wakeups)
         for wakeup in wakeups:
-            _owed.pop(wakeup, None)
+            owed.pop(wakeup, None)
 
 
 def forget_other_threads() -> None:
     """Forget, after a fork, the sleepers in threads that this process does not have."""
-    for wakeup in list(_owed):
+    for wakeup in list(owed):
         if wakeup.thread != threading.get_ident():
-            _owed.pop(wakeup, None)
+            owed.pop(wakeup, None)
 
 
 def wake(wakeups: Iterable[Wakeup]) -> None:

@@ -111,6 +111,7 @@ class Watches:
 
     def __init__(self) -> None:
         self._watches = Multimap[Watch]()
+        self.names = self._watches.names
 
     def add(self, watch: Watch) -> None:
         """Keep the watch informed of changes."""
@@ -125,10 +126,6 @@ class Watches:
         for _, watch in self._watches.all():
             if watch.thread != threading.get_ident():
                 self.discard(watch)
-
-    def any(self, name: str) -> bool:
-        """Return whether anything waits for an event at this failpoint."""
-        return bool(self._watches.under(name))
 
     def changed(self, name: str, current: Sequence[Configuration]) -> None:
         """Inform the watches of this failpoint of a change."""

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .._core.actions import Outcome
-from .._core.context import Context
+from .._core.context import GetContext
 from .._core.functions import callable_name
 from .._core.hooks import exploring
 from .._core.perform import CONTINUE
@@ -34,17 +34,20 @@ class Visits:
         value: Makes the value of an outcome.
         end_iteration: Raises `FailpointUsageError` if an iteration cannot end with an outcome.
         frames: Keeps the frames of this package out of the errors of a visit.
+        skips_name: Whether `name` was visited before the call.
     """
 
-    __slots__ = ("_after", "_context", "_end_iteration", "_frames", "_site", "_value", "skips_name")
+    __slots__ = ("_after", "_context", "_end_iteration", "_frames", "_site", "_skips_name", "_value")
 
     def __init__(
         self,
         site: Site,
-        context: Callable[[], Context],
+        context: GetContext,
         value: Callable[[str, Outcome], Any],
         end_iteration: Callable[[str, Outcome], None],
         frames: OwnFramesHidden,
+        *,
+        skips_name: bool,
     ) -> None:
         self._site = site
         self._after = f"{site.name}:after"
@@ -52,7 +55,7 @@ class Visits:
         self._value = value
         self._end_iteration = end_iteration
         self._frames = frames
-        self.skips_name = False  # since it was visited before the call
+        self._skips_name = skips_name
 
     async def before(self, begun: str | None) -> Given | None:
         """Visit `name`, and return the value to give instead of doing the work, if any.
@@ -85,7 +88,7 @@ class Visits:
                 self._end_iteration(self._after, outcome)
 
     async def _visit_name(self, begun: str | None) -> Outcome:
-        if self.skips_name or (begun is not None and exploring.get() is not None):
+        if self._skips_name or (begun is not None and exploring.get() is not None):
             return CONTINUE  # an exploration has no fault to try where nothing can be prevented any more
         site = self._site if begun is None else self._site.of_begun_work(begun)
         return await visit(site.name, site, self._context)

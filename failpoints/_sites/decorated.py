@@ -6,14 +6,15 @@ import copy
 import functools
 import inspect
 import sys
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator
 from types import CodeType, FrameType, FunctionType
-from typing import Any, TypeAlias
+from typing import Any
 
 from .._core import environment, known_sites
 from .._core.actions import Cancelled, Outcome, Return
 from .._core.arming import armed_copy, can_arm, keywords_of, own_code
-from .._core.context import Context
+from .._core.context import Context, GetContext, no_context
+from .._core.entered import note_stray
 from .._core.functions import (
     Kind,
     callable_name,
@@ -28,16 +29,15 @@ from .._core.perform import CONTINUE
 from .._core.reentrancy import transparent
 from .._core.site import Site
 from .._core.suspensions import observed
+from .._core.switches import may_contain_scope, switch_of
 from .._core.tracebacks import OwnFramesHidden, hide_own_frames, own_frames_hidden
-from .._core.visit import may_prevent, recording_usage_errors, visit, visit_sync
+from .._core.visit import begin_visit, concerns, may_prevent, recording_usage_errors, visit, visit_sync
 from ..errors import FailpointCancelled, FailpointUsageError
 from .awaitable import Visits, Work, awaited, gives, named
 from .call_context import CallContext
 from .convert import returned_value
 from .disguise import Disguise, Expected
 from .early_return import DecoratedCall, decorated_code, sync_call
-
-_GetContext: TypeAlias = Callable[[], Context]
 
 
 def decorated(function: Any, site: Site) -> Any:
@@ -65,12 +65,11 @@ class Decorated:
     def __init__(self, function: Any, site: Site) -> None:
         self.site = site
         self.call_context = CallContext(function, site)
-        self._function = function
         self._name = site.name
         self._after = f"{site.name}:after"
         self._qualname = callable_name(function)
-        self._kind = kind_of(function)
-        self._disguise = Disguise()
+        self._switch = switch_of(site.name)
+        self._use(function)
         underlying = underlying_function(function)
         self._code: CodeType | None = own_code(underlying) if underlying is not None else None
         if self._code is not None:
@@ -78,18 +77,25 @@ class Decorated:
         written = underlying or underlying_function(inspect.unwrap(function))  # an lru_cache is a C object
         site.code = self.source_code = own_code(written) if written is not None else None
         self._frames = OwnFramesHidden(self.source_code, None if written is None else written.__globals__)
+        self._may_contain_scope = self._code is None or may_contain_scope(self._code)
         if self.source_code is not None:
             for name in (self._name, self._after):
                 known_sites.register_function(name, self._qualname, self.source_code, site.raises)
 
     def replace_function(self, function: FunctionType) -> None:
         """Run another function from now on: a reloader, for example, replaced the code of this one."""
-        self._function = function
+        self._use(function)
         self._code = function.__code__
-        self._kind = kind_of(function)
-        self._disguise = Disguise()  # what earlier calls returned may not be true of this one
+        self._may_contain_scope = may_contain_scope(self._code)
         self.call_context.replace_function(function)
         decorated_code.add(self._code)
+
+    def _use(self, function: Any) -> None:
+        self._function = function
+        qualname = callable_name(function)
+        self._shown = getattr(function, "__name__", qualname), qualname
+        self._kind = kind_of(function)
+        self._disguise = Disguise()  # what earlier calls of another function returned may not be true of this one
 
     # calls
 
@@ -104,23 +110,40 @@ class Decorated:
                 return self._bound(wrapped, instance).call(wrapped, instance, args, kwargs)
             if not self._fits(args, kwargs):
                 return self._function(*args, **kwargs)  # raises its own TypeError, before any visit
-            return self._prepare(args, kwargs, self.call_context.of_call)()
+            context = self._context(self.call_context.of_call, args, kwargs)
+            return (self._run_sync if self._kind is Kind.SYNC else self._start)(args, kwargs, context)
 
     def _bound(self, function: Any, receiver: Any) -> Decorated:
         """Return the visits around calls of *function*, which this function became when it was bound."""
         bound = copy.copy(self)
         bound.__dict__.pop("_parameters", None)
-        bound.__dict__.update(_function=function, _kind=kind_of(function))
+        bound._use(function)  # noqa: SLF001 - a copy of this object
         bound.call_context = self.call_context.bound_to(receiver)
         return bound
 
+    @property
+    def only_start(self) -> bool:
+        """Whether a call only makes a coroutine or a generator."""
+        return self._kind is not Kind.SYNC
+
     def prepare_call(
-        self, args: tuple[Any, ...], keyword_only: tuple[Any, ...], more: Mapping[str, Any]
+        self, args: tuple[Any, ...], keyword_only: tuple[Any, ...], more: dict[str, Any]
     ) -> Callable[[], Any]:
-        """Return a function that makes the call, given a value for each parameter."""
+        """Return a function that makes the call of a sync function, given a value for each parameter."""
+        kwargs = self._keywords(keyword_only, more) if keyword_only else more
+        return functools.partial(self._run_sync, args, kwargs, self._context(self.call_context.of_values, args, kwargs))
+
+    def start(self, args: tuple[Any, ...], keyword_only: tuple[Any, ...], more: dict[str, Any]) -> Any:
+        """Make the coroutine or generator of a call, given a value for each parameter."""
+        kwargs = self._keywords(keyword_only, more) if keyword_only else more
+        return self._start(args, kwargs, self._context(self.call_context.of_values, args, kwargs))
+
+    def _keywords(self, keyword_only: tuple[Any, ...], more: dict[str, Any]) -> dict[str, Any]:
         assert self._code is not None
-        kwargs = keywords_of(self._code, keyword_only, more)
-        return self._prepare(args, kwargs, self.call_context.of_values)
+        return keywords_of(self._code, keyword_only, more)
+
+    def _context(self, context: Callable[..., Context], args: tuple[Any, ...], kwargs: dict[str, Any]) -> GetContext:
+        return no_context if self.site.context is None else functools.partial(context, args, kwargs)
 
     def _fits(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """Return whether the function takes these arguments, as far as that is known."""
@@ -144,54 +167,71 @@ class Decorated:
         except (TypeError, ValueError):  # a partial with arguments that its function does not take
             return None
 
-    def _prepare(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], context: Callable[..., Context]
-    ) -> Callable[[], Any]:
-        begin = self._run_sync if self._kind is Kind.SYNC else self._start
-        return functools.partial(begin, args, kwargs, functools.partial(context, args, kwargs))
-
-    def _start(self, args: tuple[Any, ...], kwargs: dict[str, Any], context: _GetContext) -> Any:
+    def _start(self, args: tuple[Any, ...], kwargs: dict[str, Any], context: GetContext) -> Any:
         """Make the coroutine or generator of a call."""
-        if self._kind is Kind.ASYNC_GENERATOR:
-            body = functools.partial(self._function, *args, **kwargs)
-            return named(self._run_async_generator(body, context), self._function)
-        run = self._run_async if self._kind is Kind.ASYNC else self._run_generator
-        return named(run(args, kwargs, context), self._function)
+        started: Any
+        if self._kind is Kind.ASYNC:
+            started = self._run_async(args, kwargs, context)
+        elif self._kind is Kind.GENERATOR:
+            started = self._run_generator(args, kwargs, context)
+        else:
+            started = self._run_async_generator(functools.partial(self._function, *args, **kwargs), context)
+        started.__name__, started.__qualname__ = self._shown
+        return started
 
     @transparent
-    def _run_sync(self, args: tuple[Any, ...], kwargs: dict[str, Any], context: _GetContext) -> Any:
-        with self._frames:
-            expected = self._disguise.expected(self._function, args, kwargs)
-            visits = Visits(self.site, context, self._value, self._end_iteration, self._frames)
-            if expected is Expected.COROUTINE and may_prevent(self._name):
-                work = Work(functools.partial(self._call_to_await, args, kwargs))
-                return named(awaited(work, visits), self._function)
-            if expected is Expected.PLAIN:
-                outcome = visit_sync(self._name, self.site, context, self._qualname)
-                if outcome:
-                    return self._value(self._name, outcome)
-                visits.skips_name = True
+    def _run_sync(self, args: tuple[Any, ...], kwargs: dict[str, Any], context: GetContext) -> Any:
+        try:
+            if concerns(self._name, self._switch) or concerns(self._after, self._switch):
+                return self._visited(args, kwargs, context)
+            if self._name in self._switch:
+                note_stray(self._name, context)
             result, given = self._call(args, kwargs)
-            if given and expected is not Expected.PLAIN:
-                result = gives(result)
-            if self._disguise.is_awaitable(result, args):
-                if inspect.isasyncgen(result):
-                    iterated = self._run_async_generator(lambda: result, context, visits_name=not visits.skips_name)
-                    return named(iterated, result)
-                from .stand_in import stand_in  # `import_for_visits` has imported it
+            is_plain = not given or self._disguise.expected(self._function, args, kwargs) is Expected.PLAIN
+            return result if is_plain else gives(result)
+        except BaseException as error:
+            self._frames.hide(error)
+            raise
 
-                return stand_in(result, visits, args)
-            if expected is not Expected.PLAIN:  # it was none, this time
-                too_late = self.site.of_begun_work("a function that it calls")
-                outcome = visit_sync(self._name, too_late, context, self._qualname)
-                if outcome:
-                    return self._value(self._name, outcome)
-            outcome = visit_sync(self._after, self.site, context, self._qualname, result)
-            return self._value(self._after, outcome) if outcome else result
+    @transparent
+    def _visited(self, args: tuple[Any, ...], kwargs: dict[str, Any], context: GetContext) -> Any:
+        """Make a call of the sync function with its visits."""
+        expected = self._disguise.expected(self._function, args, kwargs)
+        is_plain = expected is Expected.PLAIN
+        if expected is Expected.COROUTINE and may_prevent(self._name):
+            work = Work(functools.partial(self._call_to_await, args, kwargs))
+            return named(awaited(work, self._visits(context)), self._function)
+        if is_plain and self._name in self._switch:
+            outcome = visit_sync(self._name, self.site, context, self._qualname)
+            if outcome:
+                return self._value(self._name, outcome)
+        result, given = self._call(args, kwargs)
+        if given and not is_plain:
+            result = gives(result)
+        if self._disguise.is_awaitable(result, args):
+            if inspect.isasyncgen(result):
+                return named(self._run_async_generator(lambda: result, context, visits_name=not is_plain), result)
+            from .stand_in import stand_in  # `import_for_visits` has imported it
+
+            return stand_in(result, self._visits(context, skips_name=is_plain), args)
+        if not is_plain:  # it was none, this time
+            too_late = self.site.of_begun_work("a function that it calls")
+            outcome = visit_sync(self._name, too_late, context, self._qualname)
+            if outcome:
+                return self._value(self._name, outcome)
+        if self._after not in self._switch:
+            return result
+        outcome = visit_sync(self._after, self.site, context, self._qualname, result)
+        return self._value(self._after, outcome) if outcome else result
+
+    def _visits(self, context: GetContext, *, skips_name: bool = False) -> Visits:
+        return Visits(self.site, context, self._value, self._end_iteration, self._frames, skips_name=skips_name)
 
     @transparent
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, bool]:
         """Call the sync function, and return its result, and whether a scope inside has given that."""
+        if not self._may_contain_scope:
+            return self._function(*args, **kwargs), False
         call = sync_call(self._code)
         try:
             return self._function(*args, **kwargs), False
@@ -209,28 +249,45 @@ class Decorated:
         return gives(result) if given else result
 
     @transparent
-    async def _run_async(self, args: tuple[Any, ...], kwargs: dict[str, Any], context: _GetContext) -> Any:
-        with self._frames:
-            outcome = await visit(self._name, self.site, context)
-            if outcome:
-                return self._value(self._name, outcome)
+    async def _run_async(self, args: tuple[Any, ...], kwargs: dict[str, Any], context: GetContext) -> Any:
+        try:
+            if self._name in self._switch:
+                begun = begin_visit(self._name, self.site, context)
+                outcome = CONTINUE if begun is None else await begun
+                if outcome:
+                    return self._value(self._name, outcome)
             body = self._function(*args, **kwargs)
-            call = DecoratedCall(_frame_of(body))
-            try:
+            if self._may_contain_scope:
+                result = await self._until_early_return(body)
+            else:
                 result = await observed(self._name, body)
-            except BaseException as error:
-                early = call.early_return_in(error)
-                if early is None:
-                    raise
-                result = self._value(*early)
-            finally:
-                call.end()
-            outcome = await visit(self._after, self.site, context, result)
-            return self._value(self._after, outcome) if outcome else result
+            if self._after in self._switch:
+                begun = begin_visit(self._after, self.site, context, result)
+                outcome = CONTINUE if begun is None else await begun
+                if outcome:
+                    return self._value(self._after, outcome)
+            return result
+        except BaseException as error:
+            self._frames.hide(error)
+            raise
+
+    @transparent
+    async def _until_early_return(self, body: Any) -> Any:
+        """Await the coroutine of a call, and return its result, or what a scope in it returns."""
+        call = DecoratedCall(_frame_of(body))
+        try:
+            return await observed(self._name, body)
+        except BaseException as error:
+            early = call.early_return_in(error)
+            if early is None:
+                raise
+            return self._value(*early)
+        finally:
+            call.end()
 
     @transparent
     def _run_generator(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], context: _GetContext
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], context: GetContext
     ) -> Generator[Any, Any, Any]:
         with self._frames:
             outcome = visit_sync(self._name, self.site, context, self._qualname)
@@ -273,7 +330,7 @@ class Decorated:
 
     @transparent
     async def _run_async_generator(
-        self, begin: Callable[[], AsyncGenerator[Any, Any]], context: _GetContext, *, visits_name: bool = True
+        self, begin: Callable[[], AsyncGenerator[Any, Any]], context: GetContext, *, visits_name: bool = True
     ) -> AsyncGenerator[Any, Any]:
         with self._frames:
             outcome = await visit(self._name, self.site, context) if visits_name else CONTINUE

@@ -75,6 +75,8 @@ class Disguise:
     def expected(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Expected:
         """Return what this call will return: `COROUTINE`, `AWAITABLE` or `PLAIN`."""
         expected = _expected(function, args, kwargs)
+        if expected is Expected.PLAIN and not self._classes:
+            return expected
         if expected is Expected.COROUTINE or expected is Expected.AWAITABLE:
             return expected
         if _class_of_first(args) in self._classes or (expected is Expected.EITHER and on_event_loop()):
@@ -83,10 +85,15 @@ class Disguise:
 
     def is_awaitable(self, result: Any, args: tuple[Any, ...]) -> bool:
         """Return whether a call has returned something to be awaited, and remember it for later calls."""
+        if type(result) in _PLAIN and not self._classes:
+            return False
         # An object that returns itself, such as a pipeline to which a command was added, has not begun anything.
         found = is_awaitable(result) and not (args and result is args[0] and not inspect.iscoroutine(result))
         (self._classes.add if found else self._classes.discard)(_class_of_first(args))
         return found
+
+
+_PLAIN: Final = frozenset((bool, bytes, dict, float, int, list, set, str, tuple, type(None)))
 
 
 def _class_of_first(args: tuple[Any, ...]) -> type:

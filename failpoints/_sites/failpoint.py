@@ -76,11 +76,10 @@ def failpoint(name: str = MISSING, /, **options: Unpack[Options]) -> Failpoint:
     The idea of named failpoints is FreeBSD's `fail(9)`, by way of the Rust crates `fail` and `neon_failpoint`.
     """
     try:
-        if not options:
-            return _plain[name]
+        plain = _plain[name]
     except (KeyError, TypeError):  # TypeError: the name cannot be hashed
-        pass
-    return _made.make(name, cast(dict[str, Any], options))
+        plain = _made.plain(name)
+    return Failpoint(plain.name, plain.switch, **options) if options else plain
 
 
 _hashes: Final = itertools.count()
@@ -137,7 +136,7 @@ class Failpoint:
             return CONTINUE
         site = self._site()
         check_new_place(site, caller_frame(2))
-        outcome = await visit(self.name, site, site.own_context)
+        outcome = await visit(self.name, site, site.get_context)
         # Not the frame from before: kept here, it would keep alive a coroutine that is dropped while it waits.
         return _checked(outcome, self, caller_frame(2), f"await {self!r}")
 
@@ -156,11 +155,11 @@ class Failpoint:
     def _hit(self) -> Outcome:
         site = self._site()
         if not concerns(self.name, self.switch):
-            note_stray(self.name, site.own_context)
+            note_stray(self.name, site.get_context)
             return CONTINUE
         frame = caller_frame(2)
         check_new_place(site, frame)
-        outcome = visit_sync(self.name, site, site.own_context, frame.f_code.co_qualname)
+        outcome = visit_sync(self.name, site, site.get_context, frame.f_code.co_qualname)
         return _checked(outcome, self, frame, f"{self!r}.hit()")
 
     # @failpoint("name")

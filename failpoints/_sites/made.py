@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from sys import _getframe  # pyright: ignore[reportPrivateUsage]
-from typing import Any, Final, Generic, Protocol, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
 from .._core import known_sites
 from .._core.functions import callable_name
@@ -22,12 +22,7 @@ MISSING: Any = object()
 _MOST: Final = 1_000
 
 
-class _Switched(Protocol):
-    @property
-    def switch(self) -> Switch: ...
-
-
-T = TypeVar("T", bound=_Switched)
+T = TypeVar("T")
 
 
 class Made(Generic[T]):
@@ -35,26 +30,24 @@ class Made(Generic[T]):
 
     Args:
         kind: The function that programs call to make one.
-        make: Makes one, given its name, its switch, and options.
+        make: Makes one, given its name and its switch.
     """
 
-    def __init__(self, kind: str, make: Callable[..., T]) -> None:
+    def __init__(self, kind: str, make: Callable[[str, Switch], T]) -> None:
         self.by_name: dict[str, T] = {}
         self._kind = kind
         self._make = make
 
-    def make(self, name: Any, options: dict[str, Any]) -> T:
-        """Make one. Called by the function of this kind, which a program has called."""
+    def plain(self, name: Any) -> T:
+        """Make the one with this name. Called by the function of this kind, which a program has called."""
         if name.__class__ is not str:
             _refuse_name(self._kind, name)
-        plain = self.by_name.get(name)
-        if plain is None:
-            plain = self._make(name, switch_of(name))
-            self._note(name)
-            if len(self.by_name) >= _MOST:
-                self.by_name.clear()
-            self.by_name[name] = plain
-        return self._make(name, plain.switch, **options) if options else plain
+        plain = self._make(name, switch_of(name))
+        self._note(name)
+        if len(self.by_name) >= _MOST:
+            self.by_name.clear()
+        self.by_name[name] = plain
+        return plain
 
     def _note(self, name: str) -> None:
         frame = _getframe(3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Final, TypedDict, Unpack, cast
+from typing import Final, TypedDict, Unpack
 
 from .._core.actions import Cancelled, Outcome, Return
 from .._core.context import Context
@@ -62,11 +62,10 @@ def failpoint_scope(name: str = MISSING, /, **options: Unpack[Options]) -> Scope
     'not saved'
     """
     try:
-        if not options:
-            return _plain[name]
+        plain = _plain[name]
     except (KeyError, TypeError):  # TypeError: the name cannot be hashed
-        pass
-    return _made.make(name, cast(dict[str, Any], options))
+        plain = _made.plain(name)
+    return Scope(plain.name, plain.switch, **options) if options else plain
 
 
 class Scope:
@@ -119,15 +118,15 @@ class Scope:
         if concerns(name, self.switch):
             frame = caller_frame(2)
             site = self._checked_site(frame)
-            _leave(name, frame, await visit(name, site, site.own_context))
+            _leave(name, frame, await visit(name, site, site.get_context))
 
     def _visit_sync(self, name: str) -> None:
         if not concerns(name, self.switch):
-            note_stray(name, self._site().own_context)
+            note_stray(name, self._site().get_context)
             return
         frame = caller_frame(2)
         site = self._checked_site(frame)
-        _leave(name, frame, visit_sync(name, site, site.own_context, frame.f_code.co_qualname))
+        _leave(name, frame, visit_sync(name, site, site.get_context, frame.f_code.co_qualname))
 
     def _site(self) -> Site:
         return Site(self.name, self._context, self._raises, cancel=self._cancel)

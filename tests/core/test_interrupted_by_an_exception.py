@@ -141,7 +141,7 @@ class Waiters:
         self._visitors |= {portal.start_task_soon(registry.bound(visit)) for portal in portals}
         self._watch = in_thread(lambda: registry.wait_until_hit_sync("x", 99))
         registry.wait_until_paused_sync("x", len(self._visitors), timeout=LIMIT)
-        while not store_of(registry)._watches.any("x"):
+        while "x" not in store_of(registry)._watches.names:
             pass
 
     def check(self, following: str) -> None:
@@ -278,7 +278,7 @@ def test_an_interrupted_visit_is_not_lost_on_what_waits_for_it() -> None:
         line += 1
         configure("x", "off")
         watch = in_thread(lambda: wait_until_hit_sync("x"))
-        while not PROCESS_STORE._watches.any("x"):
+        while "x" not in PROCESS_STORE._watches.names:
             pass
         place = interrupted(line, failpoint("x").hit)
         resume("y")

@@ -187,7 +187,7 @@ def replace_what_a_visit_uses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(entered_module, "entered", Forbidden())
     for path, module in list(sys.modules.items()):
         if path.startswith("failpoints."):
-            for name in ("visit", "visit_sync", "find", "check_new_place", "caller_frame", "ambient_context"):
+            for name in ("visit", "visit_sync", "find", "check_new_place", "caller_frame", "context_of_visit"):
                 if hasattr(module, name):
                     monkeypatch.setattr(module, name, forbidden)
 
