@@ -21,6 +21,7 @@ from ..errors import FailpointUsageError
 from .functions import annotations_of
 from .locks import guard
 from .log import logger
+from .reentrancy import transparent
 from .switches import Member
 from .tracebacks import hide_own_frames, one_line
 
@@ -63,13 +64,17 @@ def can_arm(function: object) -> bool:
     return _EXCHANGES and type(function) is FunctionType
 
 
-def armed_copy(function: FunctionType, name: str, visits: Visits) -> FunctionType:
-    """Return a copy of the function that is visited while *name* is configured. The original stays as it is."""
+def armed_copy(function: FunctionType, name: str, visits: Visits, *, shows_function: bool = True) -> FunctionType:
+    """Return a copy of the function that is visited while *name* is configured. The original stays as it is.
+
+    Unless the copy shows the function without failpoints, as its `__wrapped__`, it shares the attributes of the
+    original.
+    """
     code = own_code(function)
-    trampolines = _Trampolines(code, visits)
+    trampolines = _Trampolines(code, visits, function)
     closure = _Closure(function.__closure__, trampolines)
     copy = copied(function, code, closure)
-    if not hasattr(function, "__wrapped__") or is_armed_copy(function):
+    if shows_function and (not hasattr(function, "__wrapped__") or is_armed_copy(function)):
         copy.__dict__ = dict(function.__dict__)
         trampolines.show(copy, copied(function, code, closure))
     inner = function.__closure__.trampolines.member if type(function.__closure__) is _Closure else None
@@ -80,6 +85,24 @@ def armed_copy(function: FunctionType, name: str, visits: Visits) -> FunctionTyp
 def is_armed_copy(function: object) -> bool:
     """Return whether a function was made by `armed_copy`."""
     return type(getattr(function, "__closure__", None)) is _Closure
+
+
+def visits_of(thing: object) -> Visits | None:
+    """Return the visits around the calls of a function that `armed_copy` has made; `None` for anything else."""
+    trampolines = _trampolines_in(thing)
+    return None if trampolines is None else trampolines.visits
+
+
+def copied_from(thing: object) -> FunctionType | None:
+    """Return the function of which `armed_copy` has made this one; `None` for anything else."""
+    trampolines = _trampolines_in(thing)
+    return None if trampolines is None else trampolines.original
+
+
+def _trampolines_in(thing: object) -> _Trampolines | None:
+    # Not those of a proxy, which presents the closure of what it wraps as its own.
+    closure = thing.__closure__ if type(thing) is FunctionType else None
+    return closure.trampolines if type(closure) is _Closure else None
 
 
 def copied(function: FunctionType, code: CodeType, closure: tuple[Any, ...] | None) -> FunctionType:
@@ -94,6 +117,14 @@ def copied(function: FunctionType, code: CodeType, closure: tuple[Any, ...] | No
     else:
         copy.__annotations__ = function.__annotations__
     return copy
+
+
+def appearance_of(function: FunctionType) -> dict[str, Any]:
+    """Return what `copied` copies and tools may set, by the name of the attribute. Evaluates no annotations."""
+    names = ["__defaults__", "__kwdefaults__", "__doc__", "__module__", "__name__", "__qualname__"]
+    is_lazy = sys.version_info >= (3, 14) and function.__annotate__ is not None
+    names.append("__annotate__" if is_lazy else "__annotations__")
+    return {"__code__": own_code(function), **{name: getattr(function, name) for name in names}}
 
 
 def own_code(function: FunctionType) -> CodeType:
@@ -176,9 +207,10 @@ class _Trampolines:
 
     member: Member  # kept alive by the function, as its switch is by the member
 
-    def __init__(self, code: CodeType, visits: Visits) -> None:
+    def __init__(self, code: CodeType, visits: Visits, original: FunctionType) -> None:
         self.code = code
         self.visits = visits
+        self.original = original
         self._trampoline: CodeType | None = None
         self._plain: weakref.ref[FunctionType] | None = None
 
@@ -218,6 +250,7 @@ class _Gate:
         self.code = code
         self._trampolines = None if trampolines is None else weakref.ref(trampolines)
 
+    @transparent
     def prepare_call(
         self,
         args: tuple[Any, ...],
@@ -231,6 +264,7 @@ class _Gate:
             return trampolines.visits.prepare_call(args, keyword_only, more)
         return self._plain_call(args, keyword_only, more, cells, _getframe(1).f_globals)
 
+    @transparent
     def start(
         self,
         args: tuple[Any, ...],

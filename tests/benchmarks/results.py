@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import re
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
@@ -53,8 +52,7 @@ class Results:
 
     @classmethod
     def of_this_build(cls, rows: list[Figure]) -> Self:
-        threads = "" if getattr(sys, "_is_gil_enabled", lambda: True)() else "t"  # as in the name of its command
-        python = f"{platform.python_implementation()} {platform.python_version()}{threads}"
+        python = f"{platform.python_implementation()} {sys.version.split()[0]}"
         return cls(python, version("failpoints"), f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", rows)
 
     @classmethod
@@ -101,7 +99,7 @@ def comparison(results: Results, earlier: Results) -> Iterable[str]:
 
 def markdown(groups: Iterable[Sequence[Row]], all_results: Sequence[Results]) -> Iterable[str]:
     """Yield the README's tables: one for each group of rows, with a column for each of the results."""
-    pythons = [re.sub(r".* (\d+\.\d+)[^t]*", r"\1", results.python) for results in all_results]
+    pythons = [results.python.split()[-1].rpartition(".")[0] for results in all_results]
     values = [{row.key: shown(row.value) for row in results.rows} for results in all_results]
     for rows in groups:
         yield markdown_row("what", "compared with", *pythons)
