@@ -6,7 +6,7 @@
 #     runs. pybreaker counts each failed call as a success. prometheus_client measures microseconds and counts no error.
 # Why it matters: the error paths of such a function are not what they look like, and only an injected failure shows it:
 #     half an order is kept. Use `with` inside the function, or a library that knows coroutines.
-# Source: peewee.py, _callable_context_manager; filelock/_api.py, BaseFileLock (a contextlib.ContextDecorator);
+# Source: peewee.py, _callable_context_manager; filelock/_core/_lock.py, BaseFileLock (a contextlib.ContextDecorator);
 #     pybreaker/__init__.py, CircuitBreaker.__call__; prometheus_client/context_managers.py, Timer.__call__.
 set -euo pipefail
 PEEWEE=4.5.3
