@@ -75,10 +75,12 @@ def failpoint(name: str = MISSING, /, **options: Unpack[Options]) -> Failpoint:
 
     The idea of named failpoints is FreeBSD's `fail(9)`, by way of the Rust crates `fail` and `neon_failpoint`.
     """
-    try:
-        plain = _plain[name]
-    except (KeyError, TypeError):  # TypeError: the name cannot be hashed
-        plain = _made.plain(name)
+    if not options:  # most calls end here, and this is the shortest way
+        try:
+            return _plain[name]
+        except (KeyError, TypeError):  # TypeError: the name cannot be hashed
+            pass
+    plain = _made.plain(name)
     return Failpoint(plain.name, plain.switch, **options) if options else plain
 
 

@@ -61,10 +61,12 @@ def failpoint_scope(name: str = MISSING, /, **options: Unpack[Options]) -> Scope
     ...     save()
     'not saved'
     """
-    try:
-        plain = _plain[name]
-    except (KeyError, TypeError):  # TypeError: the name cannot be hashed
-        plain = _made.plain(name)
+    if not options:  # most calls end here, and this is the shortest way
+        try:
+            return _plain[name]
+        except (KeyError, TypeError):  # TypeError: the name cannot be hashed
+            pass
+    plain = _made.plain(name)
     return Scope(plain.name, plain.switch, **options) if options else plain
 
 
