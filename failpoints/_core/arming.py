@@ -77,8 +77,10 @@ def armed_copy(function: FunctionType, name: str, visits: Visits, *, shows_funct
     if shows_function and (not hasattr(function, "__wrapped__") or is_armed_copy(function)):
         copy.__dict__ = dict(function.__dict__)
         trampolines.show(copy, copied(function, code, closure))
-    inner = function.__closure__.trampolines.member if type(function.__closure__) is _Closure else None
-    trampolines.member = Member(copy, _exchange, name, code, inner)
+    elif not shows_function:
+        _unshown[copy] = trampolines
+    under = _trampolines_in(function)
+    trampolines.member = Member(copy, _exchange, name, code, None if under is None else under.member)
     return copy
 
 
@@ -97,12 +99,6 @@ def copied_from(thing: object) -> FunctionType | None:
     """Return the function of which `armed_copy` has made this one; `None` for anything else."""
     trampolines = _trampolines_in(thing)
     return None if trampolines is None else trampolines.original
-
-
-def _trampolines_in(thing: object) -> _Trampolines | None:
-    # Not those of a proxy, which presents the closure of what it wraps as its own.
-    closure = thing.__closure__ if type(thing) is FunctionType else None
-    return closure.trampolines if type(closure) is _Closure else None
 
 
 def copied(function: FunctionType, code: CodeType, closure: tuple[Any, ...] | None) -> FunctionType:
@@ -176,12 +172,20 @@ def _trampoline_of(function: FunctionType, own: CodeType) -> CodeType:
 
 
 def _trampolines_of(function: FunctionType) -> _Trampolines | None:
-    if type(function.__closure__) is _Closure:
-        return function.__closure__.trampolines
+    trampolines = _trampolines_in(function)
+    if trampolines is not None:
+        return trampolines
     # IPython's autoreload replaces the closure, and gives the function the attributes of a newly decorated one.
     plain = function.__dict__.get("__wrapped__")
-    closure = getattr(plain, "__closure__", None)
-    return closure.trampolines if type(closure) is _Closure and closure.trampolines.shows(plain) else None
+    trampolines = _trampolines_in(plain)
+    return trampolines if trampolines is not None and trampolines.shows(plain) else None
+
+
+def _trampolines_in(thing: object) -> _Trampolines | None:
+    if type(thing) is not FunctionType:  # a proxy presents the closure of what it wraps as its own
+        return None
+    closure = thing.__closure__
+    return closure.trampolines if type(closure) is _Closure else _unshown.get(thing)
 
 
 class _Closure(tuple[Any, ...]):  # noqa: SLOT001 - a tuple has no slots, and this needs some
@@ -239,6 +243,10 @@ class _Trampolines:
     def shows(self, function: object) -> bool:
         """Return whether this is the function that was shown last."""
         return self._plain is not None and self._plain() is function
+
+
+_unshown: Final = weakref.WeakKeyDictionary[FunctionType, _Trampolines]()
+"""Of the copies made for a while, whose closure IPython's autoreload may replace, too. They show no other function."""
 
 
 class _Gate:

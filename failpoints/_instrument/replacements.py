@@ -103,6 +103,10 @@ class _Replacement:
         self.instrumented = instrumented
         self.replaced = replaced
 
+    def is_for(self, function: Any) -> bool:
+        """Return whether an object is what has taken the place, and not something that a tool has made of it."""
+        return True
+
     def function_under(self, function: Any) -> Any:
         """Return the original function, given what has taken its place."""
         return function._self_function  # noqa: SLF001 - a wrapper, a class of this module
@@ -112,7 +116,7 @@ def _replacement(thing: Any) -> _Replacement | None:
     function = callable_of(thing)
     # A proxy of a wrapper presents itself as one, too.
     found = function._self_replacement if issubclass(type(function), _PatchWrapper) else visits_of(function)  # noqa: SLF001
-    return found if isinstance(found, _Replacement) else None
+    return found if isinstance(found, _Replacement) and found.is_for(function) else None
 
 
 # copies
@@ -174,6 +178,10 @@ class _CopyVisits(_Replacement):
         self._function = function
         self._look_at(function)
         self.instrumented.visits.replace_function(function)
+
+    def is_for(self, function: Any) -> bool:
+        # Code with other free variables cannot be given to the original.
+        return len(own_code(function).co_freevars) == len(own_code(self._original).co_freevars)
 
     def function_under(self, function: Any) -> Any:
         """Return the original function, with what was changed in its copy meanwhile."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import inspect
 import logging
@@ -271,6 +272,57 @@ def test_wrapped_in_place(during: str) -> None:
             module.victim.__code__ = former  # the tool unwraps it again
         assert victim(5) == 10
         assert len(log) == 3
+    finally:
+        del module.victim
+
+
+def renew(function: Any, new: Any) -> None:
+    """Give a function the parts of a new one, as IPython's autoreload does: the closure too, in its memory."""
+    words = ctypes.cast(id(function), ctypes.POINTER(ctypes.c_void_p))
+    place = next(number for number in range(1, 50) if words[number] == id(function.__closure__))
+    cells = new.__closure__
+    words[place] = None if cells is None else id(cells)
+    _KEPT.append((function.__closure__, cells))  # the write has not counted its reference
+    function.__code__, function.__dict__ = new.__code__, new.__dict__
+
+
+_KEPT: list[Any] = []
+
+
+@pytest.mark.parametrize("during", ["elsewhere", "theirs"])
+@pytest.mark.parametrize("factor", [None, 3], ids=["without a closure", "with a closure"])
+def test_renewed(factor: int | None, during: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A function that a reloader renews in place, off or armed, is visited, and stays new when that is undone."""
+
+    def victim(number: int) -> int:
+        return 2 * number
+
+    def new(number: int) -> int:
+        return -number
+
+    def new_with_a_closure(number: int) -> int:
+        assert factor is not None
+        return -number * factor // factor
+
+    module: Any = sys.modules[HERE]
+    module.victim = victim
+    try:
+        undo = of("victim")
+        with configured(during, "off"):
+            renew(module.victim, new if factor is None else new_with_a_closure)
+        assert module.victim(1) == -1
+        for _ in range(2):
+            with configured("theirs", Return(7)) as handle:
+                assert module.victim(2) == 7
+                assert handle.hits == 1
+        with of("victim"), configured("theirs", "off") as handle:
+            assert module.victim(3) == -3
+            assert handle.hits == 1
+        undo()
+        with configured("theirs", Return(7)):
+            assert module.victim(4) == -4
+        assert (module.victim is victim) == (factor is None)
+        assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     finally:
         del module.victim
 
