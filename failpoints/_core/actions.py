@@ -302,6 +302,7 @@ Action: TypeAlias = (
     Off | Pause | Sleep | Return | Raise | Panic | Exit | Print | Yield | Delay | Cancel | Break | Call | Then
 )
 Outcome: TypeAlias = Continue | Return | Cancelled
+OUTCOMES = (Continue, Return, Cancelled)
 
 
 ENDS_VISIT = (Return, Raise, Panic, Exit, Cancel)

@@ -57,6 +57,7 @@ class Configuration:
 
     __slots__ = (
         "__weakref__",
+        "_always",
         "_decisions",
         "_left",
         "_random",
@@ -108,6 +109,9 @@ class Configuration:
         self.hit_in_child: memoryview | None = None  # one byte, which a process forked from this one sets if it hits
         self.error: Exception | None = None  # the last one that kept a site from carrying out an action
         self._decisions = [Decision(term.action) for term in terms]
+        first = terms[0]
+        is_always = first.probability == 1 and first.times is None and not waits(first.action)
+        self._always = self._decisions[0] if is_always else None  # whatever was decided before
         self._left = [term.times for term in terms]
         self._random: Random | None = None
 
@@ -161,6 +165,9 @@ class Configuration:
 
         Without a *wakeup* an action that waits is chosen, but not counted.
         """
+        if self._always is not None:
+            self.triggers += 1
+            return self._always
         for index, term in enumerate(self.terms):
             # Draw first, so that the draws do not depend on the counts.
             if term.probability < 1 and not self._draw(term.probability):

@@ -101,7 +101,7 @@ async def perform(action: Action, site: Site, visit: Visit, event: str) -> Outco
                 if returned is not None:
                     outcome = await perform(returned, site, visit, "called")
             case _:
-                outcome = _perform_now(step, visit.hit.name, site)
+                outcome = perform_now(step, visit.hit.name, site)
         if outcome or visit.is_over:
             return outcome
     return CONTINUE
@@ -131,7 +131,7 @@ def perform_sync(action: Action, site: Site, visit: Visit, event: str, function:
                 if returned is not None:
                     outcome = perform_sync(returned, site, visit, "called", function)
             case _:
-                outcome = _perform_now(step, visit.hit.name, site)
+                outcome = perform_now(step, visit.hit.name, site)
         if outcome or visit.is_over:
             return outcome
     return CONTINUE
@@ -268,7 +268,7 @@ def _after_wait(action: Pause | Sleep, visit: Visit, ended: Ended) -> Outcome:
     return CONTINUE
 
 
-def _perform_now(action: Action, name: str, site: Site) -> Outcome:
+def perform_now(action: Action, name: str, site: Site) -> Outcome:
     """Carry out an action that is the same in async and in sync code."""
     if site.begun is not None and isinstance(action, (actions.Return, actions.Raise, actions.Panic)):
         raise site.usage_error(

@@ -175,7 +175,8 @@ def switch_of(name: str) -> Switch:
         if new is None:
             new = Switch(name)
         if _switches.setdefault(name, weakref.ref(new, lambda dead: _forget_switch(name, dead)))() is new:
-            new.settle()
+            if ARMED:
+                new.settle()
             return new
 
 

@@ -14,19 +14,21 @@ from contextvars import ContextVar
 from typing import Any, Final, TypeAlias
 
 from ..errors import FailpointUsageError
-from .actions import ENDS_VISIT, Action, Call, Hit, Off, Outcome, steps, waits
+from .actions import ENDS_VISIT, OUTCOMES, Action, Call, Hit, Off, Outcome, Panic, Raise, Return, steps, waits
 from .configuration import Configuration, Waiter
 from .context import GetContext, Mismatch, context_of_visit, no_context
 from .entered import find, note_stray
 from .hooks import Explorer, exploring, observers
 from .log import logger
-from .perform import CONTINUE, Visit, log_action, perform, perform_sync, thread_wakeup
+from .perform import CONTINUE, Visit, log_action, perform, perform_now, perform_sync, thread_wakeup
 from .site import Site
 from .store import Store
 from .switches import Switch
 from .wakeups import TaskWakeup, Wakeup
 
 _NewWakeup: TypeAlias = Callable[[], Wakeup | None]
+
+_AT_ONCE: Final = (Off, Return, Raise, Panic)  # carried out without a coroutine: they neither wait nor call anything
 
 _latest: Final[ContextVar[weakref.ref[Configuration] | None]] = ContextVar("failpoints.latest", default=None)
 """The configuration that gave the latest outcome in this context other than to go on. Does not keep it alive."""
@@ -84,18 +86,18 @@ async def visit(name: str, site: Site, context: GetContext, result: object = Non
         context: Evaluates the site's own context. Called once, and only if it is needed.
         result: What the function around the site has returned, at its `:after`.
     """
-    begun = begin_visit(name, site, context, result)
-    return CONTINUE if begun is None else await begun
+    outcome = begin_visit(name, site, context, result)
+    return outcome if isinstance(outcome, OUTCOMES) else await outcome
 
 
 def begin_visit(
     name: str, site: Site, context: GetContext, result: object = None
-) -> Coroutine[Any, Any, Outcome] | None:
-    """Begin a visit in async code, and return what to await for its outcome; `None` if it goes on at once."""
+) -> Outcome | Coroutine[Any, Any, Outcome]:
+    """Begin a visit in async code, and return its outcome, or a coroutine that has it in the end."""
     if exploring.get() is not None:
         return _visit_in_exploration(name, site, context, result)
-    configured = _arrive(name, context, result, None, TaskWakeup)
-    return None if configured is None else _carry_out(configured, site)
+    arrived = _arrive(name, site, context, result, None, TaskWakeup)
+    return _carry_out(arrived, site) if isinstance(arrived, _ConfiguredVisit) else arrived
 
 
 async def _visit_in_exploration(name: str, site: Site, context: GetContext, result: object) -> Outcome:
@@ -113,13 +115,13 @@ async def _visit_in_exploration(name: str, site: Site, context: GetContext, resu
     if action is not None:
         with _errors_to(explorer):
             return await perform(action, site, Visit(hit, None), "injected")
-    configured = _arrive(name, context, result, hit, TaskWakeup)
-    return CONTINUE if configured is None else await _carry_out(configured, site)
+    arrived = _arrive(name, site, context, result, hit, TaskWakeup)
+    return await _carry_out(arrived, site) if isinstance(arrived, _ConfiguredVisit) else arrived
 
 
 async def _carry_out(configured: _ConfiguredVisit, site: Site) -> Outcome:
     try:
-        return _decided_by(configured, await perform(configured.action, site, configured, "hit"))
+        return _decided_by(configured.configuration, await perform(configured.action, site, configured, "hit"))
     except FailpointUsageError as error:
         configured.configuration.error = error
         raise
@@ -137,11 +139,11 @@ def visit_sync(name: str, site: Site, context: GetContext, function: str, result
         if action is not None:
             with _errors_to(explorer):
                 return perform_sync(action, site, Visit(hit, None), "injected", function)
-    configured = _arrive(name, context, result, hit, thread_wakeup)
-    if configured is None:
-        return CONTINUE
+    configured = _arrive(name, site, context, result, hit, thread_wakeup)
+    if not isinstance(configured, _ConfiguredVisit):
+        return configured
     try:
-        return _decided_by(configured, perform_sync(configured.action, site, configured, "hit", function))
+        return _decided_by(configured.configuration, perform_sync(configured.action, site, configured, "hit", function))
     except FailpointUsageError as error:
         configured.configuration.error = error
         raise
@@ -149,9 +151,9 @@ def visit_sync(name: str, site: Site, context: GetContext, function: str, result
         configured.leave()
 
 
-def _decided_by(configured: _ConfiguredVisit, outcome: Outcome) -> Outcome:
+def _decided_by(configuration: Configuration, outcome: Outcome) -> Outcome:
     if outcome:
-        _latest.set(weakref.ref(configured.configuration))
+        _latest.set(weakref.ref(configuration))
     return outcome
 
 
@@ -174,16 +176,16 @@ def _errors_to(explorer: Explorer) -> Generator[None]:
 
 
 def _arrive(
-    name: str, context: GetContext, result: object, hit: Hit | None, new_wakeup: _NewWakeup
-) -> _ConfiguredVisit | None:
-    """Find what is configured, match, count and choose an action; `None` if the site goes on at once."""
+    name: str, site: Site, context: GetContext, result: object, hit: Hit | None, new_wakeup: _NewWakeup
+) -> Outcome | _ConfiguredVisit:
+    """Find what is configured, match, count, and choose an action: return the outcome, or what is still to be done."""
     mismatches: dict[Configuration, Mismatch | None] = {}
     while True:
         found = find(name)
         if found is None:
             if new_wakeup is thread_wakeup:
                 note_stray(name, context)
-            return None
+            return CONTINUE
         store, stack = found
         deciding: Configuration | None = None
         missed: list[tuple[Configuration, Mismatch]] = []
@@ -208,9 +210,9 @@ def _arrive(
         decision = store.decide(name, stack, hit, missed, deciding, wakeup)
         if decision is not None:
             break
-        if any(asked.ended_by == threading.get_ident() for asked in mismatches):
+        if any(each.ended_by == threading.get_ident() for each in stack.current):
             # This very visit reconfigured the failpoint, in a predicate for example. Like a waiter, it goes on.
-            return None
+            return CONTINUE
     action, waiter = decision
     if observers:
         refused = waits(action) and waiter is None
@@ -220,12 +222,20 @@ def _arrive(
             if deciding is not None:
                 observe(deciding, None if refused else action, True)
     if deciding is None:
-        return None
-    if action is None or action.__class__ is Off:
+        return CONTINUE
+    if action is None or isinstance(action, _AT_ONCE):
         if logger.isEnabledFor(logging.INFO):
             log_action("hit", hit or Hit(name, context_of_visit(context), result), action)
-        return None
+        return CONTINUE if action is None or isinstance(action, Off) else _at_once(name, site, deciding, action)
     return _ConfiguredVisit(store, deciding, hit or Hit(name, context_of_visit(context), result), action, waiter)
+
+
+def _at_once(name: str, site: Site, deciding: Configuration, action: Action) -> Outcome:
+    try:
+        return _decided_by(deciding, perform_now(action, name, site))
+    except FailpointUsageError as error:
+        deciding.error = error
+        raise
 
 
 @contextmanager

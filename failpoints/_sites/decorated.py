@@ -11,7 +11,7 @@ from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 from .._core import environment, known_sites
-from .._core.actions import Cancelled, Outcome, Return
+from .._core.actions import OUTCOMES, Cancelled, Outcome, Return
 from .._core.arming import armed_copy, can_arm, keywords_of, own_code
 from .._core.context import Context, GetContext, no_context
 from .._core.entered import note_stray
@@ -136,7 +136,9 @@ class Decorated:
     def start(self, args: tuple[Any, ...], keyword_only: tuple[Any, ...], more: dict[str, Any]) -> Any:
         """Make the coroutine or generator of a call, given a value for each parameter."""
         kwargs = self._keywords(keyword_only, more) if keyword_only else more
-        return self._start(args, kwargs, self._context(self.call_context.of_values, args, kwargs))
+        if self.site.context is None:
+            return self._start(args, kwargs, no_context)
+        return self._start(args, kwargs, functools.partial(self.call_context.of_values, args, kwargs))
 
     def _keywords(self, keyword_only: tuple[Any, ...], more: dict[str, Any]) -> dict[str, Any]:
         assert self._code is not None
@@ -252,8 +254,9 @@ class Decorated:
     async def _run_async(self, args: tuple[Any, ...], kwargs: dict[str, Any], context: GetContext) -> Any:
         try:
             if self._name in self._switch:
-                begun = begin_visit(self._name, self.site, context)
-                outcome = CONTINUE if begun is None else await begun
+                outcome = begin_visit(self._name, self.site, context)
+                if not isinstance(outcome, OUTCOMES):
+                    outcome = await outcome
                 if outcome:
                     return self._value(self._name, outcome)
             body = self._function(*args, **kwargs)
@@ -262,8 +265,9 @@ class Decorated:
             else:
                 result = await observed(self._name, body)
             if self._after in self._switch:
-                begun = begin_visit(self._after, self.site, context, result)
-                outcome = CONTINUE if begun is None else await begun
+                outcome = begin_visit(self._after, self.site, context, result)
+                if not isinstance(outcome, OUTCOMES):
+                    outcome = await outcome
                 if outcome:
                     return self._value(self._after, outcome)
             return result
@@ -378,6 +382,8 @@ class Decorated:
         if isinstance(outcome, Cancelled):
             raise FailpointCancelled(name)
         assert isinstance(outcome, Return)
+        if not isinstance(outcome.value, str):
+            return outcome.value
         with recording_usage_errors(name):
             return returned_value(name, outcome, self._function, self.site.convert)
 
