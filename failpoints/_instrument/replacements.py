@@ -60,7 +60,7 @@ class Instrumented:
 def replacement_of(target: Target, instrumented: Instrumented) -> Any:
     """Return what takes the place of an instrumented function, class method or static method."""
     function = without_patches(target.function)
-    if can_arm(function) and instrumented.visits.call_context.needs_only_values():
+    if can_arm(function) and instrumented.visits.call_context.needs_only_values() and not _is_known_to_a_tool(function):
         named = _place_by_name(function)
         is_elsewhere = named is not None and named != (target.owner, target.attribute)
         if not is_elsewhere or _is_found_by_name(target.owner):
@@ -199,6 +199,14 @@ def _copy_of(function: FunctionType, instrumented: Instrumented, target: Target,
         copy.__qualname__ = f"{target.owner.__qualname__}.{target.attribute}"
     visits.appearance = appearance_of(copy)
     return copy
+
+
+def _is_known_to_a_tool(function: FunctionType) -> bool:
+    """Return whether a tool has made the code of a function, as ddtrace does. No compiler's code contains a function.
+
+    The tool remembers the function itself, and would not find a copy of it when it gives it back its own code.
+    """
+    return any(map(callable, own_code(function).co_consts))
 
 
 def _place_by_name(function: FunctionType) -> tuple[Any, str] | None:

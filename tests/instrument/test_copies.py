@@ -11,6 +11,7 @@ import sys
 import threading
 import traceback
 import types
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import FunctionType
 from typing import Any
@@ -272,6 +273,30 @@ def test_wrapped_in_place(during: str) -> None:
             module.victim.__code__ = former  # the tool unwraps it again
         assert victim(5) == 10
         assert len(log) == 3
+    finally:
+        del module.victim
+
+
+def test_wrapped_in_place_before() -> None:
+    """A tool that has wrapped a function in place finds it, to unwrap it, while it is instrumented, too."""
+
+    def victim(number: int) -> int:
+        return 2 * number
+
+    former = victim.__code__
+    known = weakref.WeakKeyDictionary({victim: former})
+    code = (lambda number: None).__code__
+    victim.__code__ = code.replace(co_consts=(*code.co_consts, print))  # a tool's code has a function in it
+    module: Any = sys.modules[HERE]
+    module.victim = victim
+    try:
+        with of("victim"), configured("theirs", "off") as handle:
+            assert module.victim(1) is None
+            module.victim.__code__ = known.pop(module.victim)
+            assert module.victim(2) == 4
+            assert handle.hits == 2
+        assert module.victim is victim
+        assert victim(3) == 6
     finally:
         del module.victim
 
