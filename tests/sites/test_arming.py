@@ -829,7 +829,7 @@ def left() -> list[int]:
 @pytest.mark.usefixtures("frozen_heap")
 def test_dropped_functions_leave_nothing() -> None:
     """Functions that are decorated and dropped leave nothing behind, whatever is configured."""
-    self_referring(), failpoint("dropped")  # these two names stay
+    self_referring(), failpoint("dropped"), scope_by_constant()  # these names stay
     gc.collect()
     before = left()
     for number in range(200):
@@ -1085,10 +1085,11 @@ def test_context_names_of_a_wrapping_function() -> None:
     def outer(number: int, retries: int = 3) -> int:
         return inner(number)
 
-    decorated = failpoint("wrapping", context=["shard"])(outer)
-    with configured("wrapping", "off", context={"shard": 5}) as handle:
-        assert decorated(5) == 5
-        assert handle.hits == 1
+    for given in (outer, failpoint("under")(outer)):
+        decorated = failpoint("wrapping", context=["shard"])(given)
+        with configured("wrapping", "off", context={"shard": 5}) as handle:
+            assert decorated(5) == 5
+            assert handle.hits == 1
 
 
 async def test_wrappers_if_code_cannot_be_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
