@@ -55,9 +55,9 @@ def inside(store: Store) -> Generator[None]:
 def find(name: str) -> tuple[Store, Stack] | None:
     """Find the configurations that decide a visit made here: those of the innermost store that has the name."""
     for store in entered.get():
-        stack = store.stacks.get(name)
-        if stack is not None and stack.current and store in stores_in_force:
-            return store, stack
+        stacks = store.stacks
+        if name in stacks and stacks[name].current and store in stores_in_force:
+            return store, stacks[name]
     return None
 
 

@@ -259,7 +259,8 @@ class Store:
 
     def stack(self, name: str) -> Stack:
         """Return the stack of *name*, which is empty if it is not configured. Takes no lock."""
-        return self.stacks.get(name, NO_CONFIGURATIONS)
+        stacks = self.stacks
+        return stacks[name] if name in stacks else NO_CONFIGURATIONS  # noqa: SIM401 - docs/internals.md: "dict.get"
 
     def status(self, name: str) -> FailpointStatus:
         """Return the status of *name*: empty, but for its sites, when it is not configured."""
@@ -327,7 +328,8 @@ class Store:
         decision = NOTHING
         try:
             with _guard.lock:
-                if self.stacks.get(name) is not stack:
+                stacks = self.stacks
+                if name not in stacks or stacks[name] is not stack:
                     return None
                 is_watched = name in self._watches.names
                 if is_watched:

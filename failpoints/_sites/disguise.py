@@ -35,7 +35,7 @@ import sys
 import types
 import typing
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping
-from types import FunctionType, MethodType
+from types import CodeType, FunctionType, MethodType
 from typing import Any, Final, cast
 from weakref import WeakSet
 
@@ -71,11 +71,15 @@ class Disguise:
 
     def __init__(self) -> None:
         self._classes: WeakSet[type] = WeakSet()  # of the first argument, for which the last call returned an awaitable
+        self._plain: CodeType | None = None  # whose source returns nothing to be awaited
 
     def expected(self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Expected:
         """Return what this call will return: `COROUTINE`, `AWAITABLE` or `PLAIN`."""
+        if type(function) is FunctionType and function.__code__ is self._plain and not self._classes:
+            return Expected.PLAIN
         expected = _expected(function, args, kwargs)
         if expected is Expected.PLAIN and not self._classes:
+            self._plain = _plain_code(function)
             return expected
         if expected is Expected.COROUTINE or expected is Expected.AWAITABLE:
             return expected
@@ -91,6 +95,13 @@ class Disguise:
         found = is_awaitable(result) and not (args and result is args[0] and not inspect.iscoroutine(result))
         (self._classes.add if found else self._classes.discard)(_class_of_first(args))
         return found
+
+
+def _plain_code(function: Any) -> CodeType | None:
+    """Return the code of a function if calls of it are plain whatever its arguments are."""
+    code = own_code(function) if type(function) is FunctionType else None
+    body = None if code is None else body_of(code)
+    return code if body is not None and body.is_plain else None
 
 
 _PLAIN: Final = frozenset((bool, bytes, dict, float, int, list, set, str, tuple, type(None)))

@@ -42,9 +42,10 @@ class Made(Generic[T]):
         """Return the one with this name. Called by the function of this kind, which a program has called."""
         if name.__class__ is not str:
             _refuse_name(self._kind, name)
-        plain = self.by_name.get(name)
-        if plain is not None:
-            return plain
+        try:
+            return self.by_name[name]
+        except KeyError:
+            pass
         plain = self._make(name, switch_of(name))
         self._note(name)
         if len(self.by_name) >= _MOST:

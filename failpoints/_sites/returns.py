@@ -40,10 +40,13 @@ _bodies: dict[int, tuple[CodeType, Body | None]] = {}
 
 def body_of(code: CodeType) -> Body | None:
     """Return what the source of a function returns, or `None` if its source cannot be found or is another one's."""
-    known = _bodies.get(id(code))
-    if known is None:
-        known = _bodies[id(code)] = code, _read(code)
-    return known[1]
+    try:
+        return _bodies[id(code)][1]
+    except KeyError:
+        pass
+    body = _read(code)
+    _bodies[id(code)] = code, body
+    return body
 
 
 def _read(code: CodeType) -> Body | None:
