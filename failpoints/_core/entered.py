@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -41,15 +40,25 @@ def leave(store: Store) -> None:
         entered.set(tuple(other for other in entered.get() if other is not store))
 
 
-@contextmanager
-def inside(store: Store) -> Generator[None]:
-    """Run a block as if it were in the block that entered the store, for example in another thread."""
-    before = entered.get()
-    entered.set((store, *_around.get(store, before)))
-    try:
-        yield
-    finally:
-        entered.set(before)
+class Inside:
+    """A block that runs as if it were in the block that entered the store, for example in another thread.
+
+    Not made by `contextlib.contextmanager`, which sets the `__traceback__` of an error that leaves the block. A frozen
+    dataclass refuses that, and its own error would take its place.
+    """
+
+    __slots__ = ("_before", "_store")
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._before: tuple[Store, ...] = ()
+
+    def __enter__(self) -> None:
+        self._before = entered.get()
+        entered.set((self._store, *_around.get(self._store, self._before)))
+
+    def __exit__(self, *error: object) -> None:
+        entered.set(self._before)
 
 
 def find(name: str) -> tuple[Store, Stack] | None:

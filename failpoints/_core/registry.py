@@ -9,7 +9,7 @@ from typing import Any, Final, ParamSpec, Self, TypeVar, cast
 from ..errors import FailpointUsageError
 from .actions import Actions
 from .context import GivenMatchers
-from .entered import enter, inside, leave
+from .entered import Inside, enter, leave
 from .functions import Kind, kind_of
 from .handle import Configured, Handle
 from .messages import safe_repr
@@ -74,7 +74,7 @@ class Registry:
             @functools.wraps(given)
             @runs_user_code
             async def run_async(*args: Any, **kwargs: Any) -> Any:
-                with inside(self._store):
+                with Inside(self._store):
                     return await given(*args, **kwargs)
 
             return cast(Callable[P, T], run_async)
@@ -84,7 +84,7 @@ class Registry:
         @functools.wraps(given)
         @runs_user_code
         def run(*args: Any, **kwargs: Any) -> Any:
-            with inside(self._store):
+            with Inside(self._store):
                 return given(*args, **kwargs)
 
         return run

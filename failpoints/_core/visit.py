@@ -113,7 +113,7 @@ async def _visit_in_exploration(name: str, site: Site, context: GetContext, resu
             raise
     action = explorer.choose(name, hit.context, site.raises)
     if action is not None:
-        with _errors_to(explorer):
+        with _ErrorsTo(explorer):
             return await perform(action, site, Visit(hit, None), "injected")
     arrived = _arrive(name, site, context, result, hit, TaskWakeup)
     return await _carry_out(arrived, site) if isinstance(arrived, _ConfiguredVisit) else arrived
@@ -137,7 +137,7 @@ def visit_sync(name: str, site: Site, context: GetContext, function: str, result
         hit = Hit(name, context_of_visit(context), result)
         action = explorer.choose_sync(name, hit.context, site.raises)
         if action is not None:
-            with _errors_to(explorer):
+            with _ErrorsTo(explorer):
                 return perform_sync(action, site, Visit(hit, None), "injected", function)
     configured = _arrive(name, site, context, result, hit, thread_wakeup)
     if not isinstance(configured, _ConfiguredVisit):
@@ -166,13 +166,20 @@ def may_prevent(name: str) -> bool:
     return any(isinstance(step, (*ENDS_VISIT, Call)) for term in terms for step in steps(term.action))
 
 
-@contextmanager
-def _errors_to(explorer: Explorer) -> Generator[None]:
-    try:
-        yield
-    except BaseException as error:
-        explorer.raised(error)
-        raise
+class _ErrorsTo:
+    """Passes the errors that leave the block on to the explorer. Not made by `contextmanager`: see `Inside`."""
+
+    __slots__ = ("_explorer",)
+
+    def __init__(self, explorer: Explorer) -> None:
+        self._explorer = explorer
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is not None:
+            self._explorer.raised(error)
 
 
 def _arrive(

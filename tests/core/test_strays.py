@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -281,6 +282,26 @@ def test_an_exception_of_a_bound_function_propagates() -> None:
         with pytest.raises(ZeroDivisionError):
             pool.submit(registry.bound(broken)).result(5)
         assert pool.submit(hit).result(5) == Continue()
+
+
+async def test_a_frozen_exception_of_a_bound_function_propagates() -> None:
+    """An exception class that refuses to have attributes set leaves the bound function, sync and async."""
+
+    @dataclass(frozen=True)
+    class Frozen(Exception):
+        number: int
+
+    def fail() -> None:
+        raise Frozen(1)
+
+    async def fail_async() -> None:
+        raise Frozen(1)
+
+    with Registry() as registry:
+        with pytest.raises(Frozen):
+            registry.bound(fail)()
+        with pytest.raises(Frozen):
+            await registry.bound(fail_async)()
 
 
 def generator() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from math import comb
 from typing import Any
 
@@ -257,6 +258,26 @@ def test_own_alternatives(backend: Any) -> None:
     assert [str(each) for each in got[1:]] == [
         "Return(value='7')", "Return(value=8)", "Continue()", "Continue()", "injected by failpoint 'a.two'",
     ]  # fmt: skip
+
+
+def test_a_frozen_exception(backend: Any) -> None:
+    """An exception class that refuses to have attributes set is injected as it is."""
+
+    @dataclass(frozen=True)
+    class Frozen(Exception):
+        number: int
+
+    caught: list[Frozen] = []
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting():
+            try:
+                await failpoint("ask", raises=(Frozen,))
+            except Frozen as error:
+                caught.append(error)
+
+    assert explore(scenario, backend=backend, faults={"ask": [Raise(Frozen(5))]}).runs == 2
+    assert caught == [Frozen(5)]
 
 
 def test_a_pause(backend: Any) -> None:
