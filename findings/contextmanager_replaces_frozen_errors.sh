@@ -3,13 +3,15 @@
 # Happens: if it leaves a block whose context manager was made by `@contextmanager` or `@asynccontextmanager`, it is
 #     replaced by FrozenInstanceError, because contextlib assigns `__traceback__` in Python. `except Refused` outside
 #     the block does not catch it. An ExitStack replaces it if a callback raises another error, and `add_note` raises
-#     too. What the interpreter itself sets does not ask the class: `raise … from`, tasks and threads work.
+#     too. What the interpreter itself sets does not ask the class: `raise … from`, tasks and threads work. pytest runs
+#     each test in such a block, and so reports FrozenInstanceError for every test that fails with such an error.
 # Why it matters: whether a failure is handled depends on what lies between the place that raises and the one that
 #     catches it. A test that calls the function directly passes, and in production there is a `with span():` between
 #     the two. A tool that copies, annotates or re-raises errors must use `object.__setattr__`.
 # Source: contextlib.py, _GeneratorContextManager.__exit__ and _fix_exception_context; dataclasses.py,
-#     _frozen_get_del_attr.
+#     _frozen_get_del_attr; _pytest/capture.py, CaptureManager.item_capture.
 set -euo pipefail
+PYTEST=9.2.0
 EXPECTED="raised directly: Refused
 raised with a cause: Refused
 raised in a task: Refused
@@ -18,15 +20,20 @@ raised in a block of a class with __exit__: Refused
 raised in a block of @contextmanager: FrozenInstanceError for '__traceback__'
 raised in a block of @asynccontextmanager: FrozenInstanceError for '__traceback__'
 raised by a callback of ExitStack after another error: FrozenInstanceError for '__context__'
-raised with a note: FrozenInstanceError for '__notes__'"
+raised with a note: FrozenInstanceError for '__notes__'
+raised in a test, pytest reports: FrozenInstanceError for '__traceback__'"
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+python3 -m venv "$work/venv"
+"$work/venv/bin/pip" install -q --disable-pip-version-check "pytest==$PYTEST" 2>/dev/null
 cat >"$work/program.py" <<'PROGRAM'
 import asyncio
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError, dataclass
+
+import pytest
 
 
 @dataclass(frozen=True)
@@ -102,6 +109,17 @@ def with_note():
         raise
 
 
+class Reports:
+    def pytest_runtest_logreport(self, report):
+        if report.failed:
+            error, _, message = report.longrepr.reprcrash.message.partition(": ")
+            print(f"raised in a test, pytest reports: {error.rpartition('.')[2]} for {message.split()[-1]}")
+
+
+def test_raises():
+    directly()
+
+
 def report(label, function):
     try:
         function()
@@ -111,17 +129,19 @@ def report(label, function):
         print(f"{label}: FrozenInstanceError for {str(error).split()[-1]}")
 
 
-report("raised directly", directly)
-report("raised with a cause", with_cause)
-report("raised in a task", lambda: asyncio.run(in_task()))
-report("raised in a thread of a pool", in_pool)
-report("raised in a block of a class with __exit__", in_class)
-report("raised in a block of @contextmanager", in_span)
-report("raised in a block of @asynccontextmanager", lambda: asyncio.run(in_async_span()))
-report("raised by a callback of ExitStack after another error", in_callback)
-report("raised with a note", with_note)
+if __name__ == "__main__":
+    report("raised directly", directly)
+    report("raised with a cause", with_cause)
+    report("raised in a task", lambda: asyncio.run(in_task()))
+    report("raised in a thread of a pool", in_pool)
+    report("raised in a block of a class with __exit__", in_class)
+    report("raised in a block of @contextmanager", in_span)
+    report("raised in a block of @asynccontextmanager", lambda: asyncio.run(in_async_span()))
+    report("raised by a callback of ExitStack after another error", in_callback)
+    report("raised with a note", with_note)
+    pytest.main(["-s", "-p", "no:terminal", "-p", "no:cacheprovider", __file__], plugins=[Reports()])
 PROGRAM
-output=$(python3 "$work/program.py")
-python3 --version
+output=$(cd "$work" && venv/bin/python program.py)
+echo "$("$work/venv/bin/python" --version), pytest $PYTEST"
 echo "$output"
 [ "$output" = "$EXPECTED" ] || { echo "this has changed: a frozen exception passes through other places"; exit 1; }
