@@ -113,7 +113,7 @@ def leave_function(name: str, frame: FrameType, outcome: Return) -> NoReturn:
     if code in decorated_code:
         raise FailpointUsageError(
             f"failpoint {name!r} cannot return from {place}, because nothing would catch that: this call did not"
-            " come through the function's @failpoint decorator, or it began before the scope was configured; configure"
+            " come through the function's @failpoint decorator, or it began before the return was configured; configure"
             " first, then call the decorated function"
         )
     raise FailpointUsageError(

@@ -38,7 +38,7 @@ class Wrapper(wrapt.FunctionWrapper[..., Any], Wrapping):
     _self_kept = cast("WeakValueDictionary[int, BoundWrapper] | None", None)
 
     def __init__(self, function: Any, call: Callable[..., Any], armed: Flag, *, binds: bool) -> None:
-        # A C method that returns a falsy 0 while nothing is armed: wrapt then calls the wrapped function directly, for
+        # A C method that returns a falsy 0 while the flag is empty: wrapt then calls the wrapped function directly, for
         # the cost of one test.
         super().__init__(function, call, enabled=cast(Callable[[], bool], armed.__len__))
         self._self_armed = armed
@@ -53,7 +53,7 @@ class Wrapper(wrapt.FunctionWrapper[..., Any], Wrapping):
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         # Not wrapt's own bound wrapper but a bound method of this object: binding is cheap, and a method that was
-        # stored before anything was configured still comes through here.
+        # stored before the failpoint was configured still comes through here.
         if not self._self_binds:
             return self
         function = self._self_function

@@ -191,7 +191,7 @@ def test_a_scope_that_was_not_expected_is_learned() -> None:
 
     decorated = failpoint("arming.around")(enters)
     with configured(name, Return("left")):
-        with pytest.raises(FailpointUsageError, match="it began before the scope was configured"):
+        with pytest.raises(FailpointUsageError, match="it began before the return was configured"):
             decorated()
         assert decorated() == "left"
     with configured(name, Return("left")):

@@ -799,7 +799,7 @@ def refusal(function: Any, why: str) -> str:
 
 NOT_DECORATED = "the function directly around the scope is not decorated with @failpoint; decorate it, under any name"
 NOT_THROUGH = (
-    "this call did not come through the function's @failpoint decorator, or it began before the scope was configured;"
+    "this call did not come through the function's @failpoint decorator, or it began before the return was configured;"
     " configure first, then call the decorated function"
 )
 
@@ -868,8 +868,8 @@ async def test_reached_around_it_from_inside() -> None:
         assert str(caught.value) == refusal(sync_function, NOT_THROUGH)
 
 
-async def test_began_before_the_scope_was_configured() -> None:
-    """In a call that began before the scope was configured it is a usage error. The next call returns."""
+async def test_began_before_the_return_was_configured() -> None:
+    """In a call that began before the `return` was configured it is a usage error. The next call returns."""
 
     @failpoint("function")
     async def function() -> str:
