@@ -80,8 +80,7 @@ def failpoint(name: str = MISSING, /, **options: Unpack[Options]) -> Failpoint:
             return _plain[name]
         except (KeyError, TypeError):  # TypeError: the name cannot be hashed
             pass
-    plain = _made.plain(name)
-    return Failpoint(plain.name, plain.switch, **options) if options else plain
+    return _made.made(name, options)
 
 
 _hashes: Final = itertools.count()
@@ -173,7 +172,7 @@ class Failpoint:
         return cast(F, decorated(function, site))
 
 
-_made: Final = Made("failpoint", Failpoint)
+_made: Final = Made(failpoint, Failpoint)
 _plain: Final = _made.by_name
 
 

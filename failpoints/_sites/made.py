@@ -6,12 +6,14 @@ so the objects are forgotten when there are too many. Those that are in use are 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from sys import _getframe  # pyright: ignore[reportPrivateUsage]
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 from .._core import known_sites
 from .._core.functions import callable_name
+from .._core.messages import did_you_mean
 from .._core.switches import Switch, may_contain_scope, switch_of
 from .._core.validation import check_name
 from ..errors import FailpointUsageError
@@ -22,36 +24,58 @@ MISSING: Any = object()
 _MOST: Final = 1_000
 
 
-T = TypeVar("T")
+class _Named(Protocol):
+    name: str
+    switch: Switch
+
+
+T = TypeVar("T", bound=_Named)
 
 
 class Made(Generic[T]):
-    """The objects of one kind that have nothing but a name.
+    """The objects of one kind. Those that have nothing but a name are kept.
 
     Args:
-        kind: The function that programs call to make one.
-        make: Makes one, given its name and its switch.
+        function: What programs call to make one. `help()` and `inspect` show its options.
+        make: Makes one, given its name, its switch, and the options.
     """
 
-    def __init__(self, kind: str, make: Callable[[str, Switch], T]) -> None:
+    def __init__(self, function: Any, make: Callable[..., T]) -> None:
         self.by_name: dict[str, T] = {}
-        self._kind = kind
+        self._kind: Final = str(function.__name__)
         self._make = make
+        signature = inspect.signature(make)
+        name, _, *options = signature.parameters.values()
+        self._options: Final = [option.name for option in options]
+        function.__signature__ = inspect.signature(function).replace(
+            parameters=[
+                name.replace(kind=name.POSITIONAL_ONLY),
+                *(option.replace(kind=option.KEYWORD_ONLY) for option in options),
+            ]
+        )
 
-    def plain(self, name: Any) -> T:
-        """Return the one with this name. Called by the function of this kind, which a program has called."""
+    def made(self, name: Any, options: Mapping[str, Any]) -> T:
+        """Return the one with this name and these options. Called by the function, which a program has called."""
         if name.__class__ is not str:
             _refuse_name(self._kind, name)
         try:
-            return self.by_name[name]
+            plain = self.by_name[name]
         except KeyError:
-            pass
-        plain = self._make(name, switch_of(name))
-        self._note(name)
-        if len(self.by_name) >= _MOST:
-            self.by_name.clear()
-        self.by_name[name] = plain
-        return plain
+            plain = self._make(name, switch_of(name))
+            self._note(name)
+            if len(self.by_name) >= _MOST:
+                self.by_name.clear()
+            self.by_name[name] = plain
+        if not options:
+            return plain
+        try:
+            return self._make(plain.name, plain.switch, **options)
+        except TypeError:
+            unknown = next(option for option in options if option not in self._options)
+            raise TypeError(
+                f"{self._kind}() has no option {unknown!r}{did_you_mean(unknown, self._options)}"
+                f" (it has: {', '.join(self._options)})"
+            ) from None
 
     def _note(self, name: str) -> None:
         frame = _getframe(3)

@@ -49,7 +49,7 @@ def failpoint_scope(name: str = MISSING, /, **options: Unpack[Options]) -> Scope
     Raises:
         FailpointCancelled: The `cancel` event ended a wait.
         FailpointUsageError: A `return(v)` that no decorator would catch: the function is not decorated, it was called
-            around its decorator, or the call began before the scope was configured. Also as for `failpoint`.
+            around its decorator, or the call began before the return was configured. Also as for `failpoint`.
         FailpointNameError: As for `failpoint`.
         FailpointTimeout: As for `failpoint`.
 
@@ -66,8 +66,7 @@ def failpoint_scope(name: str = MISSING, /, **options: Unpack[Options]) -> Scope
             return _plain[name]
         except (KeyError, TypeError):  # TypeError: the name cannot be hashed
             pass
-    plain = _made.plain(name)
-    return Scope(plain.name, plain.switch, **options) if options else plain
+    return _made.made(name, options)
 
 
 class Scope:
@@ -139,7 +138,7 @@ class Scope:
         return site
 
 
-_made: Final = Made("failpoint_scope", Scope)
+_made: Final = Made(failpoint_scope, Scope)
 _plain: Final = _made.by_name
 
 

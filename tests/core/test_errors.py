@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -328,6 +329,26 @@ def test_no_name(kind: Any) -> None:
     assert str(caught.value) == (
         f'{kind.__name__} needs a name first: write {kind.__name__}("some.name"), above call_configure'
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "known"), [(failpoint, "context, raises, convert, cancel"), (failpoint_scope, "context, raises, cancel")]
+)
+def test_unknown_option(kind: Any, known: str) -> None:
+    """The message for an option that a site does not have suggests the right one, and lists all."""
+    with pytest.raises(TypeError) as caught:
+        kind("backup", contxt={})
+    assert str(caught.value) == f"{kind.__name__}() has no option 'contxt'; did you mean 'context'? (it has: {known})"
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [(failpoint, "context raises convert cancel"), (failpoint_scope, "context raises cancel")]
+)
+def test_signature(kind: Any, options: str) -> None:
+    """`help()` and `inspect.signature` show a name and the options."""
+    name, *others = inspect.signature(kind).parameters.values()
+    assert (name.name, name.kind, name.default) == ("name", name.POSITIONAL_ONLY, name.empty)
+    assert [(other.name, other.kind) for other in others] == [(each, name.KEYWORD_ONLY) for each in options.split()]
 
 
 @pytest.mark.parametrize(
