@@ -52,6 +52,9 @@ class Switch(dict[str, None]):
         self._names = (name, f"{name}:after")
         self._settled: bool | None = False  # the state that all members have; None while they change
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return switch_of, (self._names[0],)  # of a copied or pickled site: the switch that its name has there
+
     def settle(self) -> None:
         """Look what is configured, and exchange the members if that turns the switch on or off."""
         while True:

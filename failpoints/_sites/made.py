@@ -14,9 +14,10 @@ from typing import Any, Final, Generic, Protocol, TypeVar, cast
 from .._core import known_sites
 from .._core.functions import callable_name
 from .._core.messages import did_you_mean
-from .._core.switches import Switch, may_contain_scope, switch_of
+from .._core.switches import Switch, switch_of
 from .._core.validation import check_name
 from ..errors import FailpointUsageError
+from .awaiting import enters_result
 
 MISSING: Any = object()
 """The name that was not given."""
@@ -80,7 +81,7 @@ class Made(Generic[T]):
     def _note(self, name: str) -> None:
         frame = _getframe(3)
         code = frame.f_code
-        shows_scope = may_contain_scope(code) and name in code.co_consts
+        shows_scope = name in code.co_consts and enters_result(frame)
         known_sites.note_made(name, frame, loose=self._kind == "failpoint_scope" and not shows_scope)
 
 
