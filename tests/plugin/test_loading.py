@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -113,6 +114,34 @@ def test_draws_of_the_test_that_imports_failpoints_first(run_tests: RunTests) ->
         result.assert_outcomes(passed=1)
         drawn.update(re.findall(r"drawn: (\S+)", result.stdout.str()))
     assert len(drawn) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize("run", ["run()", "thread = threading.Thread(target=run); thread.start(); thread.join()"])
+def test_import_in_a_forked_child(run_tests: RunTests, run: str) -> None:
+    """A child that a test forks can be the first to import failpoints, in any thread. Its parent does not notice."""
+    source = f"""
+        import os
+        import sys
+        import threading
+
+        def run():
+            from failpoints import configure, failpoint
+            configure("a", "50%return")
+            print("hit in the child:", bool(failpoint("a").hit()), flush=True)
+
+        def test_forks():
+            child = os.fork()
+            if not child:
+                {run}
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert "failpoints" not in sys.modules
+    """
+    by_name = ("-p", "no:failpoints", "-p", "_failpoints_pytest")
+    result = run_tests(source, "-s", *by_name, plugins=())
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines("*hit in the child: *")
 
 
 def test_verdict_on_the_test_that_asks_for_the_fixture_first(run_tests: RunTests) -> None:
