@@ -49,7 +49,7 @@ def may_have_other_sites(name: str, known: Sequence[Location]) -> bool:
 def with_declared(statuses: Iterable[FailpointStatus]) -> list[FailpointStatus]:
     """Return a status for each name that is declared or in *statuses*, with all its sites, sorted by name."""
     by_name = {status.name: status for status in statuses}
-    for name, sites in declared_sites().items():
+    for name, sites in _declared_or_made().items():
         status = by_name.get(name) or FailpointStatus(name)
         by_name[name] = replace(status, sites=tuple(map(str, sites)))
     return [by_name[name] for name in sorted(by_name)]
@@ -57,12 +57,10 @@ def with_declared(statuses: Iterable[FailpointStatus]) -> list[FailpointStatus]:
 
 def where_declared(name: str) -> str:
     """Return, as one line, where a name is declared, or else where the most similar name is."""
-    declared = declared_sites()
+    declared = _declared_or_made()
     if name in declared:
         return _locations(declared[name])
     nowhere = "not in any imported module"
-    for each, place in made().items():  # with a name that is built at run time, for example
-        declared.setdefault(each, (place,))
     near = nearest(name, declared)
     if near is not None:
         return f"{nowhere}; did you mean {near!r}, declared at {_locations(declared[near])}?"
@@ -70,6 +68,11 @@ def where_declared(name: str) -> str:
     if built_at_run_time:
         return f"{nowhere}; it may be a name that is built at run time, as at {_locations(built_at_run_time)}"
     return nowhere
+
+
+def _declared_or_made() -> dict[str, tuple[Location, ...]]:
+    """Return the declared sites, and those that were made under a name that is built at run time."""
+    return {name: (place,) for name, place in made().items()} | declared_sites()
 
 
 def describe_location(site: Location | Remark) -> str:

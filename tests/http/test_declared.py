@@ -64,7 +64,7 @@ def test_what_is_declared(run: Run, raw: Any) -> None:
     program.line("visited")
     found = {document["name"]: document for document in raw.ask(url, "GET", f"{AT}?declared=1").json}
     assert found["inline"]["hits"] == 1
-    assert found["built.1"]["sites"] == ["program.py:10"]  # known since it was visited
+    assert found["built.1"]["sites"] == ["program.py:10"]  # known since it was made
 
 
 def test_without_the_parameter(serve: Callable[..., Any], raw: Any, failpoints: Any) -> None:
