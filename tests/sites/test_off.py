@@ -119,6 +119,11 @@ def visit(kind: str) -> object:
 
 SYNC = ["decorated_sync", "plain", "generator", "inline sync", "scope_sync"]
 
+NAMES = [
+    *("off.async", "off.sync", "off.plain", "off.plain.async", "off.generator", "off.async.generator"),
+    *("off.inline", "off.inline.sync", "off.scope", "off.ambient"),
+]
+
 
 def never_configured() -> None:
     """Do nothing, as at the start of the process."""
@@ -210,5 +215,17 @@ def test_the_traps_are_on_the_way(kind: str, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.undo()
 
 
-KINDS = ("async", "sync", "plain", "plain.async", "generator", "async.generator", "inline", "inline.sync", "scope")
-NAMES = [f"off.{kind}" for kind in (*KINDS, "ambient")]
+def test_generators_are_the_functions_own_while_off() -> None:
+    """While it is not configured, a decorated generator function returns its own generator."""
+    sites = Sites()
+    plain = Sites.generator.__wrapped__(sites)  # type: ignore[attr-defined]
+    assert sites.generator().gi_code is plain.gi_code  # type: ignore[attr-defined]
+    agen = sites.async_generator()
+    assert agen.ag_code is Sites.async_generator.__wrapped__.__code__  # type: ignore[attr-defined]
+
+
+def test_one_name_configured_leaves_the_others_unevaluated() -> None:
+    """A site evaluates no context and no cancel event while only another name is configured."""
+    configure("something.else", "return")
+    for kind in (*ASYNC, *SYNC):
+        assert visit(kind) in ("body", Continue())
