@@ -18,6 +18,8 @@ import pytest
 
 import failpoints
 from failpoints import admin, client, errors, explore, instrument, pytest_plugin, unittest
+from failpoints._sites.failpoint import Failpoint
+from failpoints._sites.scope import Scope
 from failpoints.pytest_plugin import Failpoints
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +44,7 @@ ATTRIBUTES = {
     "Exit": "status",
     "Exploration": "bounds exhaustive failures hits interleavings max_faults replayed runs tasks visits",
     "ExplorationFailed": "exploration failure replay",
+    "Failpoint": "hit name",
     "FailpointCancelled": "name",
     "FailpointError": "",
     "FailpointNameError": "",
@@ -73,6 +76,7 @@ ATTRIBUTES = {
     "RemoteHandle": "name remove resume status wait_hit wait_paused",
     "Return": "value",
     "Run": "error faults injecting",
+    "Scope": "name",
     "Sleep": "duration",
     "Stray": "context count since thread",
     "Term": "action probability times",
@@ -99,7 +103,8 @@ def test_every_exception_is_exported_twice() -> None:
 
 def test_public_classes_have_only_the_listed_attributes() -> None:
     """Every public class has exactly the attributes listed in `ATTRIBUTES`."""
-    shown = {name: " ".join(attributes(thing)) for name, thing in PUBLIC.items() if inspect.isclass(thing)}
+    public = {**PUBLIC, "Failpoint": Failpoint, "Scope": Scope}  # what failpoint() and failpoint_scope() return
+    shown = {name: " ".join(attributes(thing)) for name, thing in public.items() if inspect.isclass(thing)}
     assert dict(sorted(shown.items())) == {name: " ".join(sorted(text.split())) for name, text in ATTRIBUTES.items()}
 
 

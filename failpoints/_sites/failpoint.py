@@ -89,7 +89,7 @@ _hashes: Final = itertools.count()
 class Failpoint:
     """What `failpoint` returns."""
 
-    __slots__ = ("_cancel", "_context", "_convert", "_raises", "name", "switch")
+    __slots__ = ("_cancel", "_context", "_convert", "_raises", "_switch", "name")
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class Failpoint:
         cancel: Cancel | None = None,
     ) -> None:
         self.name = name
-        self.switch = switch
+        self._switch = switch
         self._context = context
         self._raises = raises
         self._convert = convert
@@ -127,13 +127,13 @@ class Failpoint:
     # outcome = await failpoint("name")
 
     def __await__(self) -> Generator[Any, Any, Outcome]:
-        if self.switch:
+        if self._switch:
             with own_frames_hidden:
                 return (yield from self._visit().__await__())
         return CONTINUE
 
     async def _visit(self) -> Outcome:
-        if not concerns(self.name, self.switch):
+        if not concerns(self.name, self._switch):
             return CONTINUE
         site = self._site()
         check_new_place(site, caller_frame(2))
@@ -148,14 +148,14 @@ class Failpoint:
 
         Raises `FailpointUsageError` for a `pause` or `sleep` on the thread of an event loop, which it would block.
         """
-        if self.switch:
+        if self._switch:
             with own_frames_hidden:
                 return self._hit()
         return CONTINUE
 
     def _hit(self) -> Outcome:
         site = self._site()
-        if not concerns(self.name, self.switch):
+        if not concerns(self.name, self._switch):
             note_stray(self.name, site.get_context)
             return CONTINUE
         frame = caller_frame(2)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from sys import _getframe  # pyright: ignore[reportPrivateUsage]
-from typing import Any, Final, Generic, Protocol, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
 from .._core import known_sites
 from .._core.functions import callable_name
 from .._core.messages import did_you_mean
-from .._core.switches import Switch, switch_of
+from .._core.switches import switch_of
 from .._core.validation import check_name
 from ..errors import FailpointUsageError
 from .awaiting import enters_result
@@ -25,12 +25,7 @@ MISSING: Any = object()
 _MOST: Final = 1_000
 
 
-class _Named(Protocol):
-    name: str
-    switch: Switch
-
-
-T = TypeVar("T", bound=_Named)
+T = TypeVar("T")
 
 
 class Made(Generic[T]):
@@ -69,8 +64,9 @@ class Made(Generic[T]):
             self.by_name[name] = plain
         if not options:
             return plain
+        known: Any = plain
         try:
-            return self._make(plain.name, plain.switch, **options)
+            return self._make(known.name, known._switch, **options)  # noqa: SLF001 - of the two classes here
         except TypeError:
             unknown = next(option for option in options if option not in self._options)
             raise TypeError(

@@ -72,7 +72,7 @@ def failpoint_scope(name: str = MISSING, /, **options: Unpack[Options]) -> Scope
 class Scope:
     """What `failpoint_scope` returns."""
 
-    __slots__ = ("_cancel", "_context", "_raises", "name", "switch")
+    __slots__ = ("_cancel", "_context", "_raises", "_switch", "name")
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Scope:
         cancel: Cancel | None = None,
     ) -> None:
         self.name = name
-        self.switch = switch
+        self._switch = switch
         self._context = context
         self._raises = raises
         self._cancel = cancel
@@ -94,35 +94,35 @@ class Scope:
     # async with failpoint_scope("name"):
 
     async def __aenter__(self) -> None:
-        if self.switch:
+        if self._switch:
             with own_frames_hidden:
                 await self._visit(self.name)
 
     async def __aexit__(self, kind: type[BaseException] | None, *exception: object) -> None:
-        if self.switch and kind is None:
+        if self._switch and kind is None:
             with own_frames_hidden:
                 await self._visit(f"{self.name}:after")
 
     # with failpoint_scope("name"):
 
     def __enter__(self) -> None:
-        if self.switch:
+        if self._switch:
             with own_frames_hidden:
                 self._visit_sync(self.name)
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
-        if self.switch and kind is None:
+        if self._switch and kind is None:
             with own_frames_hidden:
                 self._visit_sync(f"{self.name}:after")
 
     async def _visit(self, name: str) -> None:
-        if concerns(name, self.switch):
+        if concerns(name, self._switch):
             frame = caller_frame(2)
             site = self._checked_site(frame)
             _leave(name, frame, await visit(name, site, site.get_context))
 
     def _visit_sync(self, name: str) -> None:
-        if not concerns(name, self.switch):
+        if not concerns(name, self._switch):
             note_stray(name, self._site().get_context)
             return
         frame = caller_frame(2)
