@@ -223,7 +223,7 @@ def test_leaving_does_not_warn_if_it_was_hit(warnings: Callable[[], list[str]]) 
 
 
 def test_bound_runs_a_function_inside_the_registry() -> None:
-    """A bound function meets the registry's configurations in a plain thread, and is no stray."""
+    """A bound function meets the registry's configurations in a plain thread, and is not a stray."""
     with Registry() as registry:
         registry.configure("x", "return")
         bound = registry.bound(hit)

@@ -517,7 +517,7 @@ def test_what_a_stray_needs_can_be_instrumented() -> None:
 
 
 def test_a_call_of_our_own_in_a_thread(caplog: pytest.LogCaptureFixture) -> None:
-    """A call that failpoints makes itself in a thread which no registry reaches is no stray."""
+    """A call that failpoints makes itself in a thread which no registry reaches is not a stray."""
     caplog.set_level(logging.INFO, "failpoints")
     calls: list[str] = []
 

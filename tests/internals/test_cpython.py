@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 
+from failpoints._core.switches import may_contain_scope
 from failpoints._sites.awaiting import awaits_result
 
 pytestmark = pytest.mark.internals
@@ -281,6 +282,28 @@ def test_a_test_case_knows_its_outcome_between_its_parts() -> None:
         "test_failing": [False, True, True, True],
         "test_expected": [True, False, True, False],
     }
+
+
+def test_the_code_of_a_function_shows_a_with_statement() -> None:
+    """A function with `with` or `async with` is recognized by its instructions."""
+
+    def plain(thing: Any) -> list[Any]:
+        return [each.name for each in thing if each]
+
+    async def awaiting(thing: Any) -> None:
+        async for each in thing:
+            await each
+
+    def entering(thing: Any) -> None:
+        with thing:
+            pass
+
+    async def entering_async(thing: Any) -> None:
+        async with thing:
+            pass
+
+    functions: list[Any] = [plain, awaiting, entering, entering_async]
+    assert [may_contain_scope(function.__code__) for function in functions] == [False, False, True, True]
 
 
 @pytest.mark.anyio
