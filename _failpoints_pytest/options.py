@@ -64,7 +64,7 @@ def _add_seconds(parser: pytest.Parser, name: str, description: str, default: fl
 
 
 def read_options(config: pytest.Config) -> Options:
-    """Read the options of this run, and check them. The text of `--failpoints` is checked by who parses it.
+    """Read the options of this run, and check all but the text of `--failpoints`, which `Run` parses.
 
     Raise `pytest.UsageError` for an invalid one.
     """
