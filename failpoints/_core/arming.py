@@ -150,10 +150,11 @@ def _exchange(function: FunctionType, member: Member) -> None:
     try:
         with guard.lock:
             while True:
-                armed = member.is_armed
                 code = function.__code__
                 gate = _gate(code)
                 own = code if gate is None else gate.code
+                member.look_at(own)
+                armed = member.is_armed
                 wanted = _trampoline_of(function, own) if armed else own
                 if wanted is not code:
                     function.__code__ = wanted

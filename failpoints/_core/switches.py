@@ -83,7 +83,7 @@ class Member:
         inner: The member for the failpoint under this one, if there is one and a call has to pass both.
     """
 
-    __slots__ = ("_constants", "_exchange", "_thing", "switches")
+    __slots__ = ("_code", "_constants", "_exchange", "_thing", "switches")
 
     def __init__(
         self,
@@ -95,15 +95,13 @@ class Member:
     ) -> None:
         self.switches: tuple[Switch, ...] = (switch_of(name), *(inner.switches if inner is not None else ()))
         self._exchange = exchange
+        self._code: CodeType | None = None
         self._constants: frozenset[str] | None = None
         self._thing = weakref.ref(thing, self.forget)
         for switch in self.switches:
             switch.members[self] = None
-        if code is not None and may_contain_scope(code):
-            self._constants = frozenset(each for each in code.co_consts if isinstance(each, str) and is_name(each))
-            _all_holders[self] = None
-            for constant in self._constants:
-                _holders.setdefault(constant, {})[self] = None
+        if code is not None:
+            self.look_at(code)
         self.settle()
 
     @property
@@ -119,6 +117,25 @@ class Member:
             anywhere or name in constants for name, anywhere in list(_returning.items())
         )
 
+    def look_at(self, code: CodeType) -> None:
+        """Find out which scopes may be in the function, unless that is known. A reloader may have given it this code.
+
+        The caller of a function that is in use already holds the lock of the registries.
+        """
+        if code is self._code:
+            return
+        before = self._constants or frozenset()
+        if may_contain_scope(code):
+            self._constants = frozenset(each for each in code.co_consts if isinstance(each, str) and is_name(each))
+            _all_holders[self] = None
+            for constant in self._constants:
+                _holders.setdefault(constant, {})[self] = None
+        else:
+            self._constants = None
+            _all_holders.pop(self, None)
+        self._leave(before - (self._constants or frozenset()))
+        self._code = code  # last: what an exception from a signal handler has ended is done again
+
     def settle(self) -> None:
         """Exchange the thing if what is configured asks for it. Without a lock: it is checked again for a change."""
         thing = self._thing()
@@ -130,7 +147,10 @@ class Member:
         for switch in self.switches:
             switch.members.pop(self, None)
         _all_holders.pop(self, None)
-        for constant in self._constants or ():
+        self._leave(self._constants or frozenset())
+
+    def _leave(self, constants: frozenset[str]) -> None:
+        for constant in constants:
             holders = _holders.get(constant, {})
             holders.pop(self, None)
             if not holders:
@@ -213,6 +233,9 @@ def arm_everything(*, armed: bool) -> None:
 def learn_scope(name: str) -> None:
     """Arm all functions that may contain the scope *name* while it may return. The caller holds the lock."""
     known_sites.note_loose(name)
+    for switch in [reference() for reference in list(_switches.values())]:
+        for member in [] if switch is None else list(switch.members):
+            member.settle()  # which looks at the code again
     _settle_holders(name)
 
 

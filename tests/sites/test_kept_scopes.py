@@ -1,4 +1,4 @@
-"""Scopes that are made in one function, which contains a `with` statement, and entered in another one."""
+"""Scopes of which it does not show where they are made which function enters them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 
-from failpoints import configured, failpoint, failpoint_scope
+from failpoints import FailpointUsageError, configured, failpoint, failpoint_scope
 
 lock = threading.Lock()
 
@@ -57,3 +57,44 @@ def test_the_first_return_leaves_the_function_that_enters_it(name: str, after: s
     with configured(f"{name}{after}", "return(early)"):
         assert enters(scope) == "early"
     assert enters(scope) == "the body's"
+
+
+def test_a_scope_in_code_that_a_reloader_installs_returns_from_the_second_call_on() -> None:
+    """The function has a `with` statement only since then. The first visit finds out, with an error."""
+
+    @failpoint("reloaded")
+    def edited() -> str:
+        return "old"
+
+    def new() -> str:
+        with failpoint_scope("reloaded.scope"):
+            return "new"
+
+    edited.__code__ = new.__code__
+    with configured("reloaded.scope", "return(early)"):
+        with pytest.raises(FailpointUsageError, match="nothing would catch that"):
+            edited()
+        assert edited() == "early"
+    assert edited.__code__ is new.__code__
+
+
+def test_a_scope_in_reloaded_code_returns_at_once_if_the_function_was_configured_since() -> None:
+    """Configuring the function itself looks at its code. A scope that the new code has no more is forgotten."""
+
+    @failpoint("reloaded-2")
+    def edited() -> str:
+        with failpoint_scope("reloaded-2.gone"):
+            return "old"
+
+    def new() -> str:
+        with failpoint_scope("reloaded-2.scope"):
+            return "new"
+
+    assert (edited(), new()) == ("old", "new")
+    edited.__code__ = new.__code__
+    with configured("reloaded-2", "off"):
+        assert edited() == "new"
+    with configured("reloaded-2.scope", "return(early)"):
+        assert edited() == "early"
+    with configured("reloaded-2.gone", "return(early)"):
+        assert edited.__code__ is new.__code__
