@@ -229,13 +229,13 @@ def test_taken_apart(caplog: pytest.LogCaptureFixture) -> None:
     def function(number: int) -> str:
         return f"old {number}"
 
-    @failpoint("whole")
+    @failpoint("tools.whole")
     def other() -> str:
         return "body"
 
     renew(function, undecorated)
     for _ in range(2):
-        with configured("whole", Return("visited")), configured("apart", "off"):
+        with configured("tools.whole", Return("visited")), configured("apart", "off"):
             assert (function(1), other()) == ("new 1", "visited")
     assert (function(1), other()) == ("new 1", "body")
     (record,) = (record for record in caplog.records if record.levelno == logging.WARNING)
