@@ -6,7 +6,8 @@ It has
 - the options `--failpoints-seed`, `--failpoints`, `--failpoints-report` and `--failpoints-report-json`,
 - the ini settings `failpoints_strict`, `failpoints_timeout` and `failpoints_pause_limit`.
 
-Where plugins are not found by themselves (`PYTEST_DISABLE_PLUGIN_AUTOLOAD=1`), `-p failpoints.pytest_plugin` loads it.
+Where plugins are not found by themselves (`PYTEST_DISABLE_PLUGIN_AUTOLOAD=1`), `-p failpoints` loads it. The name of
+this module does so too, but pytest accepts that only where it has not found the plugin by itself.
 """
 
 from __future__ import annotations

@@ -202,8 +202,9 @@ def test_several_runs_in_one_process(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines("ends: 0 1 0 1")
 
 
-def test_loaded_by_the_name_of_its_public_module(run_tests: RunTests, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where plugins are not found by themselves, `-p failpoints.pytest_plugin` loads the plugin."""
+@pytest.mark.parametrize("name", ["failpoints", "failpoints.pytest_plugin"])
+def test_loaded_by_name(name: str, run_tests: RunTests, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where plugins are not found by themselves, the name of the plugin or of its public module loads it."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    result = run_tests(TESTS, "-v", "-p", "failpoints.pytest_plugin")
+    result = run_tests(TESTS, "-v", "-p", name)
     assert outcomes(result) == {"test_with_the_fixture": "PASSED", "test_plain": "PASSED"}
