@@ -54,7 +54,7 @@ def armed(function: Any) -> bool:
     return _arming.own_code(function) is not function.__code__
 
 
-# a plain function while nothing is configured
+# a plain function while it is not configured
 
 
 def add(first: int, second: int = 2, *, third: int = 3) -> int:
@@ -739,7 +739,7 @@ def copy_of(function: Any, closure: Any) -> Any:
 
 @pytest.mark.usefixtures("frozen_heap")
 def test_copies() -> None:
-    """A copy made while nothing is configured is a plain function. A copy made while armed is always visited."""
+    """A copy made while it is not configured is a plain function. A copy made while armed is always visited."""
     decorated = failpoint("copied")(lambda number=5: number)
     plain = copy_of(decorated, None)
     with configured("copied", Return("visited")):
