@@ -12,6 +12,7 @@ constants of its function, and for a name that no site has had so far, all such 
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable
 from opcode import opmap
@@ -142,21 +143,27 @@ class Member:
         if thing is not None:
             self._exchange(thing, self)
 
-    def forget(self, _: object = None) -> None:
+    def forget(
+        self,
+        _: object = None,
+        *,
+        # At the end of the process, this module may lose its names before the last function is gone.
+        all_holders: dict[Member, None] = _all_holders,
+    ) -> None:
         """Leave the thing as it is from now on."""
         for switch in self.switches:
             switch.members.pop(self, None)
-        _all_holders.pop(self, None)
+        all_holders.pop(self, None)
         self._leave(self._constants or frozenset())
 
-    def _leave(self, constants: frozenset[str]) -> None:
+    def _leave(self, constants: frozenset[str], holders_by_name: dict[str, dict[Member, None]] = _holders) -> None:
         for constant in constants:
-            holders = _holders.get(constant, {})
+            holders = holders_by_name.get(constant, {})
             holders.pop(self, None)
             if not holders:
-                _holders.pop(constant, None)
+                holders_by_name.pop(constant, None)
                 for late in holders:  # added in the meantime
-                    _holders.setdefault(constant, {})[late] = None
+                    holders_by_name.setdefault(constant, {})[late] = None
 
 
 class Flag(dict[str, None]):
@@ -197,15 +204,17 @@ def switch_of(name: str) -> Switch:
             _forget_switch(name, reference)
         if new is None:
             new = Switch(name)
-        if _switches.setdefault(name, weakref.ref(new, lambda dead: _forget_switch(name, dead)))() is new:
+        if _switches.setdefault(name, weakref.ref(new, functools.partial(_forget_switch, name)))() is new:
             if ARMED:
                 new.settle()
             return new
 
 
-def _forget_switch(name: str, reference: weakref.ref[Switch]) -> None:
-    if _switches.get(name) is reference:
-        _switches.pop(name, None)
+def _forget_switch(
+    name: str, reference: weakref.ref[Switch], switches: dict[str, weakref.ref[Switch]] = _switches
+) -> None:
+    if switches.get(name) is reference:
+        switches.pop(name, None)
 
 
 def settle(name: str) -> None:

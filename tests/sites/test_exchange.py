@@ -65,7 +65,7 @@ obj, errors, ended = type("Class", (), {"method": method})(), [], threading.Even
 threads = [threading.Thread(target=call) for _ in range(4)]
 for thread in threads:
     thread.start()
-for _ in range(500):
+for _ in range(100):
     configure("x", "off")
     reset()
 ended.set()
@@ -79,4 +79,30 @@ assert errors == []
 def test_a_call_that_has_begun_goes_on(program: str, tmp_path: Path) -> None:
     """A call is right, and crashes nothing, whatever code its function gets between its first steps."""
     environment = {**os.environ, "PYTHONPATH": str(Path(failpoints.__file__).parents[1])}
-    subprocess.run([sys.executable, "-c", GENERATORS + program], check=True, timeout=60, cwd=tmp_path, env=environment)
+    subprocess.run([sys.executable, "-c", GENERATORS + program], check=True, timeout=120, cwd=tmp_path, env=environment)
+
+
+END = """
+import functools, threading
+from failpoints import failpoint
+
+@failpoint("x")
+def function():
+    with failpoint("x"):
+        pass
+
+class Class:
+    method = failpoint("x")(function)
+    wrapper = failpoint("y")(functools.partial(print))
+
+threading.Thread(target=int).start()
+"""
+
+
+def test_the_end_of_a_process_is_silent(tmp_path: Path) -> None:
+    """Nothing is printed when the last functions are freed, which may be after the modules."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(failpoints.__file__).parents[1])}
+    ended = subprocess.run(
+        [sys.executable, "-c", END], check=True, timeout=120, cwd=tmp_path, env=environment, capture_output=True
+    )
+    assert ended.stderr == b""
