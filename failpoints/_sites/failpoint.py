@@ -87,7 +87,7 @@ _hashes: Final = itertools.count()
 
 
 class Failpoint:
-    """What `failpoint` returns."""
+    """A named place, as `failpoint` returns it: await it, call its `hit()`, or decorate a function with it."""
 
     __slots__ = ("_cancel", "_context", "_convert", "_raises", "_switch", "name")
 

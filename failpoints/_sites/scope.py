@@ -70,7 +70,7 @@ def failpoint_scope(name: str = MISSING, /, **options: Unpack[Options]) -> Scope
 
 
 class Scope:
-    """What `failpoint_scope` returns."""
+    """A critical section, as `failpoint_scope` returns it: enter it with `async with` or `with`."""
 
     __slots__ = ("_cancel", "_context", "_raises", "_switch", "name")
 
