@@ -23,7 +23,7 @@ from . import known_sites
 from .validation import is_name
 
 ARMED: Final[dict[str, bool]] = {}
-"""What is configured in the registries in force: each name, and whether it may return from a function at a scope."""
+"""The names that are configured in the registries in force, each with whether it may return at a scope."""
 
 _EVERYWHERE: Final = "everywhere, for an exploration"  # which is not a valid name
 _ANYTHING: Final = "anything, for a site whose name is refused"

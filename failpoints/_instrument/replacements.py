@@ -1,4 +1,4 @@
-"""What takes the place of an instrumented function: an armed copy of a plain function, a wrapper around anything else.
+"""The replacement of an instrumented function: an armed copy of a plain function, a wrapper around anything else.
 
 An armed copy costs nothing while its failpoint is not configured. It does not show that it is another function: it
 shares the attributes of the original, and gets no `__wrapped__`.
@@ -97,7 +97,7 @@ def wrapped_by(thing: Any) -> Any:
 
 
 class _Replacement:
-    """What is known of something that has taken the place of a function."""
+    """Something that has taken the place of a function, and the way back to it."""
 
     def __init__(self, instrumented: Instrumented, replaced: Any) -> None:
         self.instrumented = instrumented
@@ -287,7 +287,7 @@ class _PatchLayer(_Layer, _PatchWrapper):
 
 
 class _BoundLayer(_Layer, BoundWrapper):
-    """What a class returns for its method, if another tool has wrapped it."""
+    """A method that is looked up on its class, if another tool has wrapped it."""
 
     def __init__(self, bound: BoundWrapper, under: Any) -> None:
         super().__init__(bound._self_function, bound._self_call, bound._self_armed)  # noqa: SLF001 - replaces it
