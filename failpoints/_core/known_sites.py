@@ -77,7 +77,7 @@ def note_loose(name: str) -> None:
 
 def may_be_in_any_function(name: str) -> bool:
     """Return whether the code of the function that contains the scope *name* may not show it."""
-    return name in _loose or not (name in _locations or name in _made)
+    return name in _loose or len(_loose) >= _MOST_NAMES or not (name in _locations or name in _made)
 
 
 def is_registered(name: str, frame: FrameType) -> bool:

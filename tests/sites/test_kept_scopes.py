@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 import pytest
 
 from failpoints import FailpointUsageError, configured, failpoint, failpoint_scope
+from failpoints._core import known_sites
 
 lock = threading.Lock()
 
@@ -98,3 +99,21 @@ def test_a_scope_in_reloaded_code_returns_at_once_if_the_function_was_configured
         assert edited() == "early"
     with configured("reloaded-2.gone", "return(early)"):
         assert edited.__code__ is new.__code__
+
+
+def test_a_scope_whose_name_is_one_of_too_many_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the second time, when its line is known. A program may make a name for each of its users."""
+    monkeypatch.setattr(known_sites, "_made", {})
+    monkeypatch.setattr(known_sites, "_loose", set())
+
+    @failpoint("many")
+    def save(user: int) -> str:
+        with failpoint_scope(f"many.{user}"):
+            return "saved"
+
+    last = 10_001
+    for user in range(last + 1):
+        save(user)
+    for _ in range(2):
+        with configured(f"many.{last}", "return(early)"):
+            assert save(last) == "early"
