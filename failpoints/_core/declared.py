@@ -14,6 +14,7 @@ from .._scan.scan import Remark, Scan, scan_source
 from .known_sites import Location, known_names, known_sites, made
 from .messages import nearest
 from .status import FailpointStatus
+from .validation import is_name
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _MAX_LOCATIONS = 3  # in a sentence
@@ -50,6 +51,8 @@ def with_declared(statuses: Iterable[FailpointStatus]) -> list[FailpointStatus]:
     """Return a status for each name that is declared or in *statuses*, with all its sites, sorted by name."""
     by_name = {status.name: status for status in statuses}
     for name, sites in _declared_or_made().items():
+        if not is_name(name):  # the site refuses it, and so would whoever reads this
+            continue
         status = by_name.get(name) or FailpointStatus(name)
         by_name[name] = replace(status, sites=tuple(map(str, sites)))
     return [by_name[name] for name in sorted(by_name)]

@@ -57,8 +57,10 @@ class Made(Generic[T]):
         try:
             plain = self.by_name[name]
         except KeyError:
-            plain = self._make(name, switch_of(name))
-            self._note(name)
+            switch = switch_of(name)
+            plain = self._make(name, switch)
+            if not switch.is_of_no_name:
+                self._note(name)
             if len(self.by_name) >= _MOST:
                 self.by_name.clear()
             self.by_name[name] = plain

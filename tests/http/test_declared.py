@@ -25,6 +25,7 @@ def decorated():
     with failpoint_scope("scope"):
         failpoint("inline").hit()
         failpoint("built." + str(len(sys.argv))).hit()
+        failpoint("not valid"), failpoint("not valid" + str(len(sys.argv))), failpoint("built:after"[:11])
 
 instrument("json:loads", "loads")
 print("ready", flush=True)
@@ -46,8 +47,8 @@ def test_what_is_declared(run: Run, raw: Any) -> None:
         "decorated": ["program.py:6"],
         "decorated:after": ["program.py:6"],
         "inline": ["program.py:9"],
-        "loads": ["program.py:12"],
-        "loads:after": ["program.py:12"],
+        "loads": ["program.py:13"],
+        "loads:after": ["program.py:13"],
         "scope": ["program.py:8"],
         "scope:after": ["program.py:8"],
         "typo": [],
@@ -64,6 +65,7 @@ def test_what_is_declared(run: Run, raw: Any) -> None:
     program.line("visited")
     found = {document["name"]: document for document in raw.ask(url, "GET", f"{AT}?declared=1").json}
     assert found["inline"]["hits"] == 1
+    assert {"not valid", "not valid1", "built:after"}.isdisjoint(found)
     assert found["built.1"]["sites"] == ["program.py:10"]  # known since it was made
 
 
