@@ -147,11 +147,9 @@ def renew(function: Any, new: Any) -> None:
     if given.__closure__ is not None:
         place = next(number for number in range(1, 50) if words_of(given)[number] == id(given.__closure__))
         words_of(function)[place] = 0 if cells is None else id(cells)
-        _KEPT.append(cells)  # the write has not counted its reference
+        if cells is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(cells))  # the function gives this reference back when it ends
     function.__code__ = new.__code__
-
-
-_KEPT: list[Any] = []
 
 
 def words_of(thing: object) -> Any:
