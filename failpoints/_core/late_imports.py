@@ -9,7 +9,9 @@ import anyio
 
 from .locks import ForkSafeLock
 
-_MODULES: Final = ("anyio.lowlevel", "decimal", "failpoints._sites.stand_in", "json", "random")
+late_modules: Final = ["anyio.lowlevel", "decimal", "json", "random"]
+"""Their names. A room above adds its own when it is imported."""
+
 _NAMES_OF_ANYIO: Final = ("Event", "create_task_group", "get_current_task", "move_on_after")  # found when first used
 
 # A fork waits for it: a child could never import what another thread of its parent had begun to import.
@@ -26,7 +28,7 @@ def import_for_visits() -> None:
     if _done:
         return
     with _importing.lock:
-        for name in _MODULES:
+        for name in late_modules:
             import_module(name)
         for name in _NAMES_OF_ANYIO:
             getattr(anyio, name)

@@ -24,6 +24,7 @@ from .._core.functions import (
     signature_of,
     underlying_function,
 )
+from .._core.late_imports import late_modules
 from .._core.messages import safe_repr
 from .._core.perform import CONTINUE
 from .._core.reentrancy import transparent
@@ -38,6 +39,8 @@ from .call_context import CallContext
 from .convert import returned_value
 from .disguise import Disguise, Expected
 from .early_return import DecoratedCall, decorated_code, sync_call
+
+late_modules.append(f"{__package__}.stand_in")  # it imports wrapt
 
 
 def decorated(function: Any, site: Site) -> Any:
