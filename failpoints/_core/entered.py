@@ -65,6 +65,7 @@ def find(name: str) -> tuple[Store, Stack] | None:
     """Find the configurations that decide a visit made here: those of the innermost store that has the name."""
     for store in entered.get():
         stacks = store.stacks
+        # Not `get`: without the GIL, it takes the lock of the dict for a key that another thread has made.
         if name in stacks and stacks[name].current and store in stores_in_force:
             return store, stacks[name]
     return None

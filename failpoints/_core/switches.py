@@ -138,7 +138,7 @@ class Member:
         self._code = code  # last: what an exception from a signal handler has ended is done again
 
     def settle(self) -> None:
-        """Exchange the thing if what is configured asks for it. Without a lock: it is checked again for a change."""
+        """Exchange the thing if what is configured asks for it. The caller need not hold a lock."""
         thing = self._thing()
         if thing is not None:
             self._exchange(thing, self)
@@ -196,18 +196,24 @@ def switch_of(name: str) -> Switch:
         name = _ANYTHING
     new: Switch | None = None
     while True:
-        reference = _switches.get(name)
-        switch = reference() if reference is not None else None
+        switch = _existing(name)
         if switch is not None:
             return switch
-        if reference is not None:
-            _forget_switch(name, reference)
         if new is None:
             new = Switch(name)
         if _switches.setdefault(name, weakref.ref(new, functools.partial(_forget_switch, name)))() is new:
             if ARMED:
                 new.settle()
             return new
+
+
+def _existing(name: str) -> Switch | None:
+    """Return the switch of a name, if something keeps one alive."""
+    reference = _switches.get(name)
+    switch = reference() if reference is not None else None
+    if reference is not None and switch is None:
+        _forget_switch(name, reference)
+    return switch
 
 
 def _forget_switch(
@@ -220,12 +226,14 @@ def _forget_switch(
 def settle(name: str) -> None:
     """Turn the switches of a name on or off, as `ARMED` has it. The caller holds the lock of the registries."""
     base = name.removesuffix(":after")
-    for each in (base, _ANYTHING):
-        reference = _switches.get(each)
-        switch = reference() if reference is not None else None
+    _settle_switches(base, _ANYTHING)
+    _settle_holders(base)
+
+
+def _settle_switches(*names: str) -> None:
+    for switch in map(_existing, names):
         if switch is not None:
             switch.settle()
-    _settle_holders(base)
 
 
 def arm_everything(*, armed: bool) -> None:
@@ -234,15 +242,14 @@ def arm_everything(*, armed: bool) -> None:
         ARMED[_EVERYWHERE] = True
     else:
         ARMED.pop(_EVERYWHERE, None)
-    for name in list(_switches):
-        settle(name)
+    _settle_switches(*list(_switches))
     _settle_holders(_EVERYWHERE)
 
 
 def learn_scope(name: str) -> None:
     """Arm all functions that may contain the scope *name* while it may return. The caller holds the lock."""
     known_sites.note_loose(name)
-    for switch in [reference() for reference in list(_switches.values())]:
+    for switch in map(_existing, list(_switches)):
         for member in [] if switch is None else list(switch.members):
             member.settle()  # which looks at the code again
     _settle_holders(name)

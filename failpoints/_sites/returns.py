@@ -40,13 +40,10 @@ _bodies: dict[int, tuple[CodeType, Body | None]] = {}
 
 def body_of(code: CodeType) -> Body | None:
     """Return what the source of a function returns, or `None` if its source cannot be found or is another one's."""
-    try:
-        return _bodies[id(code)][1]
-    except KeyError:
-        pass
-    body = _read(code)
-    _bodies[id(code)] = code, body
-    return body
+    key = id(code)
+    if key not in _bodies:
+        _bodies[key] = code, _read(code)
+    return _bodies[key][1]
 
 
 def _read(code: CodeType) -> Body | None:
