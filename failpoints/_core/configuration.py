@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from .actions import Action, Call, Hit, Return, Term, steps, waits
+from .actions import ENDS_VISIT, Action, Call, Hit, Return, Term, steps, waits
 from .clock import now
 from .context import Matchers, Mismatch
 from .known_sites import known_sites, made_sites
@@ -69,6 +69,7 @@ class Configuration:
         "last_mismatch",
         "last_miss",
         "matchers",
+        "may_prevent",
         "may_return",
         "may_wait",
         "misses",
@@ -96,7 +97,9 @@ class Configuration:
         self.pause_limit = pause_limit  # seconds, for a pause without a limit of its own
         self.for_block = for_block  # what it replaces returns when it is removed
         self.may_wait = any(waits(term.action) for term in terms)
-        self.may_return = any(isinstance(step, (Return, Call)) for term in terms for step in steps(term.action))
+        all_steps = [step for term in terms for step in steps(term.action)]
+        self.may_return = any(isinstance(step, (Return, Call)) for step in all_steps)
+        self.may_prevent = any(isinstance(step, (*ENDS_VISIT, Call)) for step in all_steps)  # what comes after a visit
         self.hits = 0
         self.misses = 0
         self.last_miss: Mapping[str, Any] | None = None

@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from typing import Any, Final, TypeAlias
 
 from ..errors import FailpointUsageError
-from .actions import ENDS_VISIT, OUTCOMES, Action, Call, Hit, Off, Outcome, Panic, Raise, Return, steps, waits
+from .actions import OUTCOMES, Action, Hit, Off, Outcome, Panic, Raise, Return, waits
 from .configuration import Configuration, Waiter
 from .context import GetContext, Mismatch, context_of_visit, no_context
 from .entered import find, note_stray
@@ -162,8 +162,7 @@ def may_prevent(name: str) -> bool:
     if exploring.get() is not None:
         return True
     found = find(name)
-    terms = [term for configuration in found[1].current for term in configuration.terms] if found else []
-    return any(isinstance(step, (*ENDS_VISIT, Call)) for term in terms for step in steps(term.action))
+    return found is not None and any(configuration.may_prevent for configuration in found[1].current)
 
 
 class _ErrorsTo:
@@ -230,14 +229,15 @@ def _arrive(
                 observe(deciding, None if refused else action, True)
     if deciding is None:
         return CONTINUE
-    if action is None or isinstance(action, _AT_ONCE):
-        if logger.isEnabledFor(logging.INFO):
-            log_action("hit", hit or Hit(name, context_of_visit(context), result), action)
-        return CONTINUE if action is None or isinstance(action, Off) else _at_once(name, site, deciding, action)
-    return _ConfiguredVisit(store, deciding, hit or Hit(name, context_of_visit(context), result), action, waiter)
-
-
-def _at_once(name: str, site: Site, deciding: Configuration, action: Action) -> Outcome:
+    is_at_once = action is None or isinstance(action, _AT_ONCE)
+    if hit is None and (not is_at_once or logger.isEnabledFor(logging.INFO)):
+        hit = Hit(name, context_of_visit(context), result)
+    if hit is not None:
+        if action is not None and not is_at_once:
+            return _ConfiguredVisit(store, deciding, hit, action, waiter)
+        log_action("hit", hit, action)
+    if action is None or isinstance(action, Off):
+        return CONTINUE
     try:
         return _decided_by(deciding, perform_now(action, name, site))
     except FailpointUsageError as error:
