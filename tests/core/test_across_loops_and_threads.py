@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import anyio
@@ -41,6 +40,7 @@ from failpoints import (
 from failpoints._core.store import PROCESS_STORE
 from failpoints._core.switches import ARMED
 from failpoints._core.wakeups import TaskWakeup, wake
+from tests.interrupting import interrupting
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 20  # seconds, far more than any wait here takes
@@ -214,34 +214,6 @@ def test_woken_from_a_signal_handler(place: str) -> None:
 
 
 # signal handlers between any two lines
-
-
-def interrupting(line: int, handler: Callable[[], object], function: Callable[[], object]) -> bool:
-    """Run *function*, and call *handler* in the same thread before line number *line*, as a signal would.
-
-    Only lines of the package and of `threading` count. Returns whether the handler was called.
-    """
-    left = line
-    files = (str(ROOT / "failpoints"), threading.__file__)
-
-    def trace(frame: FrameType, event: str, argument: object) -> Any:
-        nonlocal left
-        if not frame.f_code.co_filename.startswith(files):
-            return None
-        left -= event == "line"
-        if left > 0:
-            return trace
-        sys.settrace(None)
-        handler()
-        return None
-
-    before = sys.gettrace()  # of coverage
-    sys.settrace(trace)
-    try:
-        function()
-    finally:
-        sys.settrace(before)
-    return left <= 0
 
 
 MOVES: dict[str, Callable[[], object]] = {

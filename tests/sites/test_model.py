@@ -6,12 +6,11 @@ import functools
 import gc
 import itertools
 import random
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from types import FrameType, FunctionType
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import pytest
@@ -21,6 +20,7 @@ from failpoints import Registry, Return, configure, configure_all, configured, f
 from failpoints._core import switches
 from failpoints._sites import failpoint as points
 from failpoints._sites import scope as scopes
+from tests.interrupting import interrupting
 
 PACKAGE = str(Path(failpoints.__file__).parent)
 BODY = "the body's"
@@ -189,7 +189,8 @@ class Model:
         """Reconfigure at a random line of another change, as a signal handler does."""
         name, other = self.chosen.sample(NAMES, 2)
         change, handle = self.chosen.choices([self.configure, self.remove], k=2)
-        at_line(self.chosen.randrange(1, 150), lambda: handle(other), lambda: change(name))
+        if not interrupting(self.chosen.randrange(1, 150), lambda: handle(other), lambda: change(name)):
+            handle(other)
 
     def step_enter_a_registry(self) -> None:
         own = {self.name(): next(self.values) for _ in range(2)}
@@ -252,31 +253,6 @@ def in_thread(function: Callable[[], object]) -> None:
     thread.join(30)
     if errors:
         raise errors[0]
-
-
-def at_line(number: int, handle: Callable[[], object], call: Callable[[], object]) -> None:
-    """Call *call*, and *handle* before a line of the package that it comes to; after it if that has fewer lines."""
-    left = number
-
-    def trace(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal left
-        if not frame.f_code.co_filename.startswith(PACKAGE):
-            return None
-        left -= event == "line"
-        if not left:
-            left = -1
-            sys.settrace(None)
-            handle()
-        return trace
-
-    before = sys.gettrace()  # of coverage
-    sys.settrace(trace)
-    try:
-        call()
-    finally:
-        sys.settrace(before)
-    if left > 0:
-        handle()
 
 
 @pytest.mark.parametrize("seed", range(8))
