@@ -39,14 +39,33 @@ def measured(rows: list[Row], rounds: int) -> list[Figure]:
     return figures
 
 
+def saved_results(path: str) -> Results:
+    """Read the results in a file, for the parser."""
+    try:
+        return Results.read(Path(path))
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError, KeyError, AttributeError):  # which ill-formed JSON raises
+        raise argparse.ArgumentTypeError(f"{path} is not a file that --json has written") from None
+
+
+def number_of_rounds(text: str) -> int:
+    """Read a number of rounds, for the parser."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more; got {text!r}")
+    return int(text)
+
+
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python tests/benchmarks", description="Measure what failpoints cost.")
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="show these results, and measure nothing")
+    parser.add_argument(
+        "files", nargs="*", type=saved_results, metavar="FILE", help="show these results, and measure nothing"
+    )
     parser.add_argument("--all", action="store_true", help="measure the slow rows too: the pytest plugin")
     parser.add_argument("--only", default="", metavar="TEXT", help="measure only the rows that contain this text")
-    parser.add_argument("--rounds", type=int, default=60, metavar="N", help="the rounds of each row (60)")
+    parser.add_argument("--rounds", type=number_of_rounds, default=60, metavar="N", help="the rounds of each row (60)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to a file")
-    parser.add_argument("--against", type=Path, metavar="FILE", help="compare with the results in this file")
+    parser.add_argument("--against", type=saved_results, metavar="FILE", help="compare with the results in this file")
     parser.add_argument("--markdown", action="store_true", help="print the README's tables, with these results")
     return parser
 
@@ -54,16 +73,18 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     given = parser().parse_args()
     if given.markdown:
-        print(*markdown(GROUPS, [Results.read(path) for path in given.files]), sep="\n")
+        print(*markdown(GROUPS, given.files), sep="\n")
         return
-    all_results = [Results.read(path) for path in given.files]
+    all_results: list[Results] = given.files
     if not all_results:
         rows = [row for group in GROUPS for row in group if given.only in row.what and (given.all or not row.slow)]
+        if not rows:
+            parser().error(f"no row contains {given.only!r}: --markdown lists them, and --all adds the slow ones")
         all_results = [Results.of_this_build(measured(rows, given.rounds))]
         if given.json:
             all_results[0].write(given.json)
     for results in all_results:
-        print(*(comparison(results, Results.read(given.against)) if given.against else table(results)), sep="\n")
+        print(*(comparison(results, given.against) if given.against else table(results)), sep="\n")
 
 
 if __name__ == "__main__":

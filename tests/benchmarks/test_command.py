@@ -117,6 +117,25 @@ def test_the_readmes_tables_have_a_column_for_each_file(tmp_path: Path) -> None:
     assert "| `if FLAG:` around a call | the coroutine without it | 1.00 |  |" in lines
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.json"], "argument FILE: missing.json cannot be read: No such file or directory"),
+        (["--against", "list.json"], "argument --against: list.json is not a file that --json has written"),
+        (["text.json"], "argument FILE: text.json is not a file that --json has written"),
+        (["--rounds", "0"], "argument --rounds: expected a whole number of 1 or more; got '0'"),
+        (["--only", "zzz"], "no row contains 'zzz': --markdown lists them, and --all adds the slow ones"),
+    ],
+)
+def test_a_mistake_is_one_sentence(arguments: list[str], message: str, tmp_path: Path) -> None:
+    """It is found before anything is measured."""
+    (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "text.json").write_text("figures")
+    command = [sys.executable, str(FOLDER), *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, f"python tests/benchmarks: error: {message}")
+
+
 @pytest.mark.slow
 def test_every_row_can_be_measured(tmp_path: Path) -> None:
     """Only rows of packages that are not installed may be missing."""
