@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Protocol
 
@@ -107,7 +107,7 @@ class Execution:
         if not self.active or threading.get_ident() != self.thread:
             return None
         task = self.loop.current_node()
-        task.label = label = self._identify(task, name, context)
+        task.label = label = self._identify(task, name)
         if not self._holds_tasks:
             return None
         self.held[task] = label
@@ -128,18 +128,18 @@ class Execution:
         if not self._looks_at_visits:
             return None
         task = self.loop.current_node()
-        return self._go_on(task, task.label, raises)
+        return self._go_on(task, task.label, context, raises)
 
     def choose_sync(self, name: str, context: Context, raises: tuple[type[BaseException], ...]) -> Action | None:
         """Choose the fault to inject at a visit in sync code, on the event loop or in a thread."""
         if not self.active:
             if self.recorder is not None:
                 path = self._current_task().path
-                self.recorder.visited(path, Visit(path, name, context_text(context), 0), inside=False)
+                self.recorder.visited(path, Visit(path, name, 0, context_text(context)), inside=False)
             return None
         task = self._current_task()
-        label = self._identify(task, name, context)
-        return self._go_on(task, label, raises) if self._looks_at_visits else None
+        label = self._identify(task, name)
+        return self._go_on(task, label, context, raises) if self._looks_at_visits else None
 
     def raised(self, error: BaseException) -> None:
         """Keep an error that came from an injected action."""
@@ -155,25 +155,28 @@ class Execution:
         starter = current_node.get() or self.root
         return TaskNode((*starter.path, IN_THREAD), "thread")
 
-    def _identify(self, task: TaskNode, name: str, context: Context) -> int:
-        key = (task.path, name, context_text(context) if context else "")
+    def _identify(self, task: TaskNode, name: str) -> int:
+        key = (task.path, name)
         occurrence = self._counts[key] = self._counts.get(key, 0) + 1
         if occurrence > MAX_TURNS_AT_A_VISIT:
             self.scheduler.visit_repeats()
         return self._labels.of_visit(key, occurrence)
 
-    def _go_on(self, task: TaskNode, label: int, raises: tuple[type[BaseException], ...]) -> Action | None:
+    def _go_on(
+        self, task: TaskNode, label: int, context: Context, raises: tuple[type[BaseException], ...]
+    ) -> Action | None:
         visit = self._labels.visit(label)
         if self.recorder is not None:
-            self.recorder.visited(task.path, visit, inside=True)
+            self.recorder.visited(task.path, replace(visit, context=context_text(context)), inside=True)
         alternatives = self._alternatives.of(visit.name, raises) if self._injects_faults else ()
         if not alternatives:
             return None
         self._faultable += 1
-        chosen = self.scheduler.choose_fault(label, visit[:3], len(alternatives))
+        chosen = self.scheduler.choose_fault(label, (visit.path, visit.name), len(alternatives))
         if not chosen:
             return None
         action = alternatives[chosen - 1]
+        visit = replace(visit, context=context_text(context))
         self.injected.append(Injected(visit, action, self._faultable, chosen, label))
         if self.recorder is not None:
             self.recorder.injected(task.path, action)
@@ -207,7 +210,7 @@ class Execution:
 
     def hits(self) -> Iterator[tuple[str, int]]:
         """Generate names of failpoints with numbers of visits. A name may come several times."""
-        for (_, name, _), count in self._counts.items():
+        for (_, name), count in self._counts.items():
             yield name, count
 
     # Called by run.injecting().

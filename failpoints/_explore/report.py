@@ -119,8 +119,8 @@ def _describe_decision(runner: Runner, label: int | None) -> str:
     if label is None:
         return "the run ended before it"
     return " or ".join(
-        f"{f'{visit.name} {visit.context}'.rstrip()}"
-        f" ({f'task {_dotted(visit.path)}' if visit.path else 'task of the scenario'}, visit {visit.occurrence})"
+        f"{visit.name} ({f'task {_dotted(visit.path)}' if visit.path else 'task of the scenario'},"
+        f" visit {visit.occurrence})"
         for visit in runner.labels.visits(label)
     )
 

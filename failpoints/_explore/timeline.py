@@ -52,7 +52,7 @@ class Timeline:
         names = {task.path: _display_name(task, self._scenario) for task in tasks}
         for recorded in self._recorded:
             if recorded.path not in names:  # in a worker thread
-                names[recorded.path] = f"{names.get(recorded.path[:-1], 'a task')} (thread)"
+                names[recorded.path] = f"{_nearest(recorded.path, names) or 'a task'} (thread)"
         self._names = _numbered(names)
 
     # Called once the run has ended.
@@ -164,6 +164,13 @@ def _site_location(name: str) -> str:
             return frame_location(frame)
         frame = frame.f_back
     return format_location(sites[0].file, sites[0].line) if sites else ""
+
+
+def _nearest(path: TaskPath, names: dict[TaskPath, str]) -> str:
+    """Return the name of the closest task above this one in the tree, or "" if none has a name."""
+    while path and path not in names:
+        path = path[:-1]
+    return names.get(path, "")
 
 
 def _numbered(names: dict[TaskPath, str]) -> dict[TaskPath, str]:

@@ -75,7 +75,7 @@ def test_the_timeline_of_a_fault(backend: Any) -> None:
         "  transfer  bank.add {'account': 'a'}        HERE\n"
         "  transfer  bank.add:after {'account': 'a'}  HERE  <- raise(ConnectionError) injected\n"
         "\n"
-        f"repeat this run:  explore(transfer, {given}replay='f2.1 #7cc3')\n"
+        f"repeat this run:  explore(transfer, {given}replay='f2.1 #e460')\n"
         "the same faults:  FAILPOINTS='bank.add:after=1*raise(ConnectionError)'"
     )
     assert isinstance(failed.value.__cause__, AssertionError)
@@ -98,7 +98,7 @@ def test_the_timeline_of_an_order(backend: Any) -> None:
         "    withdraw 2  balance.write {'left': 80}   HERE\n"
         "  withdraw 1    balance.write {'left': 90}   HERE\n"
         "\n"
-        f"repeat this run:  explore(withdraw_twice, {given}replay='o0.1 #c49d')"
+        f"repeat this run:  explore(withdraw_twice, {given}replay='o0.1 #b67a')"
     ).replace("   HERE", "  HERE")
     assert failed.value.failure.configuration is None
 

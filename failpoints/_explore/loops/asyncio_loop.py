@@ -84,7 +84,8 @@ class ExplorationLoop(TaskTrackingLoop):
     @transparent
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
         if executor is None or isinstance(executor, ThreadPoolExecutor):
-            func = self.run_context(self.current_node()).around(func)
+            # Several calls of one task may run at once. Each has a node, so that arrival does not tell them apart.
+            func = self.run_context(self.current_node().child("thread")).around(func)
         future = super().run_in_executor(executor, func, *args)
         self._executing += 1
         future.add_done_callback(self._has_executed)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from contextvars import ContextVar
-from typing import Any, Final, NamedTuple, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
 
 from ..._core.context import Context
 from ..._core.messages import safe_repr
@@ -15,8 +16,8 @@ from ..._core.messages import safe_repr
 TaskPath: TypeAlias = tuple[int, ...]
 """The position of a task in the tree: for each generation, its number among the tasks that its parent started."""
 
-VisitKey: TypeAlias = tuple[TaskPath, str, str]
-"""A visit without its ordinal: its task, the failpoint's name, and the context as text."""
+VisitKey: TypeAlias = tuple[TaskPath, str]
+"""A visit without its ordinal: its task, and the failpoint's name."""
 
 IN_THREAD: Final = -1
 """The last number in the path of code in a worker thread. Threads have no order, and no numbers of their own."""
@@ -48,13 +49,18 @@ current_node: Final[ContextVar[TaskNode | None]] = ContextVar("failpoints.explor
 """The task that started this code, which is a task itself or runs in a worker thread."""
 
 
-class Visit(NamedTuple):
-    """The identity of a visit in every run: its task, failpoint, context as text, and ordinal among equal ones."""
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """The identity of a visit in every run: its task, its failpoint, and its ordinal among equal ones.
+
+    `context` is that of the run being shown, as text. It is not part of the identity, since the same visit may have
+    another context in the next run: a new id, or the time.
+    """
 
     path: TaskPath
     name: str
-    context: str
     occurrence: int
+    context: str = field(default="", compare=False)
 
 
 class Labels:
