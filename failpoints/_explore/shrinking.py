@@ -19,7 +19,13 @@ def shrink(runner: Runner, plan: Plan, problem: Problem) -> Outcome | None:
     Returns `None` if it does not fail in the same way again.
     """
     options = runner.options
-    scheduler = PlannedScheduler(plan, runner.labels, holds_tasks=options.interleavings, max_faults=options.fault_limit)
+    scheduler = PlannedScheduler(
+        plan,
+        runner.labels,
+        holds_tasks=options.interleavings,
+        max_faults=options.fault_limit,
+        max_preemptions=options.max_preemptions,  # the choices of the plan were made under this bound
+    )
     outcome = runner.run(scheduler, recording=True)
     if not problem.is_like(outcome.problem):
         return None
