@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Final, Protocol
 
+from ..errors import FailpointUsageError
+from .accesses import Accesses
 from .actions import Action
 from .configuration import Configuration
 from .context import Context
@@ -28,6 +30,22 @@ class Explorer(Protocol):
 
     def choose_sync(self, name: str, context: Context, raises: tuple[type[BaseException], ...]) -> Action | None:
         """Choose what a visit in sync code does instead of what is configured; `None` for the latter."""
+
+    def declare_step(self, accesses: Accesses) -> None:
+        """Note what the running task declares to touch until it is next suspended."""
+
+    def enter_region(self, region: object, accesses: Accesses) -> None:
+        """Note what the running task declares to touch until it leaves the region, which is any object."""
+
+    def leave_region(self, region: object) -> Accesses | None:
+        """End a region, and return what it declared; `None` if it was not entered.
+
+        Of one object that several tasks have entered as a region, the running task leaves its own. If it has none, the
+        latest one ends: a generator can be resumed, or closed, by another task.
+        """
+
+    def misdeclared(self, error: FailpointUsageError) -> None:
+        """Record that a site cannot declare what it declares."""
 
     def raised(self, error: BaseException) -> None:
         """Record an exception that the chosen action raised."""

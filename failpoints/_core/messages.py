@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from heapq import nlargest
 from itertools import islice
@@ -18,6 +19,8 @@ _BRACKETS: Final[dict[type, tuple[str, str]]] = {
     frozenset: ("frozenset({", "})"),
 }
 _PLAIN: Final = {*_BRACKETS, str, bytes, bytearray, int, float, complex, bool, type(None), type(...)}
+
+_ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
 
 # Comparing two words is cubic in their length at worst, and a message must not keep the program waiting.
 _LONGEST_WORD = 100
@@ -137,6 +140,11 @@ def _elements(value: Any) -> Iterator[Any]:
         yield from value.items() if type(cast(object, value)) is dict else value
     except RuntimeError:  # another thread changes it
         pass
+
+
+def without_addresses(text: str) -> str:
+    """Return a text without the memory addresses in it, which differ from run to run."""
+    return _ADDRESS.sub("", text) if " at 0x" in text else text
 
 
 def missing_extra(error: ModuleNotFoundError, feature: str, extra: str) -> FailpointUsageError:

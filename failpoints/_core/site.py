@@ -1,4 +1,4 @@
-"""The declaration of a site: its name, its context, what it can raise, and what cancels a wait there."""
+"""The declaration of a site: its name and context, what it can raise and touch, and what cancels a wait there."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, cast
 
 from ..errors import FailpointUsageError
 from . import known_sites
+from .accesses import Accesses, filled_in, problem_with
 from .context import Context, GetContext, no_context
 from .functions import signature_of
 from .messages import safe_repr
@@ -25,7 +26,7 @@ Converter: TypeAlias = Callable[[str], Any]
 class Site:
     """The declaration of one site: the arguments of `failpoint`, `failpoint_scope` or `instrument`."""
 
-    __slots__ = ("begun", "cancel", "code", "context", "convert", "name", "raises")
+    __slots__ = ("begun", "cancel", "code", "context", "convert", "name", "raises", "reads", "writes")
 
     def __init__(
         self,
@@ -34,21 +35,29 @@ class Site:
         raises: tuple[type[BaseException], ...] = (),
         convert: Converter | None = None,
         cancel: Cancel | None = None,
+        reads: tuple[str, ...] = (),
+        writes: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.context = context
         self.raises = raises
         self.convert = convert
         self.cancel = cancel
+        self.reads = reads
+        self.writes = writes
         self.code: CodeType | None = None  # of the function that is the site
         self.begun: str | None = None  # where to put the failpoint instead, if the work here may have begun already
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Site, (self.name, self.context, self.raises, self.convert, self.cancel)  # code cannot be pickled
+        return Site, self._given  # code cannot be pickled
+
+    @property
+    def _given(self) -> tuple[Any, ...]:
+        return self.name, self.context, self.raises, self.convert, self.cancel, self.reads, self.writes
 
     def of_begun_work(self, instead: str) -> Site:
         """Return this site for a call whose work may have begun, and which *instead* would be in time for."""
-        site = Site(self.name, self.context, self.raises, self.convert, self.cancel)
+        site = Site(*self._given)
         site.code = self.code
         site.begun = instead
         return site
@@ -69,6 +78,9 @@ class Site:
             raise self.usage_error(
                 f"cancel= must be an event, or a callable that returns one; got {safe_repr(self.cancel)}"
             )
+        for option, texts in (("reads=", self.reads), ("writes=", self.writes)):
+            if texts != () and (problem := problem_with(option, texts)) is not None:
+                raise self.usage_error(problem)
 
     def check_around_function(self) -> None:
         """Raise `FailpointNameError` or `FailpointUsageError` if a function cannot be decorated so."""
@@ -113,6 +125,13 @@ class Site:
             except ValueError:  # a C function without a signature
                 pass
             raise
+
+    def accesses(self, context: Context) -> Accesses:
+        """Return what a visit with this context declares to touch; raise `FailpointUsageError` if it lacks a key."""
+        try:
+            return filled_in(self.reads, self.writes, context)
+        except FailpointUsageError as error:
+            raise self.usage_error(str(error)) from error.__cause__
 
     def cancel_event(self, *, in_async: bool) -> CancelEvent | None:
         """Return the event that would end a wait now; raise `FailpointUsageError` if it cannot."""

@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from typing import Any, Final, TypeAlias
 
 from ..errors import FailpointUsageError
+from .accesses import Accesses
 from .actions import OUTCOMES, Action, Hit, Off, Outcome, Panic, Raise, Return, waits
 from .configuration import Configuration, Waiter
 from .context import GetContext, Mismatch, context_of_visit, no_context
@@ -77,7 +78,7 @@ def concerns(name: str, switch: Switch) -> bool:
     return (name in switch and (exploring.get() is not None or find(name) is not None)) or switch.is_of_no_name
 
 
-async def visit(name: str, site: Site, context: GetContext, result: object = None) -> Outcome:
+async def visit(name: str, site: Site, context: GetContext, result: object = None, region: object = None) -> Outcome:
     """Visit the failpoint *name* in async code.
 
     Args:
@@ -85,25 +86,28 @@ async def visit(name: str, site: Site, context: GetContext, result: object = Non
         site: What the site declares.
         context: Evaluates the site's own context. Called once, and only if it is needed.
         result: What the function around the site has returned, at its `:after`.
+        region: Of a call or block, what an exploration knows it by. If the visit returns, the caller has to leave it,
+            with `leave_region`. Without a region, what the site declares is about the step that follows.
     """
-    outcome = begin_visit(name, site, context, result)
+    outcome = begin_visit(name, site, context, result, region)
     return outcome if isinstance(outcome, OUTCOMES) else await outcome
 
 
 def begin_visit(
-    name: str, site: Site, context: GetContext, result: object = None
+    name: str, site: Site, context: GetContext, result: object = None, region: object = None
 ) -> Outcome | Coroutine[Any, Any, Outcome]:
     """Begin a visit in async code, and return its outcome, or a coroutine that has it in the end."""
     if exploring.get() is not None:
-        return _visit_in_exploration(name, site, context, result)
+        return _visit_in_exploration(name, site, context, result, region)
     arrived = _arrive(name, site, context, result, None, TaskWakeup)
     return _carry_out(arrived, site) if isinstance(arrived, _ConfiguredVisit) else arrived
 
 
-async def _visit_in_exploration(name: str, site: Site, context: GetContext, result: object) -> Outcome:
+async def _visit_in_exploration(name: str, site: Site, context: GetContext, result: object, region: object) -> Outcome:
     explorer = exploring.get()
     assert explorer is not None
     hit = Hit(name, context_of_visit(context), result)
+    accesses = _declared(explorer, site, hit) if site.reads or site.writes else None
     turn = explorer.arrive(name, hit.context)
     if turn is not None:
         try:
@@ -111,12 +115,38 @@ async def _visit_in_exploration(name: str, site: Site, context: GetContext, resu
         except BaseException:
             explorer.turn_away()
             raise
-    action = explorer.choose(name, hit.context, site.raises)
-    if action is not None:
-        with _ErrorsTo(explorer):
-            return await perform(action, site, Visit(hit, None), "injected")
-    arrived = _arrive(name, site, context, result, hit, TaskWakeup)
-    return await _carry_out(arrived, site) if isinstance(arrived, _ConfiguredVisit) else arrived
+    if accesses is not None and region is None:
+        explorer.declare_step(accesses)
+    elif accesses is not None:
+        explorer.enter_region(region, accesses)
+    try:
+        action = explorer.choose(name, hit.context, site.raises)
+        if action is not None:
+            with _ErrorsTo(explorer):
+                outcome = await perform(action, site, Visit(hit, None), "injected")
+        else:
+            arrived = _arrive(name, site, context, result, hit, TaskWakeup)
+            outcome = await _carry_out(arrived, site) if isinstance(arrived, _ConfiguredVisit) else arrived
+    except BaseException as error:
+        if accesses is not None and region is not None:
+            explorer.leave_region(region)
+        elif accesses is not None and not isinstance(error, GeneratorExit):  # else any task may have closed this
+            explorer.declare_step(accesses)
+        raise
+    if accesses is not None and region is None:
+        explorer.declare_step(accesses)  # again: an action may have suspended the task
+    return outcome
+
+
+def _declared(explorer: Explorer, site: Site, hit: Hit) -> Accesses | None:
+    """Return what the site declares to touch from this visit on, or `None`. Only `name:after` begins nothing."""
+    if hit.name != site.name:
+        return None
+    try:
+        return site.accesses(hit.context)
+    except FailpointUsageError as error:
+        explorer.misdeclared(error)  # the program may swallow it
+        raise
 
 
 async def _carry_out(configured: _ConfiguredVisit, site: Site) -> Outcome:
@@ -129,19 +159,37 @@ async def _carry_out(configured: _ConfiguredVisit, site: Site) -> Outcome:
         configured.leave()
 
 
-def visit_sync(name: str, site: Site, context: GetContext, function: str, result: object = None) -> Outcome:
+def visit_sync(
+    name: str, site: Site, context: GetContext, function: str, result: object = None, region: object = None
+) -> Outcome:
     """Visit the failpoint *name* in sync code, like `visit`. Messages name *function*, which contains the site."""
     hit: Hit | None = None
+    accesses: Accesses | None = None
     explorer = exploring.get()
     if explorer is not None:
         hit = Hit(name, context_of_visit(context), result)
-        action = explorer.choose_sync(name, hit.context, site.raises)
-        if action is not None:
-            with _ErrorsTo(explorer):
-                return perform_sync(action, site, Visit(hit, None), "injected", function)
-    configured = _arrive(name, site, context, result, hit, thread_wakeup)
-    if not isinstance(configured, _ConfiguredVisit):
-        return configured
+        accesses = _declared(explorer, site, hit) if site.reads or site.writes else None
+        if accesses is not None and region is None:
+            explorer.declare_step(accesses)
+        elif accesses is not None:
+            explorer.enter_region(region, accesses)
+    try:
+        if explorer is not None and hit is not None:
+            action = explorer.choose_sync(name, hit.context, site.raises)
+            if action is not None:
+                with _ErrorsTo(explorer):
+                    return perform_sync(action, site, Visit(hit, None), "injected", function)
+        configured = _arrive(name, site, context, result, hit, thread_wakeup)
+        if not isinstance(configured, _ConfiguredVisit):
+            return configured
+        return _carry_out_sync(configured, site, function)
+    except BaseException:
+        if explorer is not None and accesses is not None and region is not None:
+            explorer.leave_region(region)
+        raise
+
+
+def _carry_out_sync(configured: _ConfiguredVisit, site: Site, function: str) -> Outcome:
     try:
         return _decided_by(configured.configuration, perform_sync(configured.action, site, configured, "hit", function))
     except FailpointUsageError as error:

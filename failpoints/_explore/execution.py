@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Protocol
 
+from .._core.accesses import Accesses
 from .._core.actions import Action
 from .._core.context import Context
 from ..errors import FailpointUsageError
 from .plan.faults import Alternatives
 from .plan.identity import IN_THREAD, Labels, TaskNode, TaskPath, Visit, VisitKey, context_text, current_node
 from .plan.scheduler import MAX_TURNS_AT_A_VISIT, Scheduler, last_one_first
+from .steps import Steps
 from .watchdog import WatchedThread
 
 
@@ -76,19 +78,22 @@ class Execution:
     ) -> None:
         self.watched = watched
         self.scheduler = scheduler
+        self.steps = Steps()
         self.root = TaskNode((), "")
         self.thread = threading.get_ident()
         self.loop: Loop
         self.active = False  # between `begin` and `end`
         self.expect: tuple[type[BaseException], ...] = ()
         self.injected: list[Injected] = []
-        self.usage_error: FailpointUsageError | None = None  # since an injected action could not be carried out
+        self.usage_error: FailpointUsageError | None = None
+        self.refused: Injected | None = None  # the action that could not be carried out, if that is the usage error
         self.recorder = recorder
         self.turns: list[int] = []  # indexes into the tasks that could go on, with the last one at the front
         self.preemptions = 0
         self.tasks = 0  # that were released at least once
         self.held: dict[TaskNode, int] = {}  # with the labels of the visits at which they are held
         self._has_begun = False
+        self._regions: list[tuple[object, TaskNode, Accesses]] = []  # in the order in which they were entered
         self._errors: list[BaseException] = []
         self._alternatives = alternatives
         self._labels = labels
@@ -141,10 +146,38 @@ class Execution:
         label = self._identify(task, name)
         return self._go_on(task, label, context, raises) if self._looks_at_visits else None
 
+    def declare_step(self, accesses: Accesses) -> None:
+        """Note what a site declares of the running step."""
+        if threading.get_ident() == self.thread:
+            self.steps.declare_step(self._current_task(), accesses)
+
+    def enter_region(self, region: object, accesses: Accesses) -> None:
+        """Note what a site declares of every step of the running task, until it leaves the region."""
+        if threading.get_ident() == self.thread:
+            task = self._current_task()
+            self._regions.append((region, task, accesses))
+            self.steps.enter_region(task, accesses)
+
+    def leave_region(self, region: object) -> Accesses | None:
+        """End a region of the running task, or the latest of these if only other tasks have entered it."""
+        entered = [number for number, each in enumerate(self._regions) if each[0] is region]
+        if not entered or threading.get_ident() != self.thread:
+            return None
+        running = self._current_task()
+        own = [number for number in entered if self._regions[number][1] is running]
+        _, task, accesses = self._regions.pop((own or entered)[-1])
+        self.steps.leave_region(task, accesses)
+        return accesses
+
+    def misdeclared(self, error: FailpointUsageError) -> None:
+        """Keep the error of a site that cannot declare what it declares."""
+        self.usage_error = error
+
     def raised(self, error: BaseException) -> None:
         """Keep an error that came from an injected action."""
         if isinstance(error, FailpointUsageError):
             self.usage_error = error  # kept apart, since the program may swallow it
+            self.refused = self.injected[-1]
         else:
             self._errors.append(error)
 
@@ -206,6 +239,7 @@ class Execution:
         self._step += 1
         task.last_turn = (self._step, path)
         self._last = task
+        self.steps.begin(task)
         self.loop.release(task)
 
     def hits(self) -> Iterator[tuple[str, int]]:

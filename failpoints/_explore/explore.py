@@ -209,11 +209,14 @@ def _replay(runner: Runner, script: Script) -> Exploration:
 
 def _raise_usage_error(execution: Execution) -> NoReturn:
     __tracebackhide__ = True
-    injected = execution.injected[-1]
+    error, injected = execution.usage_error, execution.refused
+    assert error is not None
+    if injected is None:  # a site that cannot declare what it declares
+        raise error
     raise FailpointUsageError(
-        f"{fault_text(injected.action)} cannot be injected at {injected.visit.name!r}: {execution.usage_error};"
+        f"{fault_text(injected.action)} cannot be injected at {injected.visit.name!r}: {error};"
         " or leave it out with faults="
-    ) from execution.usage_error
+    ) from error
 
 
 def _add_hits(hits: Counter[str], execution: Execution) -> None:

@@ -98,6 +98,8 @@ def instrument(
     raises: tuple[type[BaseException], ...] = (),
     convert: Converter | None = None,
     cancel: Cancel | None = None,
+    reads: tuple[str, ...] = (),
+    writes: tuple[str, ...] = (),
 ) -> Instrumentation:
     """Put a failpoint on a function that you cannot decorate, from a library or the standard library.
 
@@ -120,6 +122,8 @@ def instrument(
         raises: As for `failpoint`.
         convert: As for `failpoint`.
         cancel: As for `failpoint`.
+        reads: As for `failpoint`.
+        writes: As for `failpoint`.
 
     Returns:
         The undo, which is also a context manager.
@@ -139,7 +143,7 @@ def instrument(
     """
     if not isinstance(path, str):
         raise FailpointUsageError(f"instrument takes a path, such as 'httpx:AsyncClient.send'; got {safe_repr(path)}")
-    site = Site(name, context=context, raises=raises, convert=convert, cancel=cancel)
+    site = Site(name, context=context, raises=raises, convert=convert, cancel=cancel, reads=reads, writes=writes)
     site.check_around_function()
     try:
         parsed = parse_path(path)

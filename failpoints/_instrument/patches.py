@@ -14,7 +14,7 @@ from ..errors import FailpointUsageError
 from .replacements import Instrumented, instrumented_by, replaced_by, replacement_of, without_patches, wrapped_by
 from .targets import ABSENT, Path, Target, find_target
 
-_OPTIONS = ("context", "raises", "convert", "cancel")
+_OPTIONS = ("context", "raises", "convert", "cancel", "reads", "writes")
 
 
 class Requester(Protocol):

@@ -11,6 +11,7 @@ from .._core.functions import callable_name
 from .._core.hooks import exploring
 from .._core.perform import CONTINUE
 from .._core.reentrancy import transparent
+from .._core.region import Region
 from .._core.site import Site
 from .._core.tracebacks import OwnFramesHidden, own_frames_hidden
 from .._core.visit import visit
@@ -57,13 +58,14 @@ class Visits:
         self._frames = frames
         self._skips_name = skips_name
 
-    async def before(self, begun: str | None) -> Given | None:
+    async def before(self, begun: str | None, region: Region) -> Given | None:
         """Visit `name`, and return the value to give instead of doing the work, if any.
 
-        If the work may have begun already, *begun* names where to put the failpoint instead.
+        If the work may have begun already, *begun* names where to put the failpoint instead. The caller leaves the
+        region when the work is done.
         """
         with self._frames:
-            outcome = await self._visit_name(begun)
+            outcome = await self._visit_name(begun, region)
             return Given(self._value(self._site.name, outcome)) if outcome else None
 
     async def after(self, result: Any) -> Any:
@@ -72,10 +74,10 @@ class Visits:
             outcome = await visit(self._after, self._site, self._context, result)
             return self._value(self._after, outcome) if outcome else result
 
-    async def begin_iteration(self, begun: str | None) -> bool:
-        """Visit `name`, and return whether to iterate."""
+    async def begin_iteration(self, begun: str | None, region: Region) -> bool:
+        """Visit `name`, and return whether to iterate. The caller leaves the region at the end."""
         with self._frames:
-            outcome = await self._visit_name(begun)
+            outcome = await self._visit_name(begun, region)
             if outcome:
                 self._end_iteration(self._site.name, outcome)
             return not outcome
@@ -87,11 +89,11 @@ class Visits:
             if outcome:
                 self._end_iteration(self._after, outcome)
 
-    async def _visit_name(self, begun: str | None) -> Outcome:
+    async def _visit_name(self, begun: str | None, region: Region) -> Outcome:
         if self._skips_name or (begun is not None and exploring.get() is not None):
             return CONTINUE  # an exploration has no fault to try where nothing can be prevented any more
         site = self._site if begun is None else self._site.of_begun_work(begun)
-        return await visit(site.name, site, self._context)
+        return await visit(site.name, site, self._context, region=region)
 
 
 class Work:
@@ -123,9 +125,9 @@ class Work:
 @transparent
 async def awaited(work: Work, visits: Visits, begun: str | None = None) -> Any:
     """Do the work, with the visits around it."""
-    with own_frames_hidden:
+    with own_frames_hidden, Region() as region:
         try:
-            work.given = await visits.before(begun)
+            work.given = await visits.before(begun, region)
             if work.given is not None:
                 return work.given.value
             result = await work.begin()

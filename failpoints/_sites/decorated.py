@@ -28,6 +28,7 @@ from .._core.late_imports import late_modules
 from .._core.messages import safe_repr
 from .._core.perform import CONTINUE
 from .._core.reentrancy import transparent
+from .._core.region import Region
 from .._core.site import Site
 from .._core.suspensions import observed
 from .._core.switches import may_contain_scope, switch_of
@@ -72,6 +73,7 @@ class Decorated:
         self._after = f"{site.name}:after"
         self._qualname = callable_name(function)
         self._switch = switch_of(site.name)
+        self._has_region = bool(site.reads or site.writes)
         self._use(function)
         underlying = underlying_function(function)
         self._code: CodeType | None = own_code(underlying) if underlying is not None else None
@@ -186,9 +188,10 @@ class Decorated:
 
     @transparent
     def _run_sync(self, args: tuple[Any, ...], kwargs: dict[str, Any], context: GetContext) -> Any:
+        region = Region() if self._has_region else None
         try:
             if concerns(self._name, self._switch) or concerns(self._after, self._switch):
-                return self._visited(args, kwargs, context)
+                return self._visited(args, kwargs, context, region)
             if self._name in self._switch:
                 note_stray(self._name, context)
             result, given = self._call(args, kwargs)
@@ -197,9 +200,12 @@ class Decorated:
         except BaseException as error:
             self._frames.hide(error)
             raise
+        finally:
+            if region is not None:
+                region.leave()
 
     @transparent
-    def _visited(self, args: tuple[Any, ...], kwargs: dict[str, Any], context: GetContext) -> Any:
+    def _visited(self, args: tuple[Any, ...], kwargs: dict[str, Any], context: GetContext, region: object) -> Any:
         """Make a call of the sync function with its visits."""
         expected = self._disguise.expected(self._function, args, kwargs)
         is_plain = expected is Expected.PLAIN
@@ -207,7 +213,7 @@ class Decorated:
             work = Work(functools.partial(self._call_to_await, args, kwargs))
             return named(awaited(work, self._visits(context)), self._function)
         if is_plain and self._name in self._switch:
-            outcome = visit_sync(self._name, self.site, context, self._qualname)
+            outcome = visit_sync(self._name, self.site, context, self._qualname, region=region)
             if outcome:
                 return self._value(self._name, outcome)
         result, given = self._call(args, kwargs)
@@ -221,7 +227,7 @@ class Decorated:
             return stand_in(result, self._visits(context, skips_name=is_plain), args)
         if not is_plain:  # it was none, this time
             too_late = self.site.of_begun_work("a function that it calls")
-            outcome = visit_sync(self._name, too_late, context, self._qualname)
+            outcome = visit_sync(self._name, too_late, context, self._qualname, region=region)
             if outcome:
                 return self._value(self._name, outcome)
         if self._after not in self._switch:
@@ -255,9 +261,10 @@ class Decorated:
 
     @transparent
     async def _run_async(self, args: tuple[Any, ...], kwargs: dict[str, Any], context: GetContext) -> Any:
+        region = Region() if self._has_region else None
         try:
             if self._name in self._switch:
-                outcome = begin_visit(self._name, self.site, context)
+                outcome = begin_visit(self._name, self.site, context, region=region)
                 if not isinstance(outcome, OUTCOMES):
                     outcome = await outcome
                 if outcome:
@@ -277,6 +284,9 @@ class Decorated:
         except BaseException as error:
             self._frames.hide(error)
             raise
+        finally:
+            if region is not None:
+                region.leave()
 
     @transparent
     async def _until_early_return(self, body: Any) -> Any:
@@ -296,8 +306,8 @@ class Decorated:
     def _run_generator(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], context: GetContext
     ) -> Generator[Any, Any, Any]:
-        with self._frames:
-            outcome = visit_sync(self._name, self.site, context, self._qualname)
+        with self._frames, Region() as region:
+            outcome = visit_sync(self._name, self.site, context, self._qualname, region=region)
             if outcome:
                 return self._value(self._name, outcome)
             body: Generator[Any, Any, Any] = self._function(*args, **kwargs)
@@ -309,6 +319,7 @@ class Decorated:
                 # Not `yield from`, which turns a GeneratorExit that is thrown in into a close().
                 while True:
                     value = step()
+                    region.suspend()
                     try:
                         sent = yield value
                     except GeneratorExit as error:
@@ -320,6 +331,7 @@ class Decorated:
                         step = functools.partial(body.throw, error)
                     else:
                         step = functools.partial(body.send, sent)
+                    region.resume()
             except StopIteration as stop:
                 result = stop.value
             except BaseException as error:
@@ -339,8 +351,10 @@ class Decorated:
     async def _run_async_generator(
         self, begin: Callable[[], AsyncGenerator[Any, Any]], context: GetContext, *, visits_name: bool = True
     ) -> AsyncGenerator[Any, Any]:
-        with self._frames:
-            outcome = await visit(self._name, self.site, context) if visits_name else CONTINUE
+        with self._frames, Region() as region:
+            outcome: Outcome = CONTINUE
+            if visits_name:
+                outcome = await visit(self._name, self.site, context, region=region)
             if outcome:
                 self._end_iteration(self._name, outcome)
                 return
@@ -351,6 +365,7 @@ class Decorated:
             try:
                 while True:
                     value = await step
+                    region.suspend()
                     try:
                         sent = yield value
                     except GeneratorExit as error:
@@ -362,6 +377,7 @@ class Decorated:
                         step = body.athrow(error)
                     else:
                         step = body.asend(sent)
+                    region.resume()
             except StopAsyncIteration:
                 pass
             except BaseException as error:

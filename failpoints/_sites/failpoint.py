@@ -31,6 +31,8 @@ class Options(TypedDict, total=False):
     raises: tuple[type[BaseException], ...]
     convert: Converter | None
     cancel: Cancel | None
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
 
 
 def failpoint(name: str = MISSING, /, **options: Unpack[Options]) -> Failpoint:
@@ -57,6 +59,11 @@ def failpoint(name: str = MISSING, /, **options: Unpack[Options]) -> Failpoint:
             decides.
         cancel: An event that ends a wait once it is set, or a callable that returns one or `None`. The visit's outcome
             is then `Cancelled()`, and a decorated function raises `FailpointCancelled`.
+        reads: What is read here, as texts that name it. `{key}` stands for the `str()` of a key of the context:
+            `reads=("account:{account}",)`. It is about a whole call of a decorated function, its `:after` included,
+            and inline about what follows the visit, until the task is next suspended. `explore` uses it to leave out
+            orders of tasks that cannot matter.
+        writes: What is written here. Otherwise like *reads*.
 
     Raises:
         FailpointNameError: *name* cannot be a failpoint's name. Raised when a function is decorated, or at the first
@@ -89,7 +96,7 @@ _hashes: Final = itertools.count()
 class Failpoint:
     """A named place, as `failpoint` returns it: await it, call its `hit()`, or decorate a function with it."""
 
-    __slots__ = ("_cancel", "_context", "_convert", "_raises", "_switch", "name")
+    __slots__ = ("_cancel", "_context", "_convert", "_raises", "_reads", "_switch", "_writes", "name")
 
     def __init__(
         self,
@@ -99,6 +106,8 @@ class Failpoint:
         raises: tuple[type[BaseException], ...] = (),
         convert: Converter | None = None,
         cancel: Cancel | None = None,
+        reads: tuple[str, ...] = (),
+        writes: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self._switch = switch
@@ -106,6 +115,8 @@ class Failpoint:
         self._raises = raises
         self._convert = convert
         self._cancel = cancel
+        self._reads = reads
+        self._writes = writes
 
     def __repr__(self) -> str:
         return f"failpoint({self.name!r})"
@@ -122,7 +133,7 @@ class Failpoint:
         return next(_hashes)
 
     def _site(self) -> Site:
-        return Site(self.name, self._context, self._raises, self._convert, self._cancel)
+        return Site(self.name, self._context, self._raises, self._convert, self._cancel, self._reads, self._writes)
 
     # outcome = await failpoint("name")
 

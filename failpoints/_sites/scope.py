@@ -9,6 +9,7 @@ from typing import Final, TypedDict, Unpack
 from .._core.actions import Cancelled, Outcome, Return
 from .._core.context import Context
 from .._core.entered import note_stray
+from .._core.region import leave_region
 from .._core.site import Cancel, Site, caller_frame, check_new_place
 from .._core.switches import Switch
 from .._core.tracebacks import own_frames_hidden
@@ -24,6 +25,8 @@ class Options(TypedDict, total=False):
     context: Context | Callable[[], Context] | None
     raises: tuple[type[BaseException], ...]
     cancel: Cancel | None
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
 
 
 def failpoint_scope(name: str = MISSING, /, **options: Unpack[Options]) -> Scope:
@@ -45,6 +48,8 @@ def failpoint_scope(name: str = MISSING, /, **options: Unpack[Options]) -> Scope
             configured.
         raises: As for `failpoint`.
         cancel: As for `failpoint`.
+        reads: As for `failpoint`. It is about the block.
+        writes: As for `failpoint`. It is about the block.
 
     Raises:
         FailpointCancelled: The `cancel` event ended a wait.
@@ -72,7 +77,7 @@ def failpoint_scope(name: str = MISSING, /, **options: Unpack[Options]) -> Scope
 class Scope:
     """A critical section, as `failpoint_scope` returns it: enter it with `async with` or `with`."""
 
-    __slots__ = ("_cancel", "_context", "_raises", "_switch", "name")
+    __slots__ = ("_cancel", "_context", "_raises", "_reads", "_switch", "_writes", "name")
 
     def __init__(
         self,
@@ -81,12 +86,16 @@ class Scope:
         context: Context | Callable[[], Context] | None = None,
         raises: tuple[type[BaseException], ...] = (),
         cancel: Cancel | None = None,
+        reads: tuple[str, ...] = (),
+        writes: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self._switch = switch
         self._context = context
         self._raises = raises
         self._cancel = cancel
+        self._reads = reads
+        self._writes = writes
 
     def __repr__(self) -> str:
         return f"failpoint_scope({self.name!r})"
@@ -99,9 +108,13 @@ class Scope:
                 await self._visit(self.name)
 
     async def __aexit__(self, kind: type[BaseException] | None, *exception: object) -> None:
-        if self._switch and kind is None:
-            with own_frames_hidden:
-                await self._visit(f"{self.name}:after")
+        if self._switch:
+            try:
+                if kind is None:
+                    with own_frames_hidden:
+                        await self._visit(f"{self.name}:after")
+            finally:
+                self._end_region()
 
     # with failpoint_scope("name"):
 
@@ -111,15 +124,19 @@ class Scope:
                 self._visit_sync(self.name)
 
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
-        if self._switch and kind is None:
-            with own_frames_hidden:
-                self._visit_sync(f"{self.name}:after")
+        if self._switch:
+            try:
+                if kind is None:
+                    with own_frames_hidden:
+                        self._visit_sync(f"{self.name}:after")
+            finally:
+                self._end_region()
 
     async def _visit(self, name: str) -> None:
         if concerns(name, self._switch):
             frame = caller_frame(2)
             site = self._checked_site(frame)
-            _leave(name, frame, await visit(name, site, site.get_context))
+            self._leave(name, frame, await visit(name, site, site.get_context, region=self))
 
     def _visit_sync(self, name: str) -> None:
         if not concerns(name, self._switch):
@@ -127,24 +144,29 @@ class Scope:
             return
         frame = caller_frame(2)
         site = self._checked_site(frame)
-        _leave(name, frame, visit_sync(name, site, site.get_context, frame.f_code.co_qualname))
+        self._leave(name, frame, visit_sync(name, site, site.get_context, frame.f_code.co_qualname, region=self))
 
     def _site(self) -> Site:
-        return Site(self.name, self._context, self._raises, cancel=self._cancel)
+        return Site(self.name, self._context, self._raises, cancel=self._cancel, reads=self._reads, writes=self._writes)
 
     def _checked_site(self, frame: FrameType) -> Site:
         site = self._site()
         check_new_place(site, frame, f"{self.name}:after")
         return site
 
+    def _leave(self, name: str, frame: FrameType, outcome: Outcome) -> None:
+        if outcome and name == self.name:  # Python does not exit what raises when it is entered
+            self._end_region()
+        if isinstance(outcome, Return):
+            with recording_usage_errors(name):
+                leave_function(name, frame, outcome)
+        if isinstance(outcome, Cancelled):
+            raise FailpointCancelled(name)
+
+    def _end_region(self) -> None:
+        if self._reads or self._writes:
+            leave_region(self)
+
 
 _made: Final = Made(failpoint_scope, Scope)
 _plain: Final = _made.by_name
-
-
-def _leave(name: str, frame: FrameType, outcome: Outcome) -> None:
-    if isinstance(outcome, Return):
-        with recording_usage_errors(name):
-            leave_function(name, frame, outcome)
-    if isinstance(outcome, Cancelled):
-        raise FailpointCancelled(name)

@@ -23,6 +23,7 @@ import wrapt
 
 from .._core.functions import callable_name
 from .._core.reentrancy import transparent
+from .._core.region import Region
 from .._core.tracebacks import own_frames_hidden
 from .awaitable import Visits, Work, awaited, gives, named
 
@@ -196,13 +197,17 @@ class _Iterated(_StandIn):  # async for item in thing
 
     @transparent
     async def _self_iterate(self) -> AsyncGenerator[Any, Any]:
-        with own_frames_hidden:
-            if not await self._self_visits.begin_iteration(self._self_begun):
+        with own_frames_hidden, Region() as region:
+            if not await self._self_visits.begin_iteration(self._self_begun, region):
                 return
             items = self.__wrapped__.__aiter__()
             try:
                 async for item in items:
-                    yield item
+                    region.suspend()
+                    try:
+                        yield item
+                    finally:
+                        region.resume()
             finally:
                 if hasattr(items, "aclose"):
                     await items.aclose()

@@ -47,7 +47,7 @@ def number_of(number: int, *, text: str = "") -> dict[str, int]:
     return {"number": number}
 
 
-@failpoint("function", context=["number"])
+@failpoint("function", context=["number"], reads=("number:{number}",), writes=("log",))
 def function(number: int, *, text: str = "") -> bytes:
     return text.encode() * number
 
@@ -127,7 +127,7 @@ async def decorated_methods_keep_their_types() -> None:
 
 
 async def an_outcome_is_one_of_three() -> str:
-    outcome = await failpoint("inline", context={"number": 1}, cancel=anyio.Event())
+    outcome = await failpoint("inline", context={"number": 1}, cancel=anyio.Event(), reads=("account:{account}",))
     assert_type(outcome, Outcome)
     assert_type(failpoint("inline").hit(), Outcome)
     match outcome:
@@ -147,7 +147,7 @@ async def a_forgotten_await_is_an_error() -> None:
 async def scopes() -> None:
     async with failpoint_scope("scope", context=lambda: {"number": 1}, raises=(OSError,)):
         pass
-    with failpoint_scope("scope", cancel=threading.Event()), failpoint_context(tenant_id="t1"):
+    with failpoint_scope("scope", cancel=threading.Event(), writes=("log",)), failpoint_context(tenant_id="t1"):
         pass
     for cancel in (asyncio.Event(), trio.Event(), anyio.Event(), lambda: None):
         async with failpoint_scope("scope", cancel=cancel):
