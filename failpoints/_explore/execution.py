@@ -15,7 +15,6 @@ from ..errors import FailpointUsageError
 from .plan.faults import Alternatives
 from .plan.identity import IN_THREAD, Labels, TaskNode, TaskPath, Visit, VisitKey, context_text, current_node
 from .plan.scheduler import MAX_TURNS_AT_A_VISIT, Scheduler, last_one_first
-from .steps import Steps
 from .watchdog import WatchedThread
 
 
@@ -65,6 +64,19 @@ class Recorder(Protocol):
         """Record the tasks of the run, which has ended."""
 
 
+class Steps(Protocol):
+    """Receives what is known of the steps of a run."""
+
+    def declare_step(self, task: TaskNode, declared: Accesses) -> None:
+        """Declare what the running step of a task touches, until it is suspended."""
+
+    def enter_region(self, task: TaskNode, declared: Accesses) -> None:
+        """Declare what the steps of a task touch from here on, including the running one."""
+
+    def leave_region(self, task: TaskNode, declared: Accesses) -> None:
+        """End what `enter_region` has begun."""
+
+
 class Execution:
     """One run, as sites and the event loop see it."""
 
@@ -78,7 +90,6 @@ class Execution:
     ) -> None:
         self.watched = watched
         self.scheduler = scheduler
-        self.steps = Steps()
         self.root = TaskNode((), "")
         self.thread = threading.get_ident()
         self.loop: Loop
@@ -92,6 +103,7 @@ class Execution:
         self.preemptions = 0
         self.tasks = 0  # that were released at least once
         self.held: dict[TaskNode, int] = {}  # with the labels of the visits at which they are held
+        self.steps: Steps | None = None  # between `begin` and `end`, if equivalent orders are left out
         self._has_begun = False
         self._regions: list[tuple[object, TaskNode, Accesses]] = []  # in the order in which they were entered
         self._errors: list[BaseException] = []
@@ -148,7 +160,7 @@ class Execution:
 
     def declare_step(self, accesses: Accesses) -> None:
         """Note what a site declares of the running step."""
-        if threading.get_ident() == self.thread:
+        if self.steps is not None and threading.get_ident() == self.thread:
             self.steps.declare_step(self._current_task(), accesses)
 
     def enter_region(self, region: object, accesses: Accesses) -> None:
@@ -156,7 +168,8 @@ class Execution:
         if threading.get_ident() == self.thread:
             task = self._current_task()
             self._regions.append((region, task, accesses))
-            self.steps.enter_region(task, accesses)
+            if self.steps is not None:
+                self.steps.enter_region(task, accesses)
 
     def leave_region(self, region: object) -> Accesses | None:
         """End a region of the running task, or the latest of these if only other tasks have entered it."""
@@ -166,7 +179,8 @@ class Execution:
         running = self._current_task()
         own = [number for number in entered if self._regions[number][1] is running]
         _, task, accesses = self._regions.pop((own or entered)[-1])
-        self.steps.leave_region(task, accesses)
+        if self.steps is not None:
+            self.steps.leave_region(task, accesses)
         return accesses
 
     def misdeclared(self, error: FailpointUsageError) -> None:
@@ -239,7 +253,6 @@ class Execution:
         self._step += 1
         task.last_turn = (self._step, path)
         self._last = task
-        self.steps.begin(task)
         self.loop.release(task)
 
     def hits(self) -> Iterator[tuple[str, int]]:
@@ -256,6 +269,9 @@ class Execution:
         self._has_begun = True
         self.active = True
         self.expect = expect
+        if self.steps is not None:
+            for _, task, accesses in self._regions:  # that were entered before
+                self.steps.enter_region(task, accesses)
 
     def end(self) -> None:
         """Stop holding tasks and injecting faults, and release every task that is held."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Generator
 from typing import Any
 
 import anyio
@@ -13,13 +13,39 @@ import anyio.to_thread
 import pytest
 
 from failpoints import FailpointPanic, FailpointUsageError, configured, failpoint, failpoint_context, failpoint_scope
-from failpoints._explore import execution
+from failpoints._core.accesses import Accesses
+from failpoints._explore.execution import Execution, Steps
 from failpoints._explore.plan.identity import TaskNode
-from failpoints._explore.steps import Accesses, Steps
 from failpoints.explore import Run, explore
 from failpoints.instrument import instrument
 
 Runs = list[list[str]]
+
+
+class Recorded:
+    """Notes what is declared of the steps of a run, and passes it on if the run keeps them."""
+
+    def __init__(self, noted: list[str]) -> None:
+        self.noted = noted
+        self.steps: Any = None  # as the run keeps them
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.steps, name)
+
+    def declare_step(self, task: TaskNode, declared: Accesses) -> None:
+        self.note("step", Steps.declare_step, task, declared)
+
+    def enter_region(self, task: TaskNode, declared: Accesses) -> None:
+        self.note("enter", Steps.enter_region, task, declared)
+
+    def leave_region(self, task: TaskNode, declared: Accesses) -> None:
+        self.note("leave", Steps.leave_region, task, declared)
+
+    def note(self, what: str, method: Any, task: TaskNode, declared: Accesses) -> None:
+        touched = [f"{mode}:{resource}" for resource, mode in declared]
+        self.noted.append(" ".join([*map(str, task.path), what, *touched]))
+        if self.steps is not None:
+            getattr(self.steps, method.__name__)(task, declared)
 
 
 @pytest.fixture
@@ -30,32 +56,16 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     """
     noted: Runs = []
 
-    class Recorded(Steps):
-        def __init__(self) -> None:
-            super().__init__()
+    def get_steps(run: Any) -> Recorded | None:
+        return run.recorded if run.active or run.recorded.steps is not None else None
+
+    def set_steps(run: Any, steps: Any) -> None:
+        if not hasattr(run, "recorded"):
             noted.append([])
-            self.is_noting = True
+            run.recorded = Recorded(noted[-1])
+        run.recorded.steps = steps
 
-        def declare_step(self, task: TaskNode, accesses: Accesses) -> None:
-            self.note("step", task, accesses)
-            super().declare_step(task, accesses)
-
-        def enter_region(self, task: TaskNode, accesses: Accesses) -> None:
-            self.note("enter", task, accesses)
-            self.is_noting = False  # it may call what is above
-            super().enter_region(task, accesses)
-            self.is_noting = True
-
-        def leave_region(self, task: TaskNode, accesses: Accesses) -> None:
-            self.note("leave", task, accesses)
-            super().leave_region(task, accesses)
-
-        def note(self, what: str, task: TaskNode, accesses: Accesses) -> None:
-            if self.is_noting:
-                touched = [f"{mode}:{resource}" for resource, mode in accesses]
-                noted[-1].append(" ".join([*map(str, task.path), what, *touched]))
-
-    monkeypatch.setattr(execution, "Steps", Recorded)
+    monkeypatch.setattr(Execution, "steps", property(get_steps, set_steps), raising=False)
     return noted
 
 
@@ -363,7 +373,7 @@ def test_before_the_explored_part(backend: Any, runs: Runs) -> None:
             runs[-1].append("inside")
 
     explore(scenario, backend=backend, max_faults=0)
-    assert runs[0] == ["enter w:log", "inside", "leave w:log"]
+    assert runs[0] == ["enter w:log", "inside"]  # the block ends after the explored part
 
 
 # texts
@@ -476,19 +486,3 @@ def test_nothing_is_evaluated_while_nothing_is_explored() -> None:
     """Outside of explorations the texts are not filled in: nothing is asked for its text."""
     with configured("move", "return(v)"):
         assert failpoint("move", context={"account": Unprintable()}, writes=("a:{account}", "b:{nothing}")).hit()
-
-
-def test_regions_of_steps() -> None:
-    """A region makes each step of its task declared, from that in which it is entered to that in which it is left."""
-    steps, task = Steps(), TaskNode((1,), "task")
-    seen: Iterator[bool] = (steps.begin(task).is_declared for _ in iter(int, 1))
-    assert not next(seen)
-    steps.enter_region(task, [("log", "w")])
-    assert steps.running(task).is_declared
-    assert next(seen)
-    steps.leave_region(task, [("log", "w")])
-    assert steps.running(task).is_declared
-    assert not next(seen)
-    steps.touch(task, "lock", "w")
-    assert not steps.running(task).is_declared
-    assert ("lock", "w") in steps.running(task).touched
