@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Generator
@@ -21,6 +20,7 @@ from .._core.messages import safe_repr
 from .._core.store import arm_all_sites
 from .._core.wakeups import on_event_loop
 from ..errors import FailpointUsageError
+from .entropy import same_in_every_run
 from .execution import Execution
 from .options import Options
 from .plan.faults import GivenFaults, fault_text
@@ -36,7 +36,6 @@ from .watchdog import watching
 
 _lock = threading.Lock()
 _explorations = 0
-_random_state: Any = None
 
 
 def explore(
@@ -119,7 +118,7 @@ def explore(
     )
     _check_surroundings()
     runner = Runner(scenario, options)
-    with _armed(), runner.deterministic_order(), watching() as runner.watched:
+    with _armed(), same_in_every_run(), runner.deterministic_order(), watching() as runner.watched:
         return _explore(runner) if options.script is None else _replay(runner, options.script)
 
 
@@ -237,13 +236,11 @@ def _describe_bound(bound: str, options: Options) -> str:
 
 @contextmanager
 def _armed() -> Generator[None]:
-    """Make every site check whether it belongs to a run, and restore the state of `random` afterwards."""
-    global _explorations, _random_state
+    """Make every site check whether it belongs to a run."""
+    global _explorations
     import_for_visits()
     thread = threading.get_ident()
     with _lock:
-        if not _explorations:
-            _random_state = random.getstate()
         _explorations += 1
         arm_all_sites(armed=True)
         ignored_threads[thread] = None
@@ -255,7 +252,6 @@ def _armed() -> Generator[None]:
             ignored_threads.pop(thread, None)
             if not _explorations:
                 arm_all_sites(armed=False)
-                random.setstate(_random_state)
 
 
 def _check_surroundings() -> None:

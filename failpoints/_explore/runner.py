@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import inspect
-import random
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,6 +19,7 @@ from .._core.messages import safe_repr
 from .._core.reentrancy import runs_user_code
 from .._core.registry import Registry
 from ..errors import FailpointUsageError
+from .entropy import begin_run
 from .execution import Execution
 from .loops.blocked import recording_lock_owners
 from .options import Options
@@ -116,7 +116,7 @@ class Runner:
 
     def _run(self, execution: Execution) -> Problem | None:
         exploring.set(execution)
-        random.seed(0)
+        begin_run(execution.root)
         run = Run(execution)
         with Registry() as registry:
             registry.seed(0)

@@ -9,12 +9,15 @@ import dataclasses
 import gc
 import importlib
 import inspect
+import random
 import re
+import secrets
 import sys
 import threading
 import time
 import traceback
 import unittest
+import uuid
 from collections.abc import AsyncGenerator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -358,3 +361,54 @@ def test_a_dataclass_keeps_its_parameters() -> None:
         dataclasses.dataclass(frozen=True)(type("Frozen", (Base,), {}))
     parameters.frozen = True
     dataclasses.dataclass(frozen=True)(type("Frozen", (Base,), {}))
+
+
+def test_random_bytes_come_from_these_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`SystemRandom` looks its source up in the module `random`, and a generator without a seed calls `seed`."""
+
+    def five(size: int) -> bytes:
+        return b"\5" * size
+
+    class Seeded(random.Random):
+        def seed(self, *args: Any) -> None:
+            given.append(args)
+
+    given: list[Any] = []
+    monkeypatch.setattr(random, "_urandom", five)
+    assert secrets.token_bytes(3) == b"\5\5\5"
+    assert secrets.randbits(8) == 5
+    assert random.SystemRandom().random() < 0.1
+    Seeded()
+    assert given == [(None,)]
+
+
+def test_uuids_with_a_time_come_from_these_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They call `time.time_ns`, then compare with the latest. The system's function is called for `uuid1()` only."""
+    functions = [lambda: uuid.uuid1(1, 2)]
+    latest = ["_last_timestamp"]
+    if sys.version_info >= (3, 14):
+        functions += [lambda: uuid.uuid6(1, 2), uuid.uuid7]
+        latest += ["_last_timestamp_v6", "_last_timestamp_v7"]
+    assert [name for name in vars(uuid) if name.startswith("_last_timestamp")] == latest
+
+    def time_ns() -> int:
+        callers.append(sys._getframe(1).f_globals)
+        for name in latest:
+            monkeypatch.setattr(uuid, name, None)
+        return 10**18
+
+    callers: list[Any] = []
+    for name in latest:
+        monkeypatch.setattr(uuid, name, 10**30)
+    monkeypatch.setattr(time, "time_ns", time_ns)
+    assert [make().time for make in functions[:2]] == [10**16 + 0x01B21DD213814000] * len(functions[:2])
+    assert [make().time for make in functions[2:]] == [10**12] * len(functions[2:])
+    assert callers == [vars(uuid)] * len(functions)
+
+    def generate() -> tuple[bytes, None]:
+        return uuid.UUID(int=7).bytes, None
+
+    monkeypatch.setattr(uuid, "_generate_time_safe", generate)
+    assert uuid.uuid1() == uuid.UUID(int=7)
+    assert uuid.uuid1(1, 2) != uuid.UUID(int=7)
+    assert uuid.getnode() == vars(uuid)["_node"]

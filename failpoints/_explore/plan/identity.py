@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any, Final, TypeAlias
 
 from ..._core.context import Context
@@ -29,20 +30,22 @@ _DEFAULT_TASK_NAME = re.compile(r"Task-\d+")  # from asyncio, whose counter runs
 class TaskNode:
     """A task of a run: a node of the tree of tasks."""
 
-    __slots__ = ("_children", "label", "last_turn", "name", "path")
+    __slots__ = ("_children", "generator", "label", "last_turn", "name", "path", "ticks")
 
-    def __init__(self, path: TaskPath, name: str) -> None:
+    def __init__(self, path: TaskPath, name: str, ticks: int = 0) -> None:
         self.path = path
         self.name = name
         # The step at which this task was last released, then its path: sorts tasks by how long ago they ran.
         self.last_turn: tuple[int, TaskPath] = (0, path)
         self.label = -1  # of the visit at which the task is held, or which it made last
+        self.generator: Random | None = None  # of random bytes, made once it is needed
+        self.ticks = ticks  # of the clock for UUIDs, which goes on where that of the parent was
         self._children = 0
 
     def child(self, name: str) -> TaskNode:
         """Return the node for the next task that this one starts."""
         self._children += 1
-        return TaskNode((*self.path, self._children), name)
+        return TaskNode((*self.path, self._children), name, self.ticks)
 
 
 current_node: Final[ContextVar[TaskNode | None]] = ContextVar("failpoints.explore.node", default=None)

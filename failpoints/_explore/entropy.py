@@ -1,0 +1,178 @@
+"""Makes random numbers and ids the same in every run: `random`, `os.urandom`, `secrets` and `uuid`.
+
+Each task draws bytes from a generator of its own, whose seed is the position of the task in the tree of tasks. So the
+order of the tasks does not change what a task draws. Code that does not belong to a run, such as that of other threads,
+draws from the operating system as always. The functions of the module `random` share one generator, to which each run
+gives the same seed.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import Context
+from sys import _getframe  # pyright: ignore[reportPrivateUsage]
+from typing import Any, Final
+
+from .._core.reentrancy import transparent
+from .plan.identity import TaskNode, current_node
+
+_EPOCH: Final = 1_700_000_000 * 10**9  # in ns; in the past, so that ids of other threads are later
+_UUID_EPOCH: Final = 0x01B21DD213814000  # of the Unix epoch, in 100 ns since that of UUIDs
+_LATEST = (
+    "_last_timestamp",
+    "_last_timestamp_v6",
+    "_last_timestamp_v7",
+)  # of uuid1, and since Python 3.14 of the others
+
+_lock = threading.Lock()
+_explorations = 0
+_random_state: Any = None
+_replaced: list[tuple[Any, str, Any, Any]] = []
+
+
+@contextmanager
+def same_in_every_run() -> Generator[None]:
+    """Replace the sources of random bytes, and restore them and the state of `random` afterwards."""
+    global _explorations, _random_state
+    with _lock:
+        if not _explorations:
+            _random_state = random.getstate()
+            _replace_sources()
+        _explorations += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _explorations -= 1
+            if not _explorations:
+                _restore_sources()
+                random.setstate(_random_state)
+
+
+def begin_run(root: TaskNode) -> None:
+    """Let the current context draw as the task of a scenario does."""
+    current_node.set(root)
+    random.seed(0)
+
+
+def _replace_sources() -> None:
+    sources: list[tuple[Any, str, Callable[[Any], Any]]] = [
+        (os, "urandom", _urandom),
+        (random, "_urandom", _urandom),  # of SystemRandom, and so of `secrets`
+        (random.Random, "seed", _seed),
+        (uuid, "_generate_time_safe", _generate_time_safe),  # written in C
+        (time, "time_ns", _time_ns),
+    ]
+    for owner, name, replacing in sources:
+        original = getattr(owner, name)
+        if original is not None:  # no function of the operating system makes UUIDs with a time
+            _replaced.append((owner, name, original, replacing(original)))
+    for owner, name, _, replacement in _replaced:
+        setattr(owner, name, replacement)
+
+
+def _restore_sources() -> None:
+    while _replaced:
+        owner, name, original, replacement = _replaced.pop()
+        if getattr(owner, name) is replacement:  # else another tool has replaced it, and not put it back yet
+            setattr(owner, name, original)
+
+
+# The replacements. Each calls the original where the caller does not belong to a run.
+
+
+def _urandom(original: Callable[[int], bytes]) -> Any:
+    @transparent
+    def urandom(size: int, /) -> bytes:
+        return _source_of_bytes(original)(size)
+
+    return urandom
+
+
+def _source_of_bytes(original: Callable[[int], bytes]) -> Callable[[int], bytes]:
+    task = current_node.get()
+    return original if task is None else _generator_of(task).randbytes
+
+
+def _seed(original: Callable[..., None]) -> Any:
+    @transparent
+    def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
+        original(self, _seed_for(a), version)
+
+    return seed
+
+
+def _seed_for(given: Any) -> Any:
+    task = current_node.get()
+    return given if given is not None or task is None else _generator_of(task).getrandbits(256)
+
+
+def _generate_time_safe(original: Callable[[], Any]) -> Any:
+    @transparent
+    def generate_time_safe() -> Any:
+        return _source_of_uuids(original)()
+
+    return generate_time_safe
+
+
+def _source_of_uuids(original: Callable[[], Any]) -> Callable[[], Any]:
+    task = current_node.get()
+    if task is None:
+        return original
+    timestamp = _next_time(task) // 100 + _UUID_EPOCH
+    draw = _generator_of(task).getrandbits
+    fields = (timestamp & 0xFFFFFFFF, timestamp >> 32 & 0xFFFF, timestamp >> 48, draw(6), draw(8), draw(48))
+    made = uuid.UUID(fields=fields, version=1).bytes
+    return lambda: (made, None)
+
+
+def _time_ns(original: Callable[[], int]) -> Any:
+    @transparent
+    def time_ns() -> int:
+        return _clock(original)()
+
+    return time_ns
+
+
+def _clock(original: Callable[[], int]) -> Callable[[], int]:
+    """Return the clock for the caller of `time_ns`, which is the original one unless a run makes a UUID."""
+    task = current_node.get()
+    caller = _getframe(2)
+    if task is None or caller.f_globals is not vars(uuid):
+        return original
+    if caller.f_locals.get("node", "") is None:
+        _find_hardware_address()
+    for name in _LATEST:  # of an earlier run, or of another thread: it would make this one later
+        if name in caller.f_globals:
+            caller.f_globals[name] = None
+    now = _next_time(task)
+    return lambda: now
+
+
+def _find_hardware_address() -> None:
+    """Call `getnode`, which takes a random number in the first run only, if it finds no address."""
+    if vars(uuid)["_node"] is None:
+        state = random.getstate()
+        Context().run(uuid.getnode)
+        random.setstate(state)
+
+
+# The generators of the tasks
+
+
+def _generator_of(task: TaskNode) -> random.Random:
+    if task.generator is None:
+        task.generator = random.Random(repr(task.path))
+    return task.generator
+
+
+def _next_time(task: TaskNode) -> int:
+    """Return a later time each time, in ns. No two tasks are likely to get the same."""
+    task.ticks += 1
+    return _EPOCH + task.ticks * 1_000_000 + _generator_of(task).randrange(10_000) * 100
