@@ -56,7 +56,7 @@ def nondeterministic(
         lines[0] += f": it failed, and passed when it was repeated.\n  {_describe(problem)}"
     lines += [
         "A run may depend on nothing but its faults and the order of its tasks. Remove from the scenario everything",
-        "else that differs between runs: the time, random numbers from outside Python's own modules, the order of a set,",
+        "else that differs between runs: the time, random numbers that do not come from Python, the order of a set,",
         "files and globals that an earlier run has changed.",
     ]
     failure = Failure("nondeterministic", lines[0].splitlines()[0])
