@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Protocol
@@ -12,9 +12,12 @@ from .._core.accesses import Accesses
 from .._core.actions import Action
 from .._core.context import Context
 from ..errors import FailpointUsageError
+from .plan.accesses import Mode
 from .plan.faults import Alternatives
 from .plan.identity import IN_THREAD, Labels, TaskNode, TaskPath, Visit, VisitKey, context_text, current_node
+from .plan.races import Segment
 from .plan.scheduler import MAX_TURNS_AT_A_VISIT, Scheduler, last_one_first
+from .steps import Steps
 from .watchdog import WatchedThread
 
 
@@ -25,8 +28,16 @@ class Loop(Protocol):
         """Return the running task."""
         ...
 
+    def acting_node(self) -> TaskNode:
+        """Return the running task or, for a callback, the task that has scheduled it."""
+        ...
+
     def hold(self, task: TaskNode) -> Awaitable[object]:
         """Return an awaitable that suspends the running task until it is released."""
+        ...
+
+    def suspend(self) -> Awaitable[object]:
+        """Return an awaitable that suspends the running task, which can go on at once."""
         ...
 
     def release(self, task: TaskNode) -> None:
@@ -34,6 +45,9 @@ class Loop(Protocol):
 
     def forget(self, task: TaskNode) -> None:
         """Take note that a task is not held any more, because it was cancelled."""
+
+    def end_asleep(self) -> None:
+        """End the run, since everything that could follow has been run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +78,6 @@ class Recorder(Protocol):
         """Record the tasks of the run, which has ended."""
 
 
-class Steps(Protocol):
-    """Receives what is known of the steps of a run."""
-
-    def declare_step(self, task: TaskNode, declared: Accesses) -> None:
-        """Declare what the running step of a task touches, until it is suspended."""
-
-    def enter_region(self, task: TaskNode, declared: Accesses) -> None:
-        """Declare what the steps of a task touch from here on, including the running one."""
-
-    def leave_region(self, task: TaskNode, declared: Accesses) -> None:
-        """End what `enter_region` has begun."""
-
-
 class Execution:
     """One run, as sites and the event loop see it."""
 
@@ -87,6 +88,7 @@ class Execution:
         labels: Labels,
         watched: WatchedThread,
         recorder: Recorder | None = None,
+        steps: Steps | None = None,
     ) -> None:
         self.watched = watched
         self.scheduler = scheduler
@@ -102,14 +104,16 @@ class Execution:
         self.turns: list[int] = []  # indexes into the tasks that could go on, with the last one at the front
         self.preemptions = 0
         self.tasks = 0  # that were released at least once
-        self.held: dict[TaskNode, int] = {}  # with the labels of the visits at which they are held
+        self.held: dict[TaskNode, int] = {}  # with the labels of the visits or wake-ups at which they are held
         self.steps: Steps | None = None  # between `begin` and `end`, if equivalent orders are left out
+        self.holds_wakeups = False  # between `begin` and `end`, with every wake-up as a switch point
         self._has_begun = False
         self._regions: list[tuple[object, TaskNode, Accesses]] = []  # in the order in which they were entered
         self._errors: list[BaseException] = []
         self._alternatives = alternatives
         self._labels = labels
-        self._holds_tasks = scheduler.holds_tasks
+        self._interleavings = scheduler.interleavings
+        self._steps = steps
         self._injects_faults = scheduler.injects_faults
         self._looks_at_visits = scheduler.injects_faults or recorder is not None
         self._counts: dict[VisitKey, int] = {}
@@ -125,8 +129,11 @@ class Execution:
             return None
         task = self.loop.current_node()
         task.label = label = self._identify(task, name)
-        if not self._holds_tasks:
+        if self._interleavings is None:
             return None
+        if self.holds_wakeups:
+            task.arrived_at = label
+            return self.loop.suspend()
         self.held[task] = label
         return self.loop.hold(task)
 
@@ -231,18 +238,38 @@ class Execution:
 
     # Called by the event loop.
 
+    def woken(self, task: TaskNode) -> None:
+        """Hold a task that could go on, with every wake-up as a switch point."""
+        label, task.arrived_at = task.arrived_at, -1
+        if label < 0:
+            task.wakeups += 1
+            label = self._labels.of_visit((task.path, ""), task.wakeups)
+        self.held[task] = label
+
+    def intrude(self) -> None:
+        """Take note that something outside the run has an effect now: the clock, a thread or a socket."""
+        if self.steps is not None:
+            self.steps.intrude()
+
     def release_one(self) -> None:
         """Choose one of the tasks that are held, and let it go on."""
         held = self.held
-        if len(held) == 1:
+        if len(held) == 1 and not self.scheduler.is_reduced:
             task = next(iter(held))
         else:
             options = sorted(held, key=_last_turn)
-            task = self.scheduler.next_task(options, held, self._last)
-            if self.recorder is not None:
+            touched = self.steps.touched if self.steps is not None else dict[Hashable, Mode]
+            chosen = self.scheduler.next_task(options, held, self._last, touched)
+            if chosen is None:
+                self.loop.end_asleep()
+                return
+            task = chosen
+            if self.recorder is not None and len(options) > 1:
                 last = self._last if self._last in held else None
                 self.turns.append(last_one_first(options, last).index(task))
                 self.preemptions += last is not None and task is not last
+        if self.steps is not None:
+            self.steps.begin_turn(task)
         self._release(task)
 
     def _release(self, task: TaskNode) -> None:
@@ -254,6 +281,11 @@ class Execution:
         task.last_turn = (self._step, path)
         self._last = task
         self.loop.release(task)
+
+    @property
+    def segments(self) -> Sequence[Segment]:
+        """What the run did between `begin` and `end`, if equivalent orders are left out."""
+        return () if self._steps is None else self._steps.segments
 
     def hits(self) -> Iterator[tuple[str, int]]:
         """Generate names of failpoints with numbers of visits. A name may come several times."""
@@ -268,6 +300,8 @@ class Execution:
             raise FailpointUsageError("run.injecting() can only be entered once in a run: put everything in one block")
         self._has_begun = True
         self.active = True
+        self.steps = self._steps
+        self.holds_wakeups = self._interleavings == "awaits"
         self.expect = expect
         if self.steps is not None:
             for _, task, accesses in self._regions:  # that were entered before
@@ -275,7 +309,10 @@ class Execution:
 
     def end(self) -> None:
         """Stop holding tasks and injecting faults, and release every task that is held."""
-        self.active = False
+        self.active = self.holds_wakeups = False
+        if self.steps is not None:
+            self.steps.end_turn()
+            self.steps = None
         for task in sorted(self.held, key=_last_turn):
             self._release(task)
 

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import compress
 from typing import Any, Literal, NoReturn
 
 from .._core import environment
@@ -26,7 +25,7 @@ from .options import Options
 from .plan.faults import GivenFaults, fault_text
 from .plan.replay import ReplayScheduler, Script, checksum
 from .plan.scheduler import MAX_FAULTS_AT_A_VISIT, MAX_TURNS_AT_A_VISIT, PlannedScheduler
-from .plan.search import Search
+from .plan.search import Search, Trace
 from .report import nondeterministic, run_failed
 from .result import Exploration, Progress
 from .runner import Runner, Scenario
@@ -44,7 +43,8 @@ def explore(
     backend: Literal["asyncio", "trio"] = "asyncio",
     faults: GivenFaults | None = None,
     max_faults: int | None = None,
-    interleavings: bool = False,
+    interleavings: bool | Literal["visits", "awaits"] = False,
+    reduction: Literal["sound", "declared"] | None = "sound",
     max_preemptions: int | None = None,
     max_runs: int = 10_000,
     timeout: float = 5.0,
@@ -62,7 +62,13 @@ def explore(
     its site declares with `raises=` (with `InjectedFault` if it declares none), fewest faults first.
 
     With *interleavings*, every async visit inside the block also holds its task. Once no task can run, one of
-    the held tasks goes on. Every possible order is tried.
+    the held tasks goes on. Every possible order is tried. `"awaits"` does so at every wake-up of a task, in code that
+    has no failpoints.
+
+    Orders that differ only in steps that do not meet are equivalent, and are run once. A *step* is what a task does
+    between two suspensions. Two steps meet if they touch the same resource, and one of them writes it. Steps touch
+    what their site declares with `reads=` and `writes=`, what they do to an object of `run.shared()`, and the locks,
+    events, queues and tasks of asyncio, anyio and trio.
 
     Args:
         scenario: The function to run.
@@ -70,8 +76,13 @@ def explore(
         faults: The faults to inject instead: lists of actions, by name of a failpoint or by a pattern with `*`, `?`
             and `[…]`. An empty list means no fault.
         max_faults: The most faults in one run. The default is 1, or 0 with *interleavings*.
-        interleavings: Whether to try every order of the tasks.
+        interleavings: Whether to try every order of the tasks: at their visits with `True` or `"visits"`, at every
+            wake-up with `"awaits"`.
+        reduction: Which orders are equivalent. With `"sound"`, a step of which nothing is declared meets every other
+            step. With `"declared"`, it meets those that touch what it was seen to touch, and you guarantee that it
+            touches nothing else. `None` tries every order.
         max_preemptions: The most switches in one run away from a task that could go on. The default is no limit.
+            With a limit, equivalent orders are not left out.
         max_runs: The most runs.
         timeout: The most seconds of real time that one run may take.
         clock: `"virtual"` if waiting for a timer is to take no time, `"real"` if it is to take real time.
@@ -100,7 +111,8 @@ def explore(
     2 runs, every fault at 1 visit, one at a time: no failure
 
     The search over the order of tasks is stateless model checking as in CHESS (Musuvathi and Qadeer, 2007), which
-    also introduced the bound on preemptions.
+    also introduced the bound on preemptions. The reduction is that of source sets with sleep sets (Abdulla, Aronis,
+    Jonsson and Sagonas, 2017).
     """
     __tracebackhide__ = True
     _check_scenario(scenario)
@@ -109,6 +121,7 @@ def explore(
         faults=faults,
         max_faults=max_faults,
         interleavings=interleavings,
+        reduction=reduction,
         max_preemptions=max_preemptions,
         max_runs=max_runs,
         timeout=timeout,
@@ -128,7 +141,7 @@ def _explore(runner: Runner) -> Exploration:
     hits: Counter[str] = Counter()
     bounds: set[str] = set()
     faultable: set[int] = set()
-    runs = tasks = 0
+    runs = tasks = cut_short = 0
 
     def exploration(*, exhaustive: bool = False, bounds: tuple[str, ...] = (), visits: int = 0) -> Exploration:
         return Exploration(
@@ -139,42 +152,45 @@ def _explore(runner: Runner) -> Exploration:
             tasks=tasks,
             visits=visits,
             max_faults=options.fault_limit,
-            interleavings=options.interleavings,
+            interleavings=options.held_at is not None,
+            cut_short=cut_short,
         )
 
-    search = Search(options.fault_limit)
+    search = Search(options.fault_limit, options.new_orders)
     while (plan := search.next()) is not None:
         if runs >= options.max_runs:
             bounds.add("max_runs")
             break
         scheduler = PlannedScheduler(
             plan,
-            runner.labels,
-            holds_tasks=options.interleavings,
+            interleavings=options.held_at,
             max_faults=options.fault_limit,
             max_preemptions=options.max_preemptions,
         )
         outcome = runner.run(scheduler)
         execution, problem = outcome.execution, outcome.problem
-        runs += 1
         _add_hits(hits, execution)
         tasks = max(tasks, execution.tasks)
+        if scheduler.is_asleep:
+            cut_short += 1
+        else:
+            runs += 1
         if execution.usage_error is not None:
             _raise_usage_error(execution)
         divergence = scheduler.find_divergence()
         if divergence is not None:
             error = problem.error if problem else None
             raise nondeterministic(runner, exploration(), divergence, problem) from error
-        if problem is not None:
+        if problem is not None and not scheduler.is_asleep:
             again = shrink(runner, plan, problem)
             if again is None or again.problem is None:
                 raise nondeterministic(runner, exploration(), None, problem) from problem.error
             raise run_failed(runner, again, exploration()) from again.problem.error
         bounds |= scheduler.bounds
-        if options.fault_limit:
-            faultable.update(compress(scheduler.trace.labels, scheduler.trace.are_faults))
-        if not scheduler.is_unusable:
-            search.record(scheduler.trace)
+        faultable.update(scheduler.trace.labels)
+        if plan.orders is not None:
+            plan.orders.skip() if scheduler.is_unusable else plan.orders.finish(execution.segments)
+        search.record(plan, Trace() if scheduler.is_unusable else scheduler.trace)
         if options.on_run is not None:
             options.on_run(Progress(runs, options.max_runs, search.queued, len(execution.injected)))
     if "max_runs" not in bounds:
@@ -197,7 +213,7 @@ def _replay(runner: Runner, script: Script) -> Exploration:
     hits: Counter[str] = Counter()
     _add_hits(hits, execution)
     exploration = Exploration(
-        runs=1, hits=hits, tasks=timeline.tasks, interleavings=scheduler.holds_tasks, replayed=True
+        runs=1, hits=hits, tasks=timeline.tasks, interleavings=scheduler.interleavings is not None, replayed=True
     )
     if outcome.problem is not None:
         raise run_failed(runner, outcome, exploration) from outcome.problem.error

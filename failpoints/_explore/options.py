@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from .._core.actions import Action
@@ -11,19 +12,23 @@ from .._core.messages import did_you_mean, safe_repr
 from .._core.validation import check_count
 from ..errors import FailpointUsageError
 from .plan.faults import GivenFaults, parse_faults
+from .plan.orders import Orders
 from .plan.replay import Script
+from .plan.scheduler import Interleavings
 from .result import Progress
 
 _BACKENDS = ("asyncio", "trio")
 _CLOCKS = ("virtual", "real")
+_INTERLEAVINGS = (False, True, "visits", "awaits")
+_REDUCTIONS = ("sound", "declared", None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """The arguments of one call of `explore()`, apart from the scenario.
 
-    The fields have the names and the meaning of `explore()`'s parameters. `fault_limit`, `parsed_faults` and `script`
-    are derived from them.
+    The fields have the names and the meaning of `explore()`'s parameters. The others are derived from them: `held_at`
+    is where tasks are held, and `is_reduced` whether equivalent orders are left out.
 
     Raises:
         FailpointUsageError: An argument is of the wrong type or out of range, or two of them contradict each other.
@@ -33,7 +38,8 @@ class Options:
     backend: str = "asyncio"
     faults: GivenFaults | None = None
     max_faults: int | None = None
-    interleavings: bool = False
+    interleavings: bool | str = False
+    reduction: str | None = "sound"
     max_preemptions: int | None = None
     max_runs: int = 10_000
     timeout: float = 5.0
@@ -43,10 +49,14 @@ class Options:
     fault_limit: int = field(init=False)
     parsed_faults: Mapping[str, tuple[Action, ...]] = field(init=False)
     script: Script | None = field(init=False)
+    held_at: Interleavings | None = field(init=False)
+    is_reduced: bool = field(init=False)
 
     def __post_init__(self) -> None:
         _check_choice("backend", self.backend, _BACKENDS)
         _check_choice("clock", self.clock, _CLOCKS)
+        _check_choice("interleavings", self.interleavings, _INTERLEAVINGS)
+        _check_choice("reduction", self.reduction, _REDUCTIONS)
         if self.max_faults is not None:
             check_count("max_faults=", self.max_faults, least=0)
         if self.max_preemptions is not None:
@@ -61,17 +71,35 @@ class Options:
         if self.replay is None:
             if self.max_preemptions is not None and not self.interleavings:
                 raise FailpointUsageError("max_preemptions= limits the orders of tasks, so it needs interleavings=True")
+            if self.reduction == "declared" and not self.interleavings:
+                raise FailpointUsageError("reduction= leaves out orders of tasks, so it needs interleavings=True")
+            if self.reduction == "declared" and self.max_preemptions is not None:
+                raise FailpointUsageError(
+                    "max_preemptions= has no meaning beside reduction='declared': an order within the limit may be left"
+                    " out for an equivalent one beyond it. Use one of the two"
+                )
             if self.faults is not None and not fault_limit:
                 raise FailpointUsageError("faults= has no effect while max_faults is 0: add max_faults=1")
         derive = object.__setattr__  # the dataclass is frozen
         derive(self, "fault_limit", fault_limit)
         derive(self, "parsed_faults", parse_faults(self.faults))
+        derive(
+            self, "held_at", "awaits" if self.interleavings == "awaits" else "visits" if self.interleavings else None
+        )
+        derive(self, "is_reduced", self.reduction is not None and self.max_preemptions is None)
         derive(self, "script", None if self.replay is None else Script.parse(self.replay))
 
     @property
     def is_virtual(self) -> bool:
         """Whether the clock of the runs is virtual."""
         return self.clock == "virtual"
+
+    @property
+    def new_orders(self) -> Callable[[], Orders] | None:
+        """A function that makes the orders of a new set of faults, or `None` if orders are not explored."""
+        if self.held_at is None:
+            return None
+        return partial(Orders, is_reduced=self.is_reduced, needs_declaration=self.reduction == "sound")
 
     def replay_call(self, scenario: str, replay: str) -> str:
         """Return the call of `explore()` that repeats a single run of *scenario*, as Python source.
@@ -88,7 +116,13 @@ class Options:
         return f"explore({', '.join(arguments)}, replay={replay!r})"
 
 
-def _check_choice(name: str, given: object, choices: tuple[str, ...]) -> None:
-    if given not in choices:
-        near = did_you_mean(given, choices) if isinstance(given, str) else ""
-        raise FailpointUsageError(f"{name}= must be {' or '.join(map(repr, choices))}; got {safe_repr(given)}{near}")
+def _check_choice(name: str, given: object, choices: tuple[object, ...]) -> None:
+    if not any(given is choice or (isinstance(given, str) and given == choice) for choice in choices):
+        texts = [choice for choice in choices if isinstance(choice, str)]
+        near = did_you_mean(given, texts) if isinstance(given, str) else ""
+        raise FailpointUsageError(f"{name}= must be {_either(choices)}; got {safe_repr(given)}{near}")
+
+
+def _either(choices: tuple[object, ...]) -> str:
+    *first, last = map(repr, choices)
+    return f"{', '.join(first)} or {last}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -24,7 +24,7 @@ def run_failed(runner: Runner, outcome: Outcome, exploration: Exploration) -> Ex
     problem, timeline, execution = outcome.problem, outcome.timeline, outcome.execution
     assert problem is not None
     assert timeline is not None
-    has_orders = execution.scheduler.holds_tasks
+    has_orders = execution.scheduler.interleavings is not None
     replay = str(_script_of(execution, timeline.visits))
     configuration = timeline.configuration(has_orders=has_orders)
     faults = tuple(f"{fault.visit.name}={fault_text(fault.action)}" for fault in execution.injected)
@@ -69,12 +69,13 @@ def _script_of(execution: Execution, visits: Iterable[Visit]) -> Script:
     while turns and not turns[-1]:
         turns.pop()
     faults = tuple((fault.number, fault.alternative) for fault in execution.injected)
-    return Script(tuple(turns) if execution.scheduler.holds_tasks else None, faults, checksum(visits))
+    interleavings = execution.scheduler.interleavings
+    return Script(None if interleavings is None else tuple(turns), faults, checksum(visits), interleavings)
 
 
 def _circumstances(outcome: Outcome, exploration: Exploration) -> str:
     execution = outcome.execution
-    has_orders = execution.scheduler.holds_tasks
+    has_orders = execution.scheduler.interleavings is not None
     assert outcome.timeline is not None
     if exploration.replayed:
         where = "in the replay"
@@ -115,14 +116,15 @@ def _describe(problem: Problem) -> str:
     return f"{_summary(problem)}{f', at {location}' if location else ''}"
 
 
-def _describe_decision(runner: Runner, label: int | None) -> str:
-    if label is None:
+def _describe_decision(runner: Runner, labels: Sequence[int] | None) -> str:
+    if labels is None:
         return "the run ended before it"
-    return " or ".join(
-        f"{visit.name} ({f'task {_dotted(visit.path)}' if visit.path else 'task of the scenario'},"
-        f" visit {visit.occurrence})"
-        for visit in runner.labels.visits(label)
-    )
+    return " or ".join(_describe_visit(runner.labels.visit(label)) for label in labels)
+
+
+def _describe_visit(visit: Visit) -> str:
+    task = f"task {_dotted(visit.path)}" if visit.path else "task of the scenario"
+    return f"{visit.name} ({task}, visit {visit.occurrence})" if visit.name else f"wake-up {visit.occurrence} of {task}"
 
 
 def _dotted(path: tuple[int, ...]) -> str:

@@ -79,6 +79,7 @@ class Exploration:
         max_faults: The limit of faults per run.
         interleavings: Whether the order of tasks was explored.
         replayed: Whether this was the replay of a single run.
+        cut_short: The number of further runs that ended early, since all that could follow had been run.
     """
 
     runs: int = 0
@@ -91,6 +92,7 @@ class Exploration:
     max_faults: int = 0
     interleavings: bool = False
     replayed: bool = False
+    cut_short: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hits", _Counts(self.hits))

@@ -28,6 +28,7 @@ from .plan.identity import Labels
 from .plan.scheduler import Scheduler
 from .problem import Problem
 from .run import Run
+from .steps import Steps
 from .timeline import Timeline
 from .watchdog import Stuck, WatchedThread
 
@@ -108,11 +109,16 @@ class Runner:
     def run(self, scheduler: Scheduler, *, recording: bool = False) -> Outcome:
         """Run the scenario once, with the decisions of the scheduler."""
         timeline = Timeline(self.short_name) if recording else None
-        execution = Execution(scheduler, self.alternatives, self.labels, self.watched, timeline)
+        steps = self._steps() if scheduler.is_reduced else None
+        execution = Execution(scheduler, self.alternatives, self.labels, self.watched, timeline, steps)
         recording_owners: AbstractContextManager[None] = recording_lock_owners() if recording else nullcontext()
         with recording_owners, _garbage_collection_off():
             problem = copy_context().run(self._run, execution)
         return Outcome(execution, problem, timeline)
+
+    def _steps(self) -> Steps:
+        options = self.options
+        return Steps(needs_declaration=options.reduction == "sound", runs_woken=options.held_at == "visits")
 
     def _run(self, execution: Execution) -> Problem | None:
         exploring.set(execution)

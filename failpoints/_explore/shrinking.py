@@ -1,10 +1,13 @@
-"""Repeats a run that failed, to record it, and reduces it to the switches that the failure needs."""
+"""Repeats a run that failed, to record it, and reduces it to the faults and the switches that the failure needs."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from .._core.clock import monotonic
+from .plan.orders import Orders
 from .plan.scheduler import PlannedScheduler
-from .plan.search import Plan, Search
+from .plan.search import Plan
 from .problem import Problem
 from .runner import Outcome, Runner
 
@@ -14,47 +17,65 @@ _MAX_SECONDS = 2.0
 
 
 def shrink(runner: Runner, plan: Plan, problem: Problem) -> Outcome | None:
-    """Repeat a run that failed with *problem*, and return it recorded, with as few switches as can be found.
+    """Repeat a run that failed with *problem*, and return it recorded, with as little in it as can be found.
 
     Returns `None` if it does not fail in the same way again.
     """
     options = runner.options
     scheduler = PlannedScheduler(
         plan,
-        runner.labels,
-        holds_tasks=options.interleavings,
+        interleavings=options.held_at,
         max_faults=options.fault_limit,
-        max_preemptions=options.max_preemptions,  # the choices of the plan were made under this bound
+        max_preemptions=options.max_preemptions,
     )
     outcome = runner.run(scheduler, recording=True)
     if not problem.is_like(outcome.problem):
         return None
-    if not options.interleavings or problem.kind == "hang":
+    if options.held_at is None or problem.kind == "hang":
         return outcome
-    return _with_fewest_switches(runner, outcome, problem) or outcome
+    return _Shrinking(runner, problem).smallest(outcome)
 
 
-def _with_fewest_switches(runner: Runner, outcome: Outcome, problem: Problem) -> Outcome | None:
-    """Search for the same failure with the fewest switches away from a task that could go on."""
-    faults = {fault.label: fault.alternative for fault in outcome.execution.injected}
-    end = monotonic() + _MAX_SECONDS
-    runs = 0
-    for preemptions in range(outcome.execution.preemptions):
-        search = Search(0)
-        while (plan := search.next()) is not None:
-            if runs >= _MAX_RUNS or monotonic() > end:
-                return None
-            runs += 1
-            scheduler = _continuing_scheduler(runner, plan, preemptions, faults)
-            if problem.is_like(runner.run(scheduler).problem):
-                scheduler = _continuing_scheduler(runner, plan, preemptions, faults)
-                again = runner.run(scheduler, recording=True)
-                return again if problem.is_like(again.problem) else None
-            search.record(scheduler.trace)
-    return None
+class _Shrinking:
+    """Searches for a smaller run with the same problem, within the limits."""
 
+    def __init__(self, runner: Runner, problem: Problem) -> None:
+        self._runner = runner
+        self._problem = problem
+        self._runs = 0
+        self._end = monotonic() + _MAX_SECONDS
 
-def _continuing_scheduler(runner: Runner, plan: Plan, preemptions: int, faults: dict[int, int]) -> PlannedScheduler:
-    return PlannedScheduler(
-        plan, runner.labels, holds_tasks=True, max_preemptions=preemptions, continuing=True, fixed_faults=faults
-    )
+    def smallest(self, outcome: Outcome) -> Outcome:
+        """Return the run without the faults and the switches that the problem does not need."""
+        faults = {fault.label: fault.alternative for fault in outcome.execution.injected}
+        for label in list(faults):
+            fewer = {other: alternative for other, alternative in faults.items() if other != label}
+            found = self._with_fewest_switches(fewer, outcome.execution.preemptions + 1)
+            if found is not None:
+                outcome, faults = found, fewer
+        return self._with_fewest_switches(faults, outcome.execution.preemptions) or outcome
+
+    def _with_fewest_switches(self, faults: Mapping[int, int], limit: int) -> Outcome | None:
+        """Search for the problem in runs with fewer than *limit* switches away from a task that could go on."""
+        for preemptions in range(limit):
+            orders = Orders(is_reduced=False)
+            while not orders.is_done:
+                if self._runs >= _MAX_RUNS or monotonic() > self._end:
+                    return None
+                self._runs += 1
+                plan = Plan(faults, [], orders)
+                if self._problem.is_like(self._run(plan, preemptions, recording=False).problem):
+                    again = self._run(plan, preemptions, recording=True)
+                    return again if self._problem.is_like(again.problem) else None
+                orders.finish()
+        return None
+
+    def _run(self, plan: Plan, preemptions: int, *, recording: bool) -> Outcome:
+        scheduler = PlannedScheduler(
+            plan,
+            interleavings=self._runner.options.held_at,
+            max_faults=len(plan.faults),
+            max_preemptions=preemptions,
+            continuing=True,
+        )
+        return self._runner.run(scheduler, recording=recording)

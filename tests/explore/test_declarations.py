@@ -22,6 +22,10 @@ from failpoints.instrument import instrument
 Runs = list[list[str]]
 
 
+def ignore(*args: object, **kwargs: object) -> None:
+    """Do nothing: the run does not keep its steps."""
+
+
 class Recorded:
     """Notes what is declared of the steps of a run, and passes it on if the run keeps them."""
 
@@ -30,7 +34,7 @@ class Recorded:
         self.steps: Any = None  # as the run keeps them
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.steps, name)
+        return ignore if self.steps is None else getattr(self.steps, name)
 
     def declare_step(self, task: TaskNode, declared: Accesses) -> None:
         self.note("step", Steps.declare_step, task, declared)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import count, product
+from functools import partial
+from itertools import product
 from math import comb, factorial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from failpoints._explore.plan.orders import Orders
 from failpoints._explore.plan.search import Plan, Search, Trace
 
 Choose = Callable[[int, int, bool], int]
@@ -17,38 +19,48 @@ Program = Callable[[Choose], object]
 
 
 def runs_of(program: Program, max_faults: int, most: int = 100_000) -> list[tuple[int, ...]]:
-    """Return the choices of each run, in the order of the runs."""
-    search = Search(max_faults)
+    """Return the choices of each run that met its planned faults, in the order of the runs."""
+    search = Search(max_faults, partial(Orders, is_reduced=False))
     runs: list[tuple[int, ...]] = []
     while (plan := search.next()) is not None:
-        trace = run(program, plan, max_faults)
-        assert trace.choices[: plan.length] == list(plan.choices)
-        assert trace.labels[: plan.length] == list(plan.labels)
-        runs.append(tuple(trace.choices))
-        search.record(trace)
+        assert plan.orders is not None
+        trace, choices = run(program, plan, max_faults)
+        plan.orders.finish()
+        search.record(plan, trace)
+        if sum(map(bool, trace.choices)) == len(plan.faults):
+            runs.append(tuple(choices))
         assert len(runs) <= most
     assert search.next() is None
     assert search.queued == 0
     return runs
 
 
-def run(program: Program, plan: Plan, max_faults: int) -> Trace:
+def run(program: Program, plan: Plan, max_faults: int) -> tuple[Trace, list[int]]:
     """Run a program once: follow the plan, then take the first option."""
-    trace = Trace()
+    orders, trace, choices = plan.orders, Trace(), list[int]()
+    assert orders is not None
+    orders.begin()
     left = max_faults
 
     def choose(label: int, options: int, is_fault: bool = False) -> int:
         nonlocal left
-        if is_fault and not left:
+        if not is_fault and options == 1:
+            chosen = 0
+        elif not is_fault:
+            labels = tuple(label * 1000 + option for option in range(options))
+            assert orders.planned in (None, labels)
+            chosen = labels.index(orders.choose(labels, dict) or 0)
+        elif left:
+            chosen = plan.faults.get(label, 0)
+            trace.add(label, options - 1, chosen)
+            left -= chosen > 0
+        else:
             return 0
-        position = len(trace)
-        chosen = plan.choices[position] if position < plan.length else 0
-        trace.add(label, options, chosen, is_fault=is_fault)
-        left -= is_fault and chosen > 0
+        choices.append(chosen)
         return chosen
 
     program(choose)
-    return trace
+    return trace, choices
 
 
 @pytest.mark.parametrize(("hits", "alternatives", "faults"), list(product([0, 1, 3, 6], [1, 2, 3], [0, 1, 2, 3, 10])))
@@ -132,10 +144,11 @@ def test_every_sequence_once(tree: object, max_faults: int) -> None:
     """In any program, every sequence of decisions within the fault limit is run. None comes twice."""
 
     def program(choose: Choose) -> None:
-        node, labels = tree, count()
+        node, label = tree, 1
         while node is not None:
             is_fault, children = node
-            node = children[choose(next(labels), len(children), is_fault)]
+            chosen = choose(label, len(children), is_fault)
+            node, label = children[chosen], label * 3 + chosen
 
     def all_of(node: object, faults: int) -> list[tuple[int, ...]]:
         if node is None:
@@ -153,9 +166,9 @@ def test_every_sequence_once(tree: object, max_faults: int) -> None:
     assert sorted(runs) == sorted(all_of(tree, max_faults))
 
 
-def test_the_search_keeps_few_runs() -> None:
-    """Without faults, the search keeps no more runs than the program has decisions."""
-    search = Search(0)
+def test_the_search_keeps_few_decisions() -> None:
+    """Without faults, the search keeps no more than the decisions of one run."""
+    search = Search(0, partial(Orders, is_reduced=False))
 
     def program(choose: Choose) -> None:
         for label in range(12):
@@ -163,11 +176,14 @@ def test_the_search_keeps_few_runs() -> None:
 
     most = runs = 0
     while (plan := search.next()) is not None:
-        search.record(run(program, plan, 0))
+        assert plan.orders is not None
+        trace, _ = run(program, plan, 0)
+        plan.orders.finish()
+        search.record(plan, trace)
         runs += 1
-        most = max(most, sum(map(len, search._orders.values())) + len(search._levels))
+        most = max(most, search.queued)
     assert runs == 2**12
-    assert most <= 14
+    assert most <= 12
 
 
 def test_nothing_to_decide() -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from types import BuiltinMethodType, MethodType
+from typing import Any, cast
 
 from ..._core.clock import monotonic
 from ..._core.reentrancy import runs_user_code, transparent
 from ..execution import Execution
 from ..plan.identity import TaskNode
 from ..problem import Problem
+from ..steps import Steps
 from ..threads import awaits_thread, is_only_thread
 from .asyncio_tasks import FOREIGN, TaskTrackingLoop, waiter_of
 from .await_frames import awaited_frames
@@ -22,6 +24,32 @@ from .wait_sources import WaitSource, wait_source
 
 # Callbacks for a file descriptor that brings nothing unless something connects, or calls into the loop.
 _LISTENING = {"_accept_connection", "_sock_accept", "_read_from_self"}
+
+
+# The callbacks that are the next step of a task: those of asyncio's accelerated tasks, and of its plain ones.
+_STEP_NAMES = {"task_wakeup", "__step", "__wakeup"}
+
+
+class Suspension:
+    """Suspends the running task, which can go on at once."""
+
+    def __await__(self) -> Generator[None]:
+        yield
+
+
+class _Handle(asyncio.Handle):
+    """A callback with the number of the segment that has led to it."""
+
+    __slots__ = ("cause",)
+
+    _loop: ExplorationLoop
+    cause: int | None
+
+    @runs_user_code
+    def _run(self) -> None:
+        self._loop.cause = self.cause
+        super()._run()
+        self._loop.cause = None
 
 
 class Halt(BaseException):
@@ -47,6 +75,9 @@ class ExplorationLoop(TaskTrackingLoop):
         self.unhandled: list[dict[str, Any]] = []
         self._is_virtual = is_virtual
         self._held: dict[TaskNode, asyncio.Future[None]] = {}
+        self._going: TaskNode | None = None  # the task that was released last, until it runs
+        self._suspended: dict[TaskNode, asyncio.Handle] = {}  # the next steps of tasks that are held at a wake-up
+        self.cause: int | None = None  # the segment that has scheduled the running callback
         self._executing = 0  # calls in an executor
         self._is_settling = False
         self._is_closing = False
@@ -59,9 +90,58 @@ class ExplorationLoop(TaskTrackingLoop):
     def call_soon(self, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
         if self._closed:
             self._check_closed()
-        handle = asyncio.Handle(callback, args, self, context)
+        execution = self._execution
+        if execution.steps is None and not execution.holds_wakeups:
+            handle = asyncio.Handle(callback, args, self, context)
+            self._ready.append(handle)
+            return handle
+        return self._call_soon(callback, args, context)
+
+    def _call_soon(self, callback: Any, args: Any, context: Any = None) -> Any:
+        """Schedule a callback, and note whether it is the next step of a task, and what has led to it."""
+        handle = _Handle(callback, args, self, context)
+        handle.cause = None
+        execution, steps = self._execution, self._execution.steps
+        node = self._stepping_node(callback)
+        if node is None:
+            if steps is not None:
+                handle.cause = self._running_segment(steps)
+        elif node is self._going:
+            self._going = None
+        else:
+            if steps is not None:
+                steps.wake(node, self._running_segment(steps), could_run=node in self._held)
+            if execution.holds_wakeups:
+                self._suspended[node] = handle
+                execution.woken(node)
+                return handle
         self._ready.append(handle)
         return handle
+
+    def _stepping_node(self, callback: Any) -> TaskNode | None:
+        """Return the node of the task of which a callback is the next step, or `None` if it is something else."""
+        kind = cast(Any, type(callback))
+        if kind is BuiltinMethodType or kind is MethodType:
+            if callback.__name__ not in _STEP_NAMES:
+                return None
+        elif kind.__name__ != "TaskStepMethWrapper":
+            return None
+        task = callback.__self__
+        return self.node_of(task) if isinstance(task, asyncio.Task) else None
+
+    def acting_node(self) -> TaskNode:
+        """Return the running task or, for a callback, the task that has scheduled it."""
+        steps = self._execution.steps
+        if steps is not None and self.cause is not None and asyncio.current_task(self) is None:
+            return steps.task_of(self.cause) or self._foreign
+        return self.current_node()
+
+    def _running_segment(self, steps: Steps) -> int | None:
+        task = asyncio.current_task(self)
+        if task is not None:
+            return steps.mark(self.node_of(task))
+        node = None if self.cause is None else steps.task_of(self.cause)
+        return self.cause if node is None else steps.mark(node)
 
     @runs_user_code
     def _run_once(self) -> None:
@@ -109,8 +189,17 @@ class ExplorationLoop(TaskTrackingLoop):
         self._held[task] = future
         return future
 
+    def suspend(self) -> Suspension:
+        """Return an awaitable that suspends the running task, which can go on at once."""
+        return Suspension()
+
     def release(self, task: TaskNode) -> None:
         """Let a task that is held go on."""
+        suspended = self._suspended.pop(task, None)
+        if suspended is not None:
+            self._ready.append(suspended)
+            return
+        self._going = task
         future = self._held.pop(task)
         if not future.done():  # else it is cancelled, and its task will run
             future.set_result(None)
@@ -118,6 +207,10 @@ class ExplorationLoop(TaskTrackingLoop):
     def forget(self, task: TaskNode) -> None:
         """Take note that a task is not held any more."""
         self._held.pop(task, None)
+
+    def end_asleep(self) -> None:
+        """End the run, since everything that could follow has been run."""
+        raise Halt(Problem("asleep", ""))
 
     # At rest
 

@@ -21,6 +21,7 @@ from ..user_frames import frame_location, innermost_user_frame, source_line
 _SENTENCES = {
     "deadlock": "deadlock: every task is waiting, and no timer, thread or I/O is left that could wake one",
     "hang": "the run did not end",
+    "asleep": "",
     "leak": "tasks were still running when the scenario had ended",
 }
 

@@ -108,6 +108,7 @@ class RestPolicy:
 
     def woken(self) -> None:
         """Take note that tasks run again, since something has arrived from outside."""
+        self._execution.intrude()
         self._pass_time()
         self.waiting_since = self._timer = None
 
@@ -176,6 +177,7 @@ class RestPolicy:
         if seconds <= 0 and self._loop.has_arrived():
             seconds = _MINIMUM
         if seconds <= 0:
+            self._execution.intrude()
             self.now = timer
             self.waiting_since = self._timer = None
             return 0.0

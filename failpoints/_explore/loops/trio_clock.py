@@ -26,6 +26,7 @@ from .abandon import keep_forever
 from .await_frames import awaited_frames, running_frames
 from .blocked import UnfinishedTask, blocked_problem
 from .rest import GRACE, MAX_ROUNDS, SLICE, RestPolicy
+from .trio_order import batch_hooks
 from .wait_sources import WaitSource, wait_source
 
 _FOREIGN = 0  # the number, among the children of the root, of the node above all tasks that no task has started
@@ -49,6 +50,8 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         self._alive: dict[Task, None] = {}  # of trio itself, too
         self._root_task: Task | None = None
         self._held: dict[TaskNode, Task] = {}
+        self._going: Task | None = None  # the task that was released last, until it runs
+        self._suspended: dict[TaskNode, Task] = {}  # tasks that are held at a wake-up
         self._has_stepped = True
         self._is_over = False
         self._rest = RestPolicy(self, execution, deadline, is_virtual=is_virtual)
@@ -85,6 +88,8 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
 
     def before_task_step(self, task: Task) -> None:
         self._has_stepped = True
+        if task is self._going:
+            self._going = None
         if self._rest.waiting_since is not None:
             self._rest.woken()
 
@@ -113,6 +118,10 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         task = _running_task()
         return self._foreign if task is None else self._nodes.get(task, self._foreign)
 
+    def acting_node(self) -> TaskNode:
+        """Return the running task."""
+        return self.current_node()
+
     def hold(self, task: TaskNode) -> Coroutine[Any, Any, object]:
         """Return the coroutine that suspends the running task."""
         self._held[task] = current_task()
@@ -122,15 +131,42 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         self._held.pop(task, None)
         return Abort.SUCCEEDED
 
+    def suspend(self) -> Coroutine[Any, Any, None]:
+        """Return the coroutine that suspends the running task, which can go on at once."""
+        return trio.lowlevel.checkpoint()
+
     def release(self, task: TaskNode) -> None:
         """Let a task that is held go on."""
+        suspended = self._suspended.pop(task, None)
+        if suspended is not None:
+            self._going = suspended
+            _runner().runq.append(suspended)
+            return
         held = self._held.pop(task, None)
         if held is not None:  # else it is cancelled, and will run
+            self._going = held
             reschedule(held)
+
+    def hold_woken(self, batch: list[Task]) -> None:
+        """Take the tasks out of a batch that are to be held at their wake-up."""
+        if not self._execution.holds_wakeups:
+            return
+        for task in reversed(batch):
+            node = self._nodes.get(task)
+            if node is None or task is self._going:
+                continue
+            self._suspended[node] = task
+            self._execution.woken(node)
+        held = set(self._suspended.values())
+        batch[:] = [task for task in batch if task not in held]
 
     def forget(self, task: TaskNode) -> None:
         """Take note that a task is not held any more."""
         self._held.pop(task, None)
+
+    def end_asleep(self) -> None:
+        """End the run, since everything that could follow has been run."""
+        self._end("asleep")
 
     # RestingLoop, the interface for the policy
 
@@ -207,7 +243,8 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
             raise _Abandon
         self._is_over = True
         notes = self._rest.hang_notes() if kind == "hang" else ()
-        self.problem = blocked_problem(kind, self.unfinished_tasks(), notes)
+        unfinished = () if kind == "asleep" else self.unfinished_tasks()
+        self.problem = blocked_problem(kind, unfinished, notes)
         self._execution.active = False
         self._rest.deadline = monotonic() + GRACE
         self._execution.watched.extend(self._rest.deadline)
@@ -234,6 +271,20 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         return SLICE
 
 
+class _WakeupClock(_ExplorationClock):
+    """The clock of a run of which the search has to know what wakes its tasks."""
+
+    def task_scheduled(self, task: Task) -> None:
+        """Take note of a wake-up. Called by trio."""
+        steps = self._execution.steps
+        node = self._nodes.get(task)
+        if steps is None or node is None or task is self._going:
+            return
+        running = _running_task()
+        by = None if running is None else self._nodes.get(running)
+        steps.wake(node, None if by is None else steps.mark(by), could_run=node in self._execution.held)
+
+
 def _runner() -> Any:
     context: Any = trio_run.GLOBAL_RUN_CONTEXT
     return context.runner
@@ -258,8 +309,10 @@ async def _run_scenario(main: Coroutine[Any, Any, Any]) -> None:
 
 def run(execution: Execution, main: Coroutine[Any, Any, Any], deadline: float, *, is_virtual: bool) -> Problem | None:
     """Run a scenario once, in a trio run of its own, and return what went wrong."""
-    clock = _ExplorationClock(execution, deadline, is_virtual=is_virtual)
+    kind = _WakeupClock if execution.scheduler.is_reduced else _ExplorationClock
+    clock = kind(execution, deadline, is_virtual=is_virtual)
     execution.loop = clock
+    batch_hooks[execution.thread] = clock.hold_woken
 
     async def root() -> None:
         clock.begin()
@@ -279,5 +332,6 @@ def run(execution: Execution, main: Coroutine[Any, Any, Any], deadline: float, *
     if execution.recorder is not None:
         execution.recorder.finish(clock.nodes())
     clock.close()
+    del batch_hooks[execution.thread]
     del execution.loop  # which refers to the execution: less work for the garbage collector
     return clock.problem or problem

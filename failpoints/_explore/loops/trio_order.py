@@ -6,11 +6,14 @@ Otherwise trio shuffles each batch with a random generator of its own.
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import trio._core._run as trio_run
+
+batch_hooks: Final[dict[int, Callable[[list[Any]], None]]] = {}
+"""Called with each batch of tasks that are about to run, by the thread of their run. May take tasks out of it."""
 
 _lock = threading.Lock()
 
@@ -26,6 +29,9 @@ class _Order:
     def shuffle(self, batch: list[Any]) -> None:
         if threading.get_ident() in self.threads:
             batch.reverse()  # trio takes the last one first
+            hold = batch_hooks.get(threading.get_ident())
+            if hold is not None:
+                hold(batch)
         else:
             self.random_before.shuffle(batch)
 

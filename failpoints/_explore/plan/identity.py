@@ -9,7 +9,7 @@ import re
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from ..._core.context import Context
 from ..._core.messages import safe_repr
@@ -30,7 +30,7 @@ _DEFAULT_TASK_NAME = re.compile(r"Task-\d+")  # from asyncio, whose counter runs
 class TaskNode:
     """A task of a run: a node of the tree of tasks."""
 
-    __slots__ = ("_children", "generator", "label", "last_turn", "name", "path", "ticks")
+    __slots__ = ("_children", "arrived_at", "generator", "label", "last_turn", "name", "path", "ticks", "wakeups")
 
     def __init__(self, path: TaskPath, name: str, ticks: int = 0) -> None:
         self.path = path
@@ -40,6 +40,8 @@ class TaskNode:
         self.label = -1  # of the visit at which the task is held, or which it made last
         self.generator: Random | None = None  # of random bytes, made once it is needed
         self.ticks = ticks  # of the clock for UUIDs, which goes on where that of the parent was
+        self.arrived_at = -1  # the label of the visit that suspends the task now
+        self.wakeups = 0  # at which the task was held
         self._children = 0
 
     def child(self, name: str) -> TaskNode:
@@ -69,21 +71,13 @@ class Visit:
 class Labels:
     """Numbers the decisions of an exploration, with the same number for the same decision in every run.
 
-    A decision is about a visit (which fault to inject there), or about several (which task to release next).
+    A decision is about a visit (which fault to inject there), or about the visits and the wake-ups at which several
+    tasks are held (which one to release next).
     """
 
     def __init__(self) -> None:
-        self._turns: dict[tuple[int, ...], int] = {}
         self._visits: dict[VisitKey, list[int]] = {}
-        self._labelled: list[Any] = []  # visits, or the labels of the visits that a turn is about
-
-    def of_turn(self, visits: tuple[int, ...]) -> int:
-        """Return the label of a choice between tasks, given by the labels of the visits at which they are held."""
-        label = self._turns.get(visits)
-        if label is None:
-            label = self._turns[visits] = len(self._labelled)
-            self._labelled.append(visits)
-        return label
+        self._labelled: list[Visit] = []
 
     def of_visit(self, key: VisitKey, occurrence: int) -> int:
         """Return the label of a visit. *occurrence* is its ordinal among visits with the same key, from 1."""
@@ -96,14 +90,8 @@ class Labels:
         return known[occurrence - 1]
 
     def visit(self, label: int) -> Visit:
-        """Return the visit that has this label."""
-        visit: Visit = self._labelled[label]
-        return visit
-
-    def visits(self, label: int) -> list[Visit]:
-        """Return the visits that a decision is about."""
-        labelled = self._labelled[label]
-        return [labelled] if isinstance(labelled, Visit) else [self.visit(each) for each in labelled]
+        """Return the visit that has this label. That of a wake-up has no name."""
+        return self._labelled[label]
 
 
 def context_text(context: Context) -> str:

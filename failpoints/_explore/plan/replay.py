@@ -1,8 +1,9 @@
 """A run in one line, to be repeated: `o0.1.2 f5.1 #4f2a`.
 
-`o` has the turns. Each is an index into the tasks that could go on, with the one that ran last at the front. Zeros at
-the end are left out. `f` has the faults, each as the number of a visit and the number of an alternative. `#` has a
-checksum of the visits, which shows whether the program still makes the same ones.
+`o` has the turns, or `w` if tasks are held at every wake-up. Each turn is an index into the tasks that could go on,
+with the one that ran last at the front. Zeros at the end are left out. `f` has the faults, each as the number of a
+visit and the number of an alternative. `#` has a checksum of the visits, which shows whether the program still makes
+the same ones.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from typing import Any
 from ..._core.messages import safe_repr
 from ...errors import FailpointUsageError
 from .identity import TaskNode, Visit, VisitKey
-from .scheduler import last_one_first
+from .scheduler import Interleavings, last_one_first
 
 _SCRIPT = re.compile(
-    r"(?:o(?P<turns>\d+(?:\.\d+)*|)(?: |$))?(?P<faults>(?:f\d+\.\d+(?: |$))*)(?:#(?P<checksum>[0-9a-f]{4}))?"
+    r"(?:(?P<held>[ow])(?P<turns>\d+(?:\.\d+)*|)(?: |$))?"
+    r"(?P<faults>(?:f\d+\.\d+(?: |$))*)"
+    r"(?:#(?P<checksum>[0-9a-f]{4}))?"
 )
 
 
@@ -30,11 +33,12 @@ class Script:
     turns: tuple[int, ...] | None
     faults: tuple[tuple[int, int], ...]
     checksum: str = ""
+    interleavings: Interleavings | None = None
 
     def __str__(self) -> str:
         parts = [f"f{number}.{alternative}" for number, alternative in self.faults]
         if self.turns is not None:
-            parts.insert(0, f"o{'.'.join(map(str, self.turns))}")
+            parts.insert(0, f"{'w' if self.interleavings == 'awaits' else 'o'}{'.'.join(map(str, self.turns))}")
         if self.checksum:
             parts.append(f"#{self.checksum}")
         return " ".join(parts)
@@ -54,6 +58,7 @@ class Script:
             None if turns is None else tuple(int(turn) for turn in turns.split(".") if turn),
             tuple((int(number), int(alternative)) for number, alternative in faults),
             found["checksum"] or "",
+            {"o": "visits", "w": "awaits"}.get(found["held"]),  # type: ignore[arg-type]
         )
 
 
@@ -68,7 +73,8 @@ class ReplayScheduler:
 
     def __init__(self, script: Script) -> None:
         self.bounds: set[str] = set()
-        self.holds_tasks = script.turns is not None
+        self.interleavings: Interleavings | None = script.interleavings
+        self.is_reduced = False
         self.injects_faults = bool(script.faults)
         self._turns = list(script.turns or ())
         self._faults = dict(script.faults)
@@ -76,7 +82,9 @@ class ReplayScheduler:
         self._visit = 0
         self._has_misfit = False
 
-    def next_task(self, options: list[TaskNode], held: Mapping[TaskNode, int], last: TaskNode | None) -> TaskNode:
+    def next_task(
+        self, options: list[TaskNode], held: Mapping[TaskNode, int], last: TaskNode | None, touched: object
+    ) -> TaskNode:
         """Choose the next task by the script."""
         options = last_one_first(options, last if last in held else None)
         chosen = self._turns[self._turn] if self._turn < len(self._turns) else 0

@@ -1,169 +1,157 @@
 """The search: takes the decisions of each run, and returns the plan of the next. Pure: knows no loop, no failpoint.
 
-A run makes a sequence of decisions. Each has several options, of which the first is the ordinary one: no fault, or
-the task that has waited longest. A plan fixes the first decisions of a run. After them the run takes the first option
-each time. The children of a run differ from it in one decision, which comes after the last one that its own plan
-changed. So every sequence of decisions is run exactly once.
+A plan consists of the faults to inject and, among the orders of the tasks with these faults, the next one to run. The
+first plan has no faults. Each run shows at which further visits a fault can be injected, after those that it has.
 
-The ordinary order comes first, with its faults, fewest first. The other orders follow, depth first: those without a
+The first order of each plan comes first, fewest faults first. The other orders follow, depth first: those without a
 fault, then those with one, and so on.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+
+from .orders import Orders
+
+
+class Plan:
+    """The faults of a run, and its place among the orders of the runs with these faults.
+
+    Attributes:
+        faults: The alternative to inject, by the label of the visit.
+        expected: The labels of the visits at which a run can inject a fault, up to the last one of `faults`, if the
+            order of the tasks is always the same.
+        orders: The orders with these faults, or `None` if the order of the tasks is not explored.
+        is_ordinary: Whether the faults were found in runs with the first order of the tasks.
+        is_begun: Whether it has been run.
+    """
+
+    __slots__ = ("expected", "faults", "is_begun", "is_ordinary", "orders")
+
+    def __init__(
+        self, faults: Mapping[int, int], expected: list[int], orders: Orders | None, *, is_ordinary: bool = True
+    ) -> None:
+        self.faults = faults
+        self.expected = expected
+        self.orders = orders
+        self.is_ordinary = is_ordinary
+        self.is_begun = False
 
 
 class Trace:
-    """The decisions of a run, in order.
+    """The visits of a run at which a fault could be injected, in order.
 
-    For each decision, `labels` has what it was about, `options` the number of options, `choices` the index of the
-    chosen one, and `are_faults` 1 if it was about a fault or 0 if it was about a turn.
+    For each one, `labels` has its label, `options` the number of alternatives, and `choices` the injected one, from 1,
+    or 0 for none.
     """
 
-    __slots__ = ("are_faults", "choices", "labels", "options")
+    __slots__ = ("choices", "labels", "options")
 
     def __init__(self) -> None:
         self.labels: list[int] = []
         self.options: list[int] = []
         self.choices: list[int] = []
-        self.are_faults = bytearray()
 
     def __len__(self) -> int:
         return len(self.choices)
 
-    def add(self, label: int, options: int, chosen: int, *, is_fault: bool) -> None:
-        """Record a decision."""
+    def add(self, label: int, options: int, chosen: int) -> None:
+        """Record a visit."""
         self.labels.append(label)
         self.options.append(options)
         self.choices.append(chosen)
-        self.are_faults.append(is_fault)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The choices for the first decisions of a run, with the labels that these decisions must have.
-
-    `faults` are the choices that inject a fault: the alternative, by the label of the decision.
-    """
-
-    choices: Sequence[int]
-    labels: Sequence[int]
-    faults: dict[int, int]
-
-    @property
-    def length(self) -> int:
-        """The number of decisions that are planned."""
-        return len(self.choices)
-
-
-NOTHING_PLANNED = Plan((), (), {})
-
-
-class _Node:
-    """A finished run, as a node of the search tree: generates the plans of its children."""
-
-    __slots__ = ("_start", "_trace", "faults", "is_ordinary_order")
-
-    def __init__(self, trace: Trace) -> None:
-        self._trace = trace
-        changed = [index for index, chosen in enumerate(trace.choices) if chosen]
-        self._start = changed[-1] + 1 if changed else 0
-        are_faults = trace.are_faults
-        self.faults = {trace.labels[index]: trace.choices[index] for index in changed if are_faults[index]}
-        self.is_ordinary_order = len(self.faults) == len(changed)
-
-    def fault_children(self) -> Iterator[Plan]:
-        """Generate the plans with one more fault, the earliest one first."""
-        return self._children(range(self._start, len(self._trace)), is_fault=1)
-
-    def order_children(self) -> Iterator[Plan]:
-        """Generate the plans with another order."""
-        # The last decision comes first. So there is never more than one unfinished run of each depth.
-        return self._children(range(len(self._trace) - 1, self._start - 1, -1), is_fault=0)
-
-    @property
-    def children(self) -> int:
-        """The number of children of both kinds.
-
-        A run that has injected all of its faults does not decide about any more, so none of these children is counted
-        in vain.
-        """
-        return sum(self._trace.options[self._start :]) - (len(self._trace) - self._start)
-
-    def _children(self, positions: range, is_fault: int) -> Iterator[Plan]:
-        trace = self._trace
-        for position in positions:
-            if trace.are_faults[position] != is_fault:
-                continue
-            for chosen in range(1, trace.options[position]):
-                choices = trace.choices[:position]
-                choices.append(chosen)
-                labels = trace.labels[: position + 1]
-                faults = {**self.faults, labels[position]: chosen} if is_fault else self.faults
-                yield Plan(choices, labels, faults)
 
 
 class Search:
-    """Generates every plan with at most *max_faults* faults.
+    """Generates a plan for every set of at most *max_faults* faults, and for every order of the tasks with it.
 
-    Call `next`, run the plan, and call `record` with the trace of the run, until `next` returns `None`.
+    Call `next`, run the plan, let its orders know how the run went, and call `record`, until `next` returns `None`.
+
+    Args:
+        max_faults: The most faults in one run.
+        new_orders: Makes the orders of a new set of faults. `None` if the order of the tasks is not explored.
     """
 
-    def __init__(self, max_faults: int) -> None:
+    def __init__(self, max_faults: int, new_orders: Callable[[], Orders] | None = None) -> None:
         self._max_faults = max_faults
-        self._first: Plan | None = NOTHING_PLANNED
-        # For the ordinary order: the unfinished fault children, one level of the tree after the other.
+        self._new_orders = new_orders
+        self._faults = 0  # of the plans of which the orders are run
+        self._first: Plan | None = self._plan({}, [])
+        # The plans with one fault more than a run that was made: those of the ordinary order, one level of the tree
+        # after the other, and those of the other orders, by number of faults.
         self._levels: deque[Iterator[Plan]] = deque()
-        # For the other orders, by number of faults: the unfinished order children and fault children.
-        self._orders: defaultdict[int, list[Iterator[Plan]]] = defaultdict(list)
-        self._others: defaultdict[int, deque[Iterator[Plan]]] = defaultdict(deque)
-        self._faults = 0
-        self.queued = 1  # plans that are known, and that `next` has not returned yet
+        self._others: list[deque[Iterator[Plan]]] = [deque() for _ in range(max_faults + 1)]
+        self._unfinished: list[deque[Plan]] = [deque() for _ in range(max_faults + 1)]  # whose orders are not all run
+        self._known: set[frozenset[tuple[int, int]]] = set()  # since several orders lead to the same faults
+        self._pending = 1  # plans of other faults that are known, and that `next` has not returned yet
+
+    @property
+    def queued(self) -> int:
+        """The number of plans that are known, and that `next` has not returned yet."""
+        orders = (plan.orders for plans in self._unfinished for plan in plans)
+        return self._pending + sum(each.queued for each in orders if each is not None)
 
     def next(self) -> Plan | None:
         """Return the next plan, or `None` if there is nothing left to try."""
-        plan = self._next()
-        if plan is not None:
-            self.queued -= 1
-        return plan
-
-    def _next(self) -> Plan | None:
         if self._first is not None:
             first, self._first = self._first, None
+            self._pending -= 1
             return first
-        while self._levels:
-            plan = next(self._levels[0], None)
-            if plan is not None:
-                return plan
-            self._levels.popleft()
-        while self._orders or self._others:
-            orders, others = self._orders[self._faults], self._others[self._faults]
-            while orders:
-                plan = next(orders[-1], None)
-                if plan is not None:
-                    return plan
-                orders.pop()
-            while others:
-                plan = next(others[0], None)
-                if plan is not None:
-                    return plan
-                others.popleft()
-            del self._orders[self._faults], self._others[self._faults]
-            self._faults += 1
-        return None
+        plan = _first_of(self._levels)
+        while plan is None and self._faults <= self._max_faults:
+            plan = self._with_another_order(self._unfinished[self._faults]) or _first_of(self._others[self._faults])
+            if plan is None:
+                self._faults += 1
+        return plan
 
-    def record(self, trace: Trace) -> None:
-        """Add the children of the run that the last plan led to."""
-        if not len(trace):
-            return
-        node = _Node(trace)
-        self.queued += node.children
-        faults = len(node.faults)
-        if 0 in trace.are_faults:
-            self._orders[faults].append(node.order_children())
-        if faults < self._max_faults:
-            pending = self._levels if node.is_ordinary_order else self._others[faults + 1]
-            pending.append(node.fault_children())
+    @staticmethod
+    def _with_another_order(unfinished: deque[Plan]) -> Plan | None:
+        while unfinished and (unfinished[0].orders is None or unfinished[0].orders.is_done):
+            unfinished.popleft()
+        return unfinished[0] if unfinished else None
+
+    def record(self, plan: Plan, trace: Trace) -> None:
+        """Add the plans that the run of a plan leads to."""
+        faults = len(plan.faults)
+        if plan.orders is not None and not plan.is_begun and not plan.orders.is_done:
+            self._unfinished[faults].append(plan)
+        is_ordinary = not plan.is_begun and plan.is_ordinary
+        plan.is_begun = True
+        start = max((index + 1 for index, chosen in enumerate(trace.choices) if chosen), default=0)
+        further = sum(trace.options[start:])
+        if faults < self._max_faults and further and sum(map(bool, trace.choices)) == faults:
+            self._pending += further
+            pending = self._levels if is_ordinary else self._others[faults + 1]
+            pending.append(self._with_another_fault(plan, trace, start, is_ordinary=is_ordinary))
+
+    def _with_another_fault(self, plan: Plan, trace: Trace, start: int, *, is_ordinary: bool) -> Iterator[Plan]:
+        """Generate the plans with one more fault, after the last one that the run has injected."""
+        for position in range(start, len(trace)):
+            label = trace.labels[position]
+            for alternative in range(1, trace.options[position] + 1):
+                self._pending -= 1
+                faults = {**plan.faults, label: alternative}
+                if self._is_new(faults):
+                    yield self._plan(faults, trace.labels[: position + 1], is_ordinary=is_ordinary)
+
+    def _plan(self, faults: Mapping[int, int], expected: list[int], *, is_ordinary: bool = True) -> Plan:
+        orders = None if self._new_orders is None else self._new_orders()
+        return Plan(faults, expected, orders, is_ordinary=is_ordinary)
+
+    def _is_new(self, faults: Mapping[int, int]) -> bool:
+        if self._new_orders is None:
+            return True
+        key = frozenset(faults.items())
+        is_new = key not in self._known
+        self._known.add(key)
+        return is_new
+
+
+def _first_of(pending: deque[Iterator[Plan]]) -> Plan | None:
+    while pending:
+        plan = next(pending[0], None)
+        if plan is not None:
+            return plan
+        pending.popleft()
+    return None

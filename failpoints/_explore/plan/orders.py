@@ -1,0 +1,190 @@
+"""The orders of the turns of a program, each class of equivalent ones once: source sets with sleep sets.
+
+A turn runs one of the tasks that are held, until nothing can run any more. Two orders are equivalent if they differ
+only in turns that do not meet. The search goes depth first. Each run shows which of its turns meet, and for each
+such pair, the tasks that have to be tried in another order.
+
+The algorithm is that of Abdulla, Aronis, Jonsson and Sagonas (Source Sets, JACM 2017).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from .accesses import Accesses, meet, merge
+from .races import HappensBefore, Segment, turns_before
+
+
+class _Node:
+    """A point of a run at which tasks are held. Tasks are given by labels: of the visits or wake-ups they are held at.
+
+    Attributes:
+        options: The tasks that are held.
+        todo: The ones to choose, now or later.
+        asleep: The ones that need not be chosen, since the same orders were run before, with what their turns touched.
+        chosen: The one that was chosen in the current run.
+        is_full: Whether all have to be chosen, with everything that follows.
+    """
+
+    __slots__ = ("asleep", "chosen", "done", "is_full", "options", "todo")
+
+    def __init__(self, options: tuple[int, ...], asleep: dict[int, Accesses], chosen: int, *, is_full: bool) -> None:
+        self.options = options
+        self.todo = set(options) if is_full else {chosen}
+        self.asleep = asleep
+        self.done: set[int] = set()
+        self.chosen = chosen
+        self.is_full = is_full
+
+    def next(self) -> int | None:
+        """Return what to choose next, in the order of the options."""
+        for option in self.options:
+            if option in self.todo and option not in self.done and (self.is_full or option not in self.asleep):
+                return option
+        return None
+
+
+class Orders:
+    """The orders that are still to be run, of a program whose other decisions are fixed.
+
+    For each run, call `begin`, then `choose` for each turn, then `finish` or `skip`, until `is_done`.
+
+    Args:
+        is_reduced: Whether equivalent orders are left out. It takes the segments of each run.
+        needs_declaration: Whether no order is left out of a program that declares nothing.
+    """
+
+    def __init__(self, *, is_reduced: bool, needs_declaration: bool = False) -> None:
+        self.is_reduced = is_reduced
+        self._needs_declaration = needs_declaration
+        self.is_done = False
+        self._nodes: list[_Node] = []
+        self._depth = 0
+        self._analysed = 0  # turns of which all races with earlier ones are known
+
+    def begin(self) -> None:
+        """Begin a run."""
+        self._depth = 0
+
+    @property
+    def planned(self) -> tuple[int, ...] | None:
+        """The options that the next turn must have, or `None` if the run is past what was planned."""
+        return self._nodes[self._depth].options if self._depth < len(self._nodes) else None
+
+    @property
+    def queued(self) -> int:
+        """The number of further runs that are known to be needed."""
+        return sum(len(node.todo - node.done - {node.chosen}) for node in self._nodes)
+
+    def choose(self, options: Sequence[int], touched: Callable[[], Accesses]) -> int | None:
+        """Return the task whose turn it is, or `None` if all of them are asleep.
+
+        *options* has the tasks that are held, the preferred one first. *touched* returns what the last turn touched.
+        """
+        depth = self._depth
+        if depth < len(self._nodes):
+            self._depth += 1
+            return self._nodes[depth].chosen
+        asleep = self._asleep_after(touched()) if self.is_reduced and depth else {}
+        chosen = next((option for option in options if option not in asleep), None)
+        if chosen is None:
+            return None
+        self._nodes.append(_Node(tuple(options), asleep, chosen, is_full=not self.is_reduced))
+        self._depth += 1
+        return chosen
+
+    def _asleep_after(self, touched: Accesses) -> dict[int, Accesses]:
+        node = self._nodes[-1]
+        if node.is_full:
+            return {}
+        return {
+            option: accesses
+            for option, accesses in node.asleep.items()
+            if option != node.chosen and not meet(accesses, touched)
+        }
+
+    def finish(self, segments: Sequence[Segment] = ()) -> None:
+        """Take note of what a run did, and go on to the next one."""
+        if self.is_reduced and self._needs_declaration and not any(segment.is_declared for segment in segments):
+            self._stop_reducing()
+        if self.is_reduced:
+            self._add_races(segments)
+            self._remember(segments)
+        self._next()
+
+    def _stop_reducing(self) -> None:
+        self.is_reduced = False
+        self._nodes = [node for node in self._nodes if len(node.options) > 1]
+        for node in self._nodes:
+            node.is_full = True
+            node.todo.update(node.options)
+
+    def skip(self) -> None:
+        """Go on to the next run, although the last one did not follow its plan."""
+        del self._nodes[self._depth :]
+        for node in self._nodes:
+            node.is_full = True  # nothing is known about its turns
+            node.todo.update(node.options)
+        self._next()
+
+    def _next(self) -> None:
+        nodes = self._nodes
+        while nodes:
+            node = nodes[-1]
+            node.done.add(node.chosen)
+            chosen = node.next()
+            if chosen is not None:
+                node.chosen = chosen
+                break
+            nodes.pop()
+        self._analysed = len(nodes) - 1
+        self.is_done = not nodes
+
+    def _remember(self, segments: Sequence[Segment]) -> None:
+        """Put the tasks to sleep that were chosen in this run."""
+        touched = touched_by_turn(segments, len(self._nodes))
+        for node, accesses in list(zip(self._nodes, touched, strict=True))[max(self._analysed, 0) :]:
+            node.asleep[node.chosen] = accesses
+
+    def _add_races(self, segments: Sequence[Segment]) -> None:
+        nodes = self._nodes
+        order = HappensBefore(segments)
+        before = turns_before(segments, order, len(nodes))
+        for first, second in order.races:
+            earlier, later = segments[first], segments[second]
+            if not 0 <= earlier.turn < len(nodes) or later.turn < self._analysed or later.turn >= len(nodes):
+                continue
+            if not (earlier.is_chosen and later.is_chosen):
+                self._expand(later.turn)
+            elif earlier.turn < later.turn:
+                self._reverse(earlier.turn, later.turn, before)
+
+    def _reverse(self, earlier: int, later: int, before: list[int]) -> None:
+        """Plan a run in which the later one of two turns that meet comes first."""
+        node = self._nodes[earlier]
+        if node.is_full:
+            return
+        between = [turn for turn in range(earlier + 1, later) if not before[turn] >> earlier & 1]
+        group = [*between, later]
+        bits = sum(1 << turn for turn in group)
+        firsts = [self._nodes[turn].chosen for turn in group if not before[turn] & bits]
+        firsts = [label for label in firsts if label in node.options]
+        if not firsts:
+            node.todo.update(node.options)
+        elif not any(label in node.todo or label in node.asleep for label in firsts):
+            node.todo.add(firsts[0])
+
+    def _expand(self, last: int) -> None:
+        """Plan all orders up to a turn, for a race of steps that were not chosen: no single turn reverses it."""
+        for node in self._nodes[: last + 1]:
+            node.is_full = True
+            node.todo.update(node.options)
+
+
+def touched_by_turn(segments: Sequence[Segment], turns: int) -> list[Accesses]:
+    """Return what each turn touched."""
+    touched: list[Accesses] = [{} for _ in range(turns)]
+    for segment in segments:
+        if 0 <= segment.turn < turns:
+            merge(touched[segment.turn], segment.accesses)
+    return touched

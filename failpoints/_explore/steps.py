@@ -1,0 +1,154 @@
+"""Records what the steps of a run do, for the search, which leaves out orders that make no difference."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable
+
+from .._core.accesses import Accesses as Declared
+from .plan.accesses import EVERYTHING, Accesses, Mode, add_access, merge
+from .plan.identity import TaskNode
+from .plan.races import Segment
+
+CANCELLATION = "cancellation"
+"""The first part of a resource that every step of a task updates, and that its cancellation writes.
+
+The second part is the path of the task.
+"""
+
+
+class Steps:
+    """The segments of one run. A segment is what a task does between two suspensions, or a part of that.
+
+    Args:
+        needs_declaration: Whether a step of which nothing was declared touches everything.
+        runs_woken: Whether a task that was woken runs in the same turn, and is not held before.
+    """
+
+    def __init__(self, *, needs_declaration: bool, runs_woken: bool) -> None:
+        self.segments: list[Segment] = []
+        self._needs_declaration = needs_declaration
+        self._runs_woken = runs_woken
+        self._turn = -1
+        self._first = 0  # the first segment of the current turn
+        self._tasks: list[TaskNode | None] = []  # of the segments
+        self._running: TaskNode | None = None
+        self._woken: dict[TaskNode, list[int]] = {}  # tasks that will run, with the segments that woke them
+        self._regions: dict[TaskNode, Counter[tuple[str, Mode]]] = {}
+        self._declared: Declared = ()  # by a site, of the running step
+
+    # Called by the run.
+
+    def begin_turn(self, task: TaskNode) -> None:
+        """Begin the turn of a task that was held."""
+        self.end_turn()
+        self._turn += 1
+        self._first = len(self.segments)
+        self._begin(task).is_chosen = True
+
+    def wake(self, task: TaskNode, because: int | None, *, could_run: bool = False) -> None:
+        """Take note that a task will run, because of a segment, or of something outside if that is `None`.
+
+        *could_run* is whether it was held, and could have been chosen before.
+        """
+        causes = self._woken.setdefault(task, [])
+        if could_run:
+            return
+        if because is None:
+            self.intrude()
+            because = len(self.segments) - 1
+        causes.append(because)
+
+    def intrude(self) -> None:
+        """Take note that something outside the run has an effect now: the clock, a thread or a socket."""
+        self._running = None
+        self._add(None, Segment(None, self._turn, accesses={EVERYTHING: "w"}))
+
+    def task_of(self, index: int) -> TaskNode | None:
+        """Return the task that has made a segment."""
+        return self._tasks[index]
+
+    def touched(self) -> Accesses:
+        """End the turn, and return what it touched."""
+        self.end_turn()
+        touched: Accesses = {}
+        for segment in self.segments[self._first :]:
+            merge(touched, segment.accesses)
+        return touched
+
+    def end_turn(self) -> None:
+        """Complete the segments of the turn, since no task can run any more."""
+        if self._runs_woken:
+            for task in list(self._woken):  # they have run, and touched nothing
+                self._begin(task)
+        for segment in self.segments[self._first :]:
+            if segment.task is not None:
+                is_opaque = self._needs_declaration and not segment.is_declared
+                segment.accesses[EVERYTHING] = "w" if is_opaque else "u"
+
+    def _begin(self, task: TaskNode) -> Segment:
+        segment = Segment(task.path, self._turn, because=self._woken.pop(task, []))
+        segment.accesses[CANCELLATION, task.path] = "u"
+        self._add(task, segment)
+        self._running = task
+        self._declared = ()
+        region = self._regions.get(task)
+        if region:
+            segment.is_declared = True
+            for resource, mode in region:
+                add_access(segment.accesses, resource, mode)
+        return segment
+
+    def _add(self, task: TaskNode | None, segment: Segment) -> None:
+        self.segments.append(segment)
+        self._tasks.append(task)
+
+    def _segment(self, task: TaskNode) -> Segment:
+        if self._running is task and task not in self._woken:
+            return self.segments[-1]
+        return self._begin(task)
+
+    # Called by what a program does.
+
+    def note(self, task: TaskNode, resource: Hashable, mode: Mode) -> None:
+        """Note that the running step of a task touches a resource."""
+        add_access(self._segment(task).accesses, resource, mode)
+
+    def touch(self, task: TaskNode, resource: Hashable, mode: Mode) -> None:
+        """Like `note`, for a resource that the program has declared."""
+        segment = self._segment(task)
+        segment.is_declared = True
+        add_access(segment.accesses, resource, mode)
+
+    def split(self, task: TaskNode, because: int | None = None) -> None:
+        """Begin a new segment of the running task, which could not have run before segment *because*."""
+        before, declared = self._segment(task), self._declared
+        segment = self._begin(task)
+        segment.is_declared = before.is_declared
+        self.declare_step(task, declared)
+        if because is not None:
+            segment.because.append(because)
+
+    def mark(self, task: TaskNode) -> int:
+        """Return the number of the running segment, to be used as *because* later."""
+        self._segment(task)
+        return len(self.segments) - 1
+
+    def declare_step(self, task: TaskNode, declared: Declared) -> None:
+        """Declare what the running step of a task touches, until it is suspended."""
+        self._segment(task)
+        self._declared = declared
+        for resource, mode in declared:
+            self.touch(task, resource, mode)
+
+    def enter_region(self, task: TaskNode, declared: Declared) -> None:
+        """Declare what the steps of a task touch from here on, including the running one."""
+        self._regions.setdefault(task, Counter()).update(declared)
+        for resource, mode in declared:
+            self.touch(task, resource, mode)
+
+    def leave_region(self, task: TaskNode, declared: Declared) -> None:
+        """End what `enter_region` has begun."""
+        region = self._regions[task]
+        region.subtract(declared)
+        self._regions[task] = +region

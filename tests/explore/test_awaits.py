@@ -1,0 +1,203 @@
+"""Every wake-up as a switch point, in code that has no failpoints."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import anyio
+import pytest
+
+from failpoints import failpoint
+from failpoints.explore import ExplorationFailed, Run, explore
+
+
+def orders_of(backend: Any, scenario_of: Any, **given: Any) -> tuple[int, set[str]]:
+    """Explore a scenario that adds the names of its steps to a list, and return the runs and the orders."""
+    orders: list[str] = []
+
+    async def scenario(run: Run) -> None:
+        log: list[str] = []
+        await scenario_of(run, log.append)
+        orders.append("".join(log))
+
+    exploration = explore(scenario, backend=backend, interleavings="awaits", **given)
+    assert exploration.exhaustive
+    return exploration.runs, set(orders)
+
+
+def test_checkpoints(backend: Any) -> None:
+    """A task is held when it starts and at each checkpoint: two tasks of two steps have six orders."""
+
+    async def scenario(run: Run, log: Any) -> None:
+        async def step(name: str) -> None:
+            log(name)
+            await anyio.lowlevel.checkpoint()
+            log(name)
+
+        async with run.injecting(), anyio.create_task_group() as group:
+            group.start_soon(step, "a")
+            group.start_soon(step, "b")
+
+    runs, orders = orders_of(backend, scenario)
+    assert orders == {"aabb", "abab", "abba", "baab", "baba", "bbaa"}
+    assert runs >= 6
+
+
+def test_a_lost_update_without_any_failpoint(backend: Any) -> None:
+    """A lost update between two checkpoints is found, and its replay fails in the same way."""
+
+    async def scenario(run: Run) -> None:
+        stock = 2
+
+        async def sell() -> None:
+            nonlocal stock
+            left = stock
+            await anyio.lowlevel.checkpoint()
+            stock = left - 1
+
+        async with run.injecting(), anyio.create_task_group() as group:
+            group.start_soon(sell)
+            group.start_soon(sell)
+        assert stock == 0
+
+    with pytest.raises(ExplorationFailed) as failed:
+        explore(scenario, backend=backend, interleavings="awaits")
+    assert failed.value.replay.startswith("w")
+    with pytest.raises(ExplorationFailed, match="in the replay"):
+        explore(scenario, backend=backend, replay=failed.value.replay)
+
+
+def test_the_order_of_a_lock(backend: Any) -> None:
+    """Tasks that wait for a lock get it in every order in which they can ask for it."""
+
+    async def scenario(run: Run, log: Any) -> None:
+        lock = anyio.Lock()
+
+        async def work(name: str) -> None:
+            async with lock:
+                log(name)
+                await anyio.lowlevel.checkpoint()
+                log(name)
+
+        async with run.injecting(), anyio.create_task_group() as group:
+            for name in "abc":
+                group.start_soon(work, name)
+
+    _, orders = orders_of(backend, scenario)
+    assert orders == {"aabbcc", "aaccbb", "bbaacc", "bbccaa", "ccaabb", "ccbbaa"}
+
+
+def test_the_tasks_that_an_event_wakes(backend: Any) -> None:
+    """The tasks that one event wakes go on in every order."""
+
+    async def scenario(run: Run, log: Any) -> None:
+        ready = anyio.Event()
+
+        async def wait(name: str) -> None:
+            await ready.wait()
+            log(name)
+
+        async with run.injecting(), anyio.create_task_group() as group:
+            for name in "abc":
+                group.start_soon(wait, name)
+            ready.set()
+
+    _, orders = orders_of(backend, scenario)
+    assert orders == {"abc", "acb", "bac", "bca", "cab", "cba"}
+
+
+def test_visits_are_switch_points_too(backend: Any) -> None:
+    """A visit holds its task once, and can fail."""
+    seen: set[str] = set()
+
+    async def scenario(run: Run) -> None:
+        log: list[str] = []
+
+        async def visit(name: str) -> None:
+            try:
+                await failpoint("turn")
+                log.append(name)
+            except Exception:
+                log.append(name.upper())
+
+        async with run.injecting(), anyio.create_task_group() as group:
+            group.start_soon(visit, "a")
+            group.start_soon(visit, "b")
+        seen.add("".join(log))
+
+    exploration = explore(scenario, backend=backend, interleavings="awaits", max_faults=1)
+    assert exploration.exhaustive
+    assert seen == {"ab", "ba", "Ab", "aB", "Ba", "bA"}
+
+
+def test_a_deadlock(backend: Any) -> None:
+    """Two locks in opposite order are found, with the cycle."""
+
+    async def scenario(run: Run) -> None:
+        one, other = anyio.Lock(), anyio.Lock()
+
+        async def both(first: anyio.Lock, second: anyio.Lock) -> None:
+            async with first, second:
+                pass
+
+        async with run.injecting(), anyio.create_task_group() as group:
+            group.start_soon(both, one, other, name="one")
+            group.start_soon(both, other, one, name="other")
+
+    with pytest.raises(ExplorationFailed, match="deadlock") as failed:
+        explore(scenario, backend=backend, interleavings="awaits")
+    assert "the cycle" in str(failed.value)
+
+
+def test_queues_gather_timeouts_and_callbacks_of_asyncio() -> None:
+    """Asyncio's own tools are explored to the end: queues, gather, wait_for, shield, timeouts, callbacks."""
+    seen: set[tuple[int, ...]] = set()
+
+    async def scenario(run: Run) -> None:
+        queue = asyncio.Queue[int](1)
+        got: list[int] = []
+
+        async def produce(number: int) -> None:
+            await queue.put(number)
+
+        async def consume() -> None:
+            for _ in range(2):
+                got.append(await asyncio.wait_for(queue.get(), 5))
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1):
+                    await asyncio.shield(asyncio.Event().wait())
+
+        async with run.injecting():
+            await asyncio.gather(produce(1), produce(2), consume())
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()  # what was shielded
+        seen.add(tuple(got))
+
+    exploration = explore(scenario, interleavings="awaits")
+    assert exploration.exhaustive
+    assert seen == {(1, 2), (2, 1)}
+
+
+def test_a_task_that_is_cancelled_while_it_is_held(backend: Any) -> None:
+    """A task may be cancelled before it goes on, and after."""
+    seen: set[str] = set()
+
+    async def scenario(run: Run) -> None:
+        log: list[str] = []
+
+        async def work() -> None:
+            log.append("a")
+            await anyio.lowlevel.checkpoint()
+            log.append("b")
+            await anyio.lowlevel.checkpoint()
+            log.append("c")
+
+        async with run.injecting(), anyio.create_task_group() as group:
+            group.start_soon(work)
+            await anyio.lowlevel.checkpoint()
+            group.cancel_scope.cancel()
+        seen.add("".join(log))
+
+    assert explore(scenario, backend=backend, interleavings="awaits").exhaustive
+    assert {"a", "ab"} <= seen <= {"", "a", "ab", "abc"}
