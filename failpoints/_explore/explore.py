@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Generator
@@ -24,6 +25,7 @@ from .execution import Execution
 from .options import Options
 from .plan.faults import GivenFaults, fault_text
 from .plan.replay import ReplayScheduler, Script, checksum
+from .plan.sampling import SampledOrders
 from .plan.scheduler import MAX_FAULTS_AT_A_VISIT, MAX_TURNS_AT_A_VISIT, PlannedScheduler
 from .plan.search import Search, Trace
 from .report import nondeterministic, run_failed
@@ -46,6 +48,7 @@ def explore(
     interleavings: bool | Literal["visits", "awaits"] = False,
     reduction: Literal["sound", "declared"] | None = "sound",
     max_preemptions: int | None = None,
+    sample: int | None = None,
     max_runs: int = 10_000,
     timeout: float = 5.0,
     clock: Literal["virtual", "real"] = "virtual",
@@ -83,6 +86,8 @@ def explore(
             touches nothing else. `None` tries every order.
         max_preemptions: The most switches in one run away from a task that could go on. The default is no limit.
             With a limit, equivalent orders are not left out.
+        sample: The number of orders to run, drawn at random, where all of them are too many. The result has the
+            chance that this would have found a bug.
         max_runs: The most runs.
         timeout: The most seconds of real time that one run may take.
         clock: `"virtual"` if waiting for a timer is to take no time, `"real"` if it is to take real time.
@@ -112,7 +117,7 @@ def explore(
 
     The search over the order of tasks is stateless model checking as in CHESS (Musuvathi and Qadeer, 2007), which
     also introduced the bound on preemptions. The reduction is that of source sets with sleep sets (Abdulla, Aronis,
-    Jonsson and Sagonas, 2017).
+    Jonsson and Sagonas, 2017), and the sampling is PCT (Burckhardt, Kothari, Musuvathi and Nagarakatte, 2010).
     """
     __tracebackhide__ = True
     _check_scenario(scenario)
@@ -123,6 +128,7 @@ def explore(
         interleavings=interleavings,
         reduction=reduction,
         max_preemptions=max_preemptions,
+        sample=sample,
         max_runs=max_runs,
         timeout=timeout,
         clock=clock,
@@ -156,9 +162,12 @@ def _explore(runner: Runner) -> Exploration:
             cut_short=cut_short,
         )
 
-    search = Search(options.fault_limit, options.new_orders)
+    search = Search(options.fault_limit, runner.new_orders if options.held_at is not None else None)
+    sampled: SampledOrders | None = None
     while (plan := search.next()) is not None:
-        if runs >= options.max_runs:
+        if isinstance(plan.orders, SampledOrders):
+            sampled = sampled or plan.orders
+        if runs + cut_short >= options.max_runs:
             bounds.add("max_runs")
             break
         scheduler = PlannedScheduler(
@@ -195,9 +204,12 @@ def _explore(runner: Runner) -> Exploration:
             options.on_run(Progress(runs, options.max_runs, search.queued, len(execution.injected)))
     if "max_runs" not in bounds:
         runner.alternatives.check_all_matched()
+    described = [_describe_bound(bound, options) for bound in sorted(bounds)]
+    if sampled is not None:
+        described.insert(0, _describe_sample(sampled, options))
     return exploration(
-        exhaustive=not bounds,
-        bounds=tuple(_describe_bound(bound, options) for bound in sorted(bounds)),
+        exhaustive=not described,
+        bounds=tuple(described),
         visits=len(faultable),
     )
 
@@ -237,6 +249,15 @@ def _raise_usage_error(execution: Execution) -> NoReturn:
 def _add_hits(hits: Counter[str], execution: Execution) -> None:
     for name, count in execution.hits():
         hits[name] += count
+
+
+def _describe_sample(sampled: SampledOrders, options: Options) -> str:
+    chances = [f"{math.floor(chance * 1000) / 10:g} %" for chance in sampled.chances()]
+    faults = ", with each set of faults" if options.fault_limit else ""
+    return (
+        f"orders sampled{faults}: a bug that depends on 1, 2 or 3 pairs of turns had a chance of at least"
+        f" {chances[0]}, {chances[1]} or {chances[2]} to be found"
+    )
 
 
 def _describe_bound(bound: str, options: Options) -> str:

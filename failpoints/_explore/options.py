@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from .._core.actions import Action
@@ -12,7 +11,6 @@ from .._core.messages import did_you_mean, safe_repr
 from .._core.validation import check_count
 from ..errors import FailpointUsageError
 from .plan.faults import GivenFaults, parse_faults
-from .plan.orders import Orders
 from .plan.replay import Script
 from .plan.scheduler import Interleavings
 from .result import Progress
@@ -41,6 +39,7 @@ class Options:
     interleavings: bool | str = False
     reduction: str | None = "sound"
     max_preemptions: int | None = None
+    sample: int | None = None
     max_runs: int = 10_000
     timeout: float = 5.0
     clock: str = "virtual"
@@ -61,6 +60,8 @@ class Options:
             check_count("max_faults=", self.max_faults, least=0)
         if self.max_preemptions is not None:
             check_count("max_preemptions=", self.max_preemptions, least=0)
+        if self.sample is not None:
+            check_count("sample=", self.sample)
         check_count("max_runs=", self.max_runs)
         timeout: Any = self.timeout
         if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout > 0:
@@ -71,6 +72,11 @@ class Options:
         if self.replay is None:
             if self.max_preemptions is not None and not self.interleavings:
                 raise FailpointUsageError("max_preemptions= limits the orders of tasks, so it needs interleavings=True")
+            if self.sample is not None and not self.interleavings:
+                raise FailpointUsageError("sample= samples orders of tasks, so it needs interleavings=True")
+            if self.sample is not None and (self.max_preemptions is not None or self.reduction == "declared"):
+                other = "max_preemptions=" if self.max_preemptions is not None else "reduction='declared'"
+                raise FailpointUsageError(f"{other} has no meaning beside sample=, which samples all orders")
             if self.reduction == "declared" and not self.interleavings:
                 raise FailpointUsageError("reduction= leaves out orders of tasks, so it needs interleavings=True")
             if self.reduction == "declared" and self.max_preemptions is not None:
@@ -93,13 +99,6 @@ class Options:
     def is_virtual(self) -> bool:
         """Whether the clock of the runs is virtual."""
         return self.clock == "virtual"
-
-    @property
-    def new_orders(self) -> Callable[[], Orders] | None:
-        """A function that makes the orders of a new set of faults, or `None` if orders are not explored."""
-        if self.held_at is None:
-            return None
-        return partial(Orders, is_reduced=self.is_reduced, needs_declaration=self.reduction == "sound")
 
     def replay_call(self, scenario: str, replay: str) -> str:
         """Return the call of `explore()` that repeats a single run of *scenario*, as Python source.

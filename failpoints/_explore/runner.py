@@ -25,6 +25,8 @@ from .loops.blocked import recording_lock_owners
 from .options import Options
 from .plan.faults import Alternatives
 from .plan.identity import Labels
+from .plan.orders import EveryOrder, Orders
+from .plan.sampling import SampledOrders
 from .plan.scheduler import Scheduler
 from .problem import Problem
 from .run import Run
@@ -105,6 +107,13 @@ class Runner:
     def short_name(self) -> str:
         """The name of the scenario, without its class or enclosing function."""
         return self.name.rpartition(".")[2]
+
+    def new_orders(self) -> Orders:
+        """Return the orders to run of a new set of faults."""
+        options = self.options
+        if options.sample is not None:
+            return SampledOrders(options.sample, lambda label: self.labels.visit(label).path)
+        return EveryOrder(is_reduced=options.is_reduced, needs_declaration=options.reduction == "sound")
 
     def run(self, scheduler: Scheduler, *, recording: bool = False) -> Outcome:
         """Run the scenario once, with the decisions of the scheduler."""

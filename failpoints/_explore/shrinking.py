@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .._core.clock import monotonic
-from .plan.orders import Orders
+from .plan.orders import EveryOrder
 from .plan.scheduler import PlannedScheduler
 from .plan.search import Plan
 from .problem import Problem
@@ -58,7 +58,7 @@ class _Shrinking:
     def _with_fewest_switches(self, faults: Mapping[int, int], limit: int) -> Outcome | None:
         """Search for the problem in runs with fewer than *limit* switches away from a task that could go on."""
         for preemptions in range(limit):
-            orders = Orders(is_reduced=False)
+            orders = EveryOrder(is_reduced=False)
             while not orders.is_done:
                 if self._runs >= _MAX_RUNS or monotonic() > self._end:
                     return None

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from failpoints._explore.plan.accesses import Accesses, add_access, meet
-from failpoints._explore.plan.orders import Orders, touched_by_turn
+from failpoints._explore.plan.orders import EveryOrder, touched_by_turn
 from failpoints._explore.plan.races import HappensBefore, Segment
 
 Memory = dict[str, int]
@@ -29,7 +29,7 @@ class Result(NamedTuple):
 
 def search(program: Sequence[Task], *, is_reduced: bool, most: int = 600) -> Result | None:
     """Run a program in all orders that the search chooses, or return `None` if there are too many."""
-    orders = Orders(is_reduced=is_reduced)
+    orders = EveryOrder(is_reduced=is_reduced)
     runs = cut_short = 0
     states: set[tuple[tuple[str, int], ...]] = set()
     classes: set[frozenset[Any]] = set()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from failpoints._explore.plan.orders import Orders
+from failpoints._explore.plan.orders import EveryOrder
 from failpoints._explore.plan.search import Plan, Search, Trace
 
 Choose = Callable[[int, int, bool], int]
@@ -20,7 +20,7 @@ Program = Callable[[Choose], object]
 
 def runs_of(program: Program, max_faults: int, most: int = 100_000) -> list[tuple[int, ...]]:
     """Return the choices of each run that met its planned faults, in the order of the runs."""
-    search = Search(max_faults, partial(Orders, is_reduced=False))
+    search = Search(max_faults, partial(EveryOrder, is_reduced=False))
     runs: list[tuple[int, ...]] = []
     while (plan := search.next()) is not None:
         assert plan.orders is not None
@@ -168,7 +168,7 @@ def test_every_sequence_once(tree: object, max_faults: int) -> None:
 
 def test_the_search_keeps_few_decisions() -> None:
     """Without faults, the search keeps no more than the decisions of one run."""
-    search = Search(0, partial(Orders, is_reduced=False))
+    search = Search(0, partial(EveryOrder, is_reduced=False))
 
     def program(choose: Choose) -> None:
         for label in range(12):

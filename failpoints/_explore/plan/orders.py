@@ -10,9 +10,55 @@ The algorithm is that of Abdulla, Aronis, Jonsson and Sagonas (Source Sets, JACM
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from .accesses import Accesses, meet, merge
 from .races import HappensBefore, Segment, turns_before
+
+
+class Orders(Protocol):
+    """The orders that are still to be run, of a program whose other decisions are fixed.
+
+    For each run, call `begin`, then `choose` for each turn, then `finish` or `skip`, until `is_done`. Without the
+    latter, the next `begin` repeats the run.
+
+    Attributes:
+        is_reduced: Whether equivalent orders are left out. It takes the segments of each run.
+    """
+
+    is_reduced: bool
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing left to run."""
+        ...
+
+    @property
+    def planned(self) -> tuple[int, ...] | None:
+        """The options that the next turn must have, or `None` if that is not known."""
+        ...
+
+    @property
+    def queued(self) -> int:
+        """The number of further runs that are known to be needed."""
+        ...
+
+    def begin(self) -> None:
+        """Begin a run."""
+
+    def choose(self, options: Sequence[int], touched: Callable[[], Accesses]) -> int | None:
+        """Return the task whose turn it is, or `None` if all of them are asleep.
+
+        *options* has the tasks that are held, by the labels of their visits or wake-ups, the preferred one first.
+        *touched* returns what the last turn touched.
+        """
+        ...
+
+    def finish(self, segments: Sequence[Segment] = ()) -> None:
+        """Take note of what a run did, and go on to the next one."""
+
+    def skip(self) -> None:
+        """Go on to the next run, although the last one did not follow its plan."""
 
 
 class _Node:
@@ -44,13 +90,11 @@ class _Node:
         return None
 
 
-class Orders:
-    """The orders that are still to be run, of a program whose other decisions are fixed.
-
-    For each run, call `begin`, then `choose` for each turn, then `finish` or `skip`, until `is_done`.
+class EveryOrder:
+    """All orders, or each class of equivalent ones once.
 
     Args:
-        is_reduced: Whether equivalent orders are left out. It takes the segments of each run.
+        is_reduced: Whether equivalent orders are left out.
         needs_declaration: Whether no order is left out of a program that declares nothing.
     """
 
@@ -63,24 +107,17 @@ class Orders:
         self._analysed = 0  # turns of which all races with earlier ones are known
 
     def begin(self) -> None:
-        """Begin a run."""
         self._depth = 0
 
     @property
     def planned(self) -> tuple[int, ...] | None:
-        """The options that the next turn must have, or `None` if the run is past what was planned."""
         return self._nodes[self._depth].options if self._depth < len(self._nodes) else None
 
     @property
     def queued(self) -> int:
-        """The number of further runs that are known to be needed."""
         return sum(len(node.todo - node.done - {node.chosen}) for node in self._nodes)
 
     def choose(self, options: Sequence[int], touched: Callable[[], Accesses]) -> int | None:
-        """Return the task whose turn it is, or `None` if all of them are asleep.
-
-        *options* has the tasks that are held, the preferred one first. *touched* returns what the last turn touched.
-        """
         depth = self._depth
         if depth < len(self._nodes):
             self._depth += 1
@@ -104,7 +141,6 @@ class Orders:
         }
 
     def finish(self, segments: Sequence[Segment] = ()) -> None:
-        """Take note of what a run did, and go on to the next one."""
         if self.is_reduced and self._needs_declaration and not any(segment.is_declared for segment in segments):
             self._stop_reducing()
         if self.is_reduced:
@@ -120,7 +156,6 @@ class Orders:
             node.todo.update(node.options)
 
     def skip(self) -> None:
-        """Go on to the next run, although the last one did not follow its plan."""
         del self._nodes[self._depth :]
         for node in self._nodes:
             node.is_full = True  # nothing is known about its turns
