@@ -11,6 +11,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
+from anyio._backends import _asyncio
 from anyio._backends._asyncio import CancelScope
 
 pytestmark = pytest.mark.internals
@@ -22,49 +23,21 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-class Ordered(dict[Any, None]):
-    """As much of a set as a scope uses."""
-
-    def add(self, scope: Any) -> None:
-        self[scope] = None
-
-    def remove(self, scope: Any) -> None:
-        del self[scope]
-
-    def discard(self, scope: Any) -> None:
-        self.pop(scope, None)
-
-
 @pytest.mark.anyio
-async def test_a_scope_keeps_the_scopes_inside_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A scope on asyncio keeps its `_child_scopes` in a set, which may be replaced by a dict with three methods."""
-    assert isinstance(CancelScope()._child_scopes, set)
-    with CancelScope() as outer:
-        children: Any = Ordered()
-        outer._child_scopes = children
-        with CancelScope() as inner:
-            assert list(children) == [inner]
-        assert list(children) == []
+async def test_scopes_and_groups_make_their_sets_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module makes the sets of scopes and of groups with `set()`, which its own globals can replace."""
 
-    cancelled: list[int] = []
+    class Recorded(set[Any]):
+        pass
 
-    async def wait(number: int) -> None:
-        with CancelScope():
-            try:
-                await anyio.sleep_forever()
-            finally:
-                cancelled.append(number)
-
+    monkeypatch.setattr(_asyncio, "set", Recorded, raising=False)
+    scope = CancelScope()
+    assert type(scope._child_scopes) is Recorded
+    assert type(scope._tasks) is Recorded
     async with anyio.create_task_group() as tasks:
-        scopes: Any = Ordered()
-        scope: Any = tasks.cancel_scope
-        scope._child_scopes = scopes
-        for number in range(10):
-            tasks.start_soon(wait, number)
-        await anyio.wait_all_tasks_blocked()
-        assert len(scopes) == 10
-        scope.cancel()
-    assert cancelled == list(range(10))
+        assert type(tasks._tasks) is Recorded  # type: ignore[attr-defined]
+        with CancelScope() as inner:
+            assert list(tasks.cancel_scope._child_scopes) == [inner]
 
 
 def places(coroutine: Any) -> list[tuple[str, str]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import asyncio.staggered
 import concurrent.futures
 import socket
 import sys
+import weakref
 from collections import deque
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -249,3 +251,48 @@ def test_a_future_is_known_by_an_attribute() -> None:
             assert hasattr(kind, "_asyncio_future_blocking")
 
     asyncio.run(main())
+
+
+def test_sets_are_made_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These sets are made with `set()` and `weakref.WeakSet()`, which the globals of asyncio's modules can replace."""
+    made: list[Any] = []
+
+    class Recorded(set[Any]):
+        def __init__(self, elements: Any = ()) -> None:
+            super().__init__(elements)
+            made.append(self)
+
+    class RecordedWeakly(weakref.WeakSet[Any]):
+        def __init__(self, elements: Any = ()) -> None:
+            super().__init__(elements)
+            self.data = Recorded(self.data)
+
+    for module in (asyncio.tasks, asyncio.taskgroups, asyncio.staggered):
+        monkeypatch.setattr(module, "set", Recorded, raising=False)
+    monkeypatch.setattr(asyncio.base_events, "weakref", SimpleNamespace(WeakSet=RecordedWeakly))
+
+    async def wait() -> None:
+        assert type(asyncio.TaskGroup()._tasks) is Recorded  # type: ignore[attr-defined]
+        coroutines = [asyncio.sleep(0) for _ in range(20)]
+        del made[:]
+        for one in asyncio.as_completed(coroutines):
+            await one
+        assert set(coroutines) in made
+        tasks = [asyncio.create_task(asyncio.sleep(0)) for _ in range(3)]
+        done, pending = await asyncio.wait(tasks)
+        assert set(tasks) in made
+        assert (type(done), type(pending)) == (Recorded, Recorded)
+        loop: Any = asyncio.get_running_loop()
+        assert type(loop._asyncgens) is RecordedWeakly
+        server: Any = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        server.close()
+        if sys.version_info >= (3, 13):
+            assert type(server._clients) is RecordedWeakly
+            assert type(server._clients.copy()) is RecordedWeakly
+
+    asyncio.run(wait())
+    assert asyncio.all_tasks is asyncio.tasks.all_tasks
+    if sys.version_info >= (3, 13, 1):
+        made.clear()
+        asyncio.run(asyncio.staggered.staggered_race([lambda: asyncio.sleep(0)], None))
+        assert made

@@ -1,44 +1,55 @@
-"""Makes anyio, on asyncio, cancel nested scopes in the order in which they were entered.
+"""Makes asyncio and anyio go through their own sets in the order in which the elements were added.
 
-anyio keeps these scopes in a set. Its order depends on memory addresses, so it differs from run to run.
+They keep tasks, futures, coroutines, cancel scopes and connections in sets. The order of a set depends on the memory
+addresses of its elements, unless they have a hash of their own, so it differs from run to run.
 """
 
 from __future__ import annotations
 
+import asyncio
+import asyncio.staggered
 import threading
-from collections.abc import Callable, Generator
+import weakref
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Final
 
-from anyio._backends._asyncio import CancelScope
+from anyio._backends import _asyncio as anyio_asyncio
 
 from ..._core.reentrancy import transparent
+from .ordered_set import OrderedSet, OrderedWeakSet
 
 _lock = threading.Lock()
-_exploring_threads: dict[int, None] = {}  # scopes made in other threads stay as they are
+_exploring_threads: dict[int, None] = {}  # sets made in other threads stay as they are
 
 
-class _OrderedSet(dict[Any, None]):
-    """The part of a set's interface that a cancel scope uses, in order of insertion."""
+def _ordered_set(elements: Iterable[Any] = ()) -> set[Any]:
+    return OrderedSet(elements) if threading.get_ident() in _exploring_threads else set(elements)
 
-    def add(self, thing: object) -> None:
-        self[thing] = None
 
-    def remove(self, thing: object) -> None:
-        del self[thing]
+def _ordered_weak_set() -> weakref.WeakSet[Any]:
+    return OrderedWeakSet() if threading.get_ident() in _exploring_threads else weakref.WeakSet()
 
-    def discard(self, thing: object) -> None:
-        self.pop(thing, None)
+
+# Modules look a builtin up among their own globals first.
+_GLOBALS: Final[list[tuple[Any, str, Any]]] = [
+    (asyncio.tasks, "set", _ordered_set),  # the arguments of as_completed; those and the results of wait
+    (asyncio.taskgroups, "set", _ordered_set),  # the tasks of a group
+    (asyncio.staggered, "set", _ordered_set),
+    (anyio_asyncio, "set", _ordered_set),  # the tasks of a group, and the tasks and scopes inside a cancel scope
+]
+_base_events: Any = asyncio.base_events
+_all_tasks_before: Any = None
 
 
 @contextmanager
 def deterministic_order() -> Generator[None]:
-    """Fix the order in which scopes are cancelled, for the explorations of the current thread."""
-    scope: Any = CancelScope
+    """Fix the order of these sets for the explorations of the current thread."""
     thread = threading.get_ident()
     with _lock:
         if not _exploring_threads:
-            scope.__init__ = _ordering(scope.__init__)
+            _replace()
         _exploring_threads[thread] = None
     try:
         yield
@@ -46,19 +57,37 @@ def deterministic_order() -> Generator[None]:
         with _lock:
             del _exploring_threads[thread]
             if not _exploring_threads:
-                scope.__init__ = scope.__init__.__wrapped__
+                _restore()
 
 
-def _ordering(init: Callable[..., None]) -> Any:
+def _replace() -> None:
+    global _all_tasks_before
+    for module, name, replacement in _GLOBALS:
+        setattr(module, name, replacement)
+    _base_events.weakref = SimpleNamespace(
+        **{**vars(weakref), "WeakSet": _ordered_weak_set}
+    )  # the connections of a server
+    _all_tasks_before = asyncio.all_tasks
+    asyncio.all_tasks = asyncio.tasks.all_tasks = _all_tasks(_all_tasks_before)
+
+
+def _restore() -> None:
+    for module, name, _ in _GLOBALS:
+        delattr(module, name)
+    _base_events.weakref = weakref
+    asyncio.all_tasks = asyncio.tasks.all_tasks = _all_tasks_before
+
+
+def _all_tasks(original: Callable[..., set[Any]]) -> Any:
     @transparent
-    def ordering(self: Any, *args: Any, **kwargs: Any) -> None:
-        init(self, *args, **kwargs)
-        _order(self)
+    def all_tasks(loop: asyncio.AbstractEventLoop | None = None) -> set[Any]:
+        return _in_order_of_creation(original(loop))
 
-    ordering.__wrapped__ = init  # type: ignore[attr-defined]
-    return ordering
+    return all_tasks
 
 
-def _order(scope: Any) -> None:
-    if threading.get_ident() in _exploring_threads:
-        scope._child_scopes = _OrderedSet()
+def _in_order_of_creation(tasks: set[Any]) -> set[Any]:
+    loop: Any = next(iter(tasks)).get_loop() if tasks else None
+    if not hasattr(loop, "node_of"):
+        return tasks
+    return OrderedSet(sorted(tasks, key=lambda task: loop.node_of(task).path))

@@ -15,6 +15,7 @@ from ..plan.identity import TaskNode, current_node, task_name
 from .asyncio_selector import LazySocketsLoop
 from .await_frames import awaited_frames
 from .blocked import UnfinishedTask
+from .ordered_set import OrderedWeakSet
 
 FOREIGN = 0  # the number, among the children of the root, of the node above all tasks that no task has started
 _EAGER_TASK_FACTORY: Any = getattr(asyncio, "eager_task_factory", object())  # new in Python 3.12
@@ -30,6 +31,22 @@ class _Task(asyncio.Task[Any]):
 
     def __hash__(self) -> int:
         return self.number
+
+
+class NumberedFuture(asyncio.Future[Any]):
+    """A future whose hash is a number, given when it is first needed, as for tasks."""
+
+    __slots__ = ("number",)
+
+    number: int
+
+    def __hash__(self) -> int:
+        try:
+            return self.number
+        except AttributeError:
+            loop: Any = self.get_loop()
+            self.number = loop.next_number()
+            return self.number
 
 
 class RunContext:
@@ -63,6 +80,7 @@ class TaskTrackingLoop(LazySocketsLoop):
     """An event loop that keeps all of its tasks, in the order of their creation, each with a `TaskNode`."""
 
     # Private attributes of asyncio's own classes, which typeshed does not have.
+    _asyncgens: Any
     _check_closed: Any
     _task_factory: Any
 
@@ -74,6 +92,15 @@ class TaskTrackingLoop(LazySocketsLoop):
         self._starting: list[TaskNode] = []  # of tasks that a task factory is making just now
         self._numbered = 0
         super().__init__()
+        self._asyncgens = OrderedWeakSet()
+
+    def create_future(self) -> NumberedFuture:
+        return NumberedFuture(loop=self)
+
+    def next_number(self) -> int:
+        """Return the hash for the next task or future: numbers in order of creation."""
+        self._numbered += 1
+        return self._numbered
 
     @transparent
     def create_task(self, coro: Any, *, name: Any = None, context: Any = None, **kwargs: Any) -> Any:
@@ -113,8 +140,7 @@ class TaskTrackingLoop(LazySocketsLoop):
             context.run(self.run_context(node).set)
         task = _Task.__new__(_Task)
         task.node = node
-        self._numbered += 1
-        task.number = self._numbered
+        task.number = self.next_number()
         return task, context
 
     def run_context(self, node: TaskNode) -> RunContext:
