@@ -69,7 +69,7 @@ ATTRIBUTES = {
     "Panic": "message",
     "Pause": "limit",
     "Print": "message",
-    "Progress": "faults max_runs queued runs",
+    "Progress": "failed faults max_runs queued runs",
     "Raise": "error message",
     "Registry": "bound configure configure_all configured remove reset resume seed status statuses"
     " wait_until_hit wait_until_hit_sync wait_until_paused wait_until_paused_sync",

@@ -109,6 +109,7 @@ class Execution:
         self.holds_wakeups = False  # between `begin` and `end`, with every wake-up as a switch point
         self._has_begun = False
         self._regions: list[tuple[object, TaskNode, Accesses]] = []  # in the order in which they were entered
+        self._has_threads = self._are_threads_beside = False
         self._errors: list[BaseException] = []
         self._alternatives = alternatives
         self._labels = labels
@@ -206,6 +207,7 @@ class Execution:
         if threading.get_ident() == self.thread:
             # The scenario is called before there is a loop, and may visit before it returns a coroutine.
             return self.loop.current_node() if hasattr(self, "loop") else self.root
+        self.see_thread()
         starter = current_node.get() or self.root
         return TaskNode((*starter.path, IN_THREAD), "thread")
 
@@ -250,6 +252,15 @@ class Execution:
         """Take note that something outside the run has an effect now: the clock, a thread or a socket."""
         if self.steps is not None:
             self.steps.intrude()
+
+    def see_thread(self, *, is_beside: bool = False) -> None:
+        """Take note that another thread works for this run, which may call this itself.
+
+        *is_beside* is whether it is known to work beside another thread, or beside a task that is held.
+        """
+        if self.active:
+            self._has_threads = True
+            self._are_threads_beside = self._are_threads_beside or is_beside
 
     def release_one(self) -> None:
         """Choose one of the tasks that are held, and let it go on."""
@@ -310,6 +321,10 @@ class Execution:
     def end(self) -> None:
         """Stop holding tasks and injecting faults, and release every task that is held."""
         self.active = self.holds_wakeups = False
+        # If there is only one task, it waits for the thread. Otherwise any task may have run beside the thread.
+        are_unordered = self._has_threads and (self._are_threads_beside or self.root.has_started_tasks)
+        if are_unordered and self._interleavings is not None and (self._counts or self.tasks):
+            self.scheduler.bounds.add("unordered threads")
         if self.steps is not None:
             self.steps.end_turn()
             self.steps = None

@@ -92,7 +92,7 @@ def explore(
         timeout: The most seconds of real time that one run may take.
         clock: `"virtual"` if waiting for a timer is to take no time, `"real"` if it is to take real time.
         replay: The text from a failure. Repeats only the run that failed.
-        on_run: A function to call with a `Progress` after each run.
+        on_run: A function to call with a `Progress` after each run, also after one that fails.
 
     Returns:
         An `Exploration`. `str()` of it is a line that describes what was tried, and what was not.
@@ -162,6 +162,10 @@ def _explore(runner: Runner) -> Exploration:
             cut_short=cut_short,
         )
 
+    def report(execution: Execution, *, failed: bool = False) -> None:
+        if options.on_run is not None:
+            options.on_run(Progress(runs, options.max_runs, search.queued, len(execution.injected), failed))
+
     search = Search(options.fault_limit, runner.new_orders if options.held_at is not None else None)
     sampled: SampledOrders | None = None
     while (plan := search.next()) is not None:
@@ -187,10 +191,13 @@ def _explore(runner: Runner) -> Exploration:
         if execution.usage_error is not None:
             _raise_usage_error(execution)
         divergence = scheduler.find_divergence()
+        has_failed = problem is not None and not scheduler.is_asleep
+        if divergence is not None or has_failed:
+            report(execution, failed=True)
         if divergence is not None:
             error = problem.error if problem else None
             raise nondeterministic(runner, exploration(), divergence, problem) from error
-        if problem is not None and not scheduler.is_asleep:
+        if problem is not None and has_failed:
             again = shrink(runner, plan, problem)
             if again is None or again.problem is None:
                 raise nondeterministic(runner, exploration(), None, problem) from problem.error
@@ -200,8 +207,7 @@ def _explore(runner: Runner) -> Exploration:
         if plan.orders is not None:
             plan.orders.skip() if scheduler.is_unusable else plan.orders.finish(execution.segments)
         search.record(plan, Trace() if scheduler.is_unusable else scheduler.trace)
-        if options.on_run is not None:
-            options.on_run(Progress(runs, options.max_runs, search.queued, len(execution.injected)))
+        report(execution)
     if "max_runs" not in bounds:
         runner.alternatives.check_all_matched()
     described = [_describe_bound(bound, options) for bound in sorted(bounds)]
@@ -224,6 +230,9 @@ def _replay(runner: Runner, script: Script) -> Exploration:
         _raise_usage_error(execution)
     hits: Counter[str] = Counter()
     _add_hits(hits, execution)
+    if runner.options.on_run is not None:
+        failed = outcome.problem is not None
+        runner.options.on_run(Progress(1, runner.options.max_runs, 0, len(execution.injected), failed))
     exploration = Exploration(
         runs=1, hits=hits, tasks=timeline.tasks, interleavings=scheduler.interleavings is not None, replayed=True
     )
@@ -268,6 +277,7 @@ def _describe_bound(bound: str, options: Options) -> str:
         "faults at a visit": f"faults left out after {MAX_FAULTS_AT_A_VISIT} at the same visit",
         "arrival": "visits came in another order from run to run",
         "threads": "a task went on before a thread had answered",
+        "unordered threads": "threads were not put in order",
     }[bound]
 
 

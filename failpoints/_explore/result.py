@@ -12,13 +12,15 @@ class Progress:
     """The state of an exploration after a run, as `on_run` receives it.
 
     `runs` is the number of runs so far and `max_runs` their limit. `queued` is the number of further runs known to be
-    necessary, each of which may add more. `faults` is the number of faults injected in the last run.
+    necessary, each of which may add more. `faults` is the number of faults injected in the last run, and `failed`
+    whether it failed.
     """
 
     runs: int
     max_runs: int
     queued: int
     faults: int
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import linecache
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from queue import SimpleQueue
 from types import FrameType
 from typing import Any, Final, cast
@@ -64,6 +64,11 @@ def working_threads() -> list[threading.Thread]:
         for thread, frame, is_runnable in _look_at_threads()
         if not _is_idle(frame, is_runnable) and not _waits_for_work(frame, is_runnable)
     ]
+
+
+def without_child_watchers(threads: Iterable[threading.Thread]) -> Iterator[threading.Thread]:
+    """Generate the given threads without those with which asyncio waits for a process."""
+    return (thread for thread in threads if "waitpid-" not in thread.name)
 
 
 def awaits_thread(frames: list[FrameType]) -> bool:

@@ -314,6 +314,36 @@ def test_on_run(backend: Any) -> None:
     assert progress == [Progress(1, 10_000, 1, 0), Progress(2, 10_000, 0, 1)]
 
 
+def test_on_run_after_a_failure(backend: Any) -> None:
+    """`on_run` is also called after the run that fails, and after a replay."""
+    progress: list[Progress] = []
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting():
+            await failpoint("visit")
+        assert run.error is None
+
+    with pytest.raises(ExplorationFailed) as failed:
+        explore(scenario, backend=backend, on_run=progress.append)
+    assert progress == [Progress(1, 10_000, 1, 0), Progress(2, 10_000, 0, 1, failed=True)]
+    with pytest.raises(ExplorationFailed):
+        explore(scenario, backend=backend, on_run=progress.append, replay=failed.value.replay)
+    assert progress[2:] == [Progress(1, 10_000, 0, 1, failed=True)]
+
+
+def test_on_run_after_a_run_that_differs(backend: Any) -> None:
+    """`on_run` is also called after a run that does not follow its plan."""
+    progress: list[Progress] = []
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting():
+            await failpoint("visit" if not progress else "another visit")
+
+    with pytest.raises(ExplorationFailed, match="nondeterministic"):
+        explore(scenario, backend=backend, on_run=progress.append)
+    assert [each.failed for each in progress] == [False, True]
+
+
 def test_verdicts() -> None:
     """The verdict is one line, and claims no more than was tried."""
 

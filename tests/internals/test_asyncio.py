@@ -7,6 +7,7 @@ import asyncio.staggered
 import concurrent.futures
 import socket
 import sys
+import threading
 import weakref
 from collections import deque
 from types import FrameType, SimpleNamespace
@@ -296,3 +297,25 @@ def test_sets_are_made_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
         made.clear()
         asyncio.run(asyncio.staggered.staggered_race([lambda: asyncio.sleep(0)], None))
         assert made
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are waited for in another way on Windows")
+def test_the_end_of_a_process_is_called_back() -> None:
+    """A thread in which asyncio waits for a process has a name of its own, and calls back a method of the loop."""
+    called: list[tuple[str, str]] = []
+
+    class Loop(asyncio.SelectorEventLoop):
+        _child_watcher_callback: Any
+
+        def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
+            if threading.current_thread() is not threading.main_thread():
+                called.append((callback.__name__, threading.current_thread().name))
+            return super().call_soon_threadsafe(callback, *args, context=context)
+
+    async def main() -> None:
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
+        await process.wait()
+
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(main())
+    assert all(name == "_child_watcher_callback" and "waitpid-" in thread for name, thread in called)

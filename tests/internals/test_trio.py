@@ -6,6 +6,7 @@ import math
 import signal
 import sys
 import threading
+from collections import deque
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -230,3 +231,31 @@ def test_a_lock_knows_its_owner() -> None:
         assert lock.statistics().owner is current_task()
 
     trio.run(main)
+
+
+def test_the_answer_of_a_thread_knows_its_task() -> None:
+    """A worker thread answers with a function that refers to the task, which waits inside `to_thread_run_sync`."""
+    modules: list[str] = []
+
+    class Entries(deque[Any]):
+        def append(self, entry: Any) -> None:
+            super().append((self.call, entry))
+
+        def call(self, function: Any, args: Any) -> None:
+            if "task_register" in function.__code__.co_freevars:
+                cell = function.__closure__[function.__code__.co_freevars.index("task_register")]
+                found = [module for module, _ in places(cell.cell_contents[0])]
+                while found.pop() != "trio._threads":
+                    pass
+                modules.append(found[-1])
+            function(*args)
+
+    async def main() -> None:
+        entries: Any = trio_run.GLOBAL_RUN_CONTEXT.runner.entry_queue
+        entries.queue = Entries(entries.queue)
+        await trio.to_thread.run_sync(int)
+        await trio.socket.getaddrinfo("localhost", 80)
+        await trio.run_process([sys.executable, "-c", ""])
+
+    trio.run(main)
+    assert modules == [__name__, "trio._socket", "trio._subprocess"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import socket
+import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from types import BuiltinMethodType, MethodType
@@ -26,6 +28,7 @@ from .wait_sources import WaitSource, wait_source
 _LISTENING = {"_accept_connection", "_sock_accept", "_read_from_self"}
 
 
+_LOOKUPS = (socket.getaddrinfo, socket.getnameinfo)  # called in an executor by asyncio itself
 # The callbacks that are the next step of a task: those of asyncio's accelerated tasks, and of its plain ones.
 _STEP_NAMES = {"task_wakeup", "__step", "__wakeup"}
 
@@ -79,6 +82,7 @@ class ExplorationLoop(TaskTrackingLoop):
         self._suspended: dict[TaskNode, asyncio.Handle] = {}  # the next steps of tasks that are held at a wake-up
         self.cause: int | None = None  # the segment that has scheduled the running callback
         self._executing = 0  # calls in an executor
+        self._lookups: set[object] = set()  # futures of those that look up an address
         self._is_settling = False
         self._is_closing = False
         self._rest = RestPolicy(self, execution, deadline, is_virtual=is_virtual)
@@ -165,14 +169,31 @@ class ExplorationLoop(TaskTrackingLoop):
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
         if executor is None or isinstance(executor, ThreadPoolExecutor):
             # Several calls of one task may run at once. Each has a node, so that arrival does not tell them apart.
-            func = self.run_context(self.current_node().child("thread")).around(func)
-        future = super().run_in_executor(executor, func, *args)
+            called = self.run_context(self.current_node().thread()).around(func)
+        else:
+            called = func
+        future = super().run_in_executor(executor, called, *args)
+        if func in _LOOKUPS:
+            self._lookups.add(future)
+        else:
+            self._execution.see_thread(is_beside=bool(self._executing))
         self._executing += 1
         future.add_done_callback(self._has_executed)
         return future
 
     def _has_executed(self, future: object) -> None:
         self._executing -= 1
+        self._lookups.discard(future)
+
+    @transparent
+    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
+        if threading.get_ident() != self._execution.thread and not self._is_of_asyncio(callback, args):
+            self._execution.see_thread()
+        return super().call_soon_threadsafe(callback, *args, context=context)
+
+    def _is_of_asyncio(self, callback: Any, args: tuple[Any, ...]) -> bool:
+        """Return whether a thread of asyncio itself calls: one that waits for a process, or looks up an address."""
+        return getattr(callback, "__name__", "") == "_child_watcher_callback" or not self._lookups.isdisjoint(args[:1])
 
     @transparent
     def call_exception_handler(self, context: dict[str, Any]) -> None:
@@ -185,6 +206,8 @@ class ExplorationLoop(TaskTrackingLoop):
 
     def hold(self, task: TaskNode) -> asyncio.Future[None]:
         """Return the future that suspends the running task."""
+        if self._executing > len(self._lookups):
+            self._execution.see_thread(is_beside=True)
         future: asyncio.Future[None] = asyncio.Future(loop=self)
         self._held[task] = future
         return future

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from ..._core.clock import monotonic
 from ..execution import Execution
-from ..threads import busy_threads, is_only_thread, other_threads, working_threads
+from ..threads import busy_threads, is_only_thread, other_threads, without_child_watchers, working_threads
 from .wait_sources import WaitSource
 
 MAX_ROUNDS = 1_000  # of the event loop without a rest, after which a task is assumed to be polling
@@ -147,6 +147,8 @@ class RestPolicy:
             has_run_out = not seconds
         else:
             seconds = self._patience.seconds(self._loop.wait_sources(), has_looked=has_looked, is_before_timer=False)
+            if self._patience.found_new:
+                self._execution.see_thread()
             has_run_out = self._patience.has_run_out
         if not seconds and has_run_out:
             self._execution.scheduler.bounds.add("threads")
@@ -220,6 +222,7 @@ class _Patience:
         self._left = GRACE
         self.has_run_out = False
         self.reason = ""
+        self.found_new = False  # whether a thread was working that is not older than the run
         self._found_idle = False  # whether no thread was working when they were last checked
 
     def seconds(self, sources: Collection[WaitSource], *, has_looked: bool, is_before_timer: bool) -> float:
@@ -235,6 +238,7 @@ class _Patience:
         threads = [thread for thread in working_threads() if is_outside or thread not in self._older_threads]
         if threads:
             self._found_idle = False
+            self.found_new = self.found_new or not self._older_threads.issuperset(without_child_watchers(threads))
             self.reason = f"the thread {threads[0].name}"
             seconds = SLICE if is_outside and is_before_timer else self._take(SLICE)
             self.has_run_out = self.has_run_out or not seconds

@@ -7,9 +7,11 @@ clock returns 0, trio runs what the clock has made runnable.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Coroutine
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import trio
 import trio._core._run as trio_run
@@ -30,11 +32,44 @@ from .trio_order import batch_hooks
 from .wait_sources import WaitSource, wait_source
 
 _FOREIGN = 0  # the number, among the children of the root, of the node above all tasks that no task has started
+_TRIO_THREADS = ("trio._socket", "trio._subprocess")  # modules that call functions in a thread for their own ends
 _IDLE_WAIT = 1.0  # seconds, which trio shortens to what wait_all_tasks_blocked() needs
 
 
 class _Abandon(BaseException):
     """Leaves a run that does not end when it is cancelled."""
+
+
+class _Entries(deque[Any]):
+    """Trio's queue of the calls into the loop. Those from other threads are reported to the run."""
+
+    def __init__(self, execution: Execution, entries: Iterable[Any]) -> None:
+        super().__init__(entries)
+        self._execution = execution
+
+    def append(self, entry: Any) -> None:
+        if threading.get_ident() != self._execution.thread:
+            entry = (self._call, entry)
+        super().append(entry)
+
+    def _call(self, function: Callable[..., object], args: tuple[Any, ...]) -> None:
+        if not _answers_trio_itself(function):
+            self._execution.see_thread()
+        function(*args)
+
+
+def _answers_trio_itself(function: Callable[..., object]) -> bool:
+    """Return whether a worker thread calls that trio has started to look up an address, or to start a process."""
+    code: Any = getattr(function, "__code__", None)
+    if code is None or "task_register" not in code.co_freevars:
+        return False
+    cell: Any = cast(Any, function).__closure__[code.co_freevars.index("task_register")]
+    task: Task | None = cell.cell_contents[0]
+    frames = awaited_frames(task.coro) if task is not None else []
+    modules = [frame.f_globals.get("__name__") or "" for frame in frames]
+    while modules and modules[-1] != "trio._threads":  # which has called trio's own way to sleep
+        modules.pop()
+    return len(modules) > 1 and modules[-2].startswith(_TRIO_THREADS)
 
 
 class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
@@ -110,6 +145,8 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         self._root_task = current_task()
         self._nodes[self._root_task] = self._execution.root
         current_node.set(self._execution.root)
+        entries = _runner().entry_queue
+        entries.queue = _Entries(self._execution, entries.queue)
 
     # Loop, the interface for the run
 

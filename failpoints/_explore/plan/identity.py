@@ -30,7 +30,18 @@ _DEFAULT_TASK_NAME = re.compile(r"Task-\d+")  # from asyncio, whose counter runs
 class TaskNode:
     """A task of a run: a node of the tree of tasks."""
 
-    __slots__ = ("_children", "arrived_at", "generator", "label", "last_turn", "name", "path", "ticks", "wakeups")
+    __slots__ = (
+        "_children",
+        "_threads",
+        "arrived_at",
+        "generator",
+        "label",
+        "last_turn",
+        "name",
+        "path",
+        "ticks",
+        "wakeups",
+    )
 
     def __init__(self, path: TaskPath, name: str, ticks: int = 0) -> None:
         self.path = path
@@ -42,7 +53,17 @@ class TaskNode:
         self.ticks = ticks  # of the clock for UUIDs, which goes on where that of the parent was
         self.arrived_at = -1  # the label of the visit that suspends the task now
         self.wakeups = 0  # at which the task was held
-        self._children = 0
+        self._children = self._threads = 0
+
+    @property
+    def has_started_tasks(self) -> bool:
+        """Whether this task has started other tasks, and not only calls in threads."""
+        return self._children > self._threads
+
+    def thread(self) -> TaskNode:
+        """Return the node for a call in a thread, which this task makes."""
+        self._threads += 1
+        return self.child("thread")
 
     def child(self, name: str) -> TaskNode:
         """Return the node for the next task that this one starts."""
