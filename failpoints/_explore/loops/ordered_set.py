@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any, Self
 from weakref import WeakSet
 
-_add, _discard, _remove = set.add, set.discard, set.remove  # faster than with super()
+_add, _discard, _remove = set[Any].add, set[Any].discard, set[Any].remove  # faster than with super()
 
 
 class OrderedSet(set[Any]):
