@@ -74,13 +74,18 @@ def check_raisable(name: str, terms: Iterable[Term]) -> None:
                     raise
 
 
-def _named(text: str, name: str, raises: tuple[type[BaseException], ...]) -> type[BaseException]:
+def look_up(text: str, raises: tuple[type[BaseException], ...]) -> type[BaseException] | None:
+    """Return the exception type that a name means at a site which declares *raises*, or `None` if it has no meaning."""
     for kind in raises:
         if text in (kind.__name__, kind.__qualname__, f"{kind.__module__}.{kind.__qualname__}"):
             return kind
-    builtin = builtin_exception(text)
-    if builtin is not None:
-        return builtin
+    return builtin_exception(text)
+
+
+def _named(text: str, name: str, raises: tuple[type[BaseException], ...]) -> type[BaseException]:
+    found = look_up(text, raises)
+    if found is not None:
+        return found
     declared = [kind.__name__ for kind in raises]
     known = [word for word in dir(builtins) if builtin_exception(word)]
     hint = "; did you mean the action 'cancel'?" if is_cancellation(text) else did_you_mean(text, [*declared, *known])

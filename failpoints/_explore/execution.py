@@ -71,8 +71,8 @@ class Recorder(Protocol):
     def visited(self, path: TaskPath, visit: Visit, *, inside: bool) -> None:
         """Record a visit that goes on. *inside* is whether it is explored: inside `run.injecting()`."""
 
-    def injected(self, path: TaskPath, action: Action) -> None:
-        """Record that a fault is injected at the last visit of this task."""
+    def injected(self, path: TaskPath, action: Action, raises: tuple[type[BaseException], ...]) -> None:
+        """Record that a fault is injected at the last visit of this task, at a site that declares *raises*."""
 
     def finish(self, tasks: Sequence[TaskNode]) -> None:
         """Record the tasks of the run, which has ended."""
@@ -235,7 +235,7 @@ class Execution:
         visit = replace(visit, context=context_text(context))
         self.injected.append(Injected(visit, action, self._faultable, chosen, label))
         if self.recorder is not None:
-            self.recorder.injected(task.path, action)
+            self.recorder.injected(task.path, action, raises)
         return action
 
     # Called by the event loop.

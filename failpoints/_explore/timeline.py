@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import FrameType
 
-from .._core.actions import Action
+from .._core.actions import Action, Raise
 from .._core.grammar import parse_actions
 from .._core.known_sites import known_sites
+from .._core.raising import look_up
 from ..errors import FailpointError
 from .plan.faults import fault_text
 from .plan.identity import TaskNode, TaskPath, Visit
@@ -26,6 +27,7 @@ class _RecordedVisit:
     location: str
     is_inside: bool
     fault: Action | None = None
+    raises: tuple[type[BaseException], ...] = ()  # of the site, if there is a fault
 
 
 class Timeline:
@@ -42,10 +44,10 @@ class Timeline:
         """Record a visit that goes on."""
         self._recorded.append(_RecordedVisit(path, visit, _site_location(visit.name), inside))
 
-    def injected(self, path: TaskPath, action: Action) -> None:
-        """Record that a fault is injected at the last visit of this task."""
+    def injected(self, path: TaskPath, action: Action, raises: tuple[type[BaseException], ...]) -> None:
+        """Record that a fault is injected at the last visit of this task, at a site that declares *raises*."""
         index = next(i for i in reversed(range(len(self._recorded))) if self._recorded[i].path == path)
-        self._recorded[index] = replace(self._recorded[index], fault=action)
+        self._recorded[index] = replace(self._recorded[index], fault=action, raises=raises)
 
     def finish(self, tasks: Sequence[TaskNode]) -> None:
         """Name the tasks of the run, which has ended."""
@@ -124,6 +126,8 @@ class Timeline:
             return None
         terms: dict[str, list[tuple[str, int]]] = {}
         for recorded in self._recorded:
+            if not _means_the_same_as_text(recorded.fault, recorded.raises):
+                return None
             text = "off" if recorded.fault is None else fault_text(recorded.fault)
             of_name = terms.setdefault(recorded.visit.name, [])
             if of_name and of_name[-1][0] == text:
@@ -148,6 +152,13 @@ def _can_be_parsed(actions: str) -> bool:
     except FailpointError:  # a Call, or a Return of a value that is not text
         return False
     return True
+
+
+def _means_the_same_as_text(fault: Action | None, raises: tuple[type[BaseException], ...]) -> bool:
+    """Return whether the site finds the exception by its name, which is all that `FAILPOINTS` can contain of it."""
+    if not isinstance(fault, Raise) or not isinstance(fault.error, type):
+        return True
+    return look_up(fault.error.__name__, raises) is fault.error
 
 
 def _fault_mark(fault: Action | None) -> str:

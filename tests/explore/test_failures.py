@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 import failpoints
-from failpoints import FailpointUsageError, Pause, Return, failpoint, failpoint_context
+from failpoints import FailpointUsageError, Pause, Raise, Registry, Return, failpoint, failpoint_context
 from failpoints.explore import Exploration, ExplorationFailed, Progress, Run, explore
 
 ROOT = Path(__file__).parents[2]
@@ -185,6 +185,66 @@ def test_the_configuration_does_the_same() -> None:
         "{'a': 90, 'b': 10}\n",
         "FAILPOINTS is in force: bank.add:after=1*off->1*raise(ConnectionError)\n",
     )
+
+
+class Busy(Exception):
+    """Declared by some of the sites below."""
+
+
+Namesake = type("TimeoutError", (Exception,), {})  # named as a builtin exception is
+
+
+@pytest.mark.parametrize(
+    ("raises", "fault", "expected"),
+    [
+        ((), Raise(Busy), None),
+        ((Busy,), Raise(Busy), "1*raise(Busy)"),
+        ((Busy,), Raise(OSError), "1*raise(OSError)"),
+        ((Busy,), Raise(OSError, "disk full"), "1*raise(OSError: disk full)"),
+        ((Busy,), "raise(Busy: at noon)", "1*raise(Busy: at noon)"),
+        ((Busy,), Raise(Busy("an instance")), None),
+        ((), Raise(), "1*raise"),
+        ((), Raise(TimeoutError), "1*raise(TimeoutError)"),
+        ((), Raise(Namesake), None),
+        ((Namesake,), Raise(Namesake), "1*raise(TimeoutError)"),
+        ((Namesake,), Raise(TimeoutError), None),
+    ],
+)
+@pytest.mark.parametrize("kind", ["function", "inline"])
+def test_a_configuration_works_or_is_not_given(raises: Any, fault: Any, expected: str | None, kind: str) -> None:
+    """The `FAILPOINTS=…` of a message raises the same exception, or the message has none."""
+    name = f"pool.reset.{kind}"
+
+    @failpoint(name, raises=raises)
+    async def function() -> None: ...
+
+    async def inline() -> None:
+        await failpoint(name, raises=raises)
+
+    reset = function if kind == "function" else inline
+    errors: list[BaseException] = []
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting():
+            await reset()
+        if run.error:
+            errors.append(run.error)
+        assert not run.error
+
+    with pytest.raises(ExplorationFailed) as failed:
+        explore(scenario, faults={name: [fault], "*": []})
+    configuration = failed.value.failure.configuration
+    assert configuration == (expected and f"{name}={expected}")
+    assert ("FAILPOINTS=" in str(failed.value)) is (expected is not None)
+    if configuration is not None:
+
+        async def run_again() -> None:
+            with Registry() as registry, pytest.raises(type(errors[0])) as raised:
+                registry.configure(*configuration.split("=", 1))
+                await reset()
+            assert str(raised.value) == str(errors[0])
+
+        anyio.run(run_again)
 
 
 def test_a_fault_without_a_configuration() -> None:
