@@ -43,6 +43,13 @@ class Loop(Protocol):
     def release(self, task: TaskNode) -> None:
         """Let a task that is held go on."""
 
+    def can_cancel(self, task: TaskNode) -> bool:
+        """Return whether a task that is held at a wake-up can be cancelled there."""
+        ...
+
+    def cancel(self, task: TaskNode) -> None:
+        """Cancel a task that is held at a wake-up."""
+
     def forget(self, task: TaskNode) -> None:
         """Take note that a task is not held any more, because it was cancelled."""
 
@@ -153,7 +160,7 @@ class Execution:
         if not self._looks_at_visits:
             return None
         task = self.loop.current_node()
-        return self._go_on(task, task.label, context, raises)
+        return self._go_on(task, task.label, context, raises, is_async=True)
 
     def choose_sync(self, name: str, context: Context, raises: tuple[type[BaseException], ...]) -> Action | None:
         """Choose the fault to inject at a visit in sync code, on the event loop or in a thread."""
@@ -164,7 +171,9 @@ class Execution:
             return None
         task = self._current_task()
         label = self._identify(task, name)
-        return self._go_on(task, label, context, raises) if self._looks_at_visits else None
+        if not self._looks_at_visits:
+            return None
+        return self._go_on(task, label, context, raises, is_async=False)
 
     def declare_step(self, accesses: Accesses) -> None:
         """Note what a site declares of the running step."""
@@ -219,12 +228,18 @@ class Execution:
         return self._labels.of_visit(key, occurrence)
 
     def _go_on(
-        self, task: TaskNode, label: int, context: Context, raises: tuple[type[BaseException], ...]
+        self, task: TaskNode, label: int, context: Context, raises: tuple[type[BaseException], ...], *, is_async: bool
     ) -> Action | None:
-        visit = self._labels.visit(label)
+        visit = replace(self._labels.visit(label), context=context_text(context))
         if self.recorder is not None:
-            self.recorder.visited(task.path, replace(visit, context=context_text(context)), inside=True)
-        alternatives = self._alternatives.of(visit.name, raises) if self._injects_faults else ()
+            self.recorder.visited(task.path, visit, inside=True)
+        if not self._injects_faults:
+            return None
+        return self._choose_fault(label, visit, self._alternatives.of(visit.name, raises, is_async=is_async), raises)
+
+    def _choose_fault(
+        self, label: int, visit: Visit, alternatives: tuple[Action, ...], raises: tuple[type[BaseException], ...] = ()
+    ) -> Action | None:
         if not alternatives:
             return None
         self._faultable += 1
@@ -232,10 +247,11 @@ class Execution:
         if not chosen:
             return None
         action = alternatives[chosen - 1]
-        visit = replace(visit, context=context_text(context))
         self.injected.append(Injected(visit, action, self._faultable, chosen, label))
         if self.recorder is not None:
-            self.recorder.injected(task.path, action, raises)
+            if not visit.name:
+                self.recorder.visited(visit.path, visit, inside=True)
+            self.recorder.injected(visit.path, action, raises)
         return action
 
     # Called by the event loop.
@@ -281,7 +297,17 @@ class Execution:
                 self.preemptions += last is not None and task is not last
         if self.steps is not None:
             self.steps.begin_turn(task)
+        if self.holds_wakeups and self._injects_faults:
+            self._cancel_at_wakeup(task)
         self._release(task)
+
+    def _cancel_at_wakeup(self, task: TaskNode) -> None:
+        label = self.held[task]
+        wakeup = self._labels.visit(label)
+        if wakeup.name or not self.loop.can_cancel(task):  # a visit is cancelled once it goes on
+            return
+        if self._choose_fault(label, wakeup, self._alternatives.at_wakeup()) is not None:
+            self.loop.cancel(task)
 
     def _release(self, task: TaskNode) -> None:
         del self.held[task]

@@ -45,6 +45,7 @@ def explore(
     backend: Literal["asyncio", "trio"] = "asyncio",
     faults: GivenFaults | None = None,
     max_faults: int | None = None,
+    cancellations: bool = False,
     interleavings: bool | Literal["visits", "awaits"] = False,
     reduction: Literal["sound", "declared"] | None = "sound",
     max_preemptions: int | None = None,
@@ -79,6 +80,8 @@ def explore(
         faults: The faults to inject instead: lists of actions, by name of a failpoint or by a pattern with `*`, `?`
             and `[…]`. An empty list means no fault.
         max_faults: The most faults in one run. The default is 1, or 0 with *interleavings*.
+        cancellations: Whether to cancel the task, too: at each async visit, and with `"awaits"` at each wake-up. A
+            cancellation counts as a fault. On trio, the innermost cancel scope is cancelled.
         interleavings: Whether to try every order of the tasks: at their visits with `True` or `"visits"`, at every
             wake-up with `"awaits"`.
         reduction: Which orders are equivalent. With `"sound"`, a step of which nothing is declared meets every other
@@ -125,6 +128,7 @@ def explore(
         backend=backend,
         faults=faults,
         max_faults=max_faults,
+        cancellations=cancellations,
         interleavings=interleavings,
         reduction=reduction,
         max_preemptions=max_preemptions,
@@ -158,7 +162,7 @@ def _explore(runner: Runner) -> Exploration:
             tasks=tasks,
             visits=visits,
             max_faults=options.fault_limit,
-            interleavings=options.held_at is not None,
+            interleavings=options.held_at,
             cut_short=cut_short,
         )
 
@@ -234,7 +238,7 @@ def _replay(runner: Runner, script: Script) -> Exploration:
         failed = outcome.problem is not None
         runner.options.on_run(Progress(1, runner.options.max_runs, 0, len(execution.injected), failed))
     exploration = Exploration(
-        runs=1, hits=hits, tasks=timeline.tasks, interleavings=scheduler.interleavings is not None, replayed=True
+        runs=1, hits=hits, tasks=timeline.tasks, interleavings=scheduler.interleavings, replayed=True
     )
     if outcome.problem is not None:
         raise run_failed(runner, outcome, exploration) from outcome.problem.error

@@ -36,6 +36,7 @@ class Options:
     backend: str = "asyncio"
     faults: GivenFaults | None = None
     max_faults: int | None = None
+    cancellations: bool = False
     interleavings: bool | str = False
     reduction: str | None = "sound"
     max_preemptions: int | None = None
@@ -63,6 +64,7 @@ class Options:
         if self.sample is not None:
             check_count("sample=", self.sample)
         check_count("max_runs=", self.max_runs)
+        _check_choice("cancellations", self.cancellations, (False, True))
         timeout: Any = self.timeout
         if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout > 0:
             raise FailpointUsageError(f"timeout= must be a number of real seconds above 0; got {safe_repr(timeout)}")
@@ -86,6 +88,8 @@ class Options:
                 )
             if self.faults is not None and not fault_limit:
                 raise FailpointUsageError("faults= has no effect while max_faults is 0: add max_faults=1")
+            if self.cancellations and not fault_limit:
+                raise FailpointUsageError("cancellations= has no effect while max_faults is 0: add max_faults=1")
         derive = object.__setattr__  # the dataclass is frozen
         derive(self, "fault_limit", fault_limit)
         derive(self, "parsed_faults", parse_faults(self.faults))
@@ -109,6 +113,8 @@ class Options:
         given = {"backend": repr(self.backend), "clock": repr(self.clock), "timeout": f"{self.timeout:g}"}
         defaults = {"backend": "'asyncio'", "clock": "'virtual'", "timeout": "5"}
         arguments = [scenario, *(f"{name}={text}" for name, text in given.items() if text != defaults[name])]
+        if self.cancellations:
+            arguments.append("cancellations=True")
         if self.faults is not None:
             faults = safe_repr(dict(self.faults))
             arguments.append(f"faults={'...' if '<' in faults or faults.endswith('…') else faults}")

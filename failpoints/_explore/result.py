@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,8 @@ class Exploration:
         tasks: The largest number of tasks that took turns in one run.
         visits: The number of visits at which faults were tried.
         max_faults: The limit of faults per run.
-        interleavings: Whether the order of tasks was explored.
+        interleavings: Where the order of tasks was explored: at their `"visits"`, or at all their `"awaits"`. `None` if
+            it was not.
         replayed: Whether this was the replay of a single run.
         cut_short: The number of further runs that ended early, since all that could follow had been run.
     """
@@ -92,7 +93,7 @@ class Exploration:
     tasks: int = 0
     visits: int = 0
     max_faults: int = 0
-    interleavings: bool = False
+    interleavings: Literal["visits", "awaits"] | None = None
     replayed: bool = False
     cut_short: int = 0
 
@@ -110,16 +111,20 @@ class Exploration:
         return f"{runs}, {self._scope()}: no failure"
 
     def _scope(self) -> str:
-        if not self.hits:
+        if not self.hits and not self.tasks:
             return "no failpoint was visited inside run.injecting(), so there was nothing to try"
+        at_wakeups = self.interleavings == "awaits"
         parts: list[str] = []
-        if self.interleavings:
-            parts.append(f"every order of {_counted(self.tasks, 'task')}" if self.tasks else "no tasks to reorder")
+        if self.interleavings and not self.tasks:
+            parts.append("no tasks to reorder")
+        elif self.interleavings:
+            parts.append(f"every order of {_counted(self.tasks, 'task')}{' at every wake-up' if at_wakeups else ''}")
         if self.max_faults and not self.visits:
             parts.append("no visit at which a fault could be injected")
         elif self.max_faults:
             limit = "one at a time" if self.max_faults == 1 else f"up to {self.max_faults} in one run"
-            parts.append(f"every fault at {_counted(self.visits, 'visit')}, {limit}")
+            places = _counted(self.visits, "visit or wake-up" if at_wakeups else "visit")
+            parts.append(f"every fault at {places}, {limit}")
         return ", ".join(parts) if parts else "no faults and no orders"
 
 
@@ -148,4 +153,4 @@ class ExplorationFailed(AssertionError):
 
 
 def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    return f"{count:,} {noun if count == 1 else ' or '.join(f'{word}s' for word in noun.split(' or '))}"

@@ -98,7 +98,7 @@ class Runner:
         self.scenario = scenario
         self.name = callable_name(scenario)
         self.options = options
-        self.alternatives = Alternatives(options.parsed_faults)
+        self.alternatives = Alternatives(options.parsed_faults, cancellations=options.cancellations)
         self.labels = Labels()
         self.watched: WatchedThread
         self._backend, self.deterministic_order = _import_backend(options.backend)

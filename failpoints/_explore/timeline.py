@@ -80,7 +80,7 @@ class Timeline:
         for recorded in explored:
             columns.setdefault(recorded.path, len(columns))
         tasks = [f"{'  ' * columns[recorded.path]}{self.name(recorded.path)}" for recorded in explored]
-        visits = [f"{recorded.visit.name} {recorded.visit.context}".rstrip() for recorded in explored]
+        visits = [f"{recorded.visit.name or 'goes on'} {recorded.visit.context}".rstrip() for recorded in explored]
         task_width, visit_width = max(map(len, tasks), default=0), max(map(len, visits), default=0)
         lines = [
             f"{task:<{task_width}}  {visit:<{visit_width}}  {recorded.location}{_fault_mark(recorded.fault)}".rstrip()
@@ -122,7 +122,8 @@ class Timeline:
 
         *has_orders* is whether the run depends on the order of its tasks, which `FAILPOINTS` cannot set.
         """
-        if not any(recorded.fault for recorded in self._recorded) or (has_orders and self.tasks > 1):
+        faulty = [recorded for recorded in self._recorded if recorded.fault is not None]
+        if not faulty or not all(recorded.visit.name for recorded in faulty) or (has_orders and self.tasks > 1):
             return None
         terms: dict[str, list[tuple[str, int]]] = {}
         for recorded in self._recorded:

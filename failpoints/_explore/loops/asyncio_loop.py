@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
 import socket
 import threading
@@ -10,6 +11,8 @@ from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from types import BuiltinMethodType, MethodType
 from typing import Any, cast
+
+from anyio._backends._asyncio import CancelScope
 
 from ..._core.clock import monotonic
 from ..._core.reentrancy import runs_user_code, transparent
@@ -31,6 +34,10 @@ _LISTENING = {"_accept_connection", "_sock_accept", "_read_from_self"}
 _LOOKUPS = (socket.getaddrinfo, socket.getnameinfo)  # called in an executor by asyncio itself
 # The callbacks that are the next step of a task: those of asyncio's accelerated tasks, and of its plain ones.
 _STEP_NAMES = {"task_wakeup", "__step", "__wakeup"}
+
+
+# With this callback anyio cancels a task again and again, until it has taken the cancellation. A held one does not.
+_RETRY = CancelScope._deliver_cancellation  # pyright: ignore[reportPrivateUsage]
 
 
 class Suspension:
@@ -80,6 +87,7 @@ class ExplorationLoop(TaskTrackingLoop):
         self._held: dict[TaskNode, asyncio.Future[None]] = {}
         self._going: TaskNode | None = None  # the task that was released last, until it runs
         self._suspended: dict[TaskNode, asyncio.Handle] = {}  # the next steps of tasks that are held at a wake-up
+        self._retries: list[asyncio.Handle] = []  # to be run beside the next step
         self.cause: int | None = None  # the segment that has scheduled the running callback
         self._executing = 0  # calls in an executor
         self._lookups: set[object] = set()  # futures of those that look up an address
@@ -108,6 +116,9 @@ class ExplorationLoop(TaskTrackingLoop):
         execution, steps = self._execution, self._execution.steps
         node = self._stepping_node(callback)
         if node is None:
+            if execution.held and getattr(callback, "__func__", None) is _RETRY:
+                self._retries.append(handle)
+                return handle
             if steps is not None:
                 handle.cause = self._running_segment(steps)
         elif node is self._going:
@@ -221,11 +232,32 @@ class ExplorationLoop(TaskTrackingLoop):
         suspended = self._suspended.pop(task, None)
         if suspended is not None:
             self._ready.append(suspended)
+            self._ready.extend(self._retries)
+            self._retries.clear()
             return
         self._going = task
         future = self._held.pop(task)
         if not future.done():  # else it is cancelled, and its task will run
             future.set_result(None)
+
+    def can_cancel(self, task: TaskNode) -> bool:
+        """Return whether a task that is held at a wake-up can be cancelled there.
+
+        anyio never cancels a task that has not begun. asyncio does.
+        """
+        coroutine: Any = self._suspended_task(task).get_coro()
+        is_new = inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED
+        frame: Any = coroutine.cr_frame if is_new else None
+        return frame is None or frame.f_globals.get("__name__", "").partition(".")[0] != "anyio"
+
+    def cancel(self, task: TaskNode) -> None:
+        """Cancel a task that is held at a wake-up."""
+        self._suspended_task(task).cancel()
+
+    def _suspended_task(self, task: TaskNode) -> asyncio.Task[Any]:
+        step: Any = self._suspended[task]
+        suspended: asyncio.Task[Any] = step._callback.__self__
+        return suspended
 
     def forget(self, task: TaskNode) -> None:
         """Take note that a task is not held any more."""

@@ -197,6 +197,15 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         held = set(self._suspended.values())
         batch[:] = [task for task in batch if task not in held]
 
+    def can_cancel(self, task: TaskNode) -> bool:
+        """Return whether a task that is held at a wake-up can be cancelled there."""
+        return True
+
+    def cancel(self, task: TaskNode) -> None:
+        """Cancel the innermost scope of a task that is held at a wake-up. That arrives at its next checkpoint."""
+        status: Any = self._suspended[task]._cancel_status  # pyright: ignore[reportPrivateUsage]
+        status._scope.cancel()
+
     def forget(self, task: TaskNode) -> None:
         """Take note that a task is not held any more."""
         self._held.pop(task, None)

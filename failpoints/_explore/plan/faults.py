@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias, cast
 
-from ..._core.actions import Action, Actions, Call, Exit, Raise, steps
+from ..._core.actions import Action, Actions, Call, Cancel, Exit, Raise, steps
 from ..._core.formatting import describe_actions
 from ..._core.functions import signature_of
 from ..._core.grammar import as_terms
@@ -37,17 +37,27 @@ def parse_faults(given: GivenFaults | None) -> dict[str, tuple[Action, ...]]:
 class Alternatives:
     """The faults to try at each visit, looked up by failpoint name and by the exceptions that the site declares."""
 
-    def __init__(self, parsed_faults: Mapping[str, tuple[Action, ...]]) -> None:
+    def __init__(self, parsed_faults: Mapping[str, tuple[Action, ...]], *, cancellations: bool = False) -> None:
         self._parsed_faults = parsed_faults
-        self._known: dict[tuple[str, tuple[type[BaseException], ...]], tuple[Action, ...]] = {}
+        self._cancellations = cancellations
+        self._known: dict[tuple[str, tuple[type[BaseException], ...], bool], tuple[Action, ...]] = {}
+        self._visited: dict[str, None] = {}
         self._matched: set[str] = set()
 
-    def of(self, name: str, raises: tuple[type[BaseException], ...]) -> tuple[Action, ...]:
+    def of(self, name: str, raises: tuple[type[BaseException], ...], *, is_async: bool) -> tuple[Action, ...]:
         """Return the faults to try at a visit of failpoint *name* whose site declares *raises*."""
-        known = self._known.get((name, raises))
+        known = self._known.get((name, raises, is_async))
         if known is None:
-            known = self._known[name, raises] = self._find(name, raises)
+            self._visited[name] = None
+            known = self._find(name, raises)
+            if is_async and self._cancellations and Cancel() not in known:
+                known = (*known, Cancel())
+            self._known[name, raises, is_async] = known
         return known
+
+    def at_wakeup(self) -> tuple[Action, ...]:
+        """Return the faults to try where a task goes on that is not at a visit."""
+        return (Cancel(),) if self._cancellations else ()
 
     def _find(self, name: str, raises: tuple[type[BaseException], ...]) -> tuple[Action, ...]:
         matching = [pattern for pattern in self._parsed_faults if pattern == name or fnmatchcase(name, pattern)]
@@ -60,7 +70,7 @@ class Alternatives:
         """Raise `FailpointUsageError` if a name or pattern of `faults=` matched no visit, since it may be a typo."""
         for pattern in self._parsed_faults:
             if pattern not in self._matched:
-                visited = sorted({name for name, _ in self._known})
+                visited = sorted(self._visited)
                 raise FailpointUsageError(
                     f"faults= names {pattern!r}, but no failpoint of that name was visited inside run.injecting()"
                     f" (visited: {', '.join(visited) or 'none'}){did_you_mean(pattern, visited)}"
