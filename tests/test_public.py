@@ -75,7 +75,7 @@ ATTRIBUTES = {
     " wait_until_hit wait_until_hit_sync wait_until_paused wait_until_paused_sync",
     "RemoteHandle": "name remove resume status wait_hit wait_paused",
     "Return": "value",
-    "Run": "error faults injecting",
+    "Run": "error faults injecting observe observed shared",
     "Scope": "name",
     "Sleep": "duration",
     "Stray": "context count since thread",

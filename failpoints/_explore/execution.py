@@ -178,12 +178,12 @@ class Execution:
     def declare_step(self, accesses: Accesses) -> None:
         """Note what a site declares of the running step."""
         if self.steps is not None and threading.get_ident() == self.thread:
-            self.steps.declare_step(self._current_task(), accesses)
+            self.steps.declare_step(self._acting_task(), accesses)
 
     def enter_region(self, region: object, accesses: Accesses) -> None:
         """Note what a site declares of every step of the running task, until it leaves the region."""
         if threading.get_ident() == self.thread:
-            task = self._current_task()
+            task = self._acting_task()
             self._regions.append((region, task, accesses))
             if self.steps is not None:
                 self.steps.enter_region(task, accesses)
@@ -193,7 +193,7 @@ class Execution:
         entered = [number for number, each in enumerate(self._regions) if each[0] is region]
         if not entered or threading.get_ident() != self.thread:
             return None
-        running = self._current_task()
+        running = self._acting_task()
         own = [number for number in entered if self._regions[number][1] is running]
         _, task, accesses = self._regions.pop((own or entered)[-1])
         if self.steps is not None:
@@ -211,6 +211,9 @@ class Execution:
             self.refused = self.injected[-1]
         else:
             self._errors.append(error)
+
+    def _acting_task(self) -> TaskNode:
+        return self.loop.acting_node() if hasattr(self, "loop") else self.root
 
     def _current_task(self) -> TaskNode:
         if threading.get_ident() == self.thread:
@@ -328,6 +331,17 @@ class Execution:
         """Generate names of failpoints with numbers of visits. A name may come several times."""
         for (_, name), count in self._counts.items():
             yield name, count
+
+    # Called by what run.shared() has made.
+
+    def touch(self, resource: Hashable, mode: Mode) -> None:
+        """Note what the running task does to something shared."""
+        if self.steps is not None and threading.get_ident() == self.thread:
+            self.steps.touch(self._acting_task(), resource, mode)
+
+    def current_place(self) -> TaskPath:
+        """Return the position of the running task."""
+        return self._current_task().path
 
     # Called by run.injecting().
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from .._core.messages import safe_repr
 from ..errors import FailpointUsageError
 from .boundary import cancellation_boundary
 from .execution import Execution, Injected
+from .plan.identity import TaskPath
+from .sharing.snapshot import snapshot
+from .sharing.space import SharedObjects
+from .sharing.values import is_atomic, is_raw
+
+T = TypeVar("T")
 
 
 class Run:
@@ -21,11 +28,75 @@ class Run:
     def __init__(self, execution: Execution) -> None:
         self._execution = execution
         self.error: BaseException | None = None
+        self._shared = SharedObjects(execution.touch)
+        self._counts: Counter[tuple[str, TaskPath]] = Counter()
+        self._observed: dict[tuple[TaskPath, int], str] = {}
 
     @property
     def faults(self) -> tuple[Injected, ...]:
         """The faults injected in this run so far, in order."""
         return tuple(self._execution.injected)
+
+    def shared(self, value: T) -> T:
+        """Return a proxy of an object that tasks share, so that the exploration sees what each of them does with it.
+
+        Orders of tasks that touch different attributes or items, or only read the same ones, are then run once. Use the
+        proxy in place of the object, everywhere. What is reached through it is shared, too: the objects in attributes
+        and containers, and `self` in the methods of a class that is written in Python. It is equal to the object, and
+        an instance of the same class. Sharing an object again returns the same proxy.
+
+        Not seen are: what is reached in another way, such as a global or a reference from before; what callbacks and
+        worker threads do; and the state of exceptions and classes. A proxy `is` not its object, and
+        functions written in C, such as `json.dumps`, may want the object itself: give them a `copy.deepcopy`.
+
+        Args:
+            value: An instance of any class that can change: of your own, a `dict`, a `list`. Of any class that is
+                written in C, but Python's own containers, each method counts as writing all that is shared.
+
+        Raises:
+            FailpointUsageError: *value* cannot change, such as a number, or is a class or a function, or is something
+                that the exploration sees anyway, such as a lock.
+
+        >>> from failpoints.explore import Run, explore
+        >>> async def deposit(run: Run) -> None:
+        ...     accounts = run.shared({"a": 100, "b": 0})
+        ...     async with run.injecting():
+        ...         await failpoint("bank.deposit", raises=(OSError,))
+        ...         accounts["b"] += 10
+        >>> print(explore(deposit))
+        2 runs, every fault at 1 visit, one at a time: no failure
+        """
+        if is_atomic(value) or is_raw(value):
+            raise FailpointUsageError(
+                f"run.shared() takes an object that can change, such as a dict or an instance of your class; got"
+                f" {safe_repr(value)}. Share the object that has it as an attribute."
+            )
+        shared: T = self._shared.share(value, ("shared", *self._place("shared")))
+        return shared
+
+    def observe(self, value: object) -> None:
+        """Add a value to what is compared when two orders of tasks are said to make no difference.
+
+        It is described at once, with all that it consists of. What went through `run.shared` is compared anyway, as it
+        is at the end of the run. It takes anything, and raises nothing.
+
+        Args:
+            value: A result, or a state that is not shared through the run, such as the rows of a table.
+        """
+        self._observed[self._place("observed")] = snapshot(value)
+
+    @property
+    def observed(self) -> tuple[str, ...]:
+        """What the run has left behind, as texts to compare: what it observed, then the state of what it shared."""
+        observed = [f"{place}: {text}" for place, text in sorted(self._observed.items())]
+        shared = [f"{key}: {snapshot(value)}" for key, value in self._shared.roots.items()]
+        return (*observed, *sorted(shared))
+
+    def _place(self, what: str) -> tuple[TaskPath, int]:
+        """Return the position of the running task, and how many of these it has made."""
+        path = self._execution.current_place()
+        self._counts[what, path] += 1
+        return path, self._counts[what, path]
 
     def injecting(self, *, expect: type[BaseException] | tuple[type[BaseException], ...] = ()) -> Injecting:
         """Mark the part of a scenario to explore: `async with run.injecting():`, once per run.

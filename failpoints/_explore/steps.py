@@ -137,7 +137,7 @@ class Steps:
     def declare_step(self, task: TaskNode, declared: Declared) -> None:
         """Declare what the running step of a task touches, until it is suspended."""
         self._segment(task)
-        self._declared = declared
+        self._declared = (*self._declared, *declared)
         for resource, mode in declared:
             self.touch(task, resource, mode)
 

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import traceback
+import types
 import unittest
 import uuid
 from collections.abc import AsyncGenerator
@@ -412,3 +413,14 @@ def test_uuids_with_a_time_come_from_these_names(monkeypatch: pytest.MonkeyPatch
     assert uuid.uuid1() == uuid.UUID(int=7)
     assert uuid.uuid1(1, 2) != uuid.UUID(int=7)
     assert uuid.getnode() == vars(uuid)["_node"]
+
+
+def test_a_class_that_a_program_has_made_has_a_flag() -> None:
+    """The flag of heap types distinguishes a class with slots from those of Python itself."""
+
+    class Slots:
+        __slots__ = ("value",)
+
+    assert Slots.__flags__ & 1 << 9
+    assert not slice.__flags__ & 1 << 9
+    assert isinstance(vars(slice)["start"], types.MemberDescriptorType)

@@ -231,6 +231,9 @@ async def scenario(run: Run) -> None:
         await failpoint("inline", raises=(OSError,))
     assert_type(run.error, BaseException | None)
     assert_type(run.faults, tuple[Injected, ...])
+    assert_type(run.shared({"Ada": 1}), dict[str, int])
+    run.observe(3)
+    assert_type(run.observed, tuple[str, ...])
 
 
 def exploring() -> None:

@@ -1,0 +1,124 @@
+"""`run.shared` and `run.observe` in an exploration."""
+
+from __future__ import annotations
+
+import array
+import copy
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+
+from failpoints import FailpointUsageError, failpoint
+from failpoints._explore.sharing.snapshot import snapshot
+from failpoints.explore import ExplorationFailed, Run, explore
+from tests.explore.bank import Account, Bank, Colour
+
+
+def orders(backend: Any, reduction: Any, *, shared: bool, tasks: int = 3, own: bool = False) -> tuple[int, set[int]]:
+    """Explore tasks with a visit before their read and one before their write. Return the runs, and the results."""
+    found: set[int] = set()
+
+    async def scenario(run: Run) -> None:
+        given = dict.fromkeys(range(tasks), 0)
+        numbers = run.shared(given) if shared else given
+
+        async def add(name: int) -> None:
+            declared: Any = {} if shared else {"reads": ("numbers",)}
+            await failpoint("read", **declared)
+            number = numbers[name if own else 0]
+            declared = {} if shared else {"writes": ("numbers",)}
+            await failpoint("write", **declared)
+            numbers[name if own else 0] = number + 1
+
+        async with run.injecting(), anyio.create_task_group() as group:
+            for name in range(tasks):
+                group.start_soon(add, name)
+        found.add(sum(given.values()))
+
+    exploration = explore(scenario, backend=backend, interleavings=True, reduction=reduction)
+    assert exploration.exhaustive
+    return exploration.runs, found
+
+
+@pytest.mark.parametrize("reduction", ["sound", "declared"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_tasks_that_read_and_write_the_same(backend: Any, reduction: str, *, shared: bool) -> None:
+    """Of the 90 orders of three tasks that read and then write the same, 36 differ. No result is missed."""
+    assert orders(backend, reduction, shared=shared) == (36, {1, 2, 3})
+    assert orders(backend, None, shared=shared) == (90, {1, 2, 3})
+
+
+def test_tasks_that_touch_different_items(backend: Any) -> None:
+    """Tasks that touch different items of one dictionary have one order."""
+    assert orders(backend, "declared", shared=True, own=True) == (1, {3})
+
+
+def test_what_is_observed(backend: Any) -> None:
+    """`run.observed` has what was observed, then what was shared, in an order that is not that of the tasks."""
+    seen: set[tuple[str, ...]] = set()
+
+    async def scenario(run: Run) -> None:
+        account = run.shared(Account(3))
+        assert account is run.shared(account)
+
+        async def visit(name: str) -> None:
+            await failpoint("visit")
+            run.observe({"name": name, "set": {3, 1, 2}, "object": object()})
+
+        async with run.injecting(), anyio.create_task_group() as group:
+            group.start_soon(visit, "Ada")
+            group.start_soon(visit, "Grace")
+        seen.add(run.observed)
+
+    explore(scenario, backend=backend, interleavings=True, reduction=None)
+    assert seen == {
+        (
+            "((1,), 1): dict({'name': 'Ada', 'object': <object object>, 'set': set({1, 2, 3})})",
+            "((2,), 1): dict({'name': 'Grace', 'object': <object object>, 'set': set({1, 2, 3})})",
+            "('shared', (), 1): Account(balance=3, log=list([]))",
+        )
+    }
+
+
+def test_snapshots() -> None:
+    """A snapshot shows all that an object consists of, once, and nothing that differs from run to run."""
+    bank = Bank()
+    bank.log.append(bank.log)
+    bank.total = lambda: 1  # type: ignore[assignment]
+    text = snapshot(bank)
+    assert text == snapshot(copy.copy(bank))
+    assert "0x" not in text
+    for part in ("log=list([3, list([1]), 2, <1 up>])", "lock=<asyncio.locks.Lock>", "slots=Slots(left=0, right=0)"):
+        assert part in text
+    assert snapshot({"b": 1, "a": 2}) == snapshot({"a": 2, "b": 1})
+    assert snapshot(ValueError("no", [1])) == "ValueError('no', list([1]))"
+    assert snapshot(array.array("i", [1])) == "array(array('i', [1]))"
+
+
+def test_a_worker_thread(backend: Any) -> None:
+    """What a worker thread does with a proxy is not a step of a task, and works."""
+
+    async def scenario(run: Run) -> None:
+        numbers = run.shared([1])
+        async with run.injecting():
+            await anyio.to_thread.run_sync(numbers.append, 2)
+        assert numbers == [1, 2]
+
+    assert explore(scenario, backend=backend, interleavings=True).runs == 1
+
+
+@pytest.mark.parametrize("value", [1, "text", (1, 2), len, Account, Colour.RED, ValueError(), None])
+def test_what_cannot_be_shared(backend: Any, value: Any) -> None:
+    """What cannot change, or is not looked into, is refused with what to share instead."""
+
+    async def scenario(run: Run) -> None:
+        run.shared(value)
+
+    with pytest.raises(ExplorationFailed) as caught:
+        explore(scenario, backend=backend)
+    error = caught.value.__cause__
+    assert isinstance(error, FailpointUsageError)
+    assert "Share the object that has it as an attribute." in str(error)
