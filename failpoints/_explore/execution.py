@@ -43,6 +43,10 @@ class Loop(Protocol):
     def release(self, task: TaskNode) -> None:
         """Let a task that is held go on."""
 
+    def position(self, task: TaskNode) -> tuple[str, str]:
+        """Return the user's line at which a task that is held at a wake-up is suspended: its place, and its text."""
+        ...
+
     def can_cancel(self, task: TaskNode) -> bool:
         """Return whether a task that is held at a wake-up can be cancelled there."""
         ...
@@ -75,8 +79,14 @@ class Injected:
 class Recorder(Protocol):
     """Receives every visit of a run, to show them."""
 
-    def visited(self, path: TaskPath, visit: Visit, *, inside: bool) -> None:
+    def arrived(self, visit: Visit) -> None:
+        """Record that a task is held at a visit."""
+
+    def visited(self, visit: Visit, *, inside: bool) -> None:
         """Record a visit that goes on. *inside* is whether it is explored: inside `run.injecting()`."""
+
+    def resumed(self, wakeup: Visit, location: str, line: str) -> None:
+        """Record that a task goes on at a wake-up, after the line at which it was suspended. Both may be ""."""
 
     def injected(self, path: TaskPath, action: Action, raises: tuple[type[BaseException], ...]) -> None:
         """Record that a fault is injected at the last visit of this task, at a site that declares *raises*."""
@@ -139,6 +149,8 @@ class Execution:
         task.label = label = self._identify(task, name)
         if self._interleavings is None:
             return None
+        if self.recorder is not None:
+            self.recorder.arrived(self._shown(label, context))
         if self.holds_wakeups:
             task.arrived_at = label
             return self.loop.suspend()
@@ -167,7 +179,7 @@ class Execution:
         if not self.active:
             if self.recorder is not None:
                 path = self._current_task().path
-                self.recorder.visited(path, Visit(path, name, 0, context_text(context)), inside=False)
+                self.recorder.visited(Visit(path, name, 0, context_text(context)), inside=False)
             return None
         task = self._current_task()
         label = self._identify(task, name)
@@ -233,12 +245,15 @@ class Execution:
     def _go_on(
         self, task: TaskNode, label: int, context: Context, raises: tuple[type[BaseException], ...], *, is_async: bool
     ) -> Action | None:
-        visit = replace(self._labels.visit(label), context=context_text(context))
+        visit = self._shown(label, context)
         if self.recorder is not None:
-            self.recorder.visited(task.path, visit, inside=True)
+            self.recorder.visited(visit, inside=True)
         if not self._injects_faults:
             return None
         return self._choose_fault(label, visit, self._alternatives.of(visit.name, raises, is_async=is_async), raises)
+
+    def _shown(self, label: int, context: Context) -> Visit:
+        return replace(self._labels.visit(label), context=context_text(context))
 
     def _choose_fault(
         self, label: int, visit: Visit, alternatives: tuple[Action, ...], raises: tuple[type[BaseException], ...] = ()
@@ -252,8 +267,6 @@ class Execution:
         action = alternatives[chosen - 1]
         self.injected.append(Injected(visit, action, self._faultable, chosen, label))
         if self.recorder is not None:
-            if not visit.name:
-                self.recorder.visited(visit.path, visit, inside=True)
             self.recorder.injected(visit.path, action, raises)
         return action
 
@@ -300,14 +313,18 @@ class Execution:
                 self.preemptions += last is not None and task is not last
         if self.steps is not None:
             self.steps.begin_turn(task)
-        if self.holds_wakeups and self._injects_faults:
-            self._cancel_at_wakeup(task)
+        if self.holds_wakeups and (self._injects_faults or self.recorder is not None):
+            self._resume(task, held[task])
         self._release(task)
 
-    def _cancel_at_wakeup(self, task: TaskNode) -> None:
-        label = self.held[task]
+    def _resume(self, task: TaskNode, label: int) -> None:
+        """Show a wake-up, and cancel the task instead if that is the fault to inject there."""
         wakeup = self._labels.visit(label)
-        if wakeup.name or not self.loop.can_cancel(task):  # a visit is cancelled once it goes on
+        if wakeup.name:  # a visit, which does the same once it goes on
+            return
+        if self.recorder is not None:
+            self.recorder.resumed(wakeup, *self.loop.position(task))
+        if not self._injects_faults or not self.loop.can_cancel(task):
             return
         if self._choose_fault(label, wakeup, self._alternatives.at_wakeup()) is not None:
             self.loop.cancel(task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,15 +18,24 @@ from .plan.identity import TaskNode, TaskPath, Visit
 from .problem import BlockedTask, Problem
 from .user_frames import format_location, frame_location, is_user_frame
 
+_MAX_WIDTH = 60  # of a source line in a timeline
 _MAX_LINES = 80  # of a timeline; from a longer one the middle is left out
 
 
+class _Kind(enum.Enum):
+    ARRIVAL = "comes to a visit, and is held there"
+    VISIT = "goes on at a visit"
+    TURN = "goes on at a wake-up"
+
+
 @dataclass(frozen=True, slots=True)
-class _RecordedVisit:
+class _Event:
     path: TaskPath
-    visit: Visit
+    kind: _Kind
+    visit: Visit  # without a name for a wake-up
     location: str
-    is_inside: bool
+    line: str = ""  # the source text at which a task was suspended that goes on at a wake-up
+    is_inside: bool = True
     fault: Action | None = None
     raises: tuple[type[BaseException], ...] = ()  # of the site, if there is a fault
 
@@ -35,26 +45,34 @@ class Timeline:
 
     def __init__(self, scenario: str) -> None:
         self._scenario = scenario
-        self._recorded: list[_RecordedVisit] = []
+        self._events: list[_Event] = []
         self._names: dict[TaskPath, str] = {}
 
     # Called during the run: see Recorder.
 
-    def visited(self, path: TaskPath, visit: Visit, *, inside: bool) -> None:
+    def arrived(self, visit: Visit) -> None:
+        """Record that a task is held at a visit."""
+        self._events.append(_Event(visit.path, _Kind.ARRIVAL, visit, _site_location(visit.name)))
+
+    def visited(self, visit: Visit, *, inside: bool) -> None:
         """Record a visit that goes on."""
-        self._recorded.append(_RecordedVisit(path, visit, _site_location(visit.name), inside))
+        self._events.append(_Event(visit.path, _Kind.VISIT, visit, _site_location(visit.name), is_inside=inside))
+
+    def resumed(self, wakeup: Visit, location: str, line: str) -> None:
+        """Record that a task goes on at a wake-up."""
+        self._events.append(_Event(wakeup.path, _Kind.TURN, wakeup, location, line))
 
     def injected(self, path: TaskPath, action: Action, raises: tuple[type[BaseException], ...]) -> None:
-        """Record that a fault is injected at the last visit of this task, at a site that declares *raises*."""
-        index = next(i for i in reversed(range(len(self._recorded))) if self._recorded[i].path == path)
-        self._recorded[index] = replace(self._recorded[index], fault=action, raises=raises)
+        """Record that a fault is injected where this task went on last, at a site that declares *raises*."""
+        index = next(i for i in reversed(range(len(self._events))) if self._events[i].path == path)
+        self._events[index] = replace(self._events[index], fault=action, raises=raises)
 
     def finish(self, tasks: Sequence[TaskNode]) -> None:
         """Name the tasks of the run, which has ended."""
         names = {task.path: _display_name(task, self._scenario) for task in tasks}
-        for recorded in self._recorded:
-            if recorded.path not in names:  # in a worker thread
-                names[recorded.path] = f"{_nearest(recorded.path, names) or 'a task'} (thread)"
+        for event in self._events:
+            if event.path not in names:  # in a worker thread
+                names[event.path] = f"{_nearest(event.path, names) or 'a task'} (thread)"
         self._names = _numbered(names)
 
     # Called once the run has ended.
@@ -62,33 +80,54 @@ class Timeline:
     @property
     def visits(self) -> list[Visit]:
         """The visits that were explored, in order."""
-        return [recorded.visit for recorded in self._recorded if recorded.is_inside]
+        return [event.visit for event in self._explored if event.kind is _Kind.VISIT]
 
     @property
     def tasks(self) -> int:
-        """The number of tasks with a visit that was explored."""
-        return len({recorded.path for recorded in self._recorded if recorded.is_inside})
+        """The number of tasks that were held, or made a visit that was explored."""
+        return len({event.path for event in self._explored})
+
+    @property
+    def _explored(self) -> list[_Event]:
+        return [event for event in self._events if event.is_inside]
 
     def name(self, path: TaskPath) -> str:
         """Return the name of a task in this timeline."""
         return self._names.get(path) or "a task that has ended"
 
     def lines(self) -> list[str]:
-        """Format the visits, one per line, with a column for each task."""
-        explored = [recorded for recorded in self._recorded if recorded.is_inside]
+        """Format the visits and the turns, one per line, with a column for each task.
+
+        A task that goes on as soon as it has come to a visit has one line for both.
+        """
+        events = self._explored
         columns: dict[TaskPath, int] = {}
-        for recorded in explored:
-            columns.setdefault(recorded.path, len(columns))
-        tasks = [f"{'  ' * columns[recorded.path]}{self.name(recorded.path)}" for recorded in explored]
-        visits = [f"{recorded.visit.name or 'goes on'} {recorded.visit.context}".rstrip() for recorded in explored]
-        task_width, visit_width = max(map(len, tasks), default=0), max(map(len, visits), default=0)
-        lines = [
-            f"{task:<{task_width}}  {visit:<{visit_width}}  {recorded.location}{_fault_mark(recorded.fault)}".rstrip()
-            for task, visit, recorded in zip(tasks, visits, explored, strict=True)
-        ]
+        rows: list[tuple[str, str, str]] = []
+        held: dict[TaskPath, int] = {}  # the index of the arrival
+        for index, event in enumerate(events):
+            task = f"{'  ' * columns.setdefault(event.path, len(columns))}{self.name(event.path)}"
+            location, mark = event.location, _fault_mark(event.fault)
+            visit = f"{event.visit.name} {event.visit.context}".rstrip()
+            if event.kind is _Kind.ARRIVAL:
+                held[event.path] = index
+                if _goes_on_at_once(events, index):
+                    continue
+                text = f"comes to {visit}, held"
+            elif event.kind is _Kind.TURN:
+                if index and events[index - 1].path == event.path and event.fault is None:
+                    continue  # it goes on without a switch
+                text = f"goes on after {_cropped(event.line)}" if event.line else "starts"
+            elif (arrival := held.pop(event.path, None)) is None or _goes_on_at_once(events, arrival):
+                text = visit
+            else:
+                text, location = f"goes on at {visit}", ""
+            rows.append((task, text, f"{location}{mark}"))
+        task_width = max((len(task) for task, _, _ in rows), default=0)
+        text_width = max((len(text) for _, text, _ in rows), default=0)
+        lines = [f"{task:<{task_width}}  {text:<{text_width}}  {rest}".rstrip() for task, text, rest in rows]
         if len(lines) > _MAX_LINES:
             half = _MAX_LINES // 2
-            lines[half:-half] = [f"… {len(lines) - 2 * half} more visits …"]
+            lines[half:-half] = [f"… {len(lines) - 2 * half} more lines …"]
         return lines
 
     def blocked_lines(self, problem: Problem) -> list[str]:
@@ -122,15 +161,17 @@ class Timeline:
 
         *has_orders* is whether the run depends on the order of its tasks, which `FAILPOINTS` cannot set.
         """
-        faulty = [recorded for recorded in self._recorded if recorded.fault is not None]
-        if not faulty or not all(recorded.visit.name for recorded in faulty) or (has_orders and self.tasks > 1):
+        faulty = [event for event in self._events if event.fault is not None]
+        if not faulty or any(event.kind is _Kind.TURN for event in faulty) or (has_orders and self.tasks > 1):
             return None
         terms: dict[str, list[tuple[str, int]]] = {}
-        for recorded in self._recorded:
-            if not _means_the_same_as_text(recorded.fault, recorded.raises):
+        for event in self._events:
+            if event.kind is not _Kind.VISIT:
+                continue
+            if not _means_the_same_as_text(event.fault, event.raises):
                 return None
-            text = "off" if recorded.fault is None else fault_text(recorded.fault)
-            of_name = terms.setdefault(recorded.visit.name, [])
+            text = "off" if event.fault is None else fault_text(event.fault)
+            of_name = terms.setdefault(event.visit.name, [])
             if of_name and of_name[-1][0] == text:
                 of_name[-1] = (text, of_name[-1][1] + 1)
             else:
@@ -160,6 +201,16 @@ def _means_the_same_as_text(fault: Action | None, raises: tuple[type[BaseExcepti
     if not isinstance(fault, Raise) or not isinstance(fault.error, type):
         return True
     return look_up(fault.error.__name__, raises) is fault.error
+
+
+def _goes_on_at_once(events: Sequence[_Event], arrival: int) -> bool:
+    """Return whether nothing happens between the arrival at a visit and the moment at which it goes on."""
+    after = events[arrival + 1] if arrival + 1 < len(events) else None
+    return after is not None and after.kind is _Kind.VISIT and after.path == events[arrival].path
+
+
+def _cropped(line: str) -> str:
+    return line if len(line) <= _MAX_WIDTH else f"{line[: _MAX_WIDTH - 1]}…"
 
 
 def _fault_mark(fault: Action | None) -> str:

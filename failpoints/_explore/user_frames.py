@@ -38,6 +38,17 @@ def source_line(frame: FrameType) -> str:
     return linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
 
 
+def suspended_at(frames: Sequence[FrameType]) -> tuple[str, str]:
+    """Return the user's line at which a task with these frames is suspended: its place, and its text.
+
+    Both are "" if the task has not begun, or if none of its frames runs the user's code.
+    """
+    index = innermost_user_frame(frames)
+    if index < 0 or frames[index].f_lasti < 0:
+        return "", ""
+    return frame_location(frames[index]), source_line(frames[index])
+
+
 def raised_at(error: BaseException) -> str:
     """Return the innermost line of the user's code that an exception passed, as `file:line`, or "" for none.
 

@@ -85,7 +85,7 @@ def test_the_timeline_of_a_fault(backend: Any) -> None:
 
 
 def test_the_timeline_of_an_order(backend: Any) -> None:
-    """Each task has a column, and there is no switch that the failure does not need."""
+    """Each task has a column. A line shows where it was held, and another one that it goes on, if that is later."""
     with pytest.raises(ExplorationFailed) as failed:
         explore(withdraw_twice, backend=backend, interleavings=True)
     given = "" if backend == "asyncio" else "backend='trio', "
@@ -93,10 +93,13 @@ def test_the_timeline_of_an_order(backend: Any) -> None:
         "withdraw_twice failed in run 1, with no fault and 1 switch away from a task that could go on:\n"
         "AssertionError: 90 are left, at HERE\n"
         "\n"
-        "  withdraw 1    balance.read                 HERE\n"
-        "    withdraw 2  balance.read                 HERE\n"
-        "    withdraw 2  balance.write {'left': 80}   HERE\n"
-        "  withdraw 1    balance.write {'left': 90}   HERE\n"
+        "  withdraw 1    comes to balance.read, held                 HERE\n"
+        "    withdraw 2  comes to balance.read, held                 HERE\n"
+        "  withdraw 1    goes on at balance.read\n"
+        "  withdraw 1    comes to balance.write {'left': 90}, held   HERE\n"
+        "    withdraw 2  goes on at balance.read\n"
+        "    withdraw 2  balance.write {'left': 80}                  HERE\n"
+        "  withdraw 1    goes on at balance.write {'left': 90}\n"
         "\n"
         f"repeat this run:  explore(withdraw_twice, {given}replay='o0.1 #b67a')"
     ).replace("   HERE", "  HERE")
@@ -261,6 +264,32 @@ def test_a_fault_without_a_configuration() -> None:
         assert failed.value.failure.configuration == expected
 
 
+async def update_without_failpoints(run: Run) -> None:
+    balance = 0
+
+    async def add() -> None:
+        nonlocal balance
+        before = balance
+        await anyio.lowlevel.checkpoint()
+        balance = before + 1
+
+    async with run.injecting(), anyio.create_task_group() as group:
+        group.start_soon(add)
+        group.start_soon(add)
+    assert balance == 2
+
+
+def test_the_timeline_of_code_without_failpoints(backend: Any) -> None:
+    """With "awaits", a line shows the task that goes on instead of another one, and where it was suspended."""
+    with pytest.raises(ExplorationFailed) as failed:
+        explore(update_without_failpoints, backend=backend, interleavings="awaits")
+    lines = [re.sub(r" +", " ", line).strip() for line in failed.value.failure.timeline]
+    timeline = [re.sub(r"[\w/.]*test_failures\.py:\d+", "HERE", line) for line in lines]
+    goes_on = "goes on after await anyio.lowlevel.checkpoint() HERE"
+    assert timeline[:3] == ["add 1 starts", "add 2 starts", f"add 1 {goes_on}"]
+    assert timeline[-1].startswith("update_without_failpoints goes on after async with run.injecting(), ")
+
+
 def test_fewer_switches_are_found(backend: Any) -> None:
     """The reported run has the fewest switches with which the failure occurs."""
 
@@ -282,7 +311,7 @@ def test_fewer_switches_are_found(backend: Any) -> None:
 
     with pytest.raises(ExplorationFailed, match="with no fault and 1 switch away") as failed:
         explore(scenario, backend=backend, interleavings=True)
-    assert len(failed.value.failure.timeline) == 9
+    assert len([line for line in failed.value.failure.timeline if "comes to" not in line]) == 9
 
 
 def test_names_contexts_and_worker_threads_in_the_timeline(backend: Any) -> None:
@@ -318,7 +347,7 @@ def test_a_long_timeline_is_shortened() -> None:
                 await failpoint("visit")
         raise RuntimeError
 
-    with pytest.raises(ExplorationFailed, match="… 920 more visits …"):
+    with pytest.raises(ExplorationFailed, match="… 920 more lines …"):
         explore(scenario)
 
 

@@ -21,6 +21,7 @@ from ..plan.identity import TaskNode
 from ..problem import Problem
 from ..steps import Steps
 from ..threads import awaits_thread, is_only_thread
+from ..user_frames import suspended_at
 from .asyncio_tasks import FOREIGN, TaskTrackingLoop, waiter_of
 from .await_frames import awaited_frames
 from .blocked import blocked_problem
@@ -239,6 +240,10 @@ class ExplorationLoop(TaskTrackingLoop):
         future = self._held.pop(task)
         if not future.done():  # else it is cancelled, and its task will run
             future.set_result(None)
+
+    def position(self, task: TaskNode) -> tuple[str, str]:
+        """Return the user's line at which a task that is held at a wake-up is suspended: its place, and its text."""
+        return suspended_at(awaited_frames(self._suspended_task(task).get_coro()))
 
     def can_cancel(self, task: TaskNode) -> bool:
         """Return whether a task that is held at a wake-up can be cancelled there.

@@ -24,6 +24,7 @@ from ..execution import Execution
 from ..plan.identity import TaskNode, current_node
 from ..problem import Problem
 from ..threads import awaits_thread, is_only_thread
+from ..user_frames import suspended_at
 from .abandon import keep_forever
 from .await_frames import awaited_frames, running_frames
 from .blocked import UnfinishedTask, blocked_problem
@@ -196,6 +197,10 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
             self._execution.woken(node)
         held = set(self._suspended.values())
         batch[:] = [task for task in batch if task not in held]
+
+    def position(self, task: TaskNode) -> tuple[str, str]:
+        """Return the user's line at which a task that is held at a wake-up is suspended: its place, and its text."""
+        return suspended_at(awaited_frames(self._suspended[task].coro))
 
     def can_cancel(self, task: TaskNode) -> bool:
         """Return whether a task that is held at a wake-up can be cancelled there."""
