@@ -48,6 +48,10 @@ def pytest_configure(config: pytest.Config) -> None:
         hooks.load()
     else:
         _without_failpoints.append(hooks)
+    if options.explore is not None or options.replay is not None:
+        from failpoints._suites.plugin import SuiteExplorer
+
+        config.pluginmanager.register(SuiteExplorer(options, hooks.workers), "failpoints-explore")
 
 
 @pytest.fixture

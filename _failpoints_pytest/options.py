@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import os
 from typing import Any, NamedTuple, cast
@@ -21,6 +22,8 @@ class Options(NamedTuple):
     configured: str
     report: bool
     report_json: str | None
+    explore: int | None
+    replay: str | None
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -46,6 +49,19 @@ def add_options(parser: pytest.Parser) -> None:
         help="at the end, list every failpoint that the imported modules declare; those never hit come first",
     )
     group.addoption("--failpoints-report-json", metavar="FILE", help="write that report to FILE, as JSON")
+    group.addoption(
+        "--failpoints-explore",
+        nargs="?",
+        const=100,
+        type=_number_of_orders,
+        metavar="N",
+        help="run each async test also in N other orders of its tasks (100 if not given)",
+    )
+    group.addoption(
+        "--failpoints-replay",
+        metavar="TEXT",
+        help="run the only selected test in the order that --failpoints-explore printed",
+    )
     parser.addini(
         "failpoints_strict",
         "fail a test that passes without hitting the failpoints it sets (default: true)",
@@ -54,6 +70,14 @@ def add_options(parser: pytest.Parser) -> None:
     )
     _add_seconds(parser, "failpoints_timeout", "seconds until a wait for a hit or a pause times out (default: 10)", 10)
     _add_seconds(parser, "failpoints_pause_limit", "seconds until a pause raises FailpointTimeout (default: 30)", 30)
+
+
+def _number_of_orders(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(
+            f"expected a number of orders; got {text!r}. If this is a path, write --failpoints-explore=100 {text}"
+        )
+    return int(text)
 
 
 def _add_seconds(parser: pytest.Parser, name: str, description: str, default: float) -> None:
@@ -76,6 +100,8 @@ def read_options(config: pytest.Config) -> Options:
         configured=config.getoption("failpoints_configured") or "",
         report=bool(config.getoption("failpoints_report")),
         report_json=config.getoption("failpoints_report_json"),
+        explore=config.getoption("failpoints_explore"),
+        replay=config.getoption("failpoints_replay"),
     )
 
 

@@ -3,7 +3,8 @@
 It has
 
 - the fixture `failpoints`, whose type is `Failpoints`, and the marker `@pytest.mark.failpoints({"name": "actions"})`,
-- the options `--failpoints-seed`, `--failpoints`, `--failpoints-report` and `--failpoints-report-json`,
+- the options `--failpoints-seed`, `--failpoints`, `--failpoints-report`, `--failpoints-report-json`,
+  `--failpoints-explore` and `--failpoints-replay`,
 - the ini settings `failpoints_strict`, `failpoints_timeout` and `failpoints_pause_limit`.
 
 Where plugins are not found by themselves (`PYTEST_DISABLE_PLUGIN_AUTOLOAD=1`), `-p failpoints` loads it. The name of

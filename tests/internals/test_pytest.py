@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import unittest
 from collections.abc import Iterator
 from typing import Any
 
@@ -88,3 +90,70 @@ def widened(request: pytest.FixtureRequest, narrow: str) -> Iterator[None]:
 def test_hypothesis_asks_for_the_scope_of_a_fixture(narrow: str, number: int) -> None:
     """Hypothesis accepts the fixture if the scope in its active definition is wider."""
     assert narrow == "narrow"
+
+
+def test_an_item_can_be_set_up_again(pytester: pytest.Pytester) -> None:
+    """An item that has lost its finalizers, its values and its instance is set up afresh, after an interruption too."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        log = []
+
+        class Interrupted(BaseException):
+            pass
+
+        @pytest.fixture
+        def inner():
+            log.append("inner")
+            if len(log) == 3:
+                raise Interrupted
+            yield
+            log.append("torn down")
+
+        class TestThis:
+            def test_this(self, request, inner):
+                item = request.node
+                finalizers = item.session._setupstate.stack[item][0]
+                assert finalizers[0] == item.teardown
+                while len(finalizers) > 1:
+                    finalizers.pop()()
+                assert log == ["inner", "torn down"]
+                stash = dict(item.stash._storage)
+                item._initrequest()
+                assert item.funcargs == {}
+                item._instance = item._getinstance()
+                item.obj = item._instance.test_this
+                assert item.instance is not self
+                assert "inner" in item._fixtureinfo.argnames
+                with pytest.raises(Interrupted):
+                    item._request.getfixturevalue("inner")
+                definition = item._fixtureinfo.name2fixturedefs["inner"][-1]
+                assert definition.cached_result is None
+                assert definition._finalizers
+                definition._finalizers.clear()
+                item._request.getfixturevalue("inner")
+                assert log == ["inner", "torn down", "inner", "inner"]
+                manager = item.config.pluginmanager
+                assert manager.getplugin("capturemanager").read_global_capture() == ("", "")
+                manager.getplugin("logging-plugin").caplog_handler.clear()
+                manager.getplugin("logging-plugin").report_handler.reset()
+        """
+    )
+    others = [f"-pno:{name}" for name in ("asyncio", "cacheprovider", "failpoints", "randomly", "trio")]
+    pytester.runpytest_inprocess(*others).assert_outcomes(passed=1)
+
+
+def test_a_case_keeps_its_cleanups() -> None:
+    """The cleanups of a case, async ones too, are in a list, in the order in which they were added."""
+    calls = []
+
+    async def clean(number: int, *, key: int) -> None:
+        calls.append((number, key))
+
+    case: Any = unittest.IsolatedAsyncioTestCase("run")
+    case.addCleanup(print, 1)
+    case.addAsyncCleanup(clean, 2, key=3)
+    (_, *_), (function, args, kwargs) = case._cleanups
+    asyncio.run(function(*args, **kwargs))
+    assert calls == [(2, 3)]

@@ -1,0 +1,1 @@
+"""`pytest --failpoints-explore`: runs the async tests of a suite, which need not know failpoints, in other orders."""
