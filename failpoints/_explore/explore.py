@@ -21,12 +21,13 @@ from .._core.store import arm_all_sites
 from .._core.wakeups import on_event_loop
 from ..errors import FailpointUsageError
 from .entropy import same_in_every_run
+from .evidence import likely_causes
 from .execution import Execution
 from .options import Options
 from .plan.faults import GivenFaults, fault_text
 from .plan.replay import ReplayScheduler, Script, checksum
 from .plan.sampling import SampledOrders
-from .plan.scheduler import MAX_FAULTS_AT_A_VISIT, MAX_TURNS_AT_A_VISIT, PlannedScheduler
+from .plan.scheduler import MAX_FAULTS_AT_A_VISIT, MAX_TURNS_AT_A_VISIT
 from .plan.search import Search, Trace
 from .report import nondeterministic, run_failed
 from .result import Exploration, Progress
@@ -178,12 +179,7 @@ def _explore(runner: Runner) -> Exploration:
         if runs + cut_short >= options.max_runs:
             bounds.add("max_runs")
             break
-        scheduler = PlannedScheduler(
-            plan,
-            interleavings=options.held_at,
-            max_faults=options.fault_limit,
-            max_preemptions=options.max_preemptions,
-        )
+        scheduler = runner.scheduler(plan)
         outcome = runner.run(scheduler)
         execution, problem = outcome.execution, outcome.problem
         _add_hits(hits, execution)
@@ -200,11 +196,13 @@ def _explore(runner: Runner) -> Exploration:
             report(execution, failed=True)
         if divergence is not None:
             error = problem.error if problem else None
-            raise nondeterministic(runner, exploration(), divergence, problem) from error
+            causes = likely_causes(runner, plan)
+            raise nondeterministic(runner, exploration(), divergence, problem, causes) from error
         if problem is not None and has_failed:
             again = shrink(runner, plan, problem)
             if again is None or again.problem is None:
-                raise nondeterministic(runner, exploration(), None, problem) from problem.error
+                causes = likely_causes(runner, plan)
+                raise nondeterministic(runner, exploration(), None, problem, causes) from problem.error
             raise run_failed(runner, again, exploration()) from again.problem.error
         bounds |= scheduler.bounds
         faultable.update(scheduler.trace.labels)

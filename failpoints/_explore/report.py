@@ -44,9 +44,16 @@ def run_failed(runner: Runner, outcome: Outcome, exploration: Exploration) -> Ex
 
 
 def nondeterministic(
-    runner: Runner, exploration: Exploration, divergence: Divergence | None, problem: Problem | None
+    runner: Runner,
+    exploration: Exploration,
+    divergence: Divergence | None,
+    problem: Problem | None,
+    causes: Sequence[str],
 ) -> ExplorationFailed:
-    """Return the exception to raise for a run that did not follow its plan, or did not fail again when repeated."""
+    """Return the exception to raise for a run that did not follow its plan, or did not fail again when repeated.
+
+    *causes* describes what was seen of the scenario that may be why.
+    """
     lines = [f"{runner.short_name} is nondeterministic: run {exploration.runs:,} did not follow its plan"]
     if divergence is not None:
         lines[0] += f", at its decision {divergence.position + 1}."
@@ -54,13 +61,18 @@ def nondeterministic(
         lines.append(f"  found:                           {_describe_decision(runner, divergence.found)}")
     elif problem is not None:
         lines[0] += f": it failed, and passed when it was repeated.\n  {_describe(problem)}"
-    lines += [
-        "A run may depend on nothing but its faults and the order of its tasks. Remove from the scenario everything",
-        "else that differs between runs: the time, random numbers that do not come from Python, the order of a set,",
-        "files and globals that an earlier run has changed.",
-    ]
+    lines += ["A run may depend on nothing but its faults and the order of its tasks.", *_describe_causes(causes)]
     failure = Failure("nondeterministic", lines[0].splitlines()[0])
     return ExplorationFailed("\n".join(lines), replace(exploration, failures=(failure,)), failure)
+
+
+def _describe_causes(causes: Sequence[str]) -> list[str]:
+    if causes:
+        return ["Likely causes, seen when the run was repeated:", *(f"  - {cause}" for cause in causes)]
+    return [
+        "Remove from the scenario everything else that differs between runs: the time, random numbers that do not",
+        "come from Python, the order of a set, threads, sockets, files and globals that an earlier run has changed.",
+    ]
 
 
 def _script_of(execution: Execution, visits: Iterable[Visit]) -> Script:

@@ -27,7 +27,8 @@ from .plan.faults import Alternatives
 from .plan.identity import Labels
 from .plan.orders import EveryOrder, Orders
 from .plan.sampling import SampledOrders
-from .plan.scheduler import Scheduler
+from .plan.scheduler import PlannedScheduler, Scheduler
+from .plan.search import Plan
 from .problem import Problem
 from .run import Run
 from .steps import Steps
@@ -114,6 +115,15 @@ class Runner:
         if options.sample is not None:
             return SampledOrders(options.sample, lambda label: self.labels.visit(label).path)
         return EveryOrder(is_reduced=options.is_reduced, needs_declaration=options.reduction == "sound")
+
+    def scheduler(self, plan: Plan) -> PlannedScheduler:
+        """Return what makes a run follow a plan of the search, within the bounds of the exploration."""
+        return PlannedScheduler(
+            plan,
+            interleavings=self.options.held_at,
+            max_faults=self.options.fault_limit,
+            max_preemptions=self.options.max_preemptions,
+        )
 
     def run(self, scheduler: Scheduler, *, recording: bool = False) -> Outcome:
         """Run the scenario once, with the decisions of the scheduler."""

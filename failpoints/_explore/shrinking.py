@@ -21,17 +21,10 @@ def shrink(runner: Runner, plan: Plan, problem: Problem) -> Outcome | None:
 
     Returns `None` if it does not fail in the same way again.
     """
-    options = runner.options
-    scheduler = PlannedScheduler(
-        plan,
-        interleavings=options.held_at,
-        max_faults=options.fault_limit,
-        max_preemptions=options.max_preemptions,
-    )
-    outcome = runner.run(scheduler, recording=True)
+    outcome = runner.run(runner.scheduler(plan), recording=True)
     if not problem.is_like(outcome.problem):
         return None
-    if options.held_at is None or problem.kind == "hang":
+    if runner.options.held_at is None or problem.kind == "hang":
         return outcome
     return _Shrinking(runner, problem).smallest(outcome)
 
