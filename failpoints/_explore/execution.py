@@ -121,6 +121,7 @@ class Execution:
         self.turns: list[int] = []  # indexes into the tasks that could go on, with the last one at the front
         self.preemptions = 0
         self.tasks = 0  # that were released at least once
+        self.slow_waits: set[Hashable] = set()  # the places of those that lasted too long, in all runs
         self.held: dict[TaskNode, int] = {}  # with the labels of the visits or wake-ups at which they are held
         self.steps: Steps | None = None  # between `begin` and `end`, if equivalent orders are left out
         self.holds_wakeups = False  # between `begin` and `end`, with every wake-up as a switch point

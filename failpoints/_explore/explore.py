@@ -190,7 +190,7 @@ def _explore(runner: Runner) -> Exploration:
             runs += 1
         if execution.usage_error is not None:
             _raise_usage_error(execution)
-        divergence = scheduler.find_divergence()
+        divergence = scheduler.find_divergence(bounds)
         has_failed = problem is not None and not scheduler.is_asleep
         if divergence is not None or has_failed:
             report(execution, failed=True)
@@ -279,6 +279,7 @@ def _describe_bound(bound: str, options: Options) -> str:
         "faults at a visit": f"faults left out after {MAX_FAULTS_AT_A_VISIT} at the same visit",
         "arrival": "visits came in another order from run to run",
         "threads": "a task went on before a thread had answered",
+        "sockets": "a task went on before a socket, a pipe or a process had answered",
         "unordered threads": "threads were not put in order",
     }[bound]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, replace
@@ -101,6 +101,7 @@ class Runner:
         self.options = options
         self.alternatives = Alternatives(options.parsed_faults, cancellations=options.cancellations)
         self.labels = Labels()
+        self._slow_waits: set[Hashable] = set()
         self.watched: WatchedThread
         self._backend, self.deterministic_order = _import_backend(options.backend)
 
@@ -130,6 +131,7 @@ class Runner:
         timeline = Timeline(self.short_name) if recording else None
         steps = self._steps() if scheduler.is_reduced else None
         execution = Execution(scheduler, self.alternatives, self.labels, self.watched, timeline, steps)
+        execution.slow_waits = self._slow_waits
         recording_owners: AbstractContextManager[None] = recording_lock_owners() if recording else nullcontext()
         with recording_owners, _garbage_collection_off():
             problem = copy_context().run(self._run, execution)

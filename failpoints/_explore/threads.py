@@ -10,7 +10,7 @@ import linecache
 import re
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from queue import SimpleQueue
 from types import FrameType
 from typing import Any, Final, cast
@@ -22,6 +22,7 @@ _CONDITION_WAIT = threading.Condition.wait.__code__  # also called by Event, Que
 _POOL_WORKER = ("concurrent.futures.thread", "_worker")
 _TRIO_WORKER = ("trio._core._thread_cache", "_work")
 _ANYIO_WORKER = ("anyio._backends._asyncio", "run")
+_WORKERS = {_POOL_WORKER, _TRIO_WORKER, _ANYIO_WORKER}
 _JOINS = {("threading", "join"), ("threading", "_wait_for_tstate_lock")}
 _WAITS_FOR_THREADS = {*_JOINS, ("concurrent.futures._base", "result")}
 _RUNS_IN_THREAD = {
@@ -66,9 +67,25 @@ def working_threads() -> list[threading.Thread]:
     ]
 
 
-def without_child_watchers(threads: Iterable[threading.Thread]) -> Iterator[threading.Thread]:
-    """Generate the given threads without those with which asyncio waits for a process."""
-    return (thread for thread in threads if "waitpid-" not in thread.name)
+def working_threads_of_program() -> list[threading.Thread]:
+    """Return the working threads without the workers of pools, and without those that wait for a process.
+
+    The worker of a pool answers the task that has called it, which is known.
+    """
+    return [
+        thread
+        for thread, frame, is_runnable in _look_at_threads()
+        if not _is_idle(frame, is_runnable)
+        and not _waits_for_work(frame, is_runnable)
+        and not _is_worker(frame)
+        and "waitpid-" not in thread.name
+    ]
+
+
+def _is_worker(frame: FrameType | None) -> bool:
+    while frame is not None and _location(frame) not in _WORKERS:
+        frame = frame.f_back
+    return frame is not None
 
 
 def awaits_thread(frames: list[FrameType]) -> bool:

@@ -13,6 +13,7 @@ from collections import deque
 from types import FrameType, SimpleNamespace
 from typing import Any
 
+import anyio
 import pytest
 
 pytestmark = pytest.mark.internals
@@ -319,3 +320,21 @@ def test_the_end_of_a_process_is_called_back() -> None:
     with asyncio.Runner(loop_factory=Loop) as runner:
         runner.run(main())
     assert all(name == "_child_watcher_callback" and "waitpid-" in thread for name, thread in called)
+
+
+def test_a_stream_knows_its_transport() -> None:
+    """A stream of asyncio, or of anyio on asyncio, has its transport, which has its socket."""
+
+    async def main() -> None:
+        server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+                found: list[Any] = [reader, stream]
+                for each in found:
+                    assert each._transport.get_extra_info("socket").getpeername()[1] == port
+            writer.close()
+            await writer.wait_closed()
+
+    asyncio.run(main())

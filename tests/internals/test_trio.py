@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import socket
 import sys
 import threading
 from collections import deque
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import trio
 import trio._core._run as trio_run
+import trio.testing
 from trio.lowlevel import current_task
 
 pytestmark = pytest.mark.internals
@@ -259,3 +261,25 @@ def test_the_answer_of_a_thread_knows_its_task() -> None:
 
     trio.run(main)
     assert modules == [__name__, "trio._socket", "trio._subprocess"]
+
+
+def test_a_wait_for_io_knows_its_file_descriptor() -> None:
+    """A task that waits for I/O is inside one of trio's modules for I/O, in a function that has the file descriptor."""
+    ours, theirs = socket.socketpair()
+    found: list[Any] = []
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.lowlevel.wait_readable, ours)
+            await trio.testing.wait_all_tasks_blocked()
+            (waiting,) = nursery.child_tasks
+            awaited: Any = waiting.coro
+            while (frame := getattr(awaited, "cr_frame", None)) is not None:
+                if frame.f_globals["__name__"].startswith("trio._core._io_"):
+                    found.append(frame.f_locals.get("fd", frame.f_locals.get("sock")))
+                awaited = awaited.cr_await
+            nursery.cancel_scope.cancel()
+
+    with ours, theirs:
+        trio.run(main)
+        assert found[-1] in (ours, ours.fileno())

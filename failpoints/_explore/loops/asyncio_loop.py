@@ -25,8 +25,10 @@ from ..user_frames import suspended_at
 from .asyncio_tasks import FOREIGN, TaskTrackingLoop, waiter_of
 from .await_frames import awaited_frames
 from .blocked import blocked_problem
+from .outside_waits import OutsideWait
 from .rest import GRACE, MAX_ROUNDS, RestPolicy
-from .wait_sources import WaitSource, wait_source
+from .sockets import LocalConnections, awaited_descriptor
+from .wait_sources import WaitSource, wait_place, wait_source
 
 # Callbacks for a file descriptor that brings nothing unless something connects, or calls into the loop.
 _LISTENING = {"_accept_connection", "_sock_accept", "_read_from_self"}
@@ -92,6 +94,7 @@ class ExplorationLoop(TaskTrackingLoop):
         self.cause: int | None = None  # the segment that has scheduled the running callback
         self._executing = 0  # calls in an executor
         self._lookups: set[object] = set()  # futures of those that look up an address
+        self._connections = LocalConnections()
         self._is_settling = False
         self._is_closing = False
         self._rest = RestPolicy(self, execution, deadline, is_virtual=is_virtual)
@@ -341,12 +344,32 @@ class ExplorationLoop(TaskTrackingLoop):
         """Return whether the loop handles a signal."""
         return bool(getattr(self, "_signal_handlers", None))
 
-    def awaited_io(self) -> str:
+    def outside_waits(self) -> list[OutsideWait]:
+        """Return the waits for I/O of tasks that are not held, if something may come from outside the run."""
+        waits: list[OutsideWait] = []
+        source: str | None = None
+        for task in self._waiting_tasks():
+            waiter, frames = waiter_of(task), awaited_frames(task.get_coro())
+            if waiter is None or wait_source(frames, waiter) is not WaitSource.OUTSIDE:
+                continue
+            descriptor = awaited_descriptor(frames)
+            if descriptor is None or descriptor not in self.lazy_selector.get_map():
+                if source is None:
+                    source = self._outside_source()
+            elif not self._connections.are_between_tasks(descriptor):
+                source = source or f"the file descriptor {descriptor}"
+            else:
+                continue
+            if source:
+                waits.append(OutsideWait(waiter, wait_place(self.node_of(task).path, frames), source))
+        return waits
+
+    def _outside_source(self) -> str:
         """Describe a file descriptor that something may come from. Servers that listen are left out."""
         for key in self.lazy_selector.get_map().values():
             for handle in key.data:
                 callback = "" if handle is None else _callback_name(handle)
-                if callback and callback not in _LISTENING:
+                if callback and callback not in _LISTENING and not self._connections.are_between_tasks(key.fd):
                     return f"the file descriptor {key.fd} ({callback})"
         return ""
 
@@ -363,7 +386,7 @@ class ExplorationLoop(TaskTrackingLoop):
         raise Halt(blocked_problem("deadlock", self.unfinished_tasks()))
 
     def _waiting_tasks(self) -> list[Any]:
-        return [task for task in self.created if not task.done() and task.node not in self._held]
+        return [task for task in self.created if not task.done() and self.node_of(task) not in self._execution.held]
 
     def _awaited_worker_threads(self) -> int:
         """Count the tasks that are waiting for a worker thread of anyio."""

@@ -15,7 +15,8 @@ from typing import Protocol
 
 from ..._core.clock import monotonic
 from ..execution import Execution
-from ..threads import busy_threads, is_only_thread, other_threads, without_child_watchers, working_threads
+from ..threads import busy_threads, is_only_thread, other_threads, working_threads, working_threads_of_program
+from .outside_waits import OutsideWait, OutsideWaits
 from .wait_sources import WaitSource
 
 MAX_ROUNDS = 1_000  # of the event loop without a rest, after which a task is assumed to be polling
@@ -46,8 +47,8 @@ class RestingLoop(Protocol):
         """Return whether any file descriptor is registered, apart from the loop's own."""
         ...
 
-    def awaited_io(self) -> str:
-        """Return a description of the I/O that could wake a task, or "" if there is none."""
+    def outside_waits(self) -> Collection[OutsideWait]:
+        """Return the waits for I/O of tasks that are not held, if something may come from outside the run."""
         ...
 
     def wait_sources(self) -> Collection[WaitSource]:
@@ -83,6 +84,7 @@ class RestPolicy:
         self._is_virtual = is_virtual
         self._timer: float | None = None  # the next one, while waiting for what may come before it
         self._patience = _Patience()
+        self._waits = OutsideWaits(execution.slow_waits)
         self._real_for = ""  # what the run was waiting for when its clock was last real
 
     def next_wait(self, timer: float) -> float:
@@ -93,7 +95,7 @@ class RestPolicy:
         """
         self.rounds = 0
         if self._execution.held:
-            seconds = self._seconds_before_release() if self._loop.threads_may_answer() else 0.0
+            seconds = self._seconds_before_release()
             if not seconds:
                 if self._loop.has_arrived():
                     return _MINIMUM
@@ -118,6 +120,8 @@ class RestPolicy:
         if self._execution.held:
             if self._loop.is_thread_awaited():
                 self._execution.scheduler.bounds.add("threads")
+            if self._loop.has_io() and self._loop.outside_waits():
+                self._execution.scheduler.bounds.add("sockets")
             self._execution.release_one()
 
     def detach(self) -> None:
@@ -137,18 +141,29 @@ class RestPolicy:
         return tuple(notes)
 
     def _seconds_before_release(self) -> float:
-        """Return how long to wait for threads that may wake a task, before a held task is released."""
+        """Return how long to wait for anything that may wake another task, before a held task is released."""
+        has_threads = self._loop.threads_may_answer()
+        waits = self._loop.outside_waits() if self._loop.has_io() else ()
+        if not has_threads and not waits:
+            return 0.0
         now = monotonic()
         has_looked = self.waiting_since is not None
         if self.waiting_since is None:
             self.waiting_since = now
+        if has_threads and self._patience.are_new_threads_working():
+            self._execution.see_thread()
+        if waits:
+            seconds = self._seconds_until_recheck(self._waits.seconds(waits, now))
+            if seconds:
+                return seconds
+            self._execution.scheduler.bounds.add("sockets")
+        if not has_threads:
+            return 0.0
         if self._loop.is_thread_awaited():
             seconds = SLICE if now - self.waiting_since < GRACE else 0.0
             has_run_out = not seconds
         else:
             seconds = self._patience.seconds(self._loop.wait_sources(), has_looked=has_looked, is_before_timer=False)
-            if self._patience.found_new:
-                self._execution.see_thread()
             has_run_out = self._patience.has_run_out
         if not seconds and has_run_out:
             self._execution.scheduler.bounds.add("threads")
@@ -201,14 +216,18 @@ class RestPolicy:
             self._real_for = "a worker thread"
             return SLICE
         sources = loop.wait_sources()
-        io = loop.awaited_io() if WaitSource.OUTSIDE in sources else ""
-        if io:
-            self._real_for = io
-            return self._seconds_left()
+        waits = loop.outside_waits() if loop.has_io() else ()
+        if waits:
+            self._real_for = next(iter(waits)).source
+            return self._seconds_until_recheck(math.inf)
         seconds = self._patience.seconds(sources, has_looked=has_looked, is_before_timer=True)
         if seconds and self._patience.reason:
             self._real_for = self._patience.reason
         return seconds
+
+    def _seconds_until_recheck(self, seconds: float) -> float:
+        """Return how long to wait for I/O at most. A thread that may answer may also turn out to be idle soon."""
+        return min(seconds, self._seconds_left(), _WAKE if self._loop.threads_may_answer() else math.inf)
 
     def _seconds_left(self) -> float:
         return min(max(self.deadline - monotonic(), 0.0), _MAXIMUM)
@@ -222,8 +241,13 @@ class _Patience:
         self._left = GRACE
         self.has_run_out = False
         self.reason = ""
-        self.found_new = False  # whether a thread was working that is not older than the run
         self._found_idle = False  # whether no thread was working when they were last checked
+
+    def are_new_threads_working(self) -> bool:
+        """Return whether a thread is working that the program has started during the run."""
+        if self._older_threads.issuperset(other_threads()):
+            return False
+        return not self._older_threads.issuperset(working_threads_of_program())
 
     def seconds(self, sources: Collection[WaitSource], *, has_looked: bool, is_before_timer: bool) -> float:
         """Return how long to wait before the threads are checked again, or 0 to go on.
@@ -238,7 +262,6 @@ class _Patience:
         threads = [thread for thread in working_threads() if is_outside or thread not in self._older_threads]
         if threads:
             self._found_idle = False
-            self.found_new = self.found_new or not self._older_threads.issuperset(without_child_watchers(threads))
             self.reason = f"the thread {threads[0].name}"
             seconds = SLICE if is_outside and is_before_timer else self._take(SLICE)
             self.has_run_out = self.has_run_out or not seconds

@@ -28,9 +28,11 @@ from ..user_frames import suspended_at
 from .abandon import keep_forever
 from .await_frames import awaited_frames, running_frames
 from .blocked import UnfinishedTask, blocked_problem
+from .outside_waits import OutsideWait
 from .rest import GRACE, MAX_ROUNDS, SLICE, RestPolicy
+from .sockets import LocalConnections, awaited_descriptor
 from .trio_order import batch_hooks
-from .wait_sources import WaitSource, wait_source
+from .wait_sources import WaitSource, wait_place, wait_source
 
 _FOREIGN = 0  # the number, among the children of the root, of the node above all tasks that no task has started
 _TRIO_THREADS = ("trio._socket", "trio._subprocess")  # modules that call functions in a thread for their own ends
@@ -88,6 +90,7 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         self._held: dict[TaskNode, Task] = {}
         self._going: Task | None = None  # the task that was released last, until it runs
         self._suspended: dict[TaskNode, Task] = {}  # tasks that are held at a wake-up
+        self._connections = LocalConnections()
         self._has_stepped = True
         self._is_over = False
         self._rest = RestPolicy(self, execution, deadline, is_virtual=is_virtual)
@@ -240,9 +243,16 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         kinds = ("tasks_waiting_read", "tasks_waiting_write", "tasks_waiting", "monitors")
         return sum(getattr(statistics, kind, 0) for kind in kinds) > 1  # one is trio's own, which is always there
 
-    def awaited_io(self) -> str:
-        """Describe the I/O that a task is waiting for."""
-        return "a socket, a pipe or a process" if self.has_io() else ""
+    def outside_waits(self) -> list[OutsideWait]:
+        """Return the waits for I/O of tasks that are not held, if something may come from outside the run."""
+        waits: list[OutsideWait] = []
+        for task in self._waiting_tasks():
+            frames = awaited_frames(task.coro)
+            descriptor = awaited_descriptor(frames) if wait_source(frames) is WaitSource.OUTSIDE else None
+            if descriptor is not None and not self._connections.are_between_tasks(descriptor):
+                place = wait_place(self._nodes[task].path, frames)
+                waits.append(OutsideWait(frames[-1], place, "a socket, a pipe or a process"))
+        return waits
 
     def wait_sources(self) -> set[WaitSource]:
         """Return the kinds of waits of all tasks that are not held."""
@@ -258,8 +268,7 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         self._end("deadlock")
 
     def _waiting_tasks(self) -> list[Task]:
-        held = set(self._held.values())
-        return [task for task in self._unfinished() if task not in held]
+        return [task for task in self._unfinished() if self._nodes[task] not in self._execution.held]
 
     # The end
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Collection
+from collections.abc import Collection, Hashable
 from types import FrameType
+
+from ..plan.identity import TaskPath
 
 _LIBRARIES = {"asyncio", "anyio", "trio"}
 _INSIDE = {"sleep", "sleep_until", "acquire", "acquire_on_behalf_of", "accept", "sock_accept", "serve_forever"}
@@ -43,6 +45,11 @@ def wait_source(frames: list[FrameType], future: object = None) -> WaitSource:
         elif module.startswith("anyio._backends.") and qualified.partition(".")[0] not in _ANYIO_SIGNALED:
             return WaitSource.OUTSIDE
     return found
+
+
+def wait_place(path: TaskPath, frames: list[FrameType]) -> Hashable:
+    """Return what identifies a wait of a task in every run: the task, and the lines that it is at."""
+    return path, tuple((frame.f_code, frame.f_lineno) for frame in frames)
 
 
 def _are_tasks(futures: Collection[object] | None) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 from .accesses import Accesses
 from .identity import IN_THREAD, TaskNode, VisitKey
@@ -13,6 +13,7 @@ from .search import Plan, Trace
 MAX_FAULTS_AT_A_VISIT = 10  # per run, since a loop that retries for ever goes on as long as it is made to fail
 MAX_TURNS_AT_A_VISIT = 100  # per run, since a loop that polls can be released again and again
 _MAX_TURNS_IN_A_ROW = 100  # of one task while others are held and no preemption is left
+_LATE: Final = frozenset({"sockets", "threads"})  # the bounds on waiting for answers from outside the run
 
 Touched: TypeAlias = Callable[[], Accesses]
 """Returns what was touched since the last choice of a task."""
@@ -181,16 +182,17 @@ class PlannedScheduler:
         """Stop deciding about orders in this run."""
         self._repeats = True
 
-    def find_divergence(self) -> Divergence | None:
+    def find_divergence(self, bounds: set[str]) -> Divergence | None:
         """Return where the run, which has ended, left its plan, or `None` if it did not.
 
+        *bounds* has the bounds of the runs before. An answer that comes too late comes at another moment in each run.
         If tasks are not held, visits may be made in another order than planned. Then the run has followed its plan
         if it met every planned fault.
         """
         found = self._divergence or self._missing()
         if found is None or self.is_asleep:
             return None
-        if self._has_threads:
+        if self._has_threads or _LATE & (bounds | self.bounds):
             self.bounds.add("arrival")
             self.is_unusable = True
             return None
