@@ -120,7 +120,7 @@ class ExplorationLoop(TaskTrackingLoop):
         execution, steps = self._execution, self._execution.steps
         node = self._stepping_node(callback)
         if node is None:
-            if execution.held and getattr(callback, "__func__", None) is _RETRY:
+            if execution.holds_wakeups and execution.held and getattr(callback, "__func__", None) is _RETRY:
                 self._retries.append(handle)
                 return handle
             if steps is not None:
