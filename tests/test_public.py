@@ -42,7 +42,9 @@ ATTRIBUTES = {
     "Continue": "",
     "Delay": "duration",
     "Exit": "status",
-    "Exploration": "bounds cut_short exhaustive failures hits interleavings max_faults replayed runs tasks visits",
+    "Exploration": (
+        "audited bounds cut_short exhaustive failures hits interleavings max_faults replayed runs tasks visits"
+    ),
     "ExplorationFailed": "exploration failure replay",
     "Failpoint": "hit name",
     "FailpointCancelled": "name",

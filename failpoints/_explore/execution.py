@@ -118,6 +118,7 @@ class Execution:
         self.usage_error: FailpointUsageError | None = None
         self.refused: Injected | None = None  # the action that could not be carried out, if that is the usage error
         self.recorder = recorder
+        self.order: list[int] = []  # the labels at which the tasks were held that went on, if orders are left out
         self.turns: list[int] = []  # indexes into the tasks that could go on, with the last one at the front
         self.preemptions = 0
         self.tasks = 0  # that were released at least once
@@ -314,6 +315,7 @@ class Execution:
                 self.preemptions += last is not None and task is not last
         if self.steps is not None:
             self.steps.begin_turn(task)
+            self.order.append(held[task])
         if self.holds_wakeups and (self._injects_faults or self.recorder is not None):
             self._resume(task, held[task])
         self._release(task)

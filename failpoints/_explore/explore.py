@@ -20,6 +20,7 @@ from .._core.messages import safe_repr
 from .._core.store import arm_all_sites
 from .._core.wakeups import on_event_loop
 from ..errors import FailpointUsageError
+from .audit import Audit, Nondeterministic
 from .entropy import same_in_every_run
 from .evidence import likely_causes
 from .execution import Execution
@@ -28,10 +29,10 @@ from .plan.faults import GivenFaults, fault_text
 from .plan.replay import ReplayScheduler, Script, checksum
 from .plan.sampling import SampledOrders
 from .plan.scheduler import MAX_FAULTS_AT_A_VISIT, MAX_TURNS_AT_A_VISIT
-from .plan.search import Search, Trace
-from .report import nondeterministic, run_failed
+from .plan.search import Plan, Search, Trace
+from .report import nondeterministic, orders_differ, run_failed
 from .result import Exploration, Progress
-from .runner import Runner, Scenario
+from .runner import Outcome, Runner, Scenario
 from .shrinking import shrink
 from .threads import ignored_threads
 from .watchdog import watching
@@ -49,6 +50,7 @@ def explore(
     cancellations: bool = False,
     interleavings: bool | Literal["visits", "awaits"] = False,
     reduction: Literal["sound", "declared"] | None = "sound",
+    audit: float = 0.0,
     max_preemptions: int | None = None,
     sample: int | None = None,
     max_runs: int = 10_000,
@@ -88,6 +90,9 @@ def explore(
         reduction: Which orders are equivalent. With `"sound"`, a step of which nothing is declared meets every other
             step. With `"declared"`, it meets those that touch what it was seen to touch, and you guarantee that it
             touches nothing else. `None` tries every order.
+        audit: The share of the pairs of steps that were said not to meet which are run in the other order as well, at
+            least one pair for each two names. It is a failure if the two runs differ in their outcome, in the visits
+            or contexts of a task, in what went through `run.shared()`, or in what was given to `run.observe()`.
         max_preemptions: The most switches in one run away from a task that could go on. The default is no limit.
             With a limit, equivalent orders are not left out.
         sample: The number of orders to run, drawn at random, where all of them are too many. The result has the
@@ -132,6 +137,7 @@ def explore(
         cancellations=cancellations,
         interleavings=interleavings,
         reduction=reduction,
+        audit=audit,
         max_preemptions=max_preemptions,
         sample=sample,
         max_runs=max_runs,
@@ -165,12 +171,14 @@ def _explore(runner: Runner) -> Exploration:
             max_faults=options.fault_limit,
             interleavings=options.held_at,
             cut_short=cut_short,
+            audited=auditing.runs,
         )
 
     def report(execution: Execution, *, failed: bool = False) -> None:
         if options.on_run is not None:
             options.on_run(Progress(runs, options.max_runs, search.queued, len(execution.injected), failed))
 
+    auditing = Audit(runner, options.audit)
     search = Search(options.fault_limit, runner.new_orders if options.held_at is not None else None)
     sampled: SampledOrders | None = None
     while (plan := search.next()) is not None:
@@ -180,7 +188,7 @@ def _explore(runner: Runner) -> Exploration:
             bounds.add("max_runs")
             break
         scheduler = runner.scheduler(plan)
-        outcome = runner.run(scheduler)
+        outcome = runner.run(scheduler, recording=bool(options.audit))
         execution, problem = outcome.execution, outcome.problem
         _add_hits(hits, execution)
         tasks = max(tasks, execution.tasks)
@@ -204,6 +212,8 @@ def _explore(runner: Runner) -> Exploration:
                 causes = likely_causes(runner, plan)
                 raise nondeterministic(runner, exploration(), None, problem, causes) from problem.error
             raise run_failed(runner, again, exploration()) from again.problem.error
+        if options.audit and scheduler.is_reduced and not scheduler.is_asleep:
+            _audit(auditing, outcome, plan, exploration)
         bounds |= scheduler.bounds
         faultable.update(scheduler.trace.labels)
         if plan.orders is not None:
@@ -220,6 +230,19 @@ def _explore(runner: Runner) -> Exploration:
         bounds=tuple(described),
         visits=len(faultable),
     )
+
+
+def _audit(auditing: Audit, outcome: Outcome, plan: Plan, exploration: Callable[[], Exploration]) -> None:
+    __tracebackhide__ = True
+    runner = auditing.runner
+    try:
+        found = auditing.examine(outcome, plan)
+    except Nondeterministic:
+        raise nondeterministic(runner, exploration(), None, None, likely_causes(runner, plan)) from None
+    if found is not None:
+        problem = found.other.problem
+        error = orders_differ(runner, exploration(), found.visits, found.difference, (found.one, found.other))
+        raise error from None if problem is None else problem.error
 
 
 def _replay(runner: Runner, script: Script) -> Exploration:

@@ -39,6 +39,7 @@ class Options:
     cancellations: bool = False
     interleavings: bool | str = False
     reduction: str | None = "sound"
+    audit: float = 0.0
     max_preemptions: int | None = None
     sample: int | None = None
     max_runs: int = 10_000
@@ -64,6 +65,9 @@ class Options:
         if self.sample is not None:
             check_count("sample=", self.sample)
         check_count("max_runs=", self.max_runs)
+        audit: Any = self.audit
+        if not isinstance(audit, (int, float)) or isinstance(audit, bool) or not 0 <= audit <= 1:
+            raise FailpointUsageError(f"audit= must be a share between 0.0 and 1.0; got {safe_repr(audit)}")
         _check_choice("cancellations", self.cancellations, (False, True))
         timeout: Any = self.timeout
         if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout > 0:
@@ -85,6 +89,16 @@ class Options:
                 raise FailpointUsageError(
                     "max_preemptions= has no meaning beside reduction='declared': an order within the limit may be left"
                     " out for an equivalent one beyond it. Use one of the two"
+                )
+            if self.audit and (
+                not self.interleavings
+                or self.reduction is None
+                or self.max_preemptions is not None
+                or self.sample is not None
+            ):
+                raise FailpointUsageError(
+                    "audit= checks orders that a reduction leaves out, so it needs interleavings= and reduction=, and"
+                    " has no meaning beside max_preemptions= or sample="
                 )
             if self.faults is not None and not fault_limit:
                 raise FailpointUsageError("faults= has no effect while max_faults is 0: add max_faults=1")

@@ -29,7 +29,7 @@ def run_failed(runner: Runner, outcome: Outcome, exploration: Exploration) -> Ex
     configuration = timeline.configuration(has_orders=has_orders)
     faults = tuple(f"{fault.visit.name}={fault_text(fault.action)}" for fault in execution.injected)
     visits = timeline.lines()
-    failure = Failure(problem.kind, _summary(problem), tuple(visits), faults, replay, configuration)
+    failure = Failure(problem.kind, summary(problem), tuple(visits), faults, replay, configuration)
     name = runner.short_name
     lines = [f"{name} failed {_circumstances(outcome, exploration)}:", *_describe(problem).splitlines(), ""]
     lines += [f"  {line}" for line in visits or ["(no visit inside run.injecting())"]]
@@ -75,6 +75,38 @@ def _describe_causes(causes: Sequence[str]) -> list[str]:
     ]
 
 
+def orders_differ(
+    runner: Runner,
+    exploration: Exploration,
+    visits: Sequence[Visit],
+    difference: tuple[str, str],
+    runs: tuple[Outcome, Outcome],
+) -> ExplorationFailed:
+    """Return the exception to raise for two turns that were said not to meet, and whose order makes a difference.
+
+    Both runs were recorded: the first one has the turns as they were explored, in the second one they are exchanged.
+    """
+    places = [repr(visit.name) if visit.name else _describe_visit(visit) for visit in visits]
+    sentence = f"{places[0]} and {places[1]} were said not to meet, but their order makes a difference"
+    lines = [f"{runner.short_name}: {sentence}:"]
+    timelines: list[tuple[str, ...]] = []
+    replay = ""
+    for order, differs, outcome in zip(("one order", "the other"), difference, runs, strict=True):
+        assert outcome.timeline is not None
+        timelines.append(tuple(outcome.timeline.lines()))
+        replay = str(_script_of(outcome.execution, outcome.timeline.visits))
+        lines += [f"  {f'{order}:':<11} {differs}"]
+        call = runner.options.replay_call(runner.short_name, replay)
+        timelines[-1] = ("", f"{order}, {call}:", *(f"  {line}" for line in timelines[-1]))
+    lines += [*timelines[0], *timelines[1], ""]
+    lines += [
+        "Declare all that their steps touch with reads= and writes= of their sites, or share it with run.shared().",
+        "That includes what they have in common otherwise, such as a global or a file.",
+    ]
+    failure = Failure("undeclared", sentence, timelines[1][2:], (), replay)
+    return ExplorationFailed("\n".join(lines), replace(exploration, failures=(failure,)), failure)
+
+
 def _script_of(execution: Execution, visits: Iterable[Visit]) -> Script:
     """Return the decisions of a recorded run."""
     turns = list(execution.turns)
@@ -103,7 +135,8 @@ def _circumstances(outcome: Outcome, exploration: Exploration) -> str:
     return f"{where}, with {' and '.join(parts)}"
 
 
-def _summary(problem: Problem) -> str:
+def summary(problem: Problem) -> str:
+    """Return the problem of a run in one sentence."""
     if problem.error is None:
         return problem.sentence
     error = _describe_error(problem.error)
@@ -125,7 +158,7 @@ def _describe(problem: Problem) -> str:
     if problem.error is None:
         return problem.sentence
     location = raised_at(problem.error)
-    return f"{_summary(problem)}{f', at {location}' if location else ''}"
+    return f"{summary(problem)}{f', at {location}' if location else ''}"
 
 
 def _describe_decision(runner: Runner, labels: Sequence[int] | None) -> str:

@@ -27,10 +27,10 @@ class Progress:
 class Failure:
     """A run that failed, reduced to the faults and switches that the failure needs.
 
-    `kind` is `error`, `unhandled`, `deadlock`, `hang`, `leak` or `nondeterministic`, and `summary` is one sentence.
-    `timeline` has the visits, one per line, and `faults` the injected faults as text. `replay` is the text that
-    repeats exactly this run (see `explore`). `configuration` does so as a value of `FAILPOINTS`, or is `None` if that
-    cannot express the run.
+    `kind` is `error`, `unhandled`, `deadlock`, `hang`, `leak`, `nondeterministic` or `undeclared`, and `summary` is
+    one sentence. `timeline` has the visits, one per line, and `faults` the injected faults as text. `replay` is the
+    text that repeats exactly this run (see `explore`). `configuration` does so as a value of `FAILPOINTS`, or is `None`
+    if that cannot express the run.
     """
 
     kind: str
@@ -83,6 +83,7 @@ class Exploration:
             it was not.
         replayed: Whether this was the replay of a single run.
         cut_short: The number of further runs that ended early, since all that could follow had been run.
+        audited: The number of further runs in which steps that were said not to meet came in the other order.
     """
 
     runs: int = 0
@@ -96,6 +97,7 @@ class Exploration:
     interleavings: Literal["visits", "awaits"] | None = None
     replayed: bool = False
     cut_short: int = 0
+    audited: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hits", _Counts(self.hits))
@@ -125,6 +127,8 @@ class Exploration:
             limit = "one at a time" if self.max_faults == 1 else f"up to {self.max_faults} in one run"
             places = _counted(self.visits, "visit or wake-up" if at_wakeups else "visit")
             parts.append(f"every fault at {places}, {limit}")
+        if self.audited:
+            parts.append(f"audited by {_counted(self.audited, 'run')}")
         return ", ".join(parts) if parts else "no faults and no orders"
 
 

@@ -71,7 +71,7 @@ class Run:
                 f"run.shared() takes an object that can change, such as a dict or an instance of your class; got"
                 f" {safe_repr(value)}. Share the object that has it as an attribute."
             )
-        shared: T = self._shared.share(value, ("shared", *self._place("shared")))
+        shared: T = self._shared.share(value, self._place("shared"))
         return shared
 
     def observe(self, value: object) -> None:
@@ -88,9 +88,9 @@ class Run:
     @property
     def observed(self) -> tuple[str, ...]:
         """What the run has left behind, as texts to compare: what it observed, then the state of what it shared."""
-        observed = [f"{place}: {text}" for place, text in sorted(self._observed.items())]
-        shared = [f"{key}: {snapshot(value)}" for key, value in self._shared.roots.items()]
-        return (*observed, *sorted(shared))
+        observed = [f"observed {_of_task(place)}: {text}" for place, text in sorted(self._observed.items())]
+        shared = [f"shared {_of_task(key)}: {snapshot(value)}" for key, value in sorted(self._shared.roots.items())]
+        return (*observed, *shared)
 
     def _place(self, what: str) -> tuple[TaskPath, int]:
         """Return the position of the running task, and how many of these it has made."""
@@ -118,6 +118,11 @@ class Run:
                 f"expect= must be an exception type, or a tuple of exception types; got {safe_repr(expect)}"
             )
         return Injecting(self, self._execution, given)
+
+
+def _of_task(place: tuple[TaskPath, int]) -> str:
+    path, number = place
+    return f"{number} of task {'.'.join(map(str, path))}" if path else f"{number} of the scenario"
 
 
 class Injecting:

@@ -82,11 +82,12 @@ class _Backend(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A run that has ended, with the problem that it had, and its timeline if it was recorded."""
+    """A run that has ended, with the problem that it had, and its timeline and `run.observed` if it was recorded."""
 
     execution: Execution
     problem: Problem | None
     timeline: Timeline | None
+    observed: tuple[str, ...] = ()
 
 
 class Runner:
@@ -134,17 +135,17 @@ class Runner:
         execution.slow_waits = self._slow_waits
         recording_owners: AbstractContextManager[None] = recording_lock_owners() if recording else nullcontext()
         with recording_owners, _garbage_collection_off():
-            problem = copy_context().run(self._run, execution)
-        return Outcome(execution, problem, timeline)
+            run = Run(execution)
+            problem = copy_context().run(self._run, execution, run)
+        return Outcome(execution, problem, timeline, run.observed if recording and self.options.audit else ())
 
     def _steps(self) -> Steps:
         options = self.options
         return Steps(needs_declaration=options.reduction == "sound", runs_woken=options.held_at == "visits")
 
-    def _run(self, execution: Execution) -> Problem | None:
+    def _run(self, execution: Execution, run: Run) -> Problem | None:
         exploring.set(execution)
         begin_run(execution.root)
-        run = Run(execution)
         with Registry() as registry:
             registry.seed(0)
             main = self._call_scenario(run)

@@ -76,9 +76,9 @@ def test_what_is_observed(backend: Any) -> None:
     explore(scenario, backend=backend, interleavings=True, reduction=None)
     assert seen == {
         (
-            "((1,), 1): dict({'name': 'Ada', 'object': <object object>, 'set': set({1, 2, 3})})",
-            "((2,), 1): dict({'name': 'Grace', 'object': <object object>, 'set': set({1, 2, 3})})",
-            "('shared', (), 1): Account(balance=3, log=list([]))",
+            "observed 1 of task 1: {'name': 'Ada', 'object': <object object>, 'set': {1, 2, 3}}",
+            "observed 1 of task 2: {'name': 'Grace', 'object': <object object>, 'set': {1, 2, 3}}",
+            "shared 1 of the scenario: Account(balance=3, log=[])",
         )
     }
 
@@ -91,10 +91,10 @@ def test_snapshots() -> None:
     text = snapshot(bank)
     assert text == snapshot(copy.copy(bank))
     assert "0x" not in text
-    for part in ("log=list([3, list([1]), 2, <1 up>])", "lock=<asyncio.locks.Lock>", "slots=Slots(left=0, right=0)"):
+    for part in ("log=[3, [1], 2, <1 up>]", "lock=<asyncio.locks.Lock>", "slots=Slots(left=0, right=0)"):
         assert part in text
     assert snapshot({"b": 1, "a": 2}) == snapshot({"a": 2, "b": 1})
-    assert snapshot(ValueError("no", [1])) == "ValueError('no', list([1]))"
+    assert snapshot(ValueError("no", [1])) == "ValueError('no', [1])"
     assert snapshot(array.array("i", [1])) == "array(array('i', [1]))"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Iterable
 from typing import Any
 
 from ..._core.messages import without_addresses
@@ -44,16 +45,23 @@ def _described(value: Any, around: dict[int, int]) -> str:
     elif is_set(value):
         inside = f"{{{', '.join(sorted(map(described, value)))}}}"
     elif is_sequence(value):
-        inside = f"[{', '.join(map(described, value))}]"
+        inside = f"[{', '.join(map(described, value))}]" if kind is not tuple else _in_tuple(map(described, value))
     elif attributes or isinstance(kind.__repr__, types.FunctionType) or "__repr__" not in _defined(kind):
         inside = ""
     else:  # an object of a class written in C
         inside = without_addresses(repr(value))
+    if kind in (dict, list, set, tuple):
+        return inside
     return f"{kind.__qualname__}({', '.join(filter(None, (inside, attributes)))})"
 
 
 def _defined(kind: type) -> set[str]:
     return {name for base in kind.__mro__[:-1] for name in vars(base)}
+
+
+def _in_tuple(items: Iterable[str]) -> str:
+    texts = list(items)
+    return f"({', '.join(texts)}{',' if len(texts) == 1 else ''})"
 
 
 def _named(value: Any, kind: type) -> str:

@@ -25,15 +25,15 @@ class SharedObjects:
 
     def __init__(self, touch: Callable[[Hashable, Any], object]) -> None:
         self.touch = touch
-        self.roots: dict[Key, Any] = {}
+        self.roots: dict[Any, Any] = {}  # what the scenario has given, by where it did
         self._keys: dict[int, tuple[Any, Key]] = {}  # by id, with the object, which is kept alive so that it stays that
         self._proxies: dict[int, Proxy] = {}
 
     def share(self, value: Any, key: Key) -> Any:
         """Return the proxy of an object that is given by the scenario."""
         value = unwrapped(value)
-        known = self._keys.get(id(value))
-        self.roots.setdefault(key if known is None else known[1], value)
+        if all(value is not each for each in self.roots.values()):
+            self.roots[key] = value
         self._name(value, key)
         return self.wrap(value, key)
 

@@ -1,0 +1,83 @@
+"""Pairs of turns that were said not to meet, and the orders in which they are exchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from .races import HappensBefore, Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """Two turns of a run, of which the later one could have come before the earlier one.
+
+    `order` has the labels of the turns of the run, and `moved` the turns that come right before the earlier one if the
+    two are exchanged: those that the later one needs, and itself.
+    """
+
+    order: tuple[int, ...]
+    earlier: int
+    moved: tuple[int, ...]
+
+    @property
+    def labels(self) -> tuple[int, int]:
+        """The labels of the two turns, as they were run."""
+        return self.order[self.earlier], self.order[self.moved[-1]]
+
+    @property
+    def distance(self) -> int:
+        """The number of exchanges of neighbours that this takes."""
+        return sum(turn - self.earlier - number for number, turn in enumerate(self.moved))
+
+    def exchanges(self) -> Iterator[tuple[tuple[int, ...], tuple[int, int]]]:
+        """Yield the orders on the way, each with the labels of the neighbours that it exchanges. The last is `swapped`.
+
+        An exchanged order is the one before it, but for these two.
+        """
+        turns = list(range(len(self.order)))
+        for number, turn in enumerate(self.moved):
+            for place in range(turns.index(turn), self.earlier + number, -1):
+                turns[place - 1], turns[place] = turns[place], turns[place - 1]
+                labels = tuple(self.order[each] for each in turns)
+                yield labels, (labels[place], labels[place - 1])
+
+    @property
+    def swapped(self) -> tuple[int, ...]:
+        """The order in which the two turns are exchanged."""
+        *_, (order, _) = self.exchanges()
+        return order
+
+
+def swaps_of(order: tuple[int, ...], segments: Sequence[Segment]) -> list[Swap]:
+    """Return the swaps of turns that nothing puts in order, the smallest first."""
+    before = _turns_before(segments, len(order))
+    swaps: list[Swap] = []
+    for later in range(len(order)):
+        for earlier in range(later):
+            if earlier not in before[later]:
+                needed = [turn for turn in range(earlier + 1, later) if turn in before[later]]
+                swaps.append(Swap(order, earlier, (*needed, later)))
+    return sorted(swaps, key=lambda swap: swap.distance)
+
+
+def _turns_before(segments: Sequence[Segment], turns: int) -> list[set[int]]:
+    """Return, for each turn, the earlier ones that have to come before it."""
+    happens_before = HappensBefore(segments)
+    found: list[set[int]] = [set() for _ in range(turns)]
+    for index, segment in enumerate(segments):
+        if 0 <= segment.turn < turns and not _waits_for_others(segment, segments):
+            bits = happens_before.before[index]
+            causes = {each.turn for number, each in enumerate(segments[:index]) if bits >> number & 1}
+            found[segment.turn].update(causes - {segment.turn})
+    for turn in range(turns):
+        found[turn].update(*(found[earlier] for earlier in found[turn] if earlier >= 0))
+    return found
+
+
+def _waits_for_others(segment: Segment, segments: Sequence[Segment]) -> bool:
+    """Return whether a task went on in a turn that was not its own, after steps of other turns as well.
+
+    If two tasks are awaited, the turn in which the last one ends has more to do, whichever of them that is.
+    """
+    return not segment.is_chosen and any(segments[cause].turn != segment.turn for cause in segment.because)
