@@ -121,6 +121,12 @@ def is_user_file(file: str) -> bool:
     return not in_python and not file.startswith(_PACKAGE)
 
 
+def is_installed(file: str) -> bool:
+    """Return whether a file is part of an installed package."""
+    paths = _paths()
+    return file.startswith((paths["purelib"] + os.sep, paths["platlib"] + os.sep))
+
+
 @cache
 def _paths() -> dict[str, str]:
     import sysconfig  # imported here because only messages and reports need it

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import linecache
 from collections.abc import Sequence
 from types import FrameType, TracebackType
-from typing import cast
+from typing import Any, cast
 
-from .._core.declared import is_user_file, relative_to_cwd
+from .._core.declared import is_installed, is_user_file, relative_to_cwd
 
 _LIBRARIES = {"anyio", "exceptiongroup", "outcome", "sniffio", "trio", "wrapt"}
 
@@ -38,15 +39,19 @@ def source_line(frame: FrameType) -> str:
     return linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
 
 
-def suspended_at(frames: Sequence[FrameType]) -> tuple[str, str]:
+def suspended_at(coroutine: Any, frames: Sequence[FrameType]) -> tuple[str, str]:
     """Return the user's line at which a task with these frames is suspended: its place, and its text.
 
-    Both are "" if the task has not begun, or if none of its frames runs the user's code.
+    A frame of the program itself comes before one of an installed package. Both are "" if the task has not begun, or
+    if none of its frames runs the user's code.
     """
-    index = innermost_user_frame(frames)
-    if index < 0 or frames[index].f_lasti < 0:
+    has_begun = not inspect.iscoroutine(coroutine) or inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED
+    users = [frame for frame in frames if is_user_frame(frame)]
+    own = [frame for frame in users if not is_installed(frame.f_code.co_filename)]
+    if not users or not has_begun:
         return "", ""
-    return frame_location(frames[index]), source_line(frames[index])
+    frame = (own or users)[-1]
+    return frame_location(frame), source_line(frame)
 
 
 def raised_at(error: BaseException) -> str:

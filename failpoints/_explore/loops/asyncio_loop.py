@@ -246,7 +246,8 @@ class ExplorationLoop(TaskTrackingLoop):
 
     def position(self, task: TaskNode) -> tuple[str, str]:
         """Return the user's line at which a task that is held at a wake-up is suspended: its place, and its text."""
-        return suspended_at(awaited_frames(self._suspended_task(task).get_coro()))
+        coroutine = self._suspended_task(task).get_coro()
+        return suspended_at(coroutine, awaited_frames(coroutine))
 
     def can_cancel(self, task: TaskNode) -> bool:
         """Return whether a task that is held at a wake-up can be cancelled there.

@@ -110,7 +110,8 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         """Return the number of real seconds for which trio is to wait for I/O. No task can run until *deadline*."""
         if self._has_stepped:
             self._has_stepped = False
-            return 0  # look for I/O first
+            if not _is_alone():
+                return 0  # look for I/O first
         self._rest.rounds = 0
         if self._is_over:
             return self._seconds_while_closing(deadline)
@@ -203,7 +204,8 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
 
     def position(self, task: TaskNode) -> tuple[str, str]:
         """Return the user's line at which a task that is held at a wake-up is suspended: its place, and its text."""
-        return suspended_at(awaited_frames(self._suspended[task].coro))
+        coroutine = self._suspended[task].coro
+        return suspended_at(coroutine, awaited_frames(coroutine))
 
     def can_cancel(self, task: TaskNode) -> bool:
         """Return whether a task that is held at a wake-up can be cancelled there."""
@@ -348,6 +350,12 @@ class _WakeupClock(_ExplorationClock):
 def _runner() -> Any:
     context: Any = trio_run.GLOBAL_RUN_CONTEXT
     return context.runner
+
+
+def _is_alone() -> bool:
+    """Return whether nothing outside the run can wake a task: no other thread, and no file descriptor."""
+    registered: Any = getattr(_runner().io_manager, "_registered", None)  # with epoll
+    return registered is not None and len(registered) <= 1 and is_only_thread()  # one is trio's own
 
 
 def _running_task() -> Task | None:
