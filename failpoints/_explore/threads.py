@@ -31,6 +31,7 @@ _RUNS_IN_THREAD = {
 }
 _DEVELOPMENT_TOOLS = {"execnet", "xdist", "pytest_timeout", "pydevd", "_pydevd_bundle", "debugpy", "ptvsd"}
 _GET = re.compile(r"([A-Za-z_][\w.]*)\.get\(")
+_GET_WITH_TIMEOUT = re.compile(r"\.get\((?!\s*(?:(?:block\s*=\s*)?True\s*)?\))")
 
 
 def is_only_thread() -> bool:
@@ -64,6 +65,16 @@ def working_threads() -> list[threading.Thread]:
         thread
         for thread, frame, is_runnable in _look_at_threads()
         if not _is_idle(frame, is_runnable) and not _waits_for_work(frame, is_runnable)
+    ]
+
+
+def acting_threads() -> list[threading.Thread]:
+    """Return the other threads, without those that go on only if another thread or a task wakes them."""
+    return [
+        thread
+        for thread, frame, is_runnable in _look_at_threads()
+        if not _is_of_development_tool(frame)
+        and (_has_timeout(frame) or not (_is_idle(frame, is_runnable) or _waits_for_work(frame, is_runnable)))
     ]
 
 
@@ -126,11 +137,23 @@ def _is_idle(frame: FrameType, is_runnable: bool) -> bool:
         location = _location(caller)
         if location in _WAITS_FOR_THREADS or (location == _ANYIO_WORKER and "func" not in caller.f_locals):
             return True
-    while caller is not None:
-        if _location(caller)[0].partition(".")[0] in _DEVELOPMENT_TOOLS:
+    return _is_of_development_tool(caller)
+
+
+def _is_of_development_tool(frame: FrameType | None) -> bool:
+    while frame is not None and _location(frame)[0].partition(".")[0] not in _DEVELOPMENT_TOOLS:
+        frame = frame.f_back
+    return frame is not None
+
+
+def _has_timeout(frame: FrameType | None) -> bool:
+    """Return whether a thread is in a wait of the standard library that ends by itself."""
+    while frame is not None and _location(frame)[0] in ("threading", "queue", "concurrent.futures._base"):
+        if frame.f_locals.get("timeout") is not None:
             return True
-        caller = caller.f_back
-    return False
+        frame = frame.f_back
+    # SimpleQueue.get is written in C, and has no frame: the frame is that of its caller.
+    return frame is not None and _GET_WITH_TIMEOUT.search(_line(frame)) is not None
 
 
 def _caller_of_wait(frame: FrameType) -> FrameType | None:
@@ -160,12 +183,16 @@ def _waits_for_work(frame: FrameType, is_runnable: bool) -> bool:
     if _is_blocked(frame):
         return not _belongs_to_timer(frame)
     # SimpleQueue.get is written in C, and has no frame: the frame is that of its caller.
-    found = _GET.search(linecache.getline(frame.f_code.co_filename, frame.f_lineno))
+    found = _GET.search(_line(frame))
     if found is None or is_runnable:
         return False
     # Since Python 3.13, an item goes directly to a thread that waits, and the queue stays empty.
     source = _look_up(found[1], frame)
     return source.empty() if isinstance(source, SimpleQueue) else not isinstance(source, dict)
+
+
+def _line(frame: FrameType) -> str:
+    return linecache.getline(frame.f_code.co_filename, frame.f_lineno)
 
 
 def _look_up(dotted: str, frame: FrameType) -> Any:

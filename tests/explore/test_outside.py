@@ -244,16 +244,121 @@ def test_a_thread_that_takes_too_long(backend: Any) -> None:
     async def scenario(run: Run) -> None:
         release = threading.Event()
 
+        def poll() -> None:
+            while not release.is_set():
+                time.sleep(0.01)
+
         async def visit() -> None:
-            await failpoint("visit")
+            for _ in range(5):
+                await failpoint("visit")
             release.set()
 
         async with run.injecting(), anyio.create_task_group() as group:
-            group.start_soon(anyio.to_thread.run_sync, release.wait)
+            group.start_soon(anyio.to_thread.run_sync, poll)
             group.start_soon(visit)
 
+    start = time.monotonic()
     exploration = explore(scenario, backend=backend, interleavings=True, timeout=20)
+    assert 1 <= time.monotonic() - start < 4  # once, and not at each step
     assert not exploration.exhaustive
     assert exploration.bounds == (
         "a task went on before a thread had answered", "threads were not put in order"
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("wait", [threading.Event.wait, queue.Queue.get, queue.SimpleQueue.get])
+def test_a_thread_that_waits_for_a_held_task(backend: Any, wait: Any) -> None:
+    """A thread that can only be woken by a task does not keep that task from going on."""
+
+    async def scenario(run: Run) -> None:
+        event, requests, simple = threading.Event(), queue.Queue[int](), queue.SimpleQueue[int]()
+
+        def get() -> None:
+            if wait is threading.Event.wait:
+                event.wait()
+            elif wait is queue.Queue.get:
+                requests.get()
+            else:
+                simple.get()
+
+        async def visit() -> None:
+            for _ in range(5):
+                await failpoint("visit")
+            event.set()
+            requests.put(1)
+            simple.put(1)
+
+        async with run.injecting(), anyio.create_task_group() as group:
+            group.start_soon(anyio.to_thread.run_sync, get)
+            group.start_soon(visit)
+
+    start = time.monotonic()
+    assert explore(scenario, backend=backend, interleavings=True, timeout=20).bounds == (
+        "threads were not put in order",
+    )
+    assert time.monotonic() - start < 1
+
+
+def test_a_thread_that_waits_for_a_while(backend: Any) -> None:
+    """A thread whose wait has a timeout goes on by itself, so it is waited for."""
+
+    async def scenario(run: Run) -> None:
+        balance = 0
+
+        async def deposit(seconds: float) -> None:
+            nonlocal balance
+            await anyio.to_thread.run_sync(threading.Event().wait, seconds)
+            left = balance
+            await failpoint("deposit")
+            balance = left + 1
+
+        async with run.injecting(), anyio.create_task_group() as group:
+            group.start_soon(deposit, 0.01)
+            group.start_soon(deposit, WAIT)
+        assert balance == 2
+
+    with pytest.raises(ExplorationFailed, match="AssertionError"):
+        explore(scenario, backend=backend, interleavings=True, timeout=20)
+
+
+def test_an_older_thread_with_an_event_loop(backend: Any) -> None:
+    """A thread that works all the time is waited for in one run, not in each."""
+    end = threading.Event()
+
+    def serve() -> None:
+        while not end.is_set():
+            time.sleep(0.01)
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting(), anyio.create_task_group() as group:
+
+            async def visit() -> None:
+                await failpoint("visit")
+                await failpoint("visit")
+
+            async def wait() -> None:
+                with anyio.CancelScope() as scope:
+                    scopes.append(scope)
+                    if backend == "asyncio":
+                        await asyncio.get_running_loop().create_future()
+                    else:
+                        await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.SUCCEEDED)
+
+            scopes: list[anyio.CancelScope] = []
+            group.start_soon(wait)
+            async with anyio.create_task_group() as visiting:
+                visiting.start_soon(visit)
+                visiting.start_soon(visit)
+            scopes[0].cancel()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        start = time.monotonic()
+        exploration = explore(scenario, backend=backend, interleavings=True, timeout=20)
+        assert exploration.bounds == ("a task went on before a thread had answered",)
+        assert exploration.runs == 6
+        assert time.monotonic() - start < 4
+    finally:
+        end.set()
+        thread.join(10)

@@ -262,7 +262,7 @@ def test_a_reply_that_does_not_come(backend: Any, port: int) -> None:
 def test_a_reply_that_is_late(backend: Any, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Replies that come too late come at another step in each run, which does not make a scenario nondeterministic."""
     monkeypatch.setattr("failpoints._explore.loops.outside_waits.BOUND", 0.0005)
-    monkeypatch.setattr("failpoints._explore.loops.outside_waits._BOUND_IF_SLOW", 0.0001)
+    monkeypatch.setattr("failpoints._explore.loops.outside_waits.BOUND_IF_SLOW", 0.0001)
 
     async def scenario(run: Run) -> None:
         clients = [await connect(port) for _ in range(2)]

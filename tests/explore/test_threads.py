@@ -133,7 +133,7 @@ def test_a_thread_with_the_ident_of_an_earlier_one() -> None:
         with end:
             earlier = threading.Thread(target=wait)
             earlier.start()
-            patience = _Patience()
+            patience = _Patience(set())
         earlier.join(10)
         with end:
             thread = threading.Thread(target=wait)

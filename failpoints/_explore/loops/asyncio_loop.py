@@ -92,7 +92,8 @@ class ExplorationLoop(TaskTrackingLoop):
         self._suspended: dict[TaskNode, asyncio.Handle] = {}  # the next steps of tasks that are held at a wake-up
         self._retries: list[asyncio.Handle] = []  # to be run beside the next step
         self.cause: int | None = None  # the segment that has scheduled the running callback
-        self._executing = 0  # calls in an executor
+        self._executing: dict[Any, int] = {}  # the futures of calls in an executor, numbered
+        self._calls = 0  # in an executor so far
         self._lookups: set[object] = set()  # futures of those that look up an address
         self._connections = LocalConnections()
         self._is_settling = False
@@ -192,12 +193,13 @@ class ExplorationLoop(TaskTrackingLoop):
             self._lookups.add(future)
         else:
             self._execution.see_thread(is_beside=bool(self._executing))
-        self._executing += 1
+        self._calls += 1
+        self._executing[future] = self._calls
         future.add_done_callback(self._has_executed)
         return future
 
-    def _has_executed(self, future: object) -> None:
-        self._executing -= 1
+    def _has_executed(self, future: Any) -> None:
+        del self._executing[future]
         self._lookups.discard(future)
 
     @transparent
@@ -221,7 +223,7 @@ class ExplorationLoop(TaskTrackingLoop):
 
     def hold(self, task: TaskNode) -> asyncio.Future[None]:
         """Return the future that suspends the running task."""
-        if self._executing > len(self._lookups):
+        if len(self._executing) > len(self._lookups):
             self._execution.see_thread(is_beside=True)
         future: asyncio.Future[None] = asyncio.Future(loop=self)
         self._held[task] = future
@@ -335,11 +337,19 @@ class ExplorationLoop(TaskTrackingLoop):
         """Return whether there is another thread, or a process, that may wake a task."""
         return bool(self._executing) or not is_only_thread()
 
-    def is_thread_awaited(self) -> bool:
-        """Return whether tasks are waiting for more threads than may be waiting for a held task."""
-        threads = self._executing + self._awaited_thread_futures() + self._awaited_worker_threads()
+    def thread_waits(self) -> list[OutsideWait]:
+        """Return the waits for threads, if there are more than threads that may be waiting for a held task."""
+        waits = {
+            future: OutsideWait(future, ("call", number), "a worker thread")
+            for future, number in self._executing.items()
+        }
+        for task in () if is_only_thread() and not waits else self._waiting_tasks():
+            waiter, frames = waiter_of(task), awaited_frames(task.get_coro())
+            if waiter not in waits and (_is_chained(waiter) or awaits_thread(frames)):
+                waits[waiter] = OutsideWait(waiter, wait_place(self.node_of(task).path, frames), "a worker thread")
         # A held task that no task has started may have been started by a thread, which is waiting for it.
-        return threads > sum(task.path[:1] == (FOREIGN,) for task in self._held) if threads else False
+        is_doubtful = len(waits) <= sum(task.path[:1] == (FOREIGN,) for task in self._execution.held)
+        return [] if is_doubtful else list(waits.values())
 
     def is_signal_awaited(self) -> bool:
         """Return whether the loop handles a signal."""
@@ -388,16 +398,6 @@ class ExplorationLoop(TaskTrackingLoop):
 
     def _waiting_tasks(self) -> list[Any]:
         return [task for task in self.created if not task.done() and self.node_of(task) not in self._execution.held]
-
-    def _awaited_worker_threads(self) -> int:
-        """Count the tasks that are waiting for a worker thread of anyio."""
-        if is_only_thread():
-            return 0
-        return sum(awaits_thread(awaited_frames(task.get_coro())) for task in self._waiting_tasks())
-
-    def _awaited_thread_futures(self) -> int:
-        """Count the tasks that are waiting for a future of `concurrent.futures`, which another thread completes."""
-        return sum(not task.done() and _is_chained(waiter_of(task)) for task in self.created)
 
     # The end
 

@@ -1,4 +1,4 @@
-"""Limits how long a run waits for a socket, a pipe or a process, before it lets a held task go on."""
+"""Limits how long a run waits for a socket, a process or a thread, before it lets a held task go on."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Collection, Hashable
 from dataclasses import dataclass
 
 BOUND = 1.0  # seconds for each wait of a task
-_BOUND_IF_SLOW = 0.02  # seconds, if the same wait exceeded the bound in an earlier run
+BOUND_IF_SLOW = 0.02  # seconds, if the same wait exceeded the bound in an earlier run
 
 
 @dataclass(frozen=True, slots=True)
 class OutsideWait:
-    """The wait of a task for something that may come from outside the run.
+    """The wait of a task for something that may come from a socket, a process or a thread.
 
     Attributes:
         key: An object that only this wait has. The next wait of the same task has another one.
@@ -34,7 +34,7 @@ class OutsideWaits:
     def seconds(self, waits: Collection[OutsideWait], now: float) -> float:
         """Return how long to wait at most for the next answer, or 0 if every wait has exceeded its bound."""
         self._ends = {
-            wait.key: self._ends.get(wait.key, now + (_BOUND_IF_SLOW if wait.place in self._slow else BOUND))
+            wait.key: self._ends.get(wait.key, now + (BOUND_IF_SLOW if wait.place in self._slow else BOUND))
             for wait in waits
         }
         self._slow.update(wait.place for wait in waits if self._ends[wait.key] <= now)

@@ -9,14 +9,21 @@ have ended then. So what has arrived is looked for after the threads.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Hashable
 from threading import Thread
 from typing import Protocol
 
 from ..._core.clock import monotonic
 from ..execution import Execution
-from ..threads import busy_threads, is_only_thread, other_threads, working_threads, working_threads_of_program
-from .outside_waits import OutsideWait, OutsideWaits
+from ..threads import (
+    acting_threads,
+    busy_threads,
+    is_only_thread,
+    other_threads,
+    working_threads,
+    working_threads_of_program,
+)
+from .outside_waits import BOUND_IF_SLOW, OutsideWait, OutsideWaits
 from .wait_sources import WaitSource
 
 MAX_ROUNDS = 1_000  # of the event loop without a rest, after which a task is assumed to be polling
@@ -35,8 +42,8 @@ class RestingLoop(Protocol):
         """Return whether there is any thread or process that might wake a task. Must be fast."""
         ...
 
-    def is_thread_awaited(self) -> bool:
-        """Return whether tasks are waiting for more threads than may themselves be waiting for a held task."""
+    def thread_waits(self) -> Collection[OutsideWait]:
+        """Return the waits for threads, if there are more than threads that may be waiting for a held task."""
         ...
 
     def is_signal_awaited(self) -> bool:
@@ -83,8 +90,10 @@ class RestPolicy:
         self._execution = execution
         self._is_virtual = is_virtual
         self._timer: float | None = None  # the next one, while waiting for what may come before it
-        self._patience = _Patience()
+        self._patience = _Patience(execution.slow_waits)
         self._waits = OutsideWaits(execution.slow_waits)
+        self._thread_waits = OutsideWaits(execution.slow_waits)
+        self._is_quiet = False  # whether every thread was waiting for another thread or a task when last looked at
         self._real_for = ""  # what the run was waiting for when its clock was last real
 
     def next_wait(self, timer: float) -> float:
@@ -118,7 +127,7 @@ class RestPolicy:
         """Release a held task although another task never rests, since that one may be polling for it."""
         self.rounds = 0
         if self._execution.held:
-            if self._loop.is_thread_awaited():
+            if self._loop.thread_waits():
                 self._execution.scheduler.bounds.add("threads")
             if self._loop.has_io() and self._loop.outside_waits():
                 self._execution.scheduler.bounds.add("sockets")
@@ -159,8 +168,14 @@ class RestPolicy:
             self._execution.scheduler.bounds.add("sockets")
         if not has_threads:
             return 0.0
-        if self._loop.is_thread_awaited():
-            seconds = SLICE if now - self.waiting_since < GRACE else 0.0
+        thread_waits = self._loop.thread_waits()
+        if thread_waits:
+            if not acting_threads():
+                # Each of them waits for a task that is held, unless one was woken just now.
+                was_quiet, self._is_quiet = self._is_quiet and has_looked, True
+                return 0.0 if was_quiet else _WAKE
+            self._is_quiet = False
+            seconds = min(self._thread_waits.seconds(thread_waits, now), SLICE)
             has_run_out = not seconds
         else:
             seconds = self._patience.seconds(self._loop.wait_sources(), has_looked=has_looked, is_before_timer=False)
@@ -183,7 +198,7 @@ class RestPolicy:
 
     def _may_be_woken(self) -> bool:
         loop = self._loop
-        if loop.has_io() or loop.is_signal_awaited() or loop.is_thread_awaited():
+        if loop.has_io() or loop.is_signal_awaited() or loop.thread_waits():
             return True
         return not is_only_thread() and bool(busy_threads())
 
@@ -212,7 +227,7 @@ class RestPolicy:
         loop = self._loop
         if not loop.has_io() and not loop.threads_may_answer():
             return 0.0
-        if loop.is_thread_awaited():
+        if loop.thread_waits():
             self._real_for = "a worker thread"
             return SLICE
         sources = loop.wait_sources()
@@ -234,11 +249,15 @@ class RestPolicy:
 
 
 class _Patience:
-    """Limits how long a run waits for threads that may or may not wake one of its tasks."""
+    """Limits how long a run waits for threads that may or may not wake one of its tasks.
 
-    def __init__(self) -> None:
+    If one run waits in vain, the runs after it do not wait as long. *slow* keeps that.
+    """
+
+    def __init__(self, slow: set[Hashable]) -> None:
         self._older_threads = frozenset[Thread]() if is_only_thread() else frozenset(other_threads())
-        self._left = GRACE
+        self._slow = slow
+        self._left = BOUND_IF_SLOW if _Patience in slow else GRACE
         self.has_run_out = False
         self.reason = ""
         self._found_idle = False  # whether no thread was working when they were last checked
@@ -264,7 +283,9 @@ class _Patience:
             self._found_idle = False
             self.reason = f"the thread {threads[0].name}"
             seconds = SLICE if is_outside and is_before_timer else self._take(SLICE)
-            self.has_run_out = self.has_run_out or not seconds
+            if not seconds:
+                self.has_run_out = True
+                self._slow.add(_Patience)
             return seconds
         if has_looked and self._found_idle:
             return 0.0

@@ -230,9 +230,14 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         """Return whether there is another thread."""
         return not is_only_thread()
 
-    def is_thread_awaited(self) -> bool:
-        """Return whether a task that is not held is waiting for a worker thread."""
-        return any(awaits_thread(awaited_frames(task.coro)) for task in self._waiting_tasks())
+    def thread_waits(self) -> list[OutsideWait]:
+        """Return the waits for worker threads of tasks that are not held."""
+        waits: list[OutsideWait] = []
+        for task in () if is_only_thread() else self._waiting_tasks():
+            frames = awaited_frames(task.coro)
+            if awaits_thread(frames):
+                waits.append(OutsideWait(frames[-1], wait_place(self._nodes[task].path, frames), "a worker thread"))
+        return waits
 
     def is_signal_awaited(self) -> bool:
         """Return whether a task is receiving signals."""
