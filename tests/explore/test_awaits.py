@@ -179,6 +179,25 @@ def test_queues_gather_timeouts_and_callbacks_of_asyncio() -> None:
     assert seen == {(1, 2), (2, 1)}
 
 
+def test_a_checkpoint_in_a_scope_that_is_cancelled_already(backend: Any) -> None:
+    """Such a checkpoint raises in every order: no loop lets the task go on before its cancellation."""
+
+    async def scenario(run: Run) -> None:
+        async def other() -> None:
+            await anyio.lowlevel.checkpoint()
+
+        has_gone_on = False
+        async with run.injecting(), anyio.create_task_group() as tasks:
+            tasks.start_soon(other)
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await anyio.lowlevel.checkpoint()
+                has_gone_on = True
+        assert not has_gone_on
+
+    assert explore(scenario, backend=backend, interleavings="awaits", reduction=None).exhaustive
+
+
 def test_a_task_that_is_cancelled_while_it_is_held(backend: Any) -> None:
     """A task may be cancelled before it goes on, and after."""
     seen: set[str] = set()

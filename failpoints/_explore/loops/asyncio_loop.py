@@ -51,12 +51,13 @@ class Suspension:
 
 
 class _Handle(asyncio.Handle):
-    """A callback with the number of the segment that has led to it."""
+    """A callback with its number, and with that of the segment that has led to it."""
 
-    __slots__ = ("cause",)
+    __slots__ = ("cause", "number")
 
     _loop: ExplorationLoop
     cause: int | None
+    number: int
 
     @runs_user_code
     def _run(self) -> None:
@@ -89,8 +90,9 @@ class ExplorationLoop(TaskTrackingLoop):
         self._is_virtual = is_virtual
         self._held: dict[TaskNode, asyncio.Future[None]] = {}
         self._going: TaskNode | None = None  # the task that was released last, until it runs
-        self._suspended: dict[TaskNode, asyncio.Handle] = {}  # the next steps of tasks that are held at a wake-up
-        self._retries: list[asyncio.Handle] = []  # to be run beside the next step
+        self._suspended: dict[TaskNode, _Handle] = {}  # the next steps of tasks that are held at a wake-up
+        self._retries: list[_Handle] = []  # to be run beside the next step
+        self._scheduled_so_far = 0
         self.cause: int | None = None  # the segment that has scheduled the running callback
         self._executing: dict[Any, int] = {}  # the futures of calls in an executor, numbered
         self._calls = 0  # in an executor so far
@@ -118,6 +120,8 @@ class ExplorationLoop(TaskTrackingLoop):
         """Schedule a callback, and note whether it is the next step of a task, and what has led to it."""
         handle = _Handle(callback, args, self, context)
         handle.cause = None
+        self._scheduled_so_far += 1
+        handle.number = self._scheduled_so_far
         execution, steps = self._execution, self._execution.steps
         node = self._stepping_node(callback)
         if node is None:
@@ -237,8 +241,10 @@ class ExplorationLoop(TaskTrackingLoop):
         """Let a task that is held go on."""
         suspended = self._suspended.pop(task, None)
         if suspended is not None:
-            self._ready.append(suspended)
-            self._ready.extend(self._retries)
+            # A retry that was scheduled before the step comes before it, as on any loop: it may cancel the task.
+            earlier = [retry for retry in self._retries if retry.number < suspended.number]
+            later = [retry for retry in self._retries if retry.number > suspended.number]
+            self._ready.extend((*earlier, suspended, *later))
             self._retries.clear()
             return
         self._going = task
