@@ -126,3 +126,28 @@ async def test_a_lock_knows_its_owner_by_the_id_of_the_task() -> None:
     owner = lock.statistics().owner
     assert owner is not None
     assert owner.id == id(asyncio.current_task())
+
+
+def test_a_cancellation_is_repeated_by_a_callback() -> None:
+    """A cancelled scope calls `_deliver_cancellation` in each round of the loop, until its tasks have left it."""
+    scheduled: list[object] = []
+
+    class Loop(asyncio.SelectorEventLoop):
+        def call_soon(self, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
+            if getattr(callback, "__func__", None) is CancelScope._deliver_cancellation:  # type: ignore[attr-defined]
+                scheduled.append(callback.__self__)
+            return super().call_soon(callback, *args, context=context)
+
+    async def main() -> None:
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            for _ in range(3):
+                try:
+                    await asyncio.sleep(0)
+                except asyncio.CancelledError:
+                    pass
+            assert scheduled
+            assert all(each is scope for each in scheduled)
+
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(main())

@@ -338,3 +338,35 @@ def test_a_stream_knows_its_transport() -> None:
             await writer.wait_closed()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("task_type", [asyncio.Task, asyncio.tasks._PyTask])
+def test_the_next_step_of_a_task_is_a_callback_that_knows_it(task_type: Any) -> None:
+    """A task schedules its steps with `call_soon` of its loop: the first one, after a bare yield, after a future."""
+    scheduled: list[tuple[str, object]] = []
+
+    class Loop(asyncio.SelectorEventLoop):
+        def call_soon(self, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
+            name = getattr(callback, "__name__", None) or type(callback).__name__
+            if name in ("TaskStepMethWrapper", "task_wakeup", "__step", "__wakeup"):
+                scheduled.append((name, callback.__self__))
+            handle = super().call_soon(callback, *args, context=context)
+            assert handle._callback is callback  # type: ignore[attr-defined]
+            assert handle._loop is self  # type: ignore[attr-defined]
+            return handle
+
+    async def wait() -> None:
+        await asyncio.sleep(0)
+        future = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(future.set_result, None)
+        await future
+
+    loop = Loop()
+    try:
+        task = task_type(wait(), loop=loop)
+        loop.run_until_complete(task)
+    finally:
+        loop.close()
+    step = "TaskStepMethWrapper" if task_type is asyncio.Task else "__step"
+    wakeup = "task_wakeup" if task_type is asyncio.Task else "__wakeup"
+    assert scheduled == [(step, task), (step, task), (wakeup, task)]

@@ -283,3 +283,34 @@ def test_a_wait_for_io_knows_its_file_descriptor() -> None:
     with ours, theirs:
         trio.run(main)
         assert found[-1] in (ours, ours.fileno())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="trio keeps file descriptors in another way without epoll")
+def test_the_runner_has_a_queue_and_file_descriptors() -> None:
+    """Tasks that can run are in `runq`, also those that are put there. One file descriptor is trio's own."""
+    counts: list[int] = []
+    ran: list[str] = []
+
+    async def main() -> None:
+        runner: Any = trio_run.GLOBAL_RUN_CONTEXT.runner
+        counts.append(len(runner.io_manager._registered))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(note)
+            task = runner.runq.pop()
+            await trio.lowlevel.checkpoint()
+            assert ran == []
+            runner.runq.append(task)
+            one, other = socket.socketpair()
+            with one, other:
+                nursery.start_soon(trio.lowlevel.wait_readable, one)
+                await trio.testing.wait_all_tasks_blocked()
+                counts.append(len(runner.io_manager._registered))
+                other.send(b".")
+                await trio.testing.wait_all_tasks_blocked()
+
+    async def note() -> None:
+        ran.append("note")
+
+    trio.run(main)
+    assert ran == ["note"]
+    assert counts in ([0, 2], [1, 2])
