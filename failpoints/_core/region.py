@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Final, Self
 
 from .accesses import Accesses
 from .hooks import exploring
+from .site import Site
 
 
 class Region:
@@ -38,6 +39,29 @@ class Region:
 
     def __exit__(self, *error: object) -> None:
         leave_region(self)
+
+
+class _NoRegion(Region):
+    """That of a call whose site declares nothing. All of them share it."""
+
+    __slots__ = ()
+
+    def suspend(self) -> None:
+        pass
+
+    def resume(self) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+_NO_REGION: Final = _NoRegion()
+
+
+def region_of_call(site: Site) -> Region:
+    """Return the region for one call of a function with this site."""
+    return Region() if site.reads or site.writes else _NO_REGION
 
 
 def leave_region(region: object) -> Accesses | None:

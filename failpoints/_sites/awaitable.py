@@ -11,7 +11,7 @@ from .._core.functions import callable_name
 from .._core.hooks import exploring
 from .._core.perform import CONTINUE
 from .._core.reentrancy import transparent
-from .._core.region import Region
+from .._core.region import Region, region_of_call
 from .._core.site import Site
 from .._core.tracebacks import OwnFramesHidden, own_frames_hidden
 from .._core.visit import visit
@@ -38,7 +38,7 @@ class Visits:
         skips_name: Whether `name` was visited before the call.
     """
 
-    __slots__ = ("_after", "_context", "_end_iteration", "_frames", "_site", "_skips_name", "_value")
+    __slots__ = ("_after", "_context", "_end_iteration", "_frames", "_skips_name", "_value", "site")
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Visits:
         *,
         skips_name: bool,
     ) -> None:
-        self._site = site
+        self.site = site
         self._after = f"{site.name}:after"
         self._context = context
         self._value = value
@@ -66,12 +66,12 @@ class Visits:
         """
         with self._frames:
             outcome = await self._visit_name(begun, region)
-            return Given(self._value(self._site.name, outcome)) if outcome else None
+            return Given(self._value(self.site.name, outcome)) if outcome else None
 
     async def after(self, result: Any) -> Any:
         """Visit `name:after`, and return the result of the work, or what replaces it."""
         with self._frames:
-            outcome = await visit(self._after, self._site, self._context, result)
+            outcome = await visit(self._after, self.site, self._context, result)
             return self._value(self._after, outcome) if outcome else result
 
     async def begin_iteration(self, begun: str | None, region: Region) -> bool:
@@ -79,20 +79,20 @@ class Visits:
         with self._frames:
             outcome = await self._visit_name(begun, region)
             if outcome:
-                self._end_iteration(self._site.name, outcome)
+                self._end_iteration(self.site.name, outcome)
             return not outcome
 
     async def end_iteration(self) -> None:
         """Visit `name:after`."""
         with self._frames:
-            outcome = await visit(self._after, self._site, self._context)
+            outcome = await visit(self._after, self.site, self._context)
             if outcome:
                 self._end_iteration(self._after, outcome)
 
     async def _visit_name(self, begun: str | None, region: Region) -> Outcome:
         if self._skips_name or (begun is not None and exploring.get() is not None):
             return CONTINUE  # an exploration has no fault to try where nothing can be prevented any more
-        site = self._site if begun is None else self._site.of_begun_work(begun)
+        site = self.site if begun is None else self.site.of_begun_work(begun)
         return await visit(site.name, site, self._context, region=region)
 
 
@@ -125,7 +125,7 @@ class Work:
 @transparent
 async def awaited(work: Work, visits: Visits, begun: str | None = None) -> Any:
     """Do the work, with the visits around it."""
-    with own_frames_hidden, Region() as region:
+    with own_frames_hidden, region_of_call(visits.site) as region:
         try:
             work.given = await visits.before(begun, region)
             if work.given is not None:

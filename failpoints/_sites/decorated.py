@@ -28,7 +28,7 @@ from .._core.late_imports import late_modules
 from .._core.messages import safe_repr
 from .._core.perform import CONTINUE
 from .._core.reentrancy import transparent
-from .._core.region import Region
+from .._core.region import Region, region_of_call
 from .._core.site import Site
 from .._core.suspensions import observed
 from .._core.switches import may_contain_scope, switch_of
@@ -306,7 +306,7 @@ class Decorated:
     def _run_generator(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], context: GetContext
     ) -> Generator[Any, Any, Any]:
-        with self._frames, Region() as region:
+        with self._frames, region_of_call(self.site) as region:
             outcome = visit_sync(self._name, self.site, context, self._qualname, region=region)
             if outcome:
                 return self._value(self._name, outcome)
@@ -351,7 +351,7 @@ class Decorated:
     async def _run_async_generator(
         self, begin: Callable[[], AsyncGenerator[Any, Any]], context: GetContext, *, visits_name: bool = True
     ) -> AsyncGenerator[Any, Any]:
-        with self._frames, Region() as region:
+        with self._frames, region_of_call(self.site) as region:
             outcome: Outcome = CONTINUE
             if visits_name:
                 outcome = await visit(self._name, self.site, context, region=region)

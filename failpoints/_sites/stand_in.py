@@ -23,7 +23,7 @@ import wrapt
 
 from .._core.functions import callable_name
 from .._core.reentrancy import transparent
-from .._core.region import Region
+from .._core.region import region_of_call
 from .._core.tracebacks import own_frames_hidden
 from .awaitable import Visits, Work, awaited, gives, named
 
@@ -197,7 +197,7 @@ class _Iterated(_StandIn):  # async for item in thing
 
     @transparent
     async def _self_iterate(self) -> AsyncGenerator[Any, Any]:
-        with own_frames_hidden, Region() as region:
+        with own_frames_hidden, region_of_call(self._self_visits.site) as region:
             if not await self._self_visits.begin_iteration(self._self_begun, region):
                 return
             items = self.__wrapped__.__aiter__()
