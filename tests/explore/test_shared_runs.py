@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import copy
+from random import Random
 from typing import Any
 
 import anyio
@@ -14,6 +15,7 @@ import pytest
 from failpoints import FailpointUsageError, failpoint
 from failpoints._explore.sharing.snapshot import snapshot
 from failpoints.explore import ExplorationFailed, Run, explore
+from tests.explore.acts import ACTS, result_of, state_of
 from tests.explore.bank import Account, Bank, Colour
 
 
@@ -122,3 +124,47 @@ def test_what_cannot_be_shared(backend: Any, value: Any) -> None:
     error = caught.value.__cause__
     assert isinstance(error, FailpointUsageError)
     assert "Share the object that has it as an attribute." in str(error)
+
+
+Program = list[list[list[str]]]
+
+
+def outcomes(program: Program, backend: Any, reduction: Any) -> tuple[int, set[str]]:
+    """Explore tasks, each with visits before acts on a shared bank. Return the runs, and the ways in which they end."""
+    found: set[str] = set()
+
+    async def scenario(run: Run) -> None:
+        bank = Bank()
+        shared = run.shared(bank)
+        results: list[tuple[int, list[str]]] = []
+
+        async def work(number: int, steps: list[list[str]]) -> None:
+            mine: list[str] = []
+            for acts in steps:
+                await failpoint("step")
+                mine.extend(result_of(act, shared) for act in acts)
+            results.append((number, mine))
+
+        async with run.injecting(), anyio.create_task_group() as tasks:
+            for number, steps in enumerate(program):
+                tasks.start_soon(work, number, steps)
+        found.add(f"{state_of(bank)} {sorted(results)}")
+
+    exploration = explore(scenario, backend=backend, interleavings=True, reduction=reduction)
+    assert exploration.exhaustive
+    return exploration.runs, found
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_outcome_is_missed(backend: Any, seed: int) -> None:
+    """Random programs on shared objects end in every way in which they can, in fewer runs than there are orders."""
+    random = Random(seed)
+    pool = random.sample(sorted(ACTS), 8)
+    program: Program = [
+        [[random.choice(pool) for _ in range(2)] for _ in range(2)] for _ in range(random.choice((2, 3)))
+    ]
+    runs, expected = outcomes(program, backend, None)
+    for reduction in ("sound", "declared"):
+        fewer, found = outcomes(program, backend, reduction)
+        assert found == expected
+        assert fewer <= runs

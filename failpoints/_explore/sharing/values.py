@@ -6,6 +6,7 @@ import datetime
 import decimal
 import enum
 import fractions
+import functools
 import pathlib
 import re
 import sys
@@ -48,15 +49,24 @@ def class_of(value: object) -> Any:
 def attributes_of(value: object) -> dict[str, Any]:
     """Return the attributes that an object has by itself, in its dictionary and its slots."""
     attributes: dict[str, Any] = dict(getattr(value, "__dict__", {}))
-    for base in cast(list[type], class_of(value).__mro__):
-        defined: dict[str, Any] = dict(vars(base))
-        for name, slot in defined.items():
-            if isinstance(slot, types.MemberDescriptorType) and base.__flags__ & _HEAP_TYPE:
-                try:
-                    attributes[name] = slot.__get__(value)
-                except AttributeError:
-                    pass
+    for name, slot in _slots(class_of(value)):
+        try:
+            attributes[name] = slot.__get__(value)
+        except AttributeError:
+            pass
     return attributes
+
+
+@functools.lru_cache(maxsize=256)
+def _slots(kind: type) -> tuple[tuple[str, types.MemberDescriptorType], ...]:
+    """Return the slots that a class has, and the classes that it inherits from, if a program has made them."""
+    return tuple(
+        (name, slot)
+        for base in kind.__mro__
+        if base.__flags__ & _HEAP_TYPE
+        for name, slot in vars(base).items()
+        if isinstance(slot, types.MemberDescriptorType)
+    )
 
 
 def is_dict(value: object) -> TypeGuard[dict[Any, Any]]:
