@@ -8,6 +8,7 @@ is a test that cannot be explored, which is reported and never fails the test.
 from __future__ import annotations
 
 import shlex
+import threading
 from collections.abc import Callable, Generator
 from functools import partial
 from time import perf_counter
@@ -21,6 +22,7 @@ from _failpoints_pytest.workers import Workers, is_worker, send_output
 from ..errors import FailpointError
 from ..explore import Exploration, ExplorationFailed, Progress, explore
 from .async_test import AsyncTest, Left
+from .process_end import exit_despite
 from .pytest_item import has_failed
 from .repetition import Repetition
 from .verdict import Kind, Verdict, summary_lines
@@ -39,6 +41,7 @@ class SuiteExplorer:
         self._workers = workers
         self._verdicts: list[Verdict] = []
         self._repetition: Repetition | None = None
+        self._threads_before = frozenset(threading.enumerate())
 
     # Hooks
 
@@ -71,7 +74,8 @@ class SuiteExplorer:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Send the verdicts of a worker."""
+        """Send the verdicts of a worker, and see to it that the process ends."""
+        exit_despite(self._threads_before, lambda: int(session.exitstatus))
         if is_worker(session.config):
             send_output(session.config, verdicts=[tuple(verdict) for verdict in self._verdicts])
 
@@ -108,8 +112,7 @@ class SuiteExplorer:
                 explored = partial(explore, cast(Any, repetition), backend=cast(Any, backend), timeout=timeout)
                 failed = self._try_orders(item, repetition, explored)
         finally:
-            repetition.tear_down()
-            self._repetition = None
+            self._finish(repetition)
         if error is not None:
             item.addfinalizer(partial(_raise, error))  # it belongs to the tear-down of the test
         if failed is not None:
@@ -170,9 +173,16 @@ class SuiteExplorer:
             self._judge(item, "failed", 1)
             raise _error_of(item, failed) from None
         finally:
-            repetition.tear_down()
-            self._repetition = None
+            self._finish(repetition)
         self._judge(item, "replayed", 1, str(exploration))
+
+    def _finish(self, repetition: Repetition) -> None:
+        try:
+            repetition.tear_down_interrupted()
+        except RuntimeError:
+            pass  # the thread goes on
+        finally:
+            self._repetition = None
 
     def _judge(self, item: pytest.Item, kind: Kind, orders: int = 0, reason: str = "") -> None:
         self._verdicts.append(Verdict(item.nodeid, kind, orders, reason))
@@ -211,6 +221,8 @@ def _result_of(explored: Callable[..., Exploration], **options: Any) -> Explorat
 def _excuse(failed: ExplorationFailed, repetition: Repetition) -> tuple[Kind, int, str] | None:
     """Return the verdict on a test whose failure is not one of the program."""
     error = failed.__cause__
+    if repetition.is_stuck:
+        return "left", 0, "does not end in another order, and its fixtures cannot be torn down then"
     if failed.failure.kind == "nondeterministic":
         return "nondeterministic", 0, f"behaves differently in equal runs: {_summary(failed)}"
     if failed.failure.kind == "hang":  # not a deadlock: it waits for a thread or a socket, or would end later

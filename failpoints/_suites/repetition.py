@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
+import threading
 import unittest
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
@@ -26,6 +27,7 @@ from .unittest_case import run_case
 
 _OF_PLUGINS = re.compile(r"_\w+_scoped_runner|event_loop")  # fixtures that make the event loop of a plugin
 
+_MOST_SECONDS = 5.0  # for the tear-down of an interrupted run
 _OUT_OF_ORDER = {
     "threads": "a task went on before a thread had answered",
     "sockets": "a task went on before an answer had come over a socket",
@@ -54,12 +56,13 @@ class Repetition:
         self._values: dict[pytest.FixtureDef[Any], object] = {}  # of async fixtures that pytest has not been told of
         self._open: dict[object, Any] = {}  # generators of async fixtures, to be resumed when they are torn down
         self._execution: Any = None  # of the last run
+        self.is_stuck = False  # because fixtures cannot be torn down
 
     async def __call__(self, run: Run) -> None:
         """Run the test once."""
         __tracebackhide__ = True
         self._execution = exploring.get()
-        self.tear_down()  # what an interrupted run has left
+        self.tear_down_interrupted()
         self._function = self._state.renew(self._function)
         if self._is_asyncio:
             asyncio.get_running_loop().set_exception_handler(_log)
@@ -70,7 +73,8 @@ class Repetition:
             except (pytest.skip.Exception, unittest.SkipTest):
                 pass
             except BaseException:
-                await self._tear_down()
+                if self._execution.active:  # otherwise the run is being ended, and a finalizer might wait for ever
+                    await self._tear_down()
                 raise
             error = await self._tear_down()
             if error is not None:
@@ -117,6 +121,16 @@ class Repetition:
             _call(finalizers.pop(), errors)
         self._state.restore()
         return _one_of(errors)
+
+    def tear_down_interrupted(self) -> None:
+        """Tear down the fixtures that an interrupted run has left, in a thread, since a finalizer may wait for ever."""
+        if len(self._state.finalizers()) > 1:
+            thread = threading.Thread(target=self.tear_down, name="tear-down of an interrupted test", daemon=True)
+            thread.start()
+            thread.join(_MOST_SECONDS)
+            if thread.is_alive():
+                self.is_stuck = True
+                raise RuntimeError("the fixtures of an interrupted run cannot be torn down")
 
     async def _set_up(self) -> None:
         __tracebackhide__ = True

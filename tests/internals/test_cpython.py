@@ -12,6 +12,7 @@ import inspect
 import random
 import re
 import secrets
+import subprocess
 import sys
 import threading
 import time
@@ -22,6 +23,7 @@ import uuid
 from collections.abc import AsyncGenerator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from textwrap import dedent
 from types import FrameType
 from typing import Any
 
@@ -424,3 +426,16 @@ def test_a_class_that_a_program_has_made_has_a_flag() -> None:
     assert Slots.__flags__ & 1 << 9
     assert not slice.__flags__ & 1 << 9
     assert isinstance(vars(slice)["start"], types.MemberDescriptorType)
+
+
+def test_a_function_can_be_called_before_threads_are_joined() -> None:
+    """A function that `_register_atexit` registers is called at the exit, before Python waits for other threads."""
+    script = """
+        import concurrent.futures.thread, os, threading
+
+        threading.Thread(target=threading.Event().wait).start()
+        concurrent.futures.ThreadPoolExecutor().submit(threading.Event().wait)
+        threading._register_atexit(os._exit, 3)
+    """
+    done = subprocess.run([sys.executable, "-c", dedent(script)], timeout=50)
+    assert done.returncode == 3

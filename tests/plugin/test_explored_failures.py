@@ -130,3 +130,53 @@ def test_a_replay_needs_one_test(run_tests: RunTests) -> None:
     result = run_tests(RACE, "--failpoints-replay=o1")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines("*--failpoints-replay repeats one test: give pytest its id; 6 async tests are selected")
+
+
+BLOCKED = """
+    import asyncio
+    import threading
+    import pytest
+
+    opened = []
+
+    @pytest.fixture
+    def answered():
+        event = threading.Event()
+        opened.append(event)
+        yield event
+        event.wait()
+
+    @pytest.mark.asyncio
+    async def test_this(answered):
+        entered, left = asyncio.Event(), asyncio.Event()
+
+        async def first():
+            entered.set()
+            await left.wait()
+
+        async def second():
+            if entered.is_set():
+                left.set()
+
+        waiting = asyncio.get_running_loop().run_in_executor(None, answered.wait)
+        await asyncio.gather(first(), second())
+        answered.set()
+        await waiting
+
+    def test_afterwards():
+        assert len(opened) > 2
+"""
+
+
+def test_orders_that_leave_threads_waiting(run_tests: RunTests) -> None:
+    """A fixture or a thread that waits for ever after an interrupted order keeps neither tests nor process waiting."""
+    conftest = """
+        from failpoints._suites import plugin, repetition
+
+        plugin._LEAST_TIMEOUT = 0.5
+        repetition._MOST_SECONDS = 0.1
+    """
+    result = run_tests(BLOCKED, EXPLORE, "-v", files={"conftest.py": conftest}, plugins=["asyncio"])
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines("left to its own plugin: *::test_this: does not end in another order, and its fix*")
+    result.stderr.fnmatch_lines("failpoints: left behind by a test that did not end: asyncio_0*")
