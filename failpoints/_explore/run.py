@@ -50,8 +50,9 @@ class Run:
         functions written in C, such as `json.dumps`, may want the object itself: give them a `copy.deepcopy`.
 
         Args:
-            value: An instance of any class that can change: of your own, a `dict`, a `list`. Of any class that is
-                written in C, but Python's own containers, each method counts as writing all that is shared.
+            value: An instance of any class that can change: of your own, a `dict`, a `list`. Of a class that is
+                written in C, or has a metaclass of its own (pydantic, SQLAlchemy), each method counts as writing all
+                that is shared. Python's own containers are an exception.
 
         Raises:
             FailpointUsageError: *value* cannot change, such as a number, or is a class or a function, or is something

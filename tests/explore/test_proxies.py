@@ -177,6 +177,47 @@ def test_a_class_with_its_own_setattr(watched: Watched) -> None:
     assert shared.text == "A"
 
 
+class Model(type):
+    """Stands for the metaclass of a library, whose objects may be more than their attributes."""
+
+
+def test_a_class_with_a_metaclass_of_its_own(watched: Watched) -> None:
+    """Its methods get the object itself, and count as writing all that is shared."""
+
+    class Row(metaclass=Model):
+        def __init__(self) -> None:
+            self.cells = [1]
+
+        def add(self) -> Row:
+            assert type(self) is Row
+            self.cells.append(2)
+            return self
+
+    row = Row()
+    shared, other = watched.share(row), watched.share([1])
+    assert shared.add() is shared
+    assert watched.meet(shared.add, lambda: shared.cells[-1])
+    assert watched.meet(shared.add, lambda: other[0])
+    assert not watched.meet(lambda: shared.cells[0], lambda: shared.cells)
+
+
+def test_a_method_that_makes_an_object_without_its_constructor(watched: Watched) -> None:
+    """`cls.__new__(cls)` in a method makes an object of the class."""
+
+    class Value:
+        number = 1
+
+        def copied(self) -> Value:
+            cls = type(self)
+            made = cls.__new__(cls)
+            made.number = self.number + 1
+            return made
+
+    made = watched.share(Value()).copied()
+    assert type(made) is Value
+    assert made.number == 2
+
+
 def test_an_iteration_over_several_steps(watched: Watched) -> None:
     """Each step of an iteration reads the container again."""
     shared = watched.share([1, 2, 3])

@@ -6,6 +6,7 @@ that is written in C, or inherits from one, need the object itself. Each such ca
 
 from __future__ import annotations
 
+import abc
 import functools
 import types
 import typing
@@ -37,14 +38,21 @@ _C_METHODS: Final = (
 _HARMLESS: Final = frozenset((object, typing.Generic, typing.Protocol, types.SimpleNamespace))
 """Classes written in C that have no state but attributes."""
 
-_NOT_FORWARDED: Final = frozenset(
-    (
-        *("__new__", "__init__", "__del__", "__class__", "__dict__", "__weakref__", "__doc__", "__module__"),
-        *("__getattribute__", "__getattr__", "__setattr__", "__delattr__", "__slots__", "__init_subclass__"),
-        *("__class_getitem__", "__subclasshook__", "__set_name__", "__annotations__", "__annotate__"),
-        *("__reduce__", "__reduce_ex__", "__copy__", "__deepcopy__", "__getstate__", "__setstate__", "__sizeof__"),
+_METACLASSES: Final = (type, abc.ABCMeta, type(typing.Protocol))
+"""The classes of classes whose objects are known to be no more than their attributes."""
+
+_ARITHMETIC: Final = "add sub mul matmul truediv floordiv mod divmod pow lshift rshift and xor or"
+_SPECIAL: Final = frozenset(
+    f"__{name}__"
+    for names in (
+        "call len length_hint bool hash eq ne lt le gt ge repr str format bytes int float complex index fspath",
+        "getitem setitem delitem contains iter next reversed missing round trunc floor ceil neg pos abs invert",
+        "enter exit aenter aexit await aiter anext instancecheck subclasscheck buffer release_buffer dir",
+        *(f"{prefix}{f' {prefix}'.join(_ARITHMETIC.split())}" for prefix in ("", "r", "i")),
     )
+    for name in names.split()
 )
+"""The methods that Python looks up in the class of an object. Others are found through the proxy."""
 
 _ONLY_READ: Final = frozenset(
     (
@@ -62,7 +70,7 @@ def class_attribute(kind: type, name: str) -> Any:
 def runs_with_proxy(kind: type) -> bool:
     """Return whether the methods of a class can run with a proxy as `self`."""
     bases = [base for base in kind.__mro__ if base not in _HARMLESS]
-    if any("__getattribute__" in vars(base) for base in bases):
+    if type(kind) not in _METACLASSES or any("__getattribute__" in vars(base) for base in bases):
         return False
     return not any(
         isinstance(value, _C_METHODS) and name not in ("__dict__", "__weakref__") and not _is_of_object(value)
@@ -171,7 +179,8 @@ class OpaqueProxy(Proxy, metaclass=_Kind):
         value = object_of(self)
         if name == "__class__":
             return class_of(value)
-        reads_everything(self)
+        is_stored = name in getattr(value, "__dict__", ())
+        reads_everything(self) if is_stored else writes_everything(self)  # a property may do anything
         found = getattr(value, name)
         is_method = callable(found) and getattr(found, "__self__", None) is value
         return _opaque_method(self, found) if is_method else space_of(self).wrap(found, part(self, name))
@@ -194,14 +203,18 @@ def proxy_class(kind: type) -> type[Proxy]:
     """Return the class of the proxies for objects of a class, with the special methods that this has."""
     base: Any = ObjectProxy if runs_with_proxy(kind) else OpaqueProxy
     make = _forwarding if base is ObjectProxy else _opaque
-    methods: dict[str, Any] = {"__slots__": (), "_self_kind": kind, "__module__": kind.__module__}
+
+    def new(_: type, *args: Any, **kwargs: Any) -> Any:  # cls.__new__(cls), in a method that makes a copy
+        return cast(Any, kind).__new__(kind, *args, **kwargs)
+
+    methods: dict[str, Any] = {"__slots__": (), "_self_kind": kind, "__module__": kind.__module__, "__new__": new}
     inherited: dict[str, Any] = dict(vars(object)) if base is ObjectProxy else {}
     for each in reversed(kind.__mro__[:-1]):
         for name in vars(each):
-            if name.startswith("__") and name.endswith("__") and name not in _NOT_FORWARDED:
+            if name in _SPECIAL:
                 found = class_attribute(kind, name)
-                if found is None or not (callable(found) or hasattr(class_of(found), "__get__")):
-                    methods[name] = found
+                if found is None:
+                    methods[name] = None
                 elif found is not inherited.get(name):
                     methods[name] = make(name)
     return cast(type[Proxy], type.__new__(_Kind, kind.__name__, (base,), methods))
