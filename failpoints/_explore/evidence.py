@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import sys
 import threading
@@ -98,6 +99,8 @@ class _Observer:
                 self._add(_EVIDENCE[name], name, frame)
 
     def _add(self, text: str, name: str, frame: FrameType) -> None:
+        if any(getattr(callback, "__code__", None) is frame.f_code for callback in gc.callbacks):
+            return  # it is called at other moments in each run, and is not the program's
         is_direct = text in _DIRECT
         caller: FrameType | None = frame
         while caller is not None and not is_user_frame(caller):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import re
@@ -272,3 +273,17 @@ def test_a_fault_that_hides_the_cause(backend: Any) -> None:
         explore(scenario, backend=backend, interleavings=True, max_faults=1)
     assert "\n  - the variable placed outside the scenario changes" in str(failed.value)
     assert "\n  - the time is read (time.time), at tests/explore/test_causes.py:" in str(failed.value)
+
+
+def test_a_callback_of_the_garbage_collector(backend: Any) -> None:
+    """What a callback of the garbage collector does is no evidence: Hypothesis has one that reads the time."""
+
+    def look(phase: str, info: dict[str, int]) -> None:
+        time.perf_counter()
+
+    gc.callbacks.append(look)
+    try:
+        causes = causes_of(backend, lambda: (gc.collect(), next(ids))[1])
+        assert not any("time" in cause for cause in causes)
+    finally:
+        gc.callbacks.remove(look)
