@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .cut_short import CutShort
 from .options import add_options, read_options
 from .workers import Workers, is_worker, send_output
 
@@ -43,6 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     hooks = config.stash[_HOOKS] = Hooks(config)
     options = hooks.options
     config.pluginmanager.register(hooks.workers, "failpoints-workers")
+    config.pluginmanager.register(hooks.cut_short, "failpoints-cut-short")
     config.pluginmanager.register(hooks, "failpoints-hooks")
     if options.configured or options.report or options.report_json is not None or "failpoints" in sys.modules:
         hooks.load()
@@ -72,6 +74,7 @@ class Hooks:
     def __init__(self, config: pytest.Config) -> None:
         self.options = read_options(config)
         self.workers = Workers()
+        self.cut_short = CutShort(self.workers)
         self._config = config
         self._run: Run | None = None
         self._latest: pytest.Item | None = None  # the test that was set up last
@@ -83,7 +86,7 @@ class Hooks:
                 _without_failpoints.remove(self)  # so that the import below does not come back here
             from failpoints._plugin.run import Run
 
-            self._run = Run(self._config, self.options, self.workers)
+            self._run = Run(self._config, self.options, self.workers, self.cut_short)
             self._config.pluginmanager.register(self._run, "failpoints-run")
             if self._latest is not None:
                 self._run.begin(self._latest, _seed_name(self._latest))

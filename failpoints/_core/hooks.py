@@ -1,4 +1,4 @@
-"""The hooks through which exploration and the pytest plugin take part in visits."""
+"""The hooks through which exploration and the pytest plugin take part in visits, and the plugin in exploration."""
 
 from __future__ import annotations
 
@@ -14,6 +14,43 @@ from .context import Context
 
 observers: Final[list[Callable[[Configuration, Action | None, bool], object]]] = []
 """Called at each visit of a configured failpoint, with the action that triggers and whether the context matched."""
+
+
+class Advance(Protocol):
+    """The state of an exploration after a run: the number of runs, their limit, and those known to be necessary."""
+
+    @property
+    def runs(self) -> int: ...
+    @property
+    def max_runs(self) -> int: ...
+    @property
+    def queued(self) -> int: ...
+
+
+class Result(Protocol):
+    """The result of an exploration that found no failure."""
+
+    @property
+    def runs(self) -> int: ...
+    @property
+    def exhaustive(self) -> bool: ...
+    @property
+    def bounds(self) -> tuple[str, ...]: ...
+    @property
+    def replayed(self) -> bool: ...
+
+
+class Spectator(Protocol):
+    """Follows every exploration of the process."""
+
+    def advanced(self, advance: Advance) -> None:
+        """Note that a run has ended."""
+
+    def ended(self, result: Result | None) -> None:
+        """Note that an exploration has ended, with a result or with an error."""
+
+
+spectators: Final[list[Spectator]] = []
 
 
 class Explorer(Protocol):

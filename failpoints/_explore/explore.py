@@ -15,6 +15,7 @@ from .._core import environment
 from .._core.actions import Off
 from .._core.entered import in_force
 from .._core.functions import signature_of
+from .._core.hooks import spectators
 from .._core.late_imports import import_for_visits
 from .._core.messages import safe_repr
 from .._core.store import arm_all_sites
@@ -149,7 +150,12 @@ def explore(
     _check_surroundings()
     runner = Runner(scenario, options)
     with _armed(), same_in_every_run(), runner.deterministic_order(), watching() as runner.watched:
-        return _explore(runner) if options.script is None else _replay(runner, options.script)
+        exploration: Exploration | None = None
+        try:
+            return (exploration := _explore(runner) if options.script is None else _replay(runner, options.script))
+        finally:
+            for spectator in spectators:
+                spectator.ended(exploration)
 
 
 def _explore(runner: Runner) -> Exploration:
@@ -175,8 +181,8 @@ def _explore(runner: Runner) -> Exploration:
         )
 
     def report(execution: Execution, *, failed: bool = False) -> None:
-        if options.on_run is not None:
-            options.on_run(Progress(runs, options.max_runs, search.queued, len(execution.injected), failed))
+        if options.on_run is not None or spectators:
+            options.report(Progress(runs, options.max_runs, search.queued, len(execution.injected), failed))
 
     auditing = Audit(runner, options.audit)
     search = Search(options.fault_limit, runner.new_orders if options.held_at is not None else None)
@@ -255,9 +261,8 @@ def _replay(runner: Runner, script: Script) -> Exploration:
         _raise_usage_error(execution)
     hits: Counter[str] = Counter()
     _add_hits(hits, execution)
-    if runner.options.on_run is not None:
-        failed = outcome.problem is not None
-        runner.options.on_run(Progress(1, runner.options.max_runs, 0, len(execution.injected), failed))
+    failed = outcome.problem is not None
+    runner.options.report(Progress(1, runner.options.max_runs, 0, len(execution.injected), failed))
     exploration = Exploration(
         runs=1, hits=hits, tasks=timeline.tasks, interleavings=scheduler.interleavings, replayed=True
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._core.actions import Action
+from .._core.hooks import spectators
 from .._core.messages import did_you_mean, safe_repr
 from .._core.validation import check_count
 from ..errors import FailpointUsageError
@@ -117,6 +118,13 @@ class Options:
     def is_virtual(self) -> bool:
         """Whether the clock of the runs is virtual."""
         return self.clock == "virtual"
+
+    def report(self, progress: Progress) -> None:
+        """Report that a run has ended."""
+        for spectator in spectators:
+            spectator.advanced(progress)
+        if self.on_run is not None:
+            self.on_run(progress)
 
     def replay_call(self, scenario: str, replay: str) -> str:
         """Return the call of `explore()` that repeats a single run of *scenario*, as Python source.

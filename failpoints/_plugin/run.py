@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from _failpoints_pytest.cut_short import CutShort
 from _failpoints_pytest.options import Options
 from _failpoints_pytest.workers import Workers, is_worker, send_output
 
@@ -22,6 +23,7 @@ from ..errors import FailpointError
 from .children import follow_children, was_hit
 from .examples import accepted_under_given, follow_hypothesis, running
 from .expectations import Expectations
+from .explorations import Explorations
 from .fixture import Failpoints
 from .markers import read_markers, use_fixture
 
@@ -50,7 +52,7 @@ class Run:
     Raises `pytest.UsageError` if an option is invalid.
     """
 
-    def __init__(self, config: pytest.Config, options: Options, workers: Workers) -> None:
+    def __init__(self, config: pytest.Config, options: Options, workers: Workers, cut_short: CutShort) -> None:
         self._options = options
         self._workers = workers
         self._entries = _entries(options.configured)
@@ -63,6 +65,9 @@ class Run:
         if self._entries:
             observers.append(self._observe)
             follow_children()
+        # A run that explores the tests themselves has a summary of its own.
+        explorations = Explorations(config, cut_short if options.explore is None else None)
+        config.pluginmanager.register(explorations, "failpoints-explorations")
         if options.report or options.report_json is not None:
             from .session_report import SessionReport  # imported here because most runs need no report
 

@@ -20,6 +20,18 @@ def wide() -> str:
     return "wide"
 
 
+def test_the_terminal_can_be_written_to_during_a_test(request: pytest.FixtureRequest) -> None:
+    """The writer of the terminal reporter knows its column, and capturing can be suspended for a moment."""
+    plugins = request.config.pluginmanager
+    reporter: Any = plugins.get_plugin("terminalreporter")
+    if reporter is not None:  # a worker of pytest-xdist has none
+        assert reporter._tw.fullwidth > 0
+        assert reporter._tw.width_of_current_line >= 0
+    capture: Any = plugins.get_plugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        pass
+
+
 def test_an_item_knows_its_fixtures(request: pytest.FixtureRequest, wide: str) -> None:
     """An item's `_fixtureinfo` has the scope of each of its fixtures, and its `fixturenames` can be replaced."""
     item: Any = request.node
