@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import sys
 import threading
@@ -99,13 +98,13 @@ class _Observer:
                 self._add(_EVIDENCE[name], name, frame)
 
     def _add(self, text: str, name: str, frame: FrameType) -> None:
-        if any(getattr(callback, "__code__", None) is frame.f_code for callback in gc.callbacks):
-            return  # it is called at other moments in each run, and is not the program's
         is_direct = text in _DIRECT
+        if is_direct and not _is_own_module(frame.f_globals):
+            return
         caller: FrameType | None = frame
         while caller is not None and not is_user_frame(caller):
             module = str(caller.f_globals.get("__name__"))
-            if is_direct or module.startswith(_NOT_EVIDENCE) or caller.f_code.co_name == "_read_from_self":
+            if module.startswith(_NOT_EVIDENCE) or caller.f_code.co_name == "_read_from_self":
                 return
             caller = None if caller.f_code is likely_causes.__code__ else caller.f_back
         thread = frame.f_locals.get("self") if text == "a thread is started" else None

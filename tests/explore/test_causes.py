@@ -275,15 +275,18 @@ def test_a_fault_that_hides_the_cause(backend: Any) -> None:
     assert "\n  - the time is read (time.time), at tests/explore/test_causes.py:" in str(failed.value)
 
 
-def test_a_callback_of_the_garbage_collector(backend: Any) -> None:
-    """What a callback of the garbage collector does is no evidence: Hypothesis has one that reads the time."""
+def test_a_library_that_reads_the_time(backend: Any) -> None:
+    """What a library reads for its own ends, such as when garbage is collected, is not evidence."""
+    library: dict[str, Any] = {"__name__": "library", "__file__": f"{Path(pytest.__file__).parent}/library.py"}
+    exec("import time\ndef look(phase, info): time.perf_counter()", library)
+    answers: Iterator[int] = iter(range(100))
 
-    def look(phase: str, info: dict[str, int]) -> None:
-        time.perf_counter()
+    def text() -> int:
+        gc.collect()
+        return next(answers)
 
-    gc.callbacks.append(look)
+    gc.callbacks.append(library["look"])
     try:
-        causes = causes_of(backend, lambda: (gc.collect(), next(ids))[1])
-        assert not any("time" in cause for cause in causes)
+        assert causes_of(backend, text) == []
     finally:
-        gc.callbacks.remove(look)
+        gc.callbacks.remove(library["look"])

@@ -11,6 +11,7 @@ import gc
 import pickle
 import sys
 import threading
+import uuid
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any
 
@@ -204,6 +205,31 @@ def test_faults_while_a_group_is_cancelled(factory: Any) -> None:
 
     for _ in range(3):
         assert str(explore(scenario)) == "7 runs, every fault at 6 visits, one at a time: no failure"
+
+
+def test_the_place_of_a_task_in_the_tree(factory: Any) -> None:
+    """Tasks are known by their place, whatever makes them: every order is tried, and each task draws its own ids."""
+    drawn: set[tuple[str, str]] = set()
+
+    async def work(name: str) -> None:
+        drawn.add((name, uuid.uuid4().hex))
+        await failpoint("work")
+        drawn.add((f"{name} again", uuid.uuid4().hex))
+
+    async def group(name: str) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(work, f"{name} 1")
+            tasks.start_soon(work, f"{name} 2")
+
+    async def scenario(run: Run) -> None:
+        asyncio.get_running_loop().set_task_factory(factory)
+        move_addresses()
+        async with run.injecting():
+            await asyncio.gather(group("first"), group("second"))
+
+    exploration = explore(scenario, interleavings=True)
+    assert str(exploration) == "24 runs, every order of 4 tasks: no failure"
+    assert len(drawn) == 8
 
 
 @pytest.mark.parametrize("name", ["asyncio", "asyncio.tasks"])

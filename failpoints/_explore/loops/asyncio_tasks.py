@@ -18,7 +18,9 @@ from .blocked import UnfinishedTask
 from .ordered_set import OrderedWeakSet
 
 FOREIGN = 0  # the number, among the children of the root, of the node above all tasks that no task has started
-_EAGER_TASK_FACTORY: Any = getattr(asyncio, "eager_task_factory", object())  # new in Python 3.12
+_create_eager_task_factory: Any = getattr(asyncio, "create_eager_task_factory", None)
+# Of all functions that asyncio.create_eager_task_factory returns. New in Python 3.12.
+_EAGER_FACTORY: Any = getattr(getattr(asyncio, "eager_task_factory", None), "__code__", object())
 
 
 class _Task(asyncio.Task[Any]):
@@ -47,6 +49,24 @@ class NumberedFuture(asyncio.Future[Any]):
             loop: Any = self.get_loop()
             self.number = loop.next_number()
             return self.number
+
+
+class _Constructor:
+    """The constructor in an eager task factory, from where anyio takes it, to start its tasks as ordinary ones."""
+
+    def __init__(self, original: Callable[..., Any]) -> None:
+        self._original = original
+
+    @transparent
+    def __call__(self, coro: Any, *, loop: Any, **kwargs: Any) -> Any:
+        if isinstance(loop, TaskTrackingLoop):
+            return loop.construct(self._original, coro, **kwargs)
+        return self._original(coro, loop=loop, **kwargs)
+
+
+def _constructor_of(factory: Any) -> Any:
+    """Return the constructor in an eager task factory, or `None` for another factory."""
+    return factory.__closure__[0].cell_contents if getattr(factory, "__code__", None) is _EAGER_FACTORY else None
 
 
 class RunContext:
@@ -104,12 +124,26 @@ class TaskTrackingLoop(LazySocketsLoop):
 
     @transparent
     def create_task(self, coro: Any, *, name: Any = None, context: Any = None, **kwargs: Any) -> Any:
-        node = self._node_for(coro)
-        if self._task_factory is _EAGER_TASK_FACTORY:
+        if self._task_factory is None:
+            return self._create(self._node_for(coro), coro, name=name, context=context, **kwargs)
+        constructor = _constructor_of(self._task_factory)
+        if constructor is not None:
             kwargs.setdefault("eager_start", True)
-        elif self._task_factory is not None:
-            return self._create_with_factory(node, coro, name=name, context=context, **kwargs)
-        return self._create(node, coro, name=name, context=context, **kwargs)
+            return constructor(coro, loop=self, name=name, context=context, **kwargs)
+        return self._create_by(super().create_task, coro, name=name, context=context, **kwargs)
+
+    def set_task_factory(self, factory: Any) -> None:
+        constructor = _constructor_of(factory)
+        if constructor is not None and type(constructor) is not _Constructor:
+            factory = _create_eager_task_factory(_Constructor(constructor))
+        super().set_task_factory(factory)
+
+    @transparent
+    def construct(self, constructor: Any, coro: Any, *, name: Any = None, context: Any = None, **kwargs: Any) -> Any:
+        """Create a task by the constructor in an eager task factory."""
+        if constructor is asyncio.Task:
+            return self._create(self._node_for(coro), coro, name=name, context=context, **kwargs)
+        return self._create_by(constructor, coro, loop=self, name=name, context=context, **kwargs)
 
     def create_root(self, coro: Any) -> Any:
         """Create the task of the scenario."""
@@ -148,10 +182,13 @@ class TaskTrackingLoop(LazySocketsLoop):
         return RunContext(self._execution, self._stores, node)
 
     @transparent
-    def _create_with_factory(self, node: TaskNode, coro: Any, **kwargs: Any) -> Any:
+    def _create_by(self, create: Callable[..., Any], coro: Any, **kwargs: Any) -> Any:
+        node = self._node_for(coro)
+        context = contextvars.copy_context()  # which the task copies
+        context.run(current_node.set, node)
         self._starting.append(node)
         try:
-            task: Any = super().create_task(coro, **kwargs)
+            task: Any = context.run(create, coro, **kwargs)
         finally:
             self._starting.pop()
         task.node = node
