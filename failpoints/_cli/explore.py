@@ -58,6 +58,9 @@ def explore_scenario(
         ),
     ] = None,
     max_runs: Annotated[int, typer.Option("--max-runs", min=1, metavar="N", help="Stop after N runs.")] = 10_000,
+    max_failures: Annotated[
+        int, typer.Option("--max-failures", min=1, metavar="N", help="Go on until N different failures are found.")
+    ] = 1,
     backend: Annotated[Literal["asyncio", "trio"], typer.Option("--backend", help="The event loop.")] = "asyncio",
     clock: Annotated[
         Literal["virtual", "real"], typer.Option("--clock", help="Whether waiting takes real time.")
@@ -86,6 +89,7 @@ def explore_scenario(
                 interleavings=interleavings,
                 max_preemptions=max_preemptions,
                 max_runs=max_runs,
+                max_failures=max_failures,
                 timeout=timeout,
                 clock=clock,
                 replay=replay,

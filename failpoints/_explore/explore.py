@@ -25,14 +25,16 @@ from .audit import Audit, Nondeterministic
 from .entropy import same_in_every_run
 from .evidence import likely_causes
 from .execution import Execution
+from .failures import Failures, failure_key
 from .options import Options
 from .plan.faults import GivenFaults, fault_text
 from .plan.replay import ReplayScheduler, Script, checksum
 from .plan.sampling import SampledOrders
-from .plan.scheduler import MAX_FAULTS_AT_A_VISIT, MAX_TURNS_AT_A_VISIT
+from .plan.scheduler import MAX_FAULTS_AT_A_VISIT, MAX_TURNS_AT_A_VISIT, Divergence
 from .plan.search import Plan, Search, Trace
+from .problem import Problem
 from .report import nondeterministic, orders_differ, run_failed
-from .result import Exploration, Progress
+from .result import Exploration, ExplorationFailed, Progress
 from .runner import Outcome, Runner, Scenario
 from .shrinking import shrink
 from .threads import ignored_threads
@@ -55,6 +57,7 @@ def explore(
     max_preemptions: int | None = None,
     sample: int | None = None,
     max_runs: int = 10_000,
+    max_failures: int = 1,
     timeout: float = 5.0,
     clock: Literal["virtual", "real"] = "virtual",
     replay: str | None = None,
@@ -99,6 +102,8 @@ def explore(
         sample: The number of orders to run, drawn at random, where all of them are too many. The result has the
             chance that this would have found a bug.
         max_runs: The most runs.
+        max_failures: How many different failures to find. With more than 1, the search goes on after a failure, and all
+            are raised at its end. Two failures differ if the type of the error, or the program's line, does.
         timeout: The most seconds of real time that one run may take.
         clock: `"virtual"` if waiting for a timer is to take no time, `"real"` if it is to take real time.
         replay: The text from a failure. Repeats only the run that failed.
@@ -142,6 +147,7 @@ def explore(
         max_preemptions=max_preemptions,
         sample=sample,
         max_runs=max_runs,
+        max_failures=max_failures,
         timeout=timeout,
         clock=clock,
         replay=replay,
@@ -184,6 +190,7 @@ def _explore(runner: Runner) -> Exploration:
         if options.on_run is not None or spectators:
             options.report(Progress(runs, options.max_runs, search.queued, len(execution.injected), failed))
 
+    failures = Failures(runner.short_name, options.max_failures)
     auditing = Audit(runner, options.audit)
     search = Search(options.fault_limit, runner.new_orders if options.held_at is not None else None)
     sampled: SampledOrders | None = None
@@ -209,46 +216,73 @@ def _explore(runner: Runner) -> Exploration:
         if divergence is not None or has_failed:
             report(execution, failed=True)
         if divergence is not None:
-            error = problem.error if problem else None
-            causes = likely_causes(runner, plan)
-            raise nondeterministic(runner, exploration(), divergence, problem, causes) from error
-        if problem is not None and has_failed:
-            again = shrink(runner, plan, problem)
-            if again is None or again.problem is None:
-                causes = likely_causes(runner, plan)
-                raise nondeterministic(runner, exploration(), None, problem, causes) from problem.error
-            raise run_failed(runner, again, exploration()) from again.problem.error
-        if options.audit and scheduler.is_reduced and not scheduler.is_asleep:
-            _audit(auditing, outcome, plan, exploration)
+            failures.add(_nondeterministic(runner, plan, exploration(), divergence, problem))
+        elif problem is not None and has_failed:
+            if failures.is_new(failure_key(problem)):
+                failures.add(_confirmed(runner, plan, exploration(), problem))
+        elif options.audit and scheduler.is_reduced and not scheduler.is_asleep:
+            found = _audit(auditing, outcome, plan, exploration)
+            if found is not None and failures.is_new(found.failure.summary):
+                failures.add(found)
+        if failures.is_full:
+            break
         bounds |= scheduler.bounds
         faultable.update(scheduler.trace.labels)
         if plan.orders is not None:
             plan.orders.skip() if scheduler.is_unusable else plan.orders.finish(execution.segments)
         search.record(plan, Trace() if scheduler.is_unusable else scheduler.trace)
-        report(execution)
-    if "max_runs" not in bounds:
+        if not has_failed:
+            report(execution)
+    if failures and (options.max_failures == 1 or failures.is_nondeterministic):
+        raise failures.error(exploration())
+    if failures.is_full:
+        bounds.add("max_failures")
+    if not bounds.intersection(("max_runs", "max_failures")):
         runner.alternatives.check_all_matched()
     described = [_describe_bound(bound, options) for bound in sorted(bounds)]
     if sampled is not None:
         described.insert(0, _describe_sample(sampled, options))
-    return exploration(
+    result = exploration(
         exhaustive=not described,
         bounds=tuple(described),
         visits=len(faultable),
     )
+    if failures:
+        raise failures.error(result)
+    return result
 
 
-def _audit(auditing: Audit, outcome: Outcome, plan: Plan, exploration: Callable[[], Exploration]) -> None:
-    __tracebackhide__ = True
+def _confirmed(runner: Runner, plan: Plan, exploration: Exploration, problem: Problem) -> ExplorationFailed:
+    """Return the failure of a run, minimised."""
+    again = shrink(runner, plan, problem)
+    if again is None or again.problem is None:
+        return _nondeterministic(runner, plan, exploration, None, problem)
+    error = run_failed(runner, again, exploration)
+    error.__cause__ = again.problem.error
+    return error
+
+
+def _nondeterministic(
+    runner: Runner, plan: Plan, exploration: Exploration, divergence: Divergence | None, problem: Problem | None
+) -> ExplorationFailed:
+    error = nondeterministic(runner, exploration, divergence, problem, likely_causes(runner, plan))
+    error.__cause__ = None if problem is None else problem.error
+    return error
+
+
+def _audit(
+    auditing: Audit, outcome: Outcome, plan: Plan, exploration: Callable[[], Exploration]
+) -> ExplorationFailed | None:
     runner = auditing.runner
     try:
         found = auditing.examine(outcome, plan)
     except Nondeterministic:
-        raise nondeterministic(runner, exploration(), None, None, likely_causes(runner, plan)) from None
-    if found is not None:
-        problem = found.other.problem
-        error = orders_differ(runner, exploration(), found.visits, found.difference, (found.one, found.other))
-        raise error from None if problem is None else problem.error
+        return _nondeterministic(runner, plan, exploration(), None, None)
+    if found is None:
+        return None
+    error = orders_differ(runner, exploration(), found.visits, found.difference, (found.one, found.other))
+    error.__cause__ = None if found.other.problem is None else found.other.problem.error
+    return error
 
 
 def _replay(runner: Runner, script: Script) -> Exploration:
@@ -301,6 +335,7 @@ def _describe_sample(sampled: SampledOrders, options: Options) -> str:
 
 def _describe_bound(bound: str, options: Options) -> str:
     return {
+        "max_failures": f"stopped at max_failures={options.max_failures}",
         "max_runs": f"stopped at max_runs={options.max_runs}",
         "max_preemptions": f"orders with more than max_preemptions={options.max_preemptions} left out",
         "repeats": f"orders left out after {MAX_TURNS_AT_A_VISIT} turns at the same visit",

@@ -44,6 +44,7 @@ class Options:
     max_preemptions: int | None = None
     sample: int | None = None
     max_runs: int = 10_000
+    max_failures: int = 1
     timeout: float = 5.0
     clock: str = "virtual"
     replay: str | None = None
@@ -66,6 +67,7 @@ class Options:
         if self.sample is not None:
             check_count("sample=", self.sample)
         check_count("max_runs=", self.max_runs)
+        check_count("max_failures=", self.max_failures)
         audit: Any = self.audit
         if not isinstance(audit, (int, float)) or isinstance(audit, bool) or not 0 <= audit <= 1:
             raise FailpointUsageError(f"audit= must be a share between 0.0 and 1.0; got {safe_repr(audit)}")

@@ -74,7 +74,7 @@ class Exploration:
         exhaustive: Whether everything in the requested scope was tried: all faults up to `max_faults` per run, and
             all orders of tasks with `interleavings`.
         bounds: If it is not exhaustive, what cut it short, as one phrase each.
-        failures: The runs that failed. The first failure ends an exploration, so there is at most one.
+        failures: The runs that failed, up to `max_failures` different ones.
         hits: The number of visits in all runs, by failpoint name.
         tasks: The largest number of tasks that took turns in one run.
         visits: The number of visits at which faults were tried.
@@ -104,8 +104,12 @@ class Exploration:
 
     def __str__(self) -> str:
         runs = _counted(self.runs, "run")
-        if self.failures:
+        if self.failures and not (self.exhaustive or self.bounds):
             return f"{runs}, the last one failed: {self.failures[0].summary}"
+        if self.failures:
+            failures = _counted(len(self.failures), "different failure")
+            tried = self._scope() if self.exhaustive else "; ".join(self.bounds)
+            return f"{runs}, {tried}: {failures}: {'; '.join(failure.summary for failure in self.failures)}"
         if self.replayed:
             return f"{runs}, replayed{''.join(f': {bound}' for bound in self.bounds)}: no failure"
         if not self.exhaustive:
@@ -135,8 +139,9 @@ class Exploration:
 class ExplorationFailed(AssertionError):
     """A run of an exploration failed. The message has its timeline and the call that repeats exactly this run.
 
-    The original error is its `__cause__`. `exploration` is the result up to this run, `failure` the failed run, and
-    `replay` the text to pass to `explore` as `replay=`.
+    The original error is its `__cause__`, or a group of these if several runs failed (see `max_failures`).
+    `exploration` is the result up to here, which has all failures, `failure` the first of them, and `replay` the text
+    to pass to `explore` as `replay=`.
     """
 
     def __init__(self, message: str, exploration: Exploration, failure: Failure) -> None:

@@ -100,6 +100,14 @@ def test_orders(run: Run, module: Callable[[str], str], backend: str) -> None:
     assert (done.status, "max_preemptions=0 left out: not exhaustive" in done.output) == (0, True)
 
 
+def test_several_failures(run: Run, module: Callable[[str], str]) -> None:
+    """`--max-failures` prints different failures, and the number of them."""
+    name = module(SCENARIOS)
+    done = run("explore", f"{name}:breaks", "--max-failures", "3")
+    assert (done.status, done.errors) == (1, "")
+    assert "different failure" in done.output.splitlines()[-1]
+
+
 def test_failure(run: Run, module: Callable[[str], str]) -> None:
     """A failure is printed with the text for `--replay`, and the exit status is 1."""
     name = module(SCENARIOS)
