@@ -32,6 +32,7 @@ _LATEST = (
 
 _lock = threading.Lock()
 _explorations = 0
+_process = 0  # the number of this process
 _random_state: Any = None
 _replaced: list[tuple[Any, str, Any, Any]] = []
 
@@ -39,9 +40,10 @@ _replaced: list[tuple[Any, str, Any, Any]] = []
 @contextmanager
 def same_in_every_run() -> Generator[None]:
     """Replace the sources of random bytes, and restore them and the state of `random` afterwards."""
-    global _explorations, _random_state
+    global _explorations, _process, _random_state
     with _lock:
         if not _explorations:
+            _process = os.getpid()
             _random_state = random.getstate()
             _replace_sources()
         _explorations += 1
@@ -96,7 +98,7 @@ def _urandom(original: Callable[[int], bytes]) -> Any:
 
 
 def _source_of_bytes(original: Callable[[int], bytes]) -> Callable[[int], bytes]:
-    task = current_node.get()
+    task = _running_task()
     return original if task is None else _generator_of(task).randbytes
 
 
@@ -109,7 +111,7 @@ def _seed(original: Callable[..., None]) -> Any:
 
 
 def _seed_for(given: Any) -> Any:
-    task = current_node.get()
+    task = _running_task()
     return given if given is not None or task is None else _generator_of(task).getrandbits(256)
 
 
@@ -122,7 +124,7 @@ def _generate_time_safe(original: Callable[[], Any]) -> Any:
 
 
 def _source_of_uuids(original: Callable[[], Any]) -> Callable[[], Any]:
-    task = current_node.get()
+    task = _running_task()
     if task is None:
         return original
     timestamp = _next_time(task) // 100 + _UUID_EPOCH
@@ -142,7 +144,7 @@ def _time_ns(original: Callable[[], int]) -> Any:
 
 def _clock(original: Callable[[], int]) -> Callable[[], int]:
     """Return the clock for the caller of `time_ns`, which is the original one unless a run makes a UUID."""
-    task = current_node.get()
+    task = _running_task()
     caller = _getframe(2)
     if task is None or caller.f_globals is not vars(uuid):
         return original
@@ -164,6 +166,14 @@ def _find_hardware_address() -> None:
 
 
 # The generators of the tasks
+
+
+def _running_task() -> TaskNode | None:
+    """Return the task of a run that draws, or `None` outside of runs, and in a process that a run has forked.
+
+    All processes that are forked in one place would draw the same.
+    """
+    return current_node.get() if os.getpid() == _process else None
 
 
 def _generator_of(task: TaskNode) -> random.Random:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import socket
 import sys
 import threading
 from collections import deque
@@ -95,9 +96,9 @@ class _Observer:
         elif event == "c_call":
             name = _name_of(called)
             if name in _EVIDENCE:
-                self._add(_EVIDENCE[name], name, frame)
+                self._add(_EVIDENCE[name], name, frame, getattr(called, "__self__", None))
 
-    def _add(self, text: str, name: str, frame: FrameType) -> None:
+    def _add(self, text: str, name: str, frame: FrameType, owner: object) -> None:
         is_direct = text in _DIRECT
         if is_direct and not _is_own_module(frame.f_globals):
             return
@@ -110,6 +111,8 @@ class _Observer:
         thread = frame.f_locals.get("self") if text == "a thread is started" else None
         if isinstance(thread, threading.Thread):
             text = f"the thread {thread.name} is started"
+        if isinstance(owner, socket.socket):
+            text = f"the socket with the file descriptor {owner.fileno()} is used"
         where = f", at {frame_location(caller)}" if caller is not None else ""
         self.causes[f"{text} ({name}){where}" if is_direct else f"{text}{where}"] = None
 

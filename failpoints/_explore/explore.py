@@ -67,7 +67,7 @@ def explore(
 
     *scenario* is an async function that takes a `Run`. It sets things up, does its work inside
     `async with run.injecting():`, and asserts afterwards what must hold in every run. Each run has a fresh event loop,
-    a fresh registry, and the same seeds.
+    a fresh registry, and draws the same random numbers and ids.
 
     The first run has no faults and must pass. Then every visit inside the block is made to fail, in every way that
     its site declares with `raises=` (with `InjectedFault` if it declares none), fewest faults first.

@@ -283,3 +283,34 @@ def test_threads_of_one_task() -> None:
     assert len(drawn) == 4
     assert len(set(drawn)) == 1
     assert len(set(drawn[0])) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork processes")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_forked_processes_draw_from_the_system() -> None:
+    """Processes that a run forks draw different values, neither of which is the one that the run draws next."""
+    drawn: list[bytes] = []
+
+    def fork() -> bytes:
+        reader, writer = os.pipe()
+        child = os.fork()
+        if not child:
+            try:
+                os.write(writer, uuid4().bytes)
+            finally:
+                os._exit(0)
+        os.close(writer)
+        with open(reader, "rb") as pipe:
+            value = pipe.read()
+        os.waitpid(child, 0)
+        return value
+
+    async def scenario(run: Run) -> None:
+        os.urandom(1)
+        drawn.extend((fork(), fork(), uuid4().bytes))
+        async with run.injecting():
+            await failpoint("visit")
+
+    explore(scenario)
+    assert len(drawn) == 6
+    assert len(set(drawn)) == 5
