@@ -314,3 +314,23 @@ def test_the_runner_has_a_queue_and_file_descriptors() -> None:
     trio.run(main)
     assert ran == ["note"]
     assert counts in ([0, 2], [1, 2])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="trio has another registry on Windows")
+def test_the_waits_for_io_are_registered() -> None:
+    """`_registered` has trio's own wait, and each wait of a task until it ends."""
+    ours, theirs = socket.socketpair()
+
+    async def main() -> None:
+        registered: Any = trio_run.GLOBAL_RUN_CONTEXT.runner.io_manager._registered
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(registered) == 1
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.lowlevel.wait_readable, ours)
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(registered) == 2
+            theirs.send(b"!")
+        assert len(registered) == 1
+
+    with ours, theirs:
+        trio.run(main)

@@ -246,9 +246,12 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
 
     def has_io(self) -> bool:
         """Return whether a task is waiting for I/O."""
-        statistics: Any = trio.lowlevel.current_statistics().io_statistics
+        registered: Any = getattr(_runner().io_manager, "_registered", None)
+        if registered is not None:
+            return len(registered) > 1  # one is trio's own, which is always there
+        statistics: Any = trio.lowlevel.current_statistics().io_statistics  # slow
         kinds = ("tasks_waiting_read", "tasks_waiting_write", "tasks_waiting", "monitors")
-        return sum(getattr(statistics, kind, 0) for kind in kinds) > 1  # one is trio's own, which is always there
+        return sum(getattr(statistics, kind, 0) for kind in kinds) > 1
 
     def outside_waits(self) -> list[OutsideWait]:
         """Return the waits for I/O of tasks that are not held, if something may come from outside the run."""
