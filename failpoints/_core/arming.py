@@ -21,6 +21,7 @@ from ..errors import FailpointUsageError
 from .functions import annotations_of
 from .locks import guard
 from .log import logger
+from .making import function_of
 from .reentrancy import transparent
 from .switches import Member
 from .tracebacks import hide_own_frames, one_line
@@ -101,10 +102,10 @@ def copied_from(thing: object) -> FunctionType | None:
     return None if trampolines is None else trampolines.original
 
 
-def copied(function: FunctionType, code: CodeType, closure: tuple[Any, ...] | None) -> FunctionType:
+def copied(function: FunctionType, code: CodeType, closure: tuple[Any, ...]) -> FunctionType:
     """Copy a function with other code and another closure. The copy shares the attribute dictionary."""
-    copy = FunctionType(code, function.__globals__, function.__name__, function.__defaults__, closure)
-    for name in ("__kwdefaults__", "__doc__", "__module__", "__qualname__", "__dict__"):
+    copy = function_of(code, function.__globals__, function.__defaults__, function.__kwdefaults__, closure)
+    for name in ("__name__", "__doc__", "__module__", "__qualname__", "__dict__"):
         setattr(copy, name, getattr(function, name))
     if sys.version_info >= (3, 12):
         copy.__type_params__ = function.__type_params__

@@ -6,6 +6,7 @@ import _thread
 import concurrent.futures
 import ctypes
 import dataclasses
+import dis
 import gc
 import importlib
 import inspect
@@ -24,11 +25,12 @@ from collections.abc import AsyncGenerator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from textwrap import dedent
-from types import FrameType
+from types import FrameType, FunctionType
 from typing import Any
 
 import pytest
 
+from failpoints._core import making
 from failpoints._core.switches import may_contain_scope
 from failpoints._sites.awaiting import awaits_result
 
@@ -74,6 +76,40 @@ def test_a_line_table_can_have_no_columns() -> None:
     with pytest.raises(ValueError, match="here") as caught:
         fail()
     assert traceback.extract_tb(caught.value.__traceback__)[-1].lineno == line
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="calls of any function are specialized")
+@pytest.mark.skipif("free-threading build" in sys.version, reason="no function is made that way")
+def test_a_function_is_specialized_if_an_instruction_made_it() -> None:
+    """The instruction takes code from the stack, and others give the function its parts: 1, 2 and 8 mean which."""
+
+    def own(first: int, second: int = 2, *, third: int = 3) -> tuple[int, ...]:
+        return first, second, third, free
+
+    def is_specialized(function: Any) -> bool:
+        def caller() -> Any:
+            return function(1, 2)
+
+        for _ in range(100):
+            caller()
+        names = {instruction.opname for instruction in dis.get_instructions(caller, adaptive=True)}
+        return any(name.startswith("CALL_PY") for name in names)
+
+    free = 4
+    parts = own.__code__, own.__globals__, own.__defaults__, own.__kwdefaults__, own.__closure__ or ()
+    own_parts = parts[0], *parts[2:]
+    references = [sys.getrefcount(part) for part in own_parts]
+    made = making.function_of(*parts)
+    assert (made(1), made(1, 5, third=6)) == ((1, 2, 3, 4), (1, 5, 6, 4))
+    assert (made.__code__, made.__globals__, made.__defaults__, made.__kwdefaults__, made.__closure__) == parts
+    assert making.function_of((lambda: 1).__code__, {}, None, None, ())() == 1
+    with pytest.raises(ValueError, match="closure"):
+        making.function_of(own.__code__, {}, None, None, ())
+    made_by_type = FunctionType(own.__code__, own.__globals__, "own", own.__defaults__, own.__closure__)
+    made_by_type.__kwdefaults__ = own.__kwdefaults__
+    assert [is_specialized(each) for each in (own, made, made_by_type)] == [True, True, False]
+    del made, made_by_type
+    assert [sys.getrefcount(part) for part in own_parts] == references
 
 
 def test_the_frames_of_callers_and_of_threads_can_be_read() -> None:

@@ -60,6 +60,9 @@ HOT_LOOPS = """
         @failpoint("hot")
         def content(self): return self.number
 
+        @failpoint("hot")
+        def __getitem__(self, number): return number
+
     @failpoint("around")
     def holder(number):
         with failpoint_scope("hot"):
@@ -96,7 +99,7 @@ HOT_LOOPS = """
         for number in range(ROUNDS):
             change(number)
             owner.number = number
-            assert owner.method(number) == owner.content
+            assert owner.method(number) == owner[number] == owner.content
             yield number, owner.content
 
     def with_scope():
@@ -120,8 +123,37 @@ HOT_LOOPS = """
 
 @pytest.mark.parametrize("compiled", ["0", pytest.param("1", marks=pytest.mark.skipif(not HAS_JIT, reason="no JIT"))])
 def test_exchanged_in_the_middle_of_a_hot_loop(compiled: str, tmp_path: Path) -> None:
-    """A loop that was specialised or compiled calls what is configured now."""
+    """A loop that was specialized or compiled calls what is configured now."""
     assert run(tmp_path, HOT_LOOPS, PYTHON_JIT=compiled) == [str(compiled == "1")]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="calls of any function are specialized")
+@pytest.mark.skipif("free-threading build" in sys.version, reason="calls of functions whose code is exchanged are not")
+def test_calls_are_specialized() -> None:
+    """The interpreter specializes calls of a decorated function and method as it does those of plain ones."""
+
+    def function(number: int, *, unused: int = 0) -> int:
+        return number + free
+
+    class Owner:
+        def plain(self, number: int) -> int:
+            return number
+
+        decorated = failpoint("specialized")(plain)
+
+    def specialized(call: Any) -> list[str]:  # `CALL` has another name then
+        def caller() -> Any:
+            return call(1)
+
+        for _ in range(1000):
+            caller()
+        return [instruction.opname for instruction in dis.get_instructions(caller, adaptive=True)]
+
+    free, owner = 1, Owner()
+    with configured("another", "off"):
+        decorated = failpoint("specialized")(function)
+        for call in (function, decorated, owner.plain, owner.decorated):
+            assert any(name.startswith("CALL_") for name in specialized(call)), call
 
 
 def test_disassembled_while_armed() -> None:
