@@ -247,27 +247,32 @@ class Execution:
     def _go_on(
         self, task: TaskNode, label: int, context: Context, raises: tuple[type[BaseException], ...], *, is_async: bool
     ) -> Action | None:
-        visit = self._shown(label, context)
         if self.recorder is not None:
-            self.recorder.visited(visit, inside=True)
+            self.recorder.visited(self._shown(label, context), inside=True)
         if not self._injects_faults:
             return None
-        return self._choose_fault(label, visit, self._alternatives.of(visit.name, raises, is_async=is_async), raises)
+        name = self._labels.visit(label).name
+        return self._choose_fault(label, context, self._alternatives.of(name, raises, is_async=is_async), raises)
 
     def _shown(self, label: int, context: Context) -> Visit:
         return replace(self._labels.visit(label), context=context_text(context))
 
     def _choose_fault(
-        self, label: int, visit: Visit, alternatives: tuple[Action, ...], raises: tuple[type[BaseException], ...] = ()
+        self,
+        label: int,
+        context: Context,
+        alternatives: tuple[Action, ...],
+        raises: tuple[type[BaseException], ...] = (),
     ) -> Action | None:
         if not alternatives:
             return None
         self._faultable += 1
+        visit = self._labels.visit(label)
         chosen = self.scheduler.choose_fault(label, (visit.path, visit.name), len(alternatives))
         if not chosen:
             return None
         action = alternatives[chosen - 1]
-        self.injected.append(Injected(visit, action, self._faultable, chosen, label))
+        self.injected.append(Injected(self._shown(label, context), action, self._faultable, chosen, label))
         if self.recorder is not None:
             self.recorder.injected(visit.path, action, raises)
         return action
@@ -329,7 +334,7 @@ class Execution:
             self.recorder.resumed(wakeup, *self.loop.position(task))
         if not self._injects_faults or not self.loop.can_cancel(task):
             return
-        if self._choose_fault(label, wakeup, self._alternatives.at_wakeup()) is not None:
+        if self._choose_fault(label, {}, self._alternatives.at_wakeup()) is not None:
             self.loop.cancel(task)
 
     def _release(self, task: TaskNode) -> None:

@@ -142,3 +142,22 @@ def test_threads_that_one_task_starts_at_once() -> None:
     exploration = explore(scenario)
     assert exploration.runs == 3
     assert made == ["", "a", "b"]
+
+
+def test_a_context_is_formatted_only_to_be_shown(backend: Any) -> None:
+    """`repr()` of what a context contains is not called at visits that nothing shows."""
+    formatted: list[int] = []
+
+    class Order:
+        def __repr__(self) -> str:
+            formatted.append(1)
+            return "order"
+
+    async def scenario(run: Run) -> None:
+        order = Order()
+        async with run.injecting():
+            for _ in range(5):
+                await failpoint("visit", context={"order": order})
+
+    assert explore(scenario, backend=backend).runs == 6
+    assert len(formatted) == 5  # of the visit at which each of five runs has injected a fault
