@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from .identity import TaskPath
 from .races import HappensBefore, Segment
 
 
@@ -62,22 +63,36 @@ def swaps_of(order: tuple[int, ...], segments: Sequence[Segment]) -> list[Swap]:
 
 
 def _turns_before(segments: Sequence[Segment], turns: int) -> list[set[int]]:
-    """Return, for each turn, the earlier ones that have to come before it."""
+    """Return, for each turn, the earlier ones that have to come before it.
+
+    A turn can have steps of further tasks, which it has woken. If such a task waited for a step of another turn as
+    well, it goes on in that turn once the two are exchanged. So that is not a reason to keep their order.
+    """
     happens_before = HappensBefore(segments)
+    caused_by = _caused_by(segments)
+    chosen = {segment.turn: segment.task for segment in segments if segment.is_chosen}
     found: list[set[int]] = [set() for _ in range(turns)]
     for index, segment in enumerate(segments):
-        if 0 <= segment.turn < turns and not _waits_for_others(segment, segments):
+        if 0 <= segment.turn < turns:
             bits = happens_before.before[index]
-            causes = {each.turn for number, each in enumerate(segments[:index]) if bits >> number & 1}
-            found[segment.turn].update(causes - {segment.turn})
+            if segment.task != chosen[segment.turn]:
+                bits &= ~caused_by[index]
+            found[segment.turn].update(each.turn for number, each in enumerate(segments[:index]) if bits >> number & 1)
     for turn in range(turns):
+        found[turn].discard(turn)
         found[turn].update(*(found[earlier] for earlier in found[turn] if earlier >= 0))
     return found
 
 
-def _waits_for_others(segment: Segment, segments: Sequence[Segment]) -> bool:
-    """Return whether a task went on in a turn that was not its own, after steps of other turns as well.
-
-    If two tasks are awaited, the turn in which the last one ends has more to do, whichever of them that is.
-    """
-    return not segment.is_chosen and any(segments[cause].turn != segment.turn for cause in segment.because)
+def _caused_by(segments: Sequence[Segment]) -> list[int]:
+    """Return, for each segment, a bit for each one that it could not have run before, whatever they touch."""
+    last_of: dict[TaskPath | None, int] = {}
+    found: list[int] = []
+    for index, segment in enumerate(segments):
+        causes = {*segment.because, *([last_of[segment.task]] if segment.task in last_of else [])}
+        last_of[segment.task] = index
+        bits = 0
+        for cause in causes:
+            bits |= found[cause] | 1 << cause
+        found.append(bits)
+    return found
