@@ -332,7 +332,11 @@ def test_no_name(kind: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "known"), [(failpoint, "context, raises, convert, cancel"), (failpoint_scope, "context, raises, cancel")]
+    ("kind", "known"),
+    [
+        (failpoint, "context, raises, convert, cancel, reads, writes"),
+        (failpoint_scope, "context, raises, cancel, reads, writes"),
+    ],
 )
 def test_unknown_option(kind: Any, known: str) -> None:
     """The message for an option that a site does not have suggests the right one, and lists all."""
@@ -342,7 +346,11 @@ def test_unknown_option(kind: Any, known: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "options"), [(failpoint, "context raises convert cancel"), (failpoint_scope, "context raises cancel")]
+    ("kind", "options"),
+    [
+        (failpoint, "context raises convert cancel reads writes"),
+        (failpoint_scope, "context raises cancel reads writes"),
+    ],
 )
 def test_signature(kind: Any, options: str) -> None:
     """`help()` and `inspect.signature` show a name and the options."""
