@@ -155,7 +155,8 @@ def explore(
     )
     _check_surroundings()
     runner = Runner(scenario, options)
-    with _armed(), same_in_every_run(), runner.deterministic_order(), watching() as runner.watched:
+    with _armed(), same_in_every_run(), runner.deterministic_order(), runner.noting_primitives(), watching() as watched:
+        runner.watched = watched
         exploration: Exploration | None = None
         try:
             return (exploration := _explore(runner) if options.script is None else _replay(runner, options.script))

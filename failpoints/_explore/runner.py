@@ -106,6 +106,15 @@ class Runner:
         self.watched: WatchedThread
         self._backend, self.deterministic_order = _import_backend(options.backend)
 
+    def noting_primitives(self) -> AbstractContextManager[None]:
+        """Note in the runs what tasks do to locks, events, queues and so on, if the search needs it."""
+        options = self.options
+        if options.held_at is None or not options.is_reduced:
+            return nullcontext()
+        from .loops import primitives
+
+        return primitives.noting_primitives(_import_primitives(options.backend))
+
     @property
     def short_name(self) -> str:
         """The name of the scenario, without its class or enclosing function."""
@@ -194,3 +203,13 @@ def _import_backend(name: str) -> tuple[_Backend, Callable[[], AbstractContextMa
     from .loops import trio_clock, trio_order
 
     return trio_clock.run, trio_order.deterministic_order
+
+
+def _import_primitives(backend: str) -> Callable[[Any], None]:
+    if backend == "asyncio":
+        from .loops import primitives_asyncio
+
+        return primitives_asyncio.install
+    from .loops import primitives_trio
+
+    return primitives_trio.install

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 
 from .._core.accesses import Accesses as Declared
 from .plan.accesses import EVERYTHING, Accesses, Mode, add_access, merge
@@ -128,6 +128,10 @@ class Steps:
         self.declare_step(task, declared)
         if because is not None:
             segment.because.append(because)
+
+    def follow(self, task: TaskNode, because: Iterable[int]) -> None:
+        """Take note that the running segment could not have run before any of these, since its task waited for all."""
+        self._segment(task).because.extend(because)
 
     def mark(self, task: TaskNode) -> int:
         """Return the number of the running segment, to be used as *because* later."""

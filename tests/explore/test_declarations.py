@@ -37,15 +37,15 @@ class Recorded:
         return ignore if self.steps is None else getattr(self.steps, name)
 
     def declare_step(self, task: TaskNode, declared: Accesses) -> None:
-        self.note("step", Steps.declare_step, task, declared)
+        self.record("step", Steps.declare_step, task, declared)
 
     def enter_region(self, task: TaskNode, declared: Accesses) -> None:
-        self.note("enter", Steps.enter_region, task, declared)
+        self.record("enter", Steps.enter_region, task, declared)
 
     def leave_region(self, task: TaskNode, declared: Accesses) -> None:
-        self.note("leave", Steps.leave_region, task, declared)
+        self.record("leave", Steps.leave_region, task, declared)
 
-    def note(self, what: str, method: Any, task: TaskNode, declared: Accesses) -> None:
+    def record(self, what: str, method: Any, task: TaskNode, declared: Accesses) -> None:
         touched = [f"{mode}:{resource}" for resource, mode in declared]
         self.noted.append(" ".join([*map(str, task.path), what, *touched]))
         if self.steps is not None:

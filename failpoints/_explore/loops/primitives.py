@@ -1,0 +1,443 @@
+"""What the primitives of the libraries do to each other, as the search needs it: which of their operations meet.
+
+While a reduction needs it, the operations of locks, events, queues and so on are wrapped, for the threads that
+explore. Each notes what it touches: a resource, which is a part of the primitive, with a mode. Operations that do not
+meet can be exchanged without a difference, so the search runs only one of the orders. An operation of which that is
+not certain writes the whole primitive.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Generator, Hashable, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from sys import _getframe  # pyright: ignore[reportPrivateUsage]  # imported by name, since sys._getframe can be replaced
+from types import CodeType
+from typing import Any, Final, TypeAlias, cast
+
+from ..._core.hooks import exploring
+from ..._core.reentrancy import transparent
+from ..execution import Execution
+from ..plan.accesses import Mode
+from ..plan.identity import TaskNode
+from ..steps import CANCELLATION
+
+_NO_TASK: Final = (0,)  # the path of the node above all tasks that no task has started
+_lock = threading.Lock()
+_exploring_threads: dict[int, None] = {}
+_seen_by_thread: dict[int, Seen] = {}
+
+
+class Seen:
+    """What was seen of the primitives of one run."""
+
+    def __init__(self, execution: Execution) -> None:
+        self.execution = execution
+        self.is_needed = execution.scheduler.is_reduced
+        self._created: Counter[TaskNode] = Counter()
+        self._names: dict[int, tuple[Hashable, object]] = {}  # by id(), with the thing, so that no other one gets it
+        self._marks: dict[tuple[Hashable, Hashable], int] = {}
+        self.ends: dict[TaskNode, int | None] = {}  # the last segments of tasks that have ended
+        self.group_of: dict[TaskNode, object] = {}
+        self._members: dict[int, list[TaskNode]] = {}  # of groups of tasks, by id()
+        self._observers: dict[TaskNode, set[str]] = {}
+        self._waits: dict[TaskNode, list[tuple[object, Iterable[str]]]] = {}
+        self._channels: dict[int, Channel] = {}
+
+    @property
+    def node(self) -> TaskNode:
+        """The running task, or the task that has scheduled the running callback."""
+        return self.execution.loop.acting_node()
+
+    @property
+    def is_program(self) -> bool:
+        """Whether a task is running, or a callback that one has scheduled, and not the event loop itself."""
+        return self.node.path != _NO_TASK
+
+    def create(self, thing: object) -> None:
+        """Name something that the running task has created, with the same name in every run."""
+        node = self.node if hasattr(self.execution, "loop") else self.execution.root
+        self._created[node] += 1
+        self._names[id(thing)] = ((node.path, self._created[node]), thing)
+
+    def name(self, thing: object) -> Hashable:
+        """Return the name of something. It is the thing itself if it was created outside the run."""
+        if isinstance(thing, (TaskNode, str)):
+            return thing.path if isinstance(thing, TaskNode) else thing
+        known = self._names.get(id(thing))
+        if known is None:
+            known = self._names[id(thing)] = (("outside", id(thing)), thing)
+        return known[0]
+
+    def channel(self, thing: object) -> Channel:
+        """Return what was seen of a queue or stream."""
+        channel = self._channels.get(id(thing))
+        if channel is None:
+            self.name(thing)  # which keeps it
+            channel = self._channels[id(thing)] = Channel()
+        return channel
+
+    def members(self, group: object) -> list[TaskNode]:
+        """Return the tasks of a group, a list to add to."""
+        self.name(group)  # which keeps it
+        return self._members.setdefault(id(group), [])
+
+    def observers(self, node: TaskNode) -> set[str]:
+        """Return the qualified names of the functions that are called when a task ends, a set to add to."""
+        return self._observers.setdefault(node, set())
+
+    def note(self, thing: object, mode: Mode, *parts: str) -> None:
+        """Note that the running task touches parts of a thing."""
+        steps = self.execution.steps
+        if steps is None:
+            return
+        name, node = self.name(thing), self.node
+        for part in parts:
+            steps.note(node, (name, part), mode)
+
+    def mark(self) -> int | None:
+        """Return the number of the running segment."""
+        steps = self.execution.steps
+        return None if steps is None else steps.mark(self.node)
+
+    def mark_of(self, thing: object) -> int | None:
+        """Like `mark`, as the first part of an operation."""
+        return self.mark()
+
+    def set_mark(self, thing: object, part: str = "") -> None:
+        """Remember the running segment as the one that has last made something possible."""
+        mark = self.mark()
+        if mark is not None:
+            self._marks[self.name(thing), part] = mark
+
+    def split_because(self, *marks: int | None) -> None:
+        """Begin a new segment of the running task, which could not have run before those with these marks."""
+        steps = self.execution.steps
+        if steps is not None:
+            for mark in marks:
+                if mark is not None:
+                    steps.split(self.node, mark)
+
+    def join(self, nodes: Iterable[TaskNode], mark: int | None) -> None:
+        """Note that the running task goes on since all of these have ended. *mark* is that from before it waited."""
+        ends = [end for end in map(self.ends.get, nodes) if end is not None]
+        steps = self.execution.steps
+        if steps is None or mark is None or self.mark() == mark:
+            self.split_because(*ends)
+        else:
+            steps.follow(self.node, ends)
+
+    def split(self, thing: object, part: str = "") -> None:
+        """Begin a new segment of the running task, which could not have run before the one that was remembered."""
+        self.split_because(self._marks.get((self.name(thing), part)))
+
+    # Cancellation
+
+    @contextmanager
+    def waiting(self, thing: object, parts: Iterable[str]) -> Generator[None]:
+        """Take note that the running task may wait for parts of a thing, so that cancelling it writes them."""
+        waits = self._waits.setdefault(self.node, [])
+        wait = (thing, parts)
+        waits.append(wait)
+        try:
+            yield
+        finally:
+            waits.remove(wait)
+
+    def cancel(self, node: TaskNode) -> None:
+        """Note that the running task cancels another one."""
+        steps = self.execution.steps
+        if steps is None:
+            return
+        steps.note(self.node, (CANCELLATION, node.path), "w")
+        for thing, parts in self._waits.get(node, ()):
+            self.note(thing, "w", *parts)
+            if id(thing) in self._channels:
+                self._channels[id(thing)].is_irregular = True
+
+
+class Channel:
+    """What was seen of one queue or stream: the segments that made room in it, and those that filled it."""
+
+    def __init__(self) -> None:
+        self.puts: list[int | None] = []
+        self.gets: list[int | None] = []
+        self.inside: Counter[TaskNode] = Counter()  # the calls of each task whose own calls are not the program's
+        self.waiting: Counter[str] = Counter()  # the tasks in a call of "put" or "get" that may wait
+        self.is_irregular = False  # an item or a slot may have gone to another task than the next in line
+
+    def lines(self, side: str) -> tuple[list[int | None], list[int | None]]:
+        """Return the segments of this side, "put" or "get", and those of the other side."""
+        return (self.puts, self.gets) if side == "put" else (self.gets, self.puts)
+
+    def mark_of(self, marks: list[int | None], index: float) -> int | None:
+        """Return the segment that made the operation with this number possible."""
+        return marks[int(index)] if 0 <= index < len(marks) else None
+
+
+def current() -> Seen | None:
+    """Return what to note operations in, or `None` if the caller does not belong to a run that needs it."""
+    execution = exploring.get()
+    thread = threading.get_ident()
+    if execution is None or thread not in _exploring_threads:
+        return None
+    seen = _seen_by_thread.get(thread)
+    if seen is None or seen.execution is not execution:
+        seen = _begin(cast(Execution, execution), thread)
+    return seen if seen is not None and seen.is_needed else None
+
+
+def _begin(execution: Execution, thread: int) -> Seen | None:
+    if execution.thread != thread:
+        return None
+    seen = _seen_by_thread[thread] = Seen(execution)
+    return seen
+
+
+def current_of_loop() -> Seen | None:
+    """Like `current`, but only while the steps of tasks are recorded."""
+    seen = current()
+    return seen if seen is not None and seen.execution.steps is not None else None
+
+
+# Wrapping
+
+
+Note: TypeAlias = Callable[[Seen, Any], Any]
+
+_quiet: Final[set[CodeType]] = set()
+"""Functions of the libraries whose calls are part of an operation that is noted already."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What an operation of a primitive notes: before it, after it, and if it raises.
+
+    `waits_for` names the parts that the operation may wait for. What `before` returns is given to `after`. `of` returns
+    the thing that is touched, if it is not the object that has the method.
+    """
+
+    before: Note | None = None
+    after: Callable[[Seen, Any, Any], Any] | None = None
+    failed: Note | None = None
+    waits_for: Iterable[str] = ()
+    of: Callable[[Any], Any] | None = None
+
+    def begin(self, seen: Seen, thing: Any) -> Any:
+        return None if self.before is None else self.before(seen, thing)
+
+    def end(self, seen: Seen, thing: Any, token: Any) -> None:
+        if self.after is not None:
+            self.after(seen, thing, token)
+
+    def fail(self, seen: Seen, thing: Any) -> None:
+        if self.failed is not None:
+            self.failed(seen, thing)
+
+
+class Patches:
+    """Wraps methods, and restores them."""
+
+    def __init__(self) -> None:
+        self._originals: list[tuple[Any, str, Any]] = []
+
+    def replace(self, owner: Any, name: str, replacement: Any) -> None:
+        """Replace a method, or add one."""
+        self._originals.append((owner, name, owner.__dict__.get(name, _MISSING)))
+        setattr(owner, name, replacement)
+
+    def undo(self) -> None:
+        """Restore everything that was replaced."""
+        while self._originals:
+            owner, name, original = self._originals.pop()
+            if original is _MISSING:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, original)
+
+    def created(self, owner: Any) -> None:
+        """Name the instances of a class when they are created."""
+        self.replace(owner, "__init__", _naming(owner.__init__))
+
+    def sync(self, owner: Any, names: str, operation: Operation) -> None:
+        """Note the calls of these methods of a class, as far as it has them."""
+        for name in names.split():
+            if name in owner.__dict__:
+                self.replace(owner, name, _noting(owner.__dict__[name], operation))
+
+    def asynchronous(self, owner: Any, names: str, operation: Operation) -> None:
+        """Like `sync`, for async methods."""
+        for name in names.split():
+            if name in owner.__dict__:
+                self.replace(owner, name, _noting_async(owner.__dict__[name], operation))
+
+    def properties(self, owner: Any, names: str, operation: Operation) -> None:
+        """Note that these properties are read. Setting one writes everything."""
+        for name in names.split():
+            found = owner.__dict__.get(name)
+            if isinstance(found, property):
+                getter: Any = found.fget
+                setter = None if found.fset is None else _noting(found.fset, EXCLUSIVE)
+                self.replace(owner, name, property(_noting(getter, operation), setter))
+
+    def quiet(self, function: Any) -> None:
+        """Do not note what this function of a library calls."""
+        _quiet.add(function.__code__)
+
+
+_MISSING: Final = object()
+
+
+def _naming(init: Callable[..., None]) -> Any:
+    @transparent
+    def created(self: Any, *args: Any, **kwargs: Any) -> None:
+        seen = current()
+        if seen is not None:
+            seen.create(self)
+        init(self, *args, **kwargs)
+
+    return created
+
+
+def _noting(original: Callable[..., Any], operation: Operation) -> Any:
+    @transparent
+    def noting(self: Any, *args: Any, **kwargs: Any) -> Any:
+        seen = current_of_loop()
+        if seen is None or _is_quiet():
+            return original(self, *args, **kwargs)
+        thing = self if operation.of is None else operation.of(self)
+        token = operation.begin(seen, thing)
+        try:
+            result = original(self, *args, **kwargs)
+        except BaseException:
+            operation.fail(seen, thing)
+            raise
+        operation.end(seen, thing, token)
+        return result
+
+    return noting
+
+
+def _noting_async(original: Callable[..., Any], operation: Operation) -> Any:
+    @transparent
+    async def noting(self: Any, *args: Any, **kwargs: Any) -> Any:
+        seen = current_of_loop()
+        if seen is None:
+            return await original(self, *args, **kwargs)
+        thing = self if operation.of is None else operation.of(self)
+        token = operation.begin(seen, thing)
+        try:
+            with seen.waiting(thing, operation.waits_for):
+                result = await original(self, *args, **kwargs)
+        except BaseException:
+            operation.fail(seen, thing)
+            raise
+        operation.end(seen, thing, token)
+        return result
+
+    return noting
+
+
+def _is_quiet() -> bool:
+    return _getframe(2).f_code in _quiet
+
+
+# The operations of primitives that all libraries have.
+
+
+def noting(mode: Mode, *parts: str) -> Operation:
+    """Return an operation that touches parts of the primitive, while it lasts."""
+
+    def note(seen: Seen, thing: Any, token: object = None) -> None:
+        seen.note(thing, mode, *parts)
+
+    def write(seen: Seen, thing: Any) -> None:
+        seen.note(thing, "w", *parts)
+
+    return Operation(note, note, write, parts)
+
+
+EXCLUSIVE: Final = noting("w", "all")
+READING: Final = noting("r", "all")
+
+
+def _request(seen: Seen, lock: Any) -> None:
+    seen.note(lock, "w", "queue")
+    seen.note(lock, "u", "state")
+
+
+def acquired(seen: Seen, lock: Any, token: object = None) -> None:
+    """Note that the running task has got a lock, which it requested before."""
+    seen.split(lock)
+    seen.note(lock, "u", "state")
+
+
+def _release(seen: Seen, lock: Any) -> None:
+    seen.note(lock, "u", "state")
+    seen.set_mark(lock)
+
+
+def _write_lock(seen: Seen, lock: Any) -> None:
+    seen.note(lock, "w", "queue", "state")
+
+
+# Only the requests of a lock are in order. Who requests it first gets it first, whenever it is released.
+ACQUIRE: Final = Operation(_request, acquired, _write_lock, ("queue", "state"))
+RELEASE: Final = Operation(_release, None, _write_lock)
+ACQUIRE_AT_ONCE: Final = noting("w", "queue", "state")
+LOOK_AT_LOCK: Final = noting("r", "state")
+
+
+def _set(seen: Seen, event: Any) -> None:
+    seen.note(event, "w", "set")
+    seen.set_mark(event)
+
+
+def begin_wait(seen: Seen, event: Any, *, is_set: bool) -> bool:
+    """Note that the running task may wait for an event."""
+    seen.note(event, "r", "clear")
+    return is_set
+
+
+def end_wait(seen: Seen, event: Any, was_set: Any) -> None:
+    """Note that the running task goes on since an event is set."""
+    if was_set:
+        seen.split(event)
+
+
+def fail_wait(seen: Seen, event: Any) -> None:
+    """Note that a task stops waiting for an event."""
+    seen.note(event, "w", "set", "clear")
+
+
+# A wait does not meet a set: whichever comes first, the task goes on after both. It does meet a clear.
+SET: Final = Operation(_set)
+CLEAR: Final = noting("w", "set", "clear")
+IS_SET: Final = noting("r", "set")
+
+
+@contextmanager
+def noting_primitives(install: Callable[[Patches], None]) -> Generator[None]:
+    """Note the operations of primitives in the runs of the current thread. *install* wraps them."""
+    thread = threading.get_ident()
+    with _lock:
+        patches = _patches.setdefault(install, Patches())
+        if not _users[install]:
+            install(patches)
+        _users[install] += 1
+        _exploring_threads[thread] = None
+    try:
+        yield
+    finally:
+        with _lock:
+            del _exploring_threads[thread]
+            _seen_by_thread.pop(thread, None)
+            _users[install] -= 1
+            if not _users[install]:
+                patches.undo()
+
+
+_patches: dict[Callable[[Patches], None], Patches] = {}
+_users: Counter[Callable[[Patches], None]] = Counter()

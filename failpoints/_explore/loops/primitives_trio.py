@@ -1,0 +1,167 @@
+"""What the primitives of trio note, and those of anyio on trio."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trio
+import trio._channel as trio_channel
+import trio._core._run as trio_run
+import trio._sync as trio_sync
+from outcome import Error
+
+from ..._core.reentrancy import transparent
+from ..plan.identity import TaskNode, current_node
+from .primitives import (
+    ACQUIRE,
+    ACQUIRE_AT_ONCE,
+    EXCLUSIVE,
+    IS_SET,
+    LOOK_AT_LOCK,
+    READING,
+    RELEASE,
+    SET,
+    Operation,
+    Patches,
+    Seen,
+    acquired,
+    begin_wait,
+    current_of_loop,
+    end_wait,
+    fail_wait,
+    noting,
+)  # fmt: skip
+from .primitives_anyio import install_anyio, install_stream
+
+
+def install(patches: Patches) -> None:
+    """Wrap the primitives of trio, and those of anyio on trio."""
+    _install_events_and_locks(patches)
+    _install_conditions(patches)
+    patches.created(trio_channel.MemoryChannelState)
+    install_stream(patches, trio.MemorySendChannel, trio.MemoryReceiveChannel)
+    _install_nurseries(patches)
+    _install_scopes(patches)
+    install_anyio(patches)
+
+
+def _begin_wait(seen: Seen, event: Any) -> bool:
+    return begin_wait(seen, event, is_set=event._flag)
+
+
+def _install_events_and_locks(patches: Patches) -> None:
+    patches.created(trio.Event)
+    patches.sync(trio.Event, "set", SET)
+    patches.sync(trio.Event, "is_set statistics", IS_SET)
+    patches.asynchronous(trio.Event, "wait", Operation(_begin_wait, end_wait, fail_wait, ("set", "clear")))
+    module: Any = trio_sync
+    lock: Any = module._LockImpl
+    patches.created(lock)
+    patches.quiet(lock.acquire)
+    patches.asynchronous(lock, "acquire", ACQUIRE)
+    patches.sync(lock, "acquire_nowait", ACQUIRE_AT_ONCE)
+    patches.sync(lock, "release", RELEASE)
+    patches.quiet(lock.statistics)
+    patches.sync(lock, "locked statistics", LOOK_AT_LOCK)
+    for primitive in (trio.Semaphore, trio.CapacityLimiter):
+        patches.created(primitive)
+        patches.asynchronous(primitive, "acquire acquire_on_behalf_of", EXCLUSIVE)
+        patches.sync(primitive, "acquire_nowait acquire_on_behalf_of_nowait", EXCLUSIVE)
+        patches.sync(primitive, "release release_on_behalf_of", EXCLUSIVE)
+        patches.sync(primitive, "statistics", READING)
+        patches.properties(primitive, "value total_tokens borrowed_tokens available_tokens", READING)
+
+
+def _install_conditions(patches: Patches) -> None:
+    condition: Any = trio.Condition
+    patches.created(condition)
+    patches.asynchronous(condition, "wait", Operation(_wait, _notified, EXCLUSIVE.failed, ("all",)))
+    patches.sync(condition, "notify notify_all", Operation(_notify, None, _notify))
+    patches.sync(condition, "statistics", READING)
+
+
+def _wait(seen: Seen, condition: Any) -> None:
+    seen.note(condition, "w", "all")
+
+
+def _notified(seen: Seen, condition: Any, token: object) -> None:
+    seen.note(condition, "w", "all")
+    acquired(seen, condition._lock)
+
+
+def _notify(seen: Seen, condition: Any) -> None:
+    seen.note(condition, "w", "all")
+    seen.note(condition._lock, "w", "queue")  # the tasks that wait are moved to the line before the lock
+
+
+# Nurseries and cancel scopes
+
+
+def _install_nurseries(patches: Patches) -> None:
+    nursery: Any = trio.Nursery
+    patches.created(nursery)
+    patches.replace(nursery, "_child_finished", _noting_ends(nursery._child_finished))
+    patches.sync(nursery, "start_soon", Operation(_start))
+    patches.asynchronous(nursery, "start", Operation(_start, lambda seen, thing, token: _start(seen, thing)))
+    manager: Any = trio_run.NurseryManager
+    patches.asynchronous(manager, "__aexit__", Operation(Seen.mark_of, _join, _join))
+
+
+def _start(seen: Seen, nursery: Any) -> None:
+    task = trio.lowlevel.current_task()
+    is_open = task is nursery.parent_task or task in nursery.child_tasks
+    seen.note(nursery, "u" if is_open else "w", "members")
+
+
+def _node_of(task: Any) -> TaskNode | None:
+    node: TaskNode | None = task.context.get(current_node)
+    return node
+
+
+def _noting_ends(child_finished: Any) -> Any:
+    @transparent
+    def noting_ends(self: Any, task: Any, outcome: Any) -> Any:
+        seen = current_of_loop()
+        if seen is not None:
+            _end(seen, self, task, outcome)
+        return child_finished(self, task, outcome)
+
+    return noting_ends
+
+
+def _end(seen: Seen, nursery: Any, task: Any, outcome: Any) -> None:
+    node = _node_of(task)
+    if node is not None:
+        seen.note("tasks", "w" if isinstance(outcome, Error) else "u", "ends")
+        status = task._cancel_status
+        while status is not None:
+            seen.note(status._scope, "r", "all")
+            status = status._parent
+        seen.members(nursery).append(node)
+        seen.ends[node] = seen.mark()
+
+
+def _join(seen: Seen, manager: Any, mark: int | None = None) -> None:
+    nursery = manager._nursery
+    seen.join(seen.members(nursery), mark)
+    seen.note(nursery, "w", "members")
+
+
+def _install_scopes(patches: Patches) -> None:
+    scope: Any = trio.CancelScope
+    patches.created(scope)
+    patches.sync(scope, "_cancel", Operation(_cancel, lambda seen, thing, token: _cancel(seen, thing)))
+    patches.properties(scope, "cancel_called shield deadline relative_deadline is_shielded", noting("r", "all"))
+    patches.sync(scope, "__enter__ __exit__", noting("r", "all"))
+
+
+def _cancel(seen: Seen, scope: Any) -> None:
+    seen.note(scope, "w", "all")
+    statuses = [scope._cancel_status] if scope._cancel_status is not None else []
+    while statuses:
+        status = statuses.pop()
+        statuses.extend(child for child in status._children if not child._scope._shield)
+        for task in sorted(status._tasks, key=lambda task: task._counter):
+            node = _node_of(task)
+            if node is not None and node is not seen.node:
+                seen.cancel(node)

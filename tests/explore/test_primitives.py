@@ -1,0 +1,107 @@
+"""Which operations of the primitives meet: orders that differ only in others are run once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import anyio
+import pytest
+
+from failpoints import failpoint
+from failpoints.explore import Run, explore
+from tests.explore.brute_force import LIBRARIES, Op, Program, ends_of
+
+VISIT = ("visit",)
+
+
+def runs_of(library: str, *tasks: tuple[Op, ...]) -> int:
+    """Return the number of runs that a program needs, if each of its tasks first makes a visit."""
+    program = Program(tuple((VISIT, *ops) for ops in tasks), library)
+    every, reduced = ends_of(program, None), ends_of(program, "declared")
+    assert every.ends.keys() == reduced.ends.keys()
+    return reduced.runs
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize(
+    ("one", "other", "meets"),
+    [
+        pytest.param([("acquire", "L")], [("acquire", "L")], True, id="requests of a lock"),
+        pytest.param([("acquire", "L")], [("acquire", "M")], False, id="requests of two locks"),
+        pytest.param([("acquire", "L")], [("locked", "L")], True, id="a lock and a look at it"),
+        pytest.param([("locked", "L")], [("locked", "L")], False, id="two looks at a lock"),
+        pytest.param([("set", "E")], [("wait", "E")], False, id="a set and a wait"),
+        pytest.param([("set", "E")], [("is_set", "E")], True, id="a set and a look at an event"),
+        pytest.param([("is_set", "E")], [("is_set", "E")], False, id="two looks at an event"),
+        pytest.param([("set", "E")], [("set", "E")], True, id="two sets, of which the first one wakes"),
+        pytest.param([("put", "Q", 1)], [("get", "Q")], False, id="a put and a get"),
+        pytest.param([("put", "Q", 1)], [("put", "Q", 2)], True, id="two puts"),
+        pytest.param([("put", "B", 1)], [("get", "B")], False, id="a put and a get, of a bounded queue"),
+        pytest.param([("put", "Q", 1)], [("get_nowait", "Q")], True, id="a put, and a get that does not wait"),
+        pytest.param([("put", "Q", 1)], [("put_nowait", "Q", 2)], True, id="a put, and one that does not wait"),
+        pytest.param([("put", "Q", 1)], [("size", "Q")], True, id="a put and a look at the size"),
+        pytest.param([("acquire", "S")], [("acquire", "S")], True, id="a semaphore"),
+        pytest.param([("condition", "wait")], [("condition", "notify")], True, id="a condition"),
+        pytest.param([("group", (), ())], [("group", (), ())], False, id="two groups of tasks"),
+        pytest.param([VISIT], [("cancel", 0)], True, id="a task and its cancellation"),
+        pytest.param([], [], False, id="the ends of two tasks"),
+    ],
+)
+def test_which_operations_meet(library: str, one: Any, other: Any, meets: bool) -> None:
+    """Two operations that do not meet are run in one order, and end as in all orders."""
+    assert (runs_of(library, tuple(one), tuple(other)) > 1) == meets
+
+
+def test_a_wait_meets_a_clear() -> None:
+    """Whether an event is set when a task begins to wait may depend on who clears it."""
+    assert runs_of("asyncio", (("set", "E"), VISIT, ("clear", "E")), (("wait", "E"),)) > 1
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_the_requests_of_a_lock_alone_are_in_order(library: str) -> None:
+    """Three tasks that request a lock need 3! runs, four need 4!, whenever it is released."""
+    task = (("acquire", "L"), VISIT, ("release",), ("read", "x"))
+    assert runs_of(library, task, task, task) == 6
+    program = Program(((VISIT, *task),) * 4, library)
+    assert ends_of(program, "declared").runs == 24
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_an_error_that_ends_a_task_meets_the_ends_of_others(library: str) -> None:
+    """A group cancels the other tasks when one fails, so it makes a difference which of them have ended."""
+    assert runs_of(library, (("group", (VISIT,), (VISIT, ("raise",))),), ()) > 1
+
+
+def test_a_primitive_made_before_the_run(backend: Any) -> None:
+    """A primitive that was made outside the run is the same one in all runs."""
+    event = anyio.Event()  # which finds its event loop when it is used
+
+    async def scenario(run: Run) -> None:
+        async def work() -> None:
+            await failpoint("work")
+            event.is_set()
+
+        async with run.injecting(), anyio.create_task_group() as group:
+            group.start_soon(work)
+            group.start_soon(work)
+
+    assert explore(scenario, backend=backend, interleavings=True, reduction="declared").runs == 1
+
+
+def test_nothing_is_wrapped_afterwards() -> None:
+    """The primitives have their own methods again when an exploration has ended, and are wrapped only for it."""
+    before = {kind: dict(kind.__dict__) for kind in (asyncio.Lock, asyncio.Event, asyncio.Queue, asyncio.TaskGroup)}
+    seen: list[bool] = []
+
+    async def scenario(run: Run) -> None:
+        seen.append(asyncio.Lock.__dict__["acquire"] is before[asyncio.Lock]["acquire"])
+        async with run.injecting():
+            await failpoint("visit")
+
+    explore(scenario, interleavings=True, reduction="declared")
+    explore(scenario, interleavings=True, reduction=None)
+    assert seen == [False, True]
+    for kind, members in before.items():
+        assert {name: kind.__dict__[name] for name in members} == members
+        assert kind.__dict__.keys() == members.keys()
