@@ -8,10 +8,11 @@ from types import FrameType
 from typing import Any
 
 _MAX_FRAMES = 1000
+_WRAPPERS = f"{__package__}.primitives"  # the modules whose functions wrap those of libraries
 
 
 def awaited_frames(coroutine: Any) -> list[FrameType]:
-    """Return the frames of a coroutine that is suspended, the outermost first."""
+    """Return the frames of a coroutine that is suspended, the outermost first, without those of our wrappers."""
     frames: list[FrameType] = []
     awaited: Any = coroutine
     while awaited is not None and len(frames) < _MAX_FRAMES:
@@ -20,7 +21,7 @@ def awaited_frames(coroutine: Any) -> list[FrameType]:
             # The step of an async generator, and a wrapped coroutine, have no attribute for the thing that they await.
             # The garbage collector knows it.
             inner = next((thing for thing in gc.get_referents(awaited) if _frame_and_awaited(thing)[0]), None)
-        if frame is not None:
+        if frame is not None and not frame.f_globals.get("__name__", "").startswith(_WRAPPERS):
             frames.append(frame)
         awaited = inner
     return frames
