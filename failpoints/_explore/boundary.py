@@ -15,13 +15,13 @@ from .execution import Execution
 def cancellation_boundary(execution: Execution) -> AbstractContextManager[object]:
     """Return a context manager that an injected cancellation of the running task does not leave."""
     trio: Any = sys.modules.get("trio")
-    boundary: AbstractContextManager[object] = _TaskBoundary(execution)
+    boundary: AbstractContextManager[object] = TaskBoundary(execution)
     if trio is not None and trio.lowlevel.in_trio_task():
         boundary = trio.CancelScope()
     return boundary
 
 
-class _TaskBoundary:
+class TaskBoundary:
     """Takes a cancellation of an asyncio task, which has no scopes, and the mark that it leaves on the task."""
 
     def __init__(self, execution: Execution) -> None:
@@ -34,15 +34,33 @@ class _TaskBoundary:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
+        if not isinstance(error, asyncio.CancelledError) or not self._has_injected():
+            return False
+        self._take_mark()
+        return True
+
+    def is_pending(self) -> bool:
+        """Return whether the program has put the cancellation off: `TaskGroup` does if it raises another error."""
+        return self._has_injected() and _current_task().cancelling() > self._requests
+
+    async def take(self) -> None:
+        """Take a cancellation that was put off."""
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            pass
+        self._take_mark()
+
+    def _has_injected(self) -> bool:
         execution = self._execution
-        if not isinstance(error, asyncio.CancelledError) or not execution.active:  # the run itself ends the task
+        if not execution.active:  # the run itself ends the task
             return False
-        if not any(isinstance(steps(fault.action)[-1], Cancel) for fault in execution.injected):
-            return False
+        return any(isinstance(steps(fault.action)[-1], Cancel) for fault in execution.injected)
+
+    def _take_mark(self) -> None:
         task = _current_task()
         while task.cancelling() > self._requests:
             task.uncancel()
-        return True
 
 
 def _current_task() -> asyncio.Task[object]:

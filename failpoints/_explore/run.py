@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 
 from .._core.messages import safe_repr
 from ..errors import FailpointUsageError
-from .boundary import cancellation_boundary
+from .boundary import TaskBoundary, cancellation_boundary
 from .execution import Execution, Injected
 from .plan.identity import TaskPath
 from .sharing.snapshot import snapshot
@@ -149,7 +149,10 @@ class Injecting:
             left = error
         except BaseException as rest:  # of a group, from which trio has taken the cancellations
             taken, left = False, rest
+        put_off = self._boundary if isinstance(self._boundary, TaskBoundary) and self._boundary.is_pending() else None
         self._execution.end()
+        if put_off is not None:
+            await put_off.take()
         if left is not None and (taken or self._execution.is_surfaced(left)):
             self._run.error = left
             return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import anyio
@@ -100,3 +101,27 @@ def test_cancellations_without_any_fault_are_refused() -> None:
     """With orders, no fault is injected unless asked for, so `cancellations` would have no effect."""
     with pytest.raises(FailpointUsageError, match="add max_faults=1"):
         explore(scenario_of(fixed=True), interleavings=True, cancellations=True)
+
+
+def test_a_cancellation_that_the_program_puts_off() -> None:
+    """A `TaskGroup` that raises another error cancels its task again. That is not a failure of the scenario."""
+    ended: list[str] = []
+
+    async def scenario(run: Run) -> None:
+        async def work() -> None:
+            await failpoint("work")
+
+        async with run.injecting():
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(work())
+                    raise KeyError
+            except* KeyError:
+                pass
+        await asyncio.sleep(0)
+        ended.append("ended")
+
+    for interleavings in (False, "visits", "awaits"):
+        exploration = explore(scenario, cancellations=True, max_faults=1, interleavings=interleavings)  # type: ignore[arg-type]
+        assert exploration.runs == len(ended)
+        ended.clear()
