@@ -59,6 +59,15 @@ def test_a_wait_meets_a_clear() -> None:
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
+def test_a_wait_goes_on_because_of_the_first_set(library: str) -> None:
+    """An event that is set again is not what a wait goes on for, so both orders of what follows are run."""
+    setter = (("set", "E"),)
+    assert (
+        runs_of(library, setter, (*setter, VISIT, ("set", "E"), ("read", "x")), (("wait", "E"), ("write", "x", 1))) > 2
+    )
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
 def test_the_requests_of_a_lock_alone_are_in_order(library: str) -> None:
     """Three tasks that request a lock need 3! runs, four need 4!, whenever it is released."""
     task = (("acquire", "L"), VISIT, ("release",), ("read", "x"))

@@ -390,9 +390,11 @@ ACQUIRE_AT_ONCE: Final = noting("w", "queue", "state")
 LOOK_AT_LOCK: Final = noting("r", "state")
 
 
-def _set(seen: Seen, event: Any) -> None:
+def set_event(seen: Seen, event: Any, *, is_set: bool) -> None:
+    """Note that the running task sets an event, which may be set already."""
     seen.note(event, "w", "set")
-    seen.set_mark(event)
+    if not is_set:
+        seen.set_mark(event)
 
 
 def begin_wait(seen: Seen, event: Any, *, is_set: bool) -> bool:
@@ -413,7 +415,6 @@ def fail_wait(seen: Seen, event: Any) -> None:
 
 
 # A wait does not meet a set: whichever comes first, the task goes on after both. It does meet a clear.
-SET: Final = Operation(_set)
 CLEAR: Final = noting("w", "set", "clear")
 IS_SET: Final = noting("r", "set")
 

@@ -17,7 +17,6 @@ from .primitives import (
     LOOK_AT_LOCK,
     READING,
     RELEASE,
-    SET,
     Operation,
     Patches,
     Seen,
@@ -25,6 +24,7 @@ from .primitives import (
     end_wait,
     fail_wait,
     noting,
+    set_event,
 )  # fmt: skip
 from .primitives_anyio import install_anyio
 from .primitives_channels import queue_at_once, queue_waiting, reading, writing
@@ -44,6 +44,10 @@ def _begin_wait(seen: Seen, event: Any) -> bool:
     return begin_wait(seen, event, is_set=event._value)
 
 
+def _set(seen: Seen, event: Any) -> None:
+    set_event(seen, event, is_set=event._value)
+
+
 def _inner_event(event: Any) -> Any:
     return event._event
 
@@ -59,7 +63,7 @@ def _install_asyncio(patches: Patches) -> None:
     patches.sync(asyncio.Lock, "release", RELEASE)
     patches.sync(asyncio.Lock, "locked", LOOK_AT_LOCK)
     patches.created(asyncio.Event)
-    patches.sync(asyncio.Event, "set", SET)
+    patches.sync(asyncio.Event, "set", Operation(_set))
     patches.sync(asyncio.Event, "clear", CLEAR)
     patches.sync(asyncio.Event, "is_set", IS_SET)
     patches.asynchronous(asyncio.Event, "wait", _WAIT)

@@ -267,7 +267,8 @@ class _Future(asyncio_tasks.NumberedFuture):
         seen = current_of_loop()
         if seen is not None:
             seen.note(self, "w", "state")
-            seen.set_mark(self)
+            if not super().done():
+                seen.set_mark(self)
 
     def set_result(self, result: Any) -> None:
         self._write()

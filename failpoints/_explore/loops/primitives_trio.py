@@ -20,7 +20,6 @@ from .primitives import (
     LOOK_AT_LOCK,
     READING,
     RELEASE,
-    SET,
     Operation,
     Patches,
     Seen,
@@ -30,6 +29,7 @@ from .primitives import (
     end_wait,
     fail_wait,
     noting,
+    set_event,
 )  # fmt: skip
 from .primitives_anyio import install_anyio, install_stream
 
@@ -49,9 +49,13 @@ def _begin_wait(seen: Seen, event: Any) -> bool:
     return begin_wait(seen, event, is_set=event._flag)
 
 
+def _set(seen: Seen, event: Any) -> None:
+    set_event(seen, event, is_set=event._flag)
+
+
 def _install_events_and_locks(patches: Patches) -> None:
     patches.created(trio.Event)
-    patches.sync(trio.Event, "set", SET)
+    patches.sync(trio.Event, "set", Operation(_set))
     patches.sync(trio.Event, "is_set statistics", IS_SET)
     patches.asynchronous(trio.Event, "wait", Operation(_begin_wait, end_wait, fail_wait, ("set", "clear")))
     module: Any = trio_sync
