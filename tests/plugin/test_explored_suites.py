@@ -179,6 +179,7 @@ def test_cases_of_unittest(run_tests: RunTests) -> None:
 
 LEFT = """
     import asyncio
+    import unittest.mock
     import pytest
     from hypothesis import given
     from hypothesis import strategies as st
@@ -209,6 +210,10 @@ LEFT = """
         for _ in seen:
             await asyncio.gather(asyncio.sleep(0), asyncio.sleep(0))
 
+    async def test_with_its_own_clock():
+        with unittest.mock.patch.object(asyncio.get_running_loop()._selector, "select"):
+            pass
+
     def test_sync():
         pass
 """
@@ -217,13 +222,14 @@ LEFT = """
 def test_tests_that_cannot_be_explored_are_named(run_tests: RunTests) -> None:
     """A test that cannot be explored passes as without the option, and the summary has its reason."""
     result = run_tests(LEFT, *EXPLORE, ini="asyncio_mode = auto", plugins=["asyncio", "hypothesispytest"])
-    result.assert_outcomes(passed=6)
+    result.assert_outcomes(passed=7)
     result.stdout.fnmatch_lines_random(
         [
             "left to its own plugin: *::test_wide: has an async fixture of a wider scope*'server' (module)",
             "left to its own plugin: test_inner.py::test_that_runs_once: cannot be repeated * AssertionError: *",
             "left to its own plugin: test_inner.py::test_property: is repeated by Hypothesis",
             "left to its own plugin: test_inner.py::test_failpoints: configures failpoints itself",
+            "left to its own plugin: *::test_with_its_own_clock: cannot be repeated *: AttributeError: *'select'",
         ]
     )
 

@@ -21,6 +21,11 @@ class LazySelector(selectors.BaseSelector):
         self.real: selectors.BaseSelector | None = None
         self.wait: Callable[[float | None], Any]
 
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "select":  # a virtual clock of the program's own, which would let time pass while tasks are held
+            raise AttributeError("select cannot be replaced in an exploration, which has its own virtual clock")
+        super().__setattr__(name, value)
+
     def made(self) -> selectors.BaseSelector:
         """Return the real selector. Make it if there is none yet."""
         if self.real is None:
