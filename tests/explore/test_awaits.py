@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import anyio
@@ -177,6 +178,33 @@ def test_queues_gather_timeouts_and_callbacks_of_asyncio() -> None:
     exploration = explore(scenario, interleavings="awaits")
     assert exploration.exhaustive
     assert seen == {(1, 2), (2, 1)}
+
+
+def test_waiting_until_all_tasks_are_blocked_beside_another_thread(backend: Any) -> None:
+    """A task that is held is not blocked, also while the run waits for a thread that might answer."""
+
+    async def scenario(run: Run) -> None:
+        has_begun = False
+
+        async def other() -> None:
+            nonlocal has_begun
+            has_begun = True
+            await anyio.sleep_forever()
+
+        async with run.injecting(), anyio.create_task_group() as tasks:
+            tasks.start_soon(other)
+            await anyio.wait_all_tasks_blocked()
+            assert has_begun
+            tasks.cancel_scope.cancel()
+
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+    try:
+        explore(scenario, backend=backend, interleavings="awaits", sample=3)
+    finally:
+        end.set()
+        thread.join()
 
 
 def test_a_checkpoint_in_a_scope_that_is_cancelled_already(backend: Any) -> None:

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
+from time import sleep
 from typing import Any, cast
 
 import trio
@@ -37,6 +38,7 @@ from .wait_sources import WaitSource, wait_place, wait_source
 _FOREIGN = 0  # the number, among the children of the root, of the node above all tasks that no task has started
 _TRIO_THREADS = ("trio._socket", "trio._subprocess")  # modules that call functions in a thread for their own ends
 _IDLE_WAIT = 1.0  # seconds, which trio shortens to what wait_all_tasks_blocked() needs
+_POLL_INTERVAL = 0.005  # seconds, while trio must not wait itself
 
 
 class _Abandon(BaseException):
@@ -117,7 +119,12 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
             return self._seconds_while_closing(deadline)
         if _runner().waiting_for_idle and not self._execution.held:
             return _IDLE_WAIT
-        return self._rest.next_wait(deadline)
+        seconds = self._rest.next_wait(deadline)
+        if seconds and _runner().waiting_for_idle and self._execution.held:
+            # Trio takes the tasks that are held for blocked, and would wake wait_all_tasks_blocked().
+            sleep(min(seconds, _POLL_INTERVAL))
+            return 0
+        return seconds
 
     # trio.abc.Instrument
 
