@@ -8,11 +8,19 @@ from typing import Any
 
 import pytest
 
+from failpoints._explore.loops import outside_waits
+
 
 @pytest.fixture(params=["asyncio", "trio"])
 def backend(request: pytest.FixtureRequest) -> Any:
     """Run the test with each backend of `explore`."""
     return request.param
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for a thread or a reply as long as it takes on a busy machine. A run that waits in vain does not end."""
+    monkeypatch.setattr(outside_waits, "BOUND", 60.0)
 
 
 @pytest.hookimpl(wrapper=True)

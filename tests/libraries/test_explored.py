@@ -76,7 +76,7 @@ def test_redis(redis_port: int, repetition: int) -> None:
         explore(scenario, interleavings=True, timeout=30)
 
 
-def test_every_order_over_redis(redis_port: int) -> None:
+def test_every_order_over_redis(redis_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A search over a pool of connections is exhaustive, and its idle connections cost no time."""
     redis: Any = pytest.importorskip("redis.asyncio")
 
@@ -94,6 +94,7 @@ def test_every_order_over_redis(redis_port: int) -> None:
                 group.start_soon(add)
             assert int(await client.get("n")) == 2
 
+    monkeypatch.setattr("failpoints._explore.loops.outside_waits.BOUND", 60.0)
     exploration = explore(scenario, interleavings=True, timeout=30)
     assert exploration.exhaustive
     assert exploration.runs == 6

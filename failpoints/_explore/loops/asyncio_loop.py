@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+import selectors
 import socket
 import threading
 from collections.abc import Callable, Generator
@@ -301,9 +302,9 @@ class ExplorationLoop(TaskTrackingLoop):
             rest.rounds += 1
             if rest.rounds > MAX_ROUNDS:
                 self._interrupt_poller()
-            return real.select(0) if real is not None else ()
+            return self._new_events(real.select(0)) if real is not None else ()
         rest.rounds = 0
-        events = real.select(0) if real is not None else ()
+        events = self._new_events(real.select(0)) if real is not None else ()
         if events or self._ready:  # a thread has called into the loop
             rest.woken()
             return events
@@ -316,10 +317,24 @@ class ExplorationLoop(TaskTrackingLoop):
         seconds = rest.next_wait(timer)
         if not seconds:
             return ()
-        events = self.really_wait(seconds)
+        events = self._new_events(self.really_wait(seconds))
         if events or self._ready:
             rest.woken()
         return events
+
+    def _new_events(self, events: Any) -> Any:
+        """Leave out the events of which a task that is held has been told already.
+
+        A task may take its file descriptor out of the selector only once it goes on.
+        """
+        if not events or not self._execution.holds_wakeups:
+            return events
+        return [
+            (key, mask)
+            for key, mask in events
+            if (mask & selectors.EVENT_READ and _is_awaited(key.data[0]))
+            or (mask & selectors.EVENT_WRITE and _is_awaited(key.data[1]))
+        ]
 
     def _interrupt_poller(self) -> None:
         if self._is_settling:
@@ -441,6 +456,14 @@ class ExplorationLoop(TaskTrackingLoop):
         super().close()
         self.created.clear()
         self._rest.detach()
+
+
+def _is_awaited(handle: Any) -> bool:
+    """Return whether the callback for a file descriptor still has an effect."""
+    if handle is None:
+        return False
+    future: Any = getattr(handle._callback, "__self__", None)
+    return not (isinstance(future, asyncio.Future) and future.done())
 
 
 def _is_chained(waiter: Any) -> bool:

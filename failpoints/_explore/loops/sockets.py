@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import stat
+import struct
 from types import FrameType
 from typing import Any, TypeAlias
 
 from ..threads import busy_threads, is_only_thread
 
-_Ends: TypeAlias = tuple[
-    tuple[Any, ...], tuple[Any, ...]
-]  # the addresses of the two ends of a connection, the own first
+_Address: TypeAlias = tuple[str, int]
+_Ends: TypeAlias = tuple[_Address, _Address]  # of a connection: the own one first
 
 _DESCRIPTORS = "/dev/fd"  # the open file descriptors of this process, on Linux and macOS
 
@@ -45,41 +46,86 @@ def _descriptor(thing: Any) -> int | None:
 
 
 class LocalConnections:
-    """The TCP connections of which this process has both ends."""
+    """The connections of which this process has both ends."""
 
     def __init__(self) -> None:
         self._known: set[_Ends] = set()
+        self._listening: dict[_Address, int] = {}  # the descriptors, by address
 
     def are_between_tasks(self, descriptor: int) -> bool:
         """Return whether both ends of a connection belong to tasks of the run, which is at rest.
 
         Then nothing is on its way: a computer sends to itself without delay.
         """
-        ends = _ends(descriptor)
-        if ends is None or ends[0][0] != ends[1][0]:  # the other end is on another computer
-            return False
-        if ends not in self._known:
-            self._known = {(theirs, ours) for ours, theirs in _all_ends()}
         # A thread may serve the other end.
-        return ends in self._known and (is_only_thread() or not busy_threads())
+        return self._has_both_ends(descriptor) and (is_only_thread() or not busy_threads())
+
+    def _has_both_ends(self, descriptor: int) -> bool:
+        try:
+            if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                return False
+            with socket.socket(fileno=os.dup(descriptor)) as copy:
+                if copy.family not in (socket.AF_INET, socket.AF_INET6):
+                    return _is_named_and_ours(copy)
+                ends = _ends(copy)
+        except OSError:  # closed, or not connected
+            return False
+        if ends[0][0] != ends[1][0]:  # the other end is on another computer
+            return False
+        if ends not in self._known and not self._is_accepted_soon(ends):
+            self._look()
+        return ends in self._known or self._is_accepted_soon(ends)
+
+    def _is_accepted_soon(self, ends: _Ends) -> bool:
+        """Return whether a listening socket of this process has a connection that it has not accepted yet."""
+        host, port = ends[1]
+        listening = (self._listening.get((each, port)) for each in (host, "0.0.0.0", "::"))
+        return any(each is not None and _is_readable(each) for each in listening)
+
+    def _look(self) -> None:
+        self._known.clear()
+        self._listening.clear()
+        try:
+            descriptors = list(map(int, os.listdir(_DESCRIPTORS)))
+        except OSError:
+            return
+        for descriptor in descriptors:
+            try:
+                if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                    continue
+                with socket.socket(fileno=os.dup(descriptor)) as copy:
+                    if copy.family not in (socket.AF_INET, socket.AF_INET6):
+                        continue
+                    if copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                        self._listening[_address(copy.getsockname())] = descriptor
+                    else:
+                        ours, theirs = _ends(copy)
+                        self._known.add((theirs, ours))
+            except OSError:  # closed, or not connected
+                pass
 
 
-def _all_ends() -> list[_Ends]:
-    try:
-        descriptors = list(map(int, os.listdir(_DESCRIPTORS)))
-    except OSError:
-        return []
-    return [ends for ends in map(_ends, descriptors) if ends is not None]
+def _ends(connection: socket.socket) -> _Ends:
+    return _address(connection.getsockname()), _address(connection.getpeername())
 
 
-def _ends(descriptor: int) -> _Ends | None:
-    """Return the addresses of a TCP connection, or `None` for anything else."""
-    try:
-        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-            return None
-        with socket.socket(fileno=os.dup(descriptor)) as copy:
-            if copy.family not in (socket.AF_INET, socket.AF_INET6):
-                return None
-            return copy.getsockname(), copy.getpeername()
-    except OSError:  # closed, or not connected
-        return None
+def _address(address: tuple[Any, ...]) -> _Address:
+    return address[0].removeprefix("::ffff:"), address[1]
+
+
+def _is_named_and_ours(connection: socket.socket) -> bool:
+    """Return whether the other end of a Unix socket with a name belongs to this process, where the system shows it.
+
+    The ends of a pair have no name. The process that has made the pair may have given one of them away.
+    """
+    credentials: int | None = getattr(socket, "SO_PEERCRED", None)
+    if credentials is None or not (connection.getsockname() or connection.getpeername()):
+        return False
+    (process,) = struct.unpack_from("i", connection.getsockopt(socket.SOL_SOCKET, credentials, 12))
+    return bool(process == os.getpid())
+
+
+def _is_readable(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
