@@ -100,6 +100,9 @@ class SuiteExplorer:
         plain()
         if has_failed(item):
             return
+        cancel_timer: Any = getattr(item.config.hook, "pytest_timeout_cancel_timer", None)
+        if cancel_timer is not None:
+            cancel_timer(item=item)  # of pytest-timeout: its limit is for one run
         if isinstance(backend, Left):
             self._judge(item, "left", reason=backend.reason)
             return

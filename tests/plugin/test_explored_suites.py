@@ -355,6 +355,34 @@ def test_a_time_limit_for_the_orders_of_a_test(run_tests: RunTests) -> None:
     result.stdout.fnmatch_lines(["explored 1 async test in 1 order*", "not fully explored: *: took * fewer orders*"])
 
 
+def test_the_limit_of_pytest_timeout_is_for_one_run(run_tests: RunTests) -> None:
+    """The timer of pytest-timeout is cancelled before a test runs again."""
+    plugin = """
+        class Hooks:
+            def pytest_timeout_cancel_timer(item):
+                pass
+
+        def pytest_addhooks(pluginmanager):
+            pluginmanager.add_hookspecs(Hooks)
+
+        def pytest_timeout_cancel_timer(item):
+            item.cancelled_after = list(item.module.runs)
+    """
+    source = """
+        import pytest
+
+        runs = []
+
+        @pytest.mark.asyncio
+        async def test_this(request):
+            runs.append(request.node)
+            assert getattr(request.node, "cancelled_after", [request.node]) == runs[:1]
+    """
+    result = run_tests(source, *EXPLORE, "-p", "timers", files={"timers.py": plugin}, plugins=["asyncio"])
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines("explored 1 async test in * passed in all of them, 0 failed in one")
+
+
 def test_without_the_option_nothing_is_imported(run_tests: RunTests) -> None:
     """The room of this option is imported by the option alone."""
     source = """
