@@ -425,11 +425,16 @@ class Task:
 
 # Random programs
 
+_LOOKS = {"is_set", "clear", "locked", "size", "put_nowait", "get_nowait"}
+
 
 def random_program(seed: int, library: str, mode: str) -> Program:
     rng = random.Random(f"{seed} {library} {mode}")
     native = library == "asyncio"
-    names = rng.sample(["memory", "memory", "locks", "events", "queues", "more", "groups", "cancel"], 3)
+    kinds = ["locks", "events", "queues", "more", "groups", "cancel", "memory"]
+    is_narrow = rng.random() < 0.6  # a few things, which are used again and again
+    is_plain = is_narrow and rng.random() < 0.6  # and without a look at their state, which meets most other operations
+    names = ["memory", *rng.sample(kinds, 1 if is_narrow else 2)]
 
     def leaf() -> Op:
         kind = rng.choice(names)
@@ -438,11 +443,11 @@ def random_program(seed: int, library: str, mode: str) -> Program:
                 [("acquire", "L"), ("acquire", "L"), ("acquire", "M"), ("release",), ("release",), ("locked", "L")]
             )
         if kind == "events":
-            event = rng.choice("EEF")
+            event = rng.choice("E" if is_narrow else "EEF")
             return rng.choice([("set", event), ("set", event), ("wait", event), ("is_set", event),
                                ("clear", event) if native else ("set", event)])  # fmt: skip
         if kind == "queues":
-            queue = rng.choice("QB")
+            queue = rng.choice("QB" if not is_narrow else "QBB"[seed % 3])
             return rng.choice(
                 [
                     ("put", queue, rng.randint(1, 9)),
@@ -467,11 +472,16 @@ def random_program(seed: int, library: str, mode: str) -> Program:
                     ("sleep",),
                 ]
             )
-        variable = rng.choice("xy")
+        variable = rng.choice("x" if is_narrow else "xy")
         return rng.choice([("read", variable), ("write", variable, rng.randint(1, 3)), ("write", variable, 1)])
 
     def op(depth: int) -> Op:
         chance = rng.random()
+        if is_plain and chance > 0.6:
+            found = leaf()
+            while found[0] in _LOOKS:
+                found = leaf()
+            return found
         if chance < 0.45 if mode == "visits" else chance < 0.1:
             return ("visit",)
         if "cancel" in names and chance > 0.85:
@@ -489,7 +499,8 @@ def random_program(seed: int, library: str, mode: str) -> Program:
     def ops(depth: int, most: int) -> tuple[Op, ...]:
         return tuple(op(depth) for _ in range(rng.randint(1, most)))
 
-    tasks = tuple(ops(0, 4 if mode == "visits" else 3) for _ in range(rng.choice((2, 2, 3))))
+    most = 4 if mode == "visits" else 3
+    tasks = tuple(ops(0, most + is_plain) for _ in range(2 if is_plain else rng.choice((2, 2, 3))))
     return Program(tasks, library, mode, faults=int(rng.random() < 0.1))
 
 
