@@ -396,6 +396,15 @@ class Execution:
         for task in sorted(self.held, key=_last_turn):
             self._release(task)
 
+    def stop(self) -> None:
+        """Decide nothing any more, since the event loop ends the run. It lets all tasks go on, to clean up."""
+        if self.holds_wakeups:
+            self.held.clear()
+        self.active = self.holds_wakeups = False
+        if self.steps is not None:
+            self.steps.end_turn()
+            self.steps = None
+
     def is_surfaced(self, error: BaseException) -> bool:
         """Return whether an error is a fault of this run, or was made of one by the program."""
         if not self.injected:

@@ -248,3 +248,26 @@ def test_a_task_that_is_cancelled_while_it_is_held(backend: Any) -> None:
 
     assert explore(scenario, backend=backend, interleavings="awaits").exhaustive
     assert {"a", "ab"} <= seen <= {"", "a", "ab", "abc"}
+
+
+def test_a_run_that_is_ended_lets_its_tasks_clean_up(backend: Any) -> None:
+    """After a deadlock, the tasks are cancelled, and each goes on to its end, through its own wake-ups."""
+    cleaned_up: list[str] = []
+
+    async def scenario(run: Run) -> None:
+        async def work(name: str) -> None:
+            try:
+                await anyio.Event().wait()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await anyio.lowlevel.checkpoint()
+                cleaned_up.append(name)
+
+        cleaned_up.clear()
+        async with run.injecting(), anyio.create_task_group() as group:
+            group.start_soon(work, "a")
+            group.start_soon(work, "b")
+
+    with pytest.raises(ExplorationFailed, match="deadlock"):
+        explore(scenario, backend=backend, interleavings="awaits")
+    assert sorted(cleaned_up) == ["a", "b"]

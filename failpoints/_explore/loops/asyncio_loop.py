@@ -434,6 +434,8 @@ class ExplorationLoop(TaskTrackingLoop):
     def limit_closing(self) -> None:
         """From now on, report no errors and let timers fire at once. Limit the time until the loop must be closed."""
         self._is_closing = True
+        self._ready.extend(self._suspended.values())
+        self._suspended.clear()
         self._rest.deadline = monotonic() + GRACE
         self._execution.watched.extend(self._rest.deadline)
 

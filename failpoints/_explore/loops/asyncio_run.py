@@ -23,7 +23,7 @@ def run(execution: Execution, main: Coroutine[Any, Any, Any], deadline: float, *
     try:
         return _run_scenario(loop, main)
     finally:
-        execution.active = False
+        execution.stop()
         if execution.recorder is not None:
             execution.recorder.finish(loop.named_nodes())
         _close(loop)

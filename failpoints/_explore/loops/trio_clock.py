@@ -322,7 +322,9 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         notes = self._rest.hang_notes() if kind == "hang" else ()
         unfinished = () if kind == "asleep" else self.unfinished_tasks()
         self.problem = blocked_problem(kind, unfinished, notes)
-        self._execution.active = False
+        self._execution.stop()
+        _runner().runq.extend(self._suspended.values())
+        self._suspended.clear()
         self._rest.deadline = monotonic() + GRACE
         self._execution.watched.extend(self._rest.deadline)
         self.scope.cancel()
