@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any, TypeAlias
 
 from ..threads import busy_threads, is_only_thread
+from .wait_sources import WaitSource, wait_source
 
 _Address: TypeAlias = tuple[str, int]
 _Ends: TypeAlias = tuple[_Address, _Address]  # of a connection: the own one first
@@ -51,6 +52,15 @@ class LocalConnections:
     def __init__(self) -> None:
         self._known: set[_Ends] = set()
         self._listening: dict[_Address, int] = {}  # the descriptors, by address
+
+    def source(self, frames: list[FrameType], future: object = None) -> WaitSource:
+        """Classify the wait of a task. What comes over a connection between tasks comes from inside the run."""
+        found = wait_source(frames, future)
+        if found is WaitSource.OUTSIDE:
+            descriptor = awaited_descriptor(frames)
+            if descriptor is not None and self.are_between_tasks(descriptor):
+                return WaitSource.INSIDE
+        return found
 
     def are_between_tasks(self, descriptor: int) -> bool:
         """Return whether both ends of a connection belong to tasks of the run, which is at rest.

@@ -273,7 +273,7 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
 
     def wait_sources(self) -> set[WaitSource]:
         """Return the kinds of waits of all tasks that are not held."""
-        return {wait_source(awaited_frames(task.coro)) for task in self._waiting_tasks()}
+        return {self._connections.source(awaited_frames(task.coro)) for task in self._waiting_tasks()}
 
     def has_arrived(self) -> bool:
         """Return whether a thread or a signal handler has called into the loop since it came to rest."""
