@@ -56,6 +56,7 @@ REPEAT = re.compile(r"repeat this order:  pytest (\S+) --failpoints-replay='([^'
 EXPLORE = "--failpoints-explore=60"
 
 
+@pytest.mark.slow
 def test_a_failure_and_its_replay(run_tests: RunTests) -> None:
     """A test that fails in an order fails with its own error, a timeline, and a line that repeats the order."""
     result = run_tests(RACE, EXPLORE, "-v")
@@ -100,6 +101,7 @@ def test_output_is_that_of_one_order(run_tests: RunTests) -> None:
     assert len(re.findall("^ERROR .*at the end$", output, re.MULTILINE)) == 1
 
 
+@pytest.mark.slow
 def test_workers_and_the_last_failed(run_tests: RunTests) -> None:
     """The summary counts the tests of all workers, and `--lf` runs what has failed in another order."""
     cache = ("-pcacheprovider", "-o", "cache_dir=.cache")
