@@ -114,3 +114,9 @@ def test_nothing_is_wrapped_afterwards() -> None:
     for kind, members in before.items():
         assert {name: kind.__dict__[name] for name in members} == members
         assert kind.__dict__.keys() == members.keys()
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_the_end_of_a_task_meets_the_cancellation_of_what_is_around_it(library: str) -> None:
+    """Whether a task of a group ends or is cancelled may depend on when the task around the group is cancelled."""
+    assert runs_of(library, (("group", (VISIT,), (VISIT, ("cancel", 0))),), ()) > 2

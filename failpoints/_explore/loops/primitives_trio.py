@@ -137,7 +137,7 @@ def _end(seen: Seen, nursery: Any, task: Any, outcome: Any) -> None:
     node = _node_of(task)
     if node is not None:
         seen.note("tasks", "w" if isinstance(outcome, Error) else "u", "ends")
-        status = task._cancel_status
+        status = nursery._cancel_status  # that of the task is gone
         while status is not None:
             seen.note(status._scope, "r", "all")
             status = status._parent
