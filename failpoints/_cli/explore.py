@@ -31,6 +31,7 @@ app = typer.Typer()
     epilog=examples(
         "failpoints explore tests.scenarios:transfer --max-faults 2",
         "failpoints explore tests.scenarios:withdrawals --interleavings --backend trio",
+        "failpoints explore tests.scenarios:pool --awaits --cancellations --max-faults 1 --sample 1000",
     ),
 )
 def explore_scenario(
@@ -44,10 +45,27 @@ def explore_scenario(
             "--max-faults",
             min=0,
             metavar="N",
-            help="Inject at most N faults per run (default 1, or 0 with --interleavings).",
+            help="Inject at most N faults per run (default 1, or 0 with --interleavings or --awaits).",
         ),
     ] = None,
     interleavings: Annotated[bool, typer.Option("--interleavings", help="Also try every order of the tasks.")] = False,
+    awaits: Annotated[
+        bool, typer.Option("--awaits", help="Also try every order of all wake-ups, in code without failpoints.")
+    ] = False,
+    cancellations: Annotated[
+        bool, typer.Option("--cancellations", help="Also cancel the task, as a fault: see --max-faults.")
+    ] = False,
+    reduction: Annotated[
+        Literal["sound", "declared", "none"],
+        typer.Option(
+            "--reduction",
+            help="Which orders are equivalent: a step that declares nothing meets every other (sound), touches only"
+            " what is seen (declared), or every order is tried (none).",
+        ),
+    ] = "sound",
+    audit: Annotated[
+        float, typer.Option("--audit", metavar="SHARE", help="Check a share of what was declared, such as 0.1.")
+    ] = 0.0,
     max_preemptions: Annotated[
         int | None,
         typer.Option(
@@ -55,6 +73,12 @@ def explore_scenario(
             min=0,
             metavar="N",
             help="With --interleavings: leave a task that could continue at most N times per run.",
+        ),
+    ] = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            "--sample", min=1, metavar="N", help="With --interleavings or --awaits: run N orders, drawn at random."
         ),
     ] = None,
     max_runs: Annotated[int, typer.Option("--max-runs", min=1, metavar="N", help="Stop after N runs.")] = 10_000,
@@ -86,8 +110,12 @@ def explore_scenario(
                 found,
                 backend=backend,
                 max_faults=max_faults,
-                interleavings=interleavings,
+                cancellations=cancellations,
+                interleavings="awaits" if awaits else interleavings,
+                reduction=None if reduction == "none" else reduction,
+                audit=audit,
                 max_preemptions=max_preemptions,
+                sample=sample,
                 max_runs=max_runs,
                 max_failures=max_failures,
                 timeout=timeout,

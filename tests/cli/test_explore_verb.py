@@ -100,6 +100,25 @@ def test_orders(run: Run, module: Callable[[str], str], backend: str) -> None:
     assert (done.status, "max_preemptions=0 left out: not exhaustive" in done.output) == (0, True)
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_wake_ups_cancellations_samples_and_reduction(run: Run, module: Callable[[str], str], backend: str) -> None:
+    """`--awaits`, `--cancellations`, `--sample`, `--reduction` and `--audit` are those of `explore`."""
+    name = module(SCENARIOS)
+    given = ("explore", f"{name}:three", "--backend", backend)
+    done = run(*given, "--interleavings", "--reduction", "declared", "--audit", "0.1")
+    assert (done.status, done.output.partition(" ")[0]) == (0, "1")
+    done = run(*given, "--interleavings", "--reduction", "none")
+    assert (done.status, done.output.partition(" ")[0]) == (0, "90")
+    done = run(*given, "--awaits", "--sample", "7")
+    assert (done.status, done.output.partition(":")[0]) == (0, "7 runs")
+    assert "at least" in done.output
+    done = run(*given, "--awaits", "--cancellations", "--max-faults", "1", "--max-runs", "5")
+    assert done.status == 0, done.output
+    assert "stopped at max_runs=5" in done.output
+    done = run(*given, "--cancellations", "--interleavings")
+    assert (done.status, "add max_faults=1" in done.errors) == (2, True)
+
+
 def test_several_failures(run: Run, module: Callable[[str], str]) -> None:
     """`--max-failures` prints different failures, and the number of them."""
     name = module(SCENARIOS)
