@@ -223,6 +223,7 @@ MOVES: dict[str, Callable[[], object]] = {
 }
 
 
+@pytest.mark.slow  # together: each line of each call
 @pytest.mark.parametrize("move", MOVES)
 def test_a_visit_interrupted_at_any_line_ends(move: str) -> None:
     """A visit ends even if a signal handler reconfigures the failpoint between any two of its lines."""
@@ -255,6 +256,7 @@ CALLS: dict[str, Callable[[], object]] = {
 }
 
 
+@pytest.mark.slow  # together: each line of each call
 @pytest.mark.parametrize("move", MOVES)
 @pytest.mark.parametrize("call", CALLS)
 def test_a_call_interrupted_at_any_line_works(call: str, move: str) -> None:
@@ -281,6 +283,7 @@ def saved_pause() -> Callable[[], object]:
     return saved
 
 
+@pytest.mark.slow  # together: each line of each call
 @pytest.mark.parametrize("move", MOVES)
 @pytest.mark.parametrize("call", [lambda: partial(configure, "x", "pause"), saved_pause], ids=["configure", "restore"])
 def test_a_configuration_interrupted_at_any_line_works(call: Callable[[], Callable[[], object]], move: str) -> None:

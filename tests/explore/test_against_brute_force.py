@@ -15,7 +15,7 @@ def find_missed(library: str, mode: str, first: int, programs: int) -> tuple[Tot
     totals, failing = Totals(), list[str]()
     for seed in range(first, first + programs):
         program = random_program(seed, library, mode)
-        problem = check(program, totals, most=40)
+        problem = check(program, totals, most=25)
         if problem:
             failing.append(f"seed {seed}: {program!r}\n{problem}")
     return totals, failing
