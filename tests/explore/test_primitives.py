@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -118,3 +119,47 @@ def test_nothing_is_wrapped_afterwards() -> None:
 def test_the_end_of_a_task_meets_the_cancellation_of_what_is_around_it(library: str) -> None:
     """Whether a task of a group ends or is cancelled may depend on when the task around the group is cancelled."""
     assert runs_of(library, (("group", (VISIT,), (VISIT, ("cancel", 0))),), ()) > 2
+
+
+@dataclass(frozen=True)
+class Refused(Exception):
+    """An error to which nothing can be assigned, not even its traceback."""
+
+
+@pytest.mark.parametrize("awaited", ["task", "gather", "future", "group"])
+@pytest.mark.parametrize("interleavings", ["visits", "awaits"])
+def test_the_error_of_a_frozen_dataclass_passes(awaited: str, interleavings: Any) -> None:
+    """What a task waits for may raise an error that refuses a new traceback. It arrives as it is."""
+    caught: list[BaseException] = []
+
+    async def fail(future: asyncio.Future[None] | None = None) -> None:
+        await failpoint("fail")
+        if future is None:
+            raise Refused
+        future.set_exception(Refused())
+
+    async def wait() -> None:
+        if awaited == "task":
+            await asyncio.create_task(fail())
+        elif awaited == "gather":
+            await asyncio.gather(fail())
+        elif awaited == "group":
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fail())
+        else:
+            future = asyncio.get_running_loop().create_future()
+            task = asyncio.create_task(fail(future))
+            try:
+                await future
+            finally:
+                await task
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting():
+            try:
+                await wait()
+            except (Refused, ExceptionGroup) as error:
+                caught.append(error)
+
+    assert explore(scenario, interleavings=interleavings, reduction="declared").exhaustive
+    assert caught

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from sys import _getframe  # pyright: ignore[reportPrivateUsage]  # imported by name, since sys._getframe can be replaced
 from types import CodeType
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, Self, TypeAlias, cast
 
 from ..._core.hooks import exploring
 from ..._core.reentrancy import transparent
@@ -43,7 +43,7 @@ class Seen:
         self.group_of: dict[TaskNode, object] = {}
         self._members: dict[int, list[TaskNode]] = {}  # of groups of tasks, by id()
         self._observers: dict[TaskNode, set[str]] = {}
-        self._waits: dict[TaskNode, list[tuple[object, Iterable[str]]]] = {}
+        self._waits: dict[TaskNode, list[Wait]] = {}
         self._channels: dict[int, Channel] = {}
 
     @property
@@ -135,16 +135,9 @@ class Seen:
 
     # Cancellation
 
-    @contextmanager
-    def waiting(self, thing: object, parts: Iterable[str]) -> Generator[None]:
-        """Take note that the running task may wait for parts of a thing, so that cancelling it writes them."""
-        waits = self._waits.setdefault(self.node, [])
-        wait = (thing, parts)
-        waits.append(wait)
-        try:
-            yield
-        finally:
-            waits.remove(wait)
+    def waiting(self, thing: object, parts: Iterable[str]) -> Waiting:
+        """Return a block in which the running task may wait for a thing, so that cancelling it writes these parts."""
+        return Waiting(self._waits.setdefault(self.node, []), (thing, parts))
 
     def cancel(self, node: TaskNode) -> None:
         """Note that the running task cancels another one."""
@@ -156,6 +149,29 @@ class Seen:
             self.note(thing, "w", *parts)
             if id(thing) in self._channels:
                 self._channels[id(thing)].is_irregular = True
+
+
+Wait: TypeAlias = tuple[object, Iterable[str]]
+"""Something that a task waits for, and the parts of it."""
+
+
+class Waiting:
+    """A block in which a task may wait.
+
+    Not made by `contextmanager`, which replaces an error that is a frozen dataclass.
+    """
+
+    __slots__ = ("_wait", "_waits")
+
+    def __init__(self, waits: list[Wait], wait: Wait) -> None:
+        self._waits = waits
+        self._wait = wait
+
+    def __enter__(self) -> None:
+        self._waits.append(self._wait)
+
+    def __exit__(self, *exception: object) -> None:
+        self._waits.remove(self._wait)
 
 
 class Channel:
@@ -225,16 +241,33 @@ class Operation:
     waits_for: Iterable[str] = ()
     of: Callable[[Any], Any] | None = None
 
-    def begin(self, seen: Seen, thing: Any) -> Any:
-        return None if self.before is None else self.before(seen, thing)
+    def noted(self, seen: Seen, thing: Any) -> Noted:
+        """Return the block around a call."""
+        return Noted(self, seen, thing if self.of is None else self.of(thing))
 
-    def end(self, seen: Seen, thing: Any, token: Any) -> None:
-        if self.after is not None:
-            self.after(seen, thing, token)
 
-    def fail(self, seen: Seen, thing: Any) -> None:
-        if self.failed is not None:
-            self.failed(seen, thing)
+class Noted:
+    """A call of an operation, as a block that notes what it touches. Not made by `contextmanager`: see `Waiting`."""
+
+    __slots__ = ("_operation", "_seen", "_token", "thing")
+
+    def __init__(self, operation: Operation, seen: Seen, thing: Any) -> None:
+        self._operation = operation
+        self._seen = seen
+        self.thing = thing
+
+    def __enter__(self) -> Self:
+        before = self._operation.before
+        self._token = None if before is None else before(self._seen, self.thing)
+        return self
+
+    def __exit__(self, kind: object, *exception: object) -> None:
+        operation = self._operation
+        if kind is not None:
+            if operation.failed is not None:
+                operation.failed(self._seen, self.thing)
+        elif operation.after is not None:
+            operation.after(self._seen, self.thing, self._token)
 
 
 class Patches:
@@ -307,15 +340,8 @@ def _noting(original: Callable[..., Any], operation: Operation) -> Any:
         seen = current_of_loop()
         if seen is None or _is_quiet():
             return original(self, *args, **kwargs)
-        thing = self if operation.of is None else operation.of(self)
-        token = operation.begin(seen, thing)
-        try:
-            result = original(self, *args, **kwargs)
-        except BaseException:
-            operation.fail(seen, thing)
-            raise
-        operation.end(seen, thing, token)
-        return result
+        with operation.noted(seen, self):
+            return original(self, *args, **kwargs)
 
     return noting
 
@@ -326,16 +352,8 @@ def _noting_async(original: Callable[..., Any], operation: Operation) -> Any:
         seen = current_of_loop()
         if seen is None:
             return await original(self, *args, **kwargs)
-        thing = self if operation.of is None else operation.of(self)
-        token = operation.begin(seen, thing)
-        try:
-            with seen.waiting(thing, operation.waits_for):
-                result = await original(self, *args, **kwargs)
-        except BaseException:
-            operation.fail(seen, thing)
-            raise
-        operation.end(seen, thing, token)
-        return result
+        with operation.noted(seen, self) as noted, seen.waiting(noted.thing, operation.waits_for):
+            return await original(self, *args, **kwargs)
 
     return noting
 
