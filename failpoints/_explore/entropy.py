@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import os
 import random
-import threading
 import time
 import uuid
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import Context
 from sys import _getframe  # pyright: ignore[reportPrivateUsage]
 from typing import Any, Final
 
 from .._core.reentrancy import transparent
 from .plan.identity import TaskNode, current_node
+from .replacement import Replacement
 
 _EPOCH: Final = 1_700_000_000 * 10**9  # in ns; in the past, so that ids of other threads are later
 _UUID_EPOCH: Final = 0x01B21DD213814000  # of the Unix epoch, in 100 ns since that of UUIDs
@@ -30,31 +30,14 @@ _LATEST = (
     "_last_timestamp_v7",
 )  # of uuid1, and since Python 3.14 of the others
 
-_lock = threading.Lock()
-_explorations = 0
 _process = 0  # the number of this process
 _random_state: Any = None
 _replaced: list[tuple[Any, str, Any, Any]] = []
 
 
-@contextmanager
-def same_in_every_run() -> Generator[None]:
+def same_in_every_run() -> AbstractContextManager[None]:
     """Replace the sources of random bytes, and restore them and the state of `random` afterwards."""
-    global _explorations, _process, _random_state
-    with _lock:
-        if not _explorations:
-            _process = os.getpid()
-            _random_state = random.getstate()
-            _replace_sources()
-        _explorations += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _explorations -= 1
-            if not _explorations:
-                _restore_sources()
-                random.setstate(_random_state)
+    return _same.in_this_thread()
 
 
 def begin_run(root: TaskNode) -> None:
@@ -64,6 +47,9 @@ def begin_run(root: TaskNode) -> None:
 
 
 def _replace_sources() -> None:
+    global _process, _random_state
+    _process = os.getpid()
+    _random_state = random.getstate()
     sources: list[tuple[Any, str, Callable[[Any], Any]]] = [
         (os, "urandom", _urandom),
         (random, "_urandom", _urandom),  # of SystemRandom, and so of `secrets`
@@ -84,7 +70,10 @@ def _restore_sources() -> None:
         owner, name, original, replacement = _replaced.pop()
         if getattr(owner, name) is replacement:  # else another tool has replaced it, and not put it back yet
             setattr(owner, name, original)
+    random.setstate(_random_state)
 
+
+_same: Final = Replacement(_replace_sources, _restore_sources)
 
 # The replacements. Each calls the original where the caller does not belong to a run.
 

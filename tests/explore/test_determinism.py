@@ -415,3 +415,36 @@ def test_sets_of_eager_tasks() -> None:
     for _ in range(3):
         explore(scenario, faults={"visit": ["off"] * 10})
     assert len(orders) == 1
+
+
+def test_two_explorations_in_threads_leave_asyncio_as_it_was() -> None:
+    """An exploration that records a run may go on after another one has ended, which has wrapped the same method."""
+    acquire = asyncio.Lock.acquire
+    first_runs, second_records, first_has_ended = threading.Event(), threading.Event(), threading.Event()
+    runs = 0
+
+    async def first(run: Run) -> None:
+        async with run.injecting():
+            await failpoint("visit")
+        first_runs.set()
+        assert second_records.wait(20)
+
+    async def second(run: Run) -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 2:  # the run that confirms the failure
+            second_records.set()
+            assert first_has_ended.wait(20)
+        raise LookupError
+
+    def explore_first() -> None:
+        explore(first, interleavings=True, timeout=30)
+        first_has_ended.set()
+
+    thread = threading.Thread(target=explore_first)
+    thread.start()
+    assert first_runs.wait(20)
+    with pytest.raises(ExplorationFailed):
+        explore(second, timeout=30)
+    thread.join(20)
+    assert asyncio.Lock.acquire is acquire

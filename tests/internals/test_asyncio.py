@@ -370,3 +370,31 @@ def test_the_next_step_of_a_task_is_a_callback_that_knows_it(task_type: Any) -> 
     step = "TaskStepMethWrapper" if task_type is asyncio.Task else "__step"
     wakeup = "task_wakeup" if task_type is asyncio.Task else "__wakeup"
     assert scheduled == [(step, task), (step, task), (wakeup, task)]
+
+
+def test_a_lock_sets_an_attribute_when_a_task_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`_locked` is set to true in the task that gets a lock, at once or after a wait, and to false by a release."""
+    sets: list[tuple[str, bool]] = []
+
+    class Flag:
+        def __get__(self, lock: Any, kind: type) -> Any:
+            return lock.__dict__["_locked"]
+
+        def __set__(self, lock: Any, is_locked: bool) -> None:
+            lock.__dict__["_locked"] = is_locked
+            task = asyncio.current_task()
+            sets.append(("" if task is None else task.get_name(), is_locked))
+
+    monkeypatch.setattr(asyncio.Lock, "_locked", Flag(), raising=False)
+
+    async def main() -> None:
+        lock = asyncio.Lock()
+
+        async def work() -> None:
+            async with lock:
+                await asyncio.sleep(0)
+
+        await asyncio.gather(*(asyncio.create_task(work(), name=name) for name in "ab"))
+
+    asyncio.run(main())
+    assert sets[1:] == [("a", True), ("a", False), ("b", True), ("b", False)]

@@ -10,26 +10,24 @@ import asyncio
 import asyncio.staggered
 import threading
 import weakref
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from types import SimpleNamespace
 from typing import Any, Final
 
 from anyio._backends import _asyncio as anyio_asyncio
 
 from ..._core.reentrancy import transparent
+from ..replacement import Replacement
 from .ordered_set import OrderedSet, OrderedWeakSet
-
-_lock = threading.Lock()
-_exploring_threads: dict[int, None] = {}  # sets made in other threads stay as they are
 
 
 def _ordered_set(elements: Iterable[Any] = ()) -> set[Any]:
-    return OrderedSet(elements) if threading.get_ident() in _exploring_threads else set(elements)
+    return OrderedSet(elements) if threading.get_ident() in _ordered.threads else set(elements)
 
 
 def _ordered_weak_set() -> weakref.WeakSet[Any]:
-    return OrderedWeakSet() if threading.get_ident() in _exploring_threads else weakref.WeakSet()
+    return OrderedWeakSet() if threading.get_ident() in _ordered.threads else weakref.WeakSet()
 
 
 # Modules look a builtin up among their own globals first.
@@ -41,23 +39,6 @@ _GLOBALS: Final[list[tuple[Any, str, Any]]] = [
 ]
 _base_events: Any = asyncio.base_events
 _all_tasks_before: Any = None
-
-
-@contextmanager
-def deterministic_order() -> Generator[None]:
-    """Fix the order of these sets for the explorations of the current thread."""
-    thread = threading.get_ident()
-    with _lock:
-        if not _exploring_threads:
-            _replace()
-        _exploring_threads[thread] = None
-    try:
-        yield
-    finally:
-        with _lock:
-            del _exploring_threads[thread]
-            if not _exploring_threads:
-                _restore()
 
 
 def _replace() -> None:
@@ -76,6 +57,14 @@ def _restore() -> None:
         delattr(module, name)
     _base_events.weakref = weakref
     asyncio.all_tasks = asyncio.tasks.all_tasks = _all_tasks_before
+
+
+_ordered: Final = Replacement(_replace, _restore)  # sets made in other threads stay as they are
+
+
+def deterministic_order() -> AbstractContextManager[None]:
+    """Fix the order of these sets for the explorations of the current thread."""
+    return _ordered.in_this_thread()
 
 
 def _all_tasks(original: Callable[..., set[Any]]) -> Any:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 import anyio
 
-from ..._core.reentrancy import transparent
 from ..plan.identity import TaskNode, TaskPath, current_node
 from ..problem import BlockedTask, Problem
+from ..replacement import Replacement
 from ..user_frames import frame_location, innermost_user_frame, source_line
 
 _SENTENCES = {
@@ -123,40 +123,30 @@ def _attributes(thing: Any) -> list[tuple[str, Any]]:
         return []
 
 
-# The locks of asyncio do not know their owner, so it is recorded here.
+# The locks of asyncio do not know their owner, so it is recorded when they become locked.
 
 _owners: WeakKeyDictionary[asyncio.Lock, TaskPath] = WeakKeyDictionary()
-_lock = threading.Lock()
-_recording = 0
-_acquire = asyncio.Lock.acquire
 
 
-@transparent
-async def _acquire_and_record(self: asyncio.Lock) -> Any:
-    await _acquire(self)
-    _record_owner(self)
-    return True
+class _RecordingFlag:
+    """Stands in the class of a lock for the attribute that each lock has, and records which task has set it."""
+
+    def __get__(self, lock: asyncio.Lock | None, kind: type) -> Any:
+        return self if lock is None else lock.__dict__["_locked"]
+
+    def __set__(self, lock: asyncio.Lock, is_locked: bool) -> None:
+        lock.__dict__["_locked"] = is_locked
+        node = current_node.get()
+        if is_locked and node is not None:
+            _owners[lock] = node.path
 
 
-def _record_owner(lock: asyncio.Lock) -> None:
-    node = current_node.get()
-    if node is not None:
-        _owners[lock] = node.path
+_lock_class: Any = asyncio.Lock
+_recording: Final = Replacement(
+    partial(setattr, _lock_class, "_locked", _RecordingFlag()), partial(delattr, _lock_class, "_locked")
+)
 
 
-@contextmanager
-def recording_lock_owners() -> Generator[None]:
+def recording_lock_owners() -> AbstractContextManager[None]:
     """Record the last owner of each lock of asyncio, in the runs inside the block."""
-    global _acquire, _recording
-    with _lock:
-        if not _recording:
-            _acquire = asyncio.Lock.acquire
-            asyncio.Lock.acquire = _acquire_and_record  # type: ignore[method-assign]
-        _recording += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _recording -= 1
-            if not _recording:
-                asyncio.Lock.acquire = _acquire  # type: ignore[method-assign]
+    return _recording.in_this_thread()

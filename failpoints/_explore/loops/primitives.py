@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Hashable, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from sys import _getframe  # pyright: ignore[reportPrivateUsage]  # imported by name, since sys._getframe can be replaced
 from types import CodeType
 from typing import Any, Final, Self, TypeAlias, cast
@@ -22,12 +23,11 @@ from ..._core.reentrancy import transparent
 from ..execution import Execution
 from ..plan.accesses import Mode
 from ..plan.identity import TaskNode
+from ..replacement import Replacement
 from ..steps import CANCELLATION
 
 _NO_TASK: Final = (0,)  # the path of the node above all tasks that no task has started
-_lock = threading.Lock()
-_exploring_threads: dict[int, None] = {}
-_seen_by_thread: dict[int, Seen] = {}
+_seen_by_thread: dict[int, Seen | None] = {}  # of the threads that explore: what was seen in their current run
 
 
 class Seen:
@@ -197,9 +197,9 @@ def current() -> Seen | None:
     """Return what to note operations in, or `None` if the caller does not belong to a run that needs it."""
     execution = exploring.get()
     thread = threading.get_ident()
-    if execution is None or thread not in _exploring_threads:
+    if execution is None or thread not in _seen_by_thread:
         return None
-    seen = _seen_by_thread.get(thread)
+    seen = _seen_by_thread[thread]
     if seen is None or seen.execution is not execution:
         seen = _begin(cast(Execution, execution), thread)
     return seen if seen is not None and seen.is_needed else None
@@ -440,23 +440,15 @@ IS_SET: Final = noting("r", "set")
 @contextmanager
 def noting_primitives(install: Callable[[Patches], None]) -> Generator[None]:
     """Note the operations of primitives in the runs of the current thread. *install* wraps them."""
+    patches = Patches()
+    installed = _installed.setdefault(install, Replacement(partial(install, patches), patches.undo))
     thread = threading.get_ident()
-    with _lock:
-        patches = _patches.setdefault(install, Patches())
-        if not _users[install]:
-            install(patches)
-        _users[install] += 1
-        _exploring_threads[thread] = None
-    try:
-        yield
-    finally:
-        with _lock:
-            del _exploring_threads[thread]
-            _seen_by_thread.pop(thread, None)
-            _users[install] -= 1
-            if not _users[install]:
-                patches.undo()
+    with installed.in_this_thread():
+        _seen_by_thread[thread] = None
+        try:
+            yield
+        finally:
+            del _seen_by_thread[thread]
 
 
-_patches: dict[Callable[[Patches], None], Patches] = {}
-_users: Counter[Callable[[Patches], None]] = Counter()
+_installed: dict[Callable[[Patches], None], Replacement] = {}
