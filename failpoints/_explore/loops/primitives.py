@@ -408,33 +408,55 @@ ACQUIRE_AT_ONCE: Final = noting("w", "queue", "state")
 LOOK_AT_LOCK: Final = noting("r", "state")
 
 
-def set_event(seen: Seen, event: Any, *, is_set: bool) -> None:
-    """Note that the running task sets an event, which may be set already."""
-    seen.note(event, "w", "set")
-    if not is_set:
-        seen.set_mark(event)
-
-
-def begin_wait(seen: Seen, event: Any, *, is_set: bool) -> bool:
-    """Note that the running task may wait for an event."""
-    seen.note(event, "r", "clear")
-    return is_set
-
-
-def end_wait(seen: Seen, event: Any, was_set: Any) -> None:
-    """Note that the running task goes on since an event is set."""
+def _end_wait(seen: Seen, event: Any, was_set: Any) -> None:
     if was_set:
         seen.split(event)
 
 
-def fail_wait(seen: Seen, event: Any) -> None:
-    """Note that a task stops waiting for an event."""
+def _fail_wait(seen: Seen, event: Any) -> None:
     seen.note(event, "w", "set", "clear")
+
+
+def set_and_wait(flag: str) -> tuple[Operation, Operation]:
+    """Return the operations that set an event and wait for it. *flag* is its attribute that is true once it is set."""
+
+    def set_it(seen: Seen, event: Any) -> None:
+        seen.note(event, "w", "set")
+        if not getattr(event, flag):
+            seen.set_mark(event)
+
+    def begin_wait(seen: Seen, event: Any) -> bool:
+        seen.note(event, "r", "clear")
+        return bool(getattr(event, flag))
+
+    return Operation(set_it), Operation(begin_wait, _end_wait, _fail_wait, ("set", "clear"))
 
 
 # A wait does not meet a set: whichever comes first, the task goes on after both. It does meet a clear.
 CLEAR: Final = noting("w", "set", "clear")
 IS_SET: Final = noting("r", "set")
+
+
+def install_lock(patches: Patches, lock: Any) -> None:
+    """Wrap a lock that can be acquired without waiting."""
+    patches.created(lock)
+    patches.quiet(lock.acquire)  # which calls others of these
+    patches.quiet(lock.statistics)
+    patches.asynchronous(lock, "acquire", ACQUIRE)
+    patches.sync(lock, "acquire_nowait", ACQUIRE_AT_ONCE)
+    patches.sync(lock, "release", RELEASE)
+    patches.sync(lock, "locked statistics", LOOK_AT_LOCK)
+
+
+def install_limiters(patches: Patches, *limiters: Any) -> None:
+    """Wrap semaphores and limiters, of which all operations meet."""
+    for limiter in limiters:
+        patches.created(limiter)
+        patches.asynchronous(limiter, "acquire acquire_on_behalf_of", EXCLUSIVE)
+        patches.sync(limiter, "acquire_nowait acquire_on_behalf_of_nowait", EXCLUSIVE)
+        patches.sync(limiter, "release release_on_behalf_of", EXCLUSIVE)
+        patches.sync(limiter, "statistics", READING)
+        patches.properties(limiter, "value total_tokens borrowed_tokens available_tokens", READING)
 
 
 @contextmanager

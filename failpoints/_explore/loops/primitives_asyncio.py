@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import replace
 from typing import Any
 
 import anyio._backends._asyncio as anyio_asyncio
 
 from .primitives import (
     ACQUIRE,
-    ACQUIRE_AT_ONCE,
     CLEAR,
     EXCLUSIVE,
     IS_SET,
     LOOK_AT_LOCK,
     READING,
     RELEASE,
-    Operation,
     Patches,
-    Seen,
-    begin_wait,
-    end_wait,
-    fail_wait,
+    install_limiters,
+    install_lock,
     noting,
-    set_event,
-)  # fmt: skip
+    set_and_wait,
+)
 from .primitives_anyio import install_anyio
 from .primitives_channels import queue_at_once, queue_waiting, reading, writing
 from .primitives_tasks import install_tasks
@@ -40,21 +37,11 @@ def install(patches: Patches) -> None:
     install_tasks(patches)
 
 
-def _begin_wait(seen: Seen, event: Any) -> bool:
-    return begin_wait(seen, event, is_set=event._value)
-
-
-def _set(seen: Seen, event: Any) -> None:
-    set_event(seen, event, is_set=event._value)
-
-
 def _inner_event(event: Any) -> Any:
     return event._event
 
 
-_PARTS = ("set", "clear")
-_WAIT = Operation(_begin_wait, end_wait, fail_wait, _PARTS)
-_WAIT_OF_ANYIO = Operation(_begin_wait, end_wait, fail_wait, _PARTS, _inner_event)
+_SET, _WAIT = set_and_wait("_value")
 
 
 def _install_asyncio(patches: Patches) -> None:
@@ -63,7 +50,7 @@ def _install_asyncio(patches: Patches) -> None:
     patches.sync(asyncio.Lock, "release", RELEASE)
     patches.sync(asyncio.Lock, "locked", LOOK_AT_LOCK)
     patches.created(asyncio.Event)
-    patches.sync(asyncio.Event, "set", Operation(_set))
+    patches.sync(asyncio.Event, "set", _SET)
     patches.sync(asyncio.Event, "clear", CLEAR)
     patches.sync(asyncio.Event, "is_set", IS_SET)
     patches.asynchronous(asyncio.Event, "wait", _WAIT)
@@ -110,19 +97,7 @@ def _install_queues(patches: Patches) -> None:
 def _install_backend_of_anyio(patches: Patches) -> None:
     patches.quiet(anyio_asyncio.Event.wait)  # which looks whether it is set
     patches.quiet(anyio_asyncio.Event.is_set)
-    patches.sync(anyio_asyncio.Event, "is_set", Operation(IS_SET.before, of=_inner_event))
-    patches.asynchronous(anyio_asyncio.Event, "wait", _WAIT_OF_ANYIO)
-    patches.created(anyio_asyncio.Lock)
-    patches.asynchronous(anyio_asyncio.Lock, "acquire", ACQUIRE)
-    patches.sync(anyio_asyncio.Lock, "acquire_nowait", ACQUIRE_AT_ONCE)
-    patches.sync(anyio_asyncio.Lock, "release", RELEASE)
-    patches.quiet(anyio_asyncio.Lock.acquire)  # which releases a lock that it does not need any more
-    patches.quiet(anyio_asyncio.Lock.statistics)
-    patches.sync(anyio_asyncio.Lock, "locked statistics", LOOK_AT_LOCK)
-    for primitive in (anyio_asyncio.Semaphore, anyio_asyncio.CapacityLimiter):
-        patches.created(primitive)
-        patches.asynchronous(primitive, "acquire acquire_on_behalf_of", EXCLUSIVE)
-        patches.sync(primitive, "acquire_nowait acquire_on_behalf_of_nowait", EXCLUSIVE)
-        patches.sync(primitive, "release release_on_behalf_of", EXCLUSIVE)
-        patches.sync(primitive, "statistics", READING)
-        patches.properties(primitive, "value total_tokens borrowed_tokens available_tokens", READING)
+    patches.sync(anyio_asyncio.Event, "is_set", replace(IS_SET, of=_inner_event))
+    patches.asynchronous(anyio_asyncio.Event, "wait", replace(_WAIT, of=_inner_event))
+    install_lock(patches, anyio_asyncio.Lock)
+    install_limiters(patches, anyio_asyncio.Semaphore, anyio_asyncio.CapacityLimiter)

@@ -13,24 +13,19 @@ from outcome import Error
 from ..._core.reentrancy import transparent
 from ..plan.identity import TaskNode, current_node
 from .primitives import (
-    ACQUIRE,
-    ACQUIRE_AT_ONCE,
     EXCLUSIVE,
     IS_SET,
-    LOOK_AT_LOCK,
     READING,
-    RELEASE,
     Operation,
     Patches,
     Seen,
     acquired,
-    begin_wait,
     current_of_loop,
-    end_wait,
-    fail_wait,
+    install_limiters,
+    install_lock,
     noting,
-    set_event,
-)  # fmt: skip
+    set_and_wait,
+)
 from .primitives_anyio import install_anyio, install_stream
 
 
@@ -45,35 +40,15 @@ def install(patches: Patches) -> None:
     install_anyio(patches)
 
 
-def _begin_wait(seen: Seen, event: Any) -> bool:
-    return begin_wait(seen, event, is_set=event._flag)
-
-
-def _set(seen: Seen, event: Any) -> None:
-    set_event(seen, event, is_set=event._flag)
-
-
 def _install_events_and_locks(patches: Patches) -> None:
+    setting, waiting = set_and_wait("_flag")
     patches.created(trio.Event)
-    patches.sync(trio.Event, "set", Operation(_set))
+    patches.sync(trio.Event, "set", setting)
     patches.sync(trio.Event, "is_set statistics", IS_SET)
-    patches.asynchronous(trio.Event, "wait", Operation(_begin_wait, end_wait, fail_wait, ("set", "clear")))
+    patches.asynchronous(trio.Event, "wait", waiting)
     module: Any = trio_sync
-    lock: Any = module._LockImpl
-    patches.created(lock)
-    patches.quiet(lock.acquire)
-    patches.asynchronous(lock, "acquire", ACQUIRE)
-    patches.sync(lock, "acquire_nowait", ACQUIRE_AT_ONCE)
-    patches.sync(lock, "release", RELEASE)
-    patches.quiet(lock.statistics)
-    patches.sync(lock, "locked statistics", LOOK_AT_LOCK)
-    for primitive in (trio.Semaphore, trio.CapacityLimiter):
-        patches.created(primitive)
-        patches.asynchronous(primitive, "acquire acquire_on_behalf_of", EXCLUSIVE)
-        patches.sync(primitive, "acquire_nowait acquire_on_behalf_of_nowait", EXCLUSIVE)
-        patches.sync(primitive, "release release_on_behalf_of", EXCLUSIVE)
-        patches.sync(primitive, "statistics", READING)
-        patches.properties(primitive, "value total_tokens borrowed_tokens available_tokens", READING)
+    install_lock(patches, module._LockImpl)
+    install_limiters(patches, trio.Semaphore, trio.CapacityLimiter)
 
 
 def _install_conditions(patches: Patches) -> None:
