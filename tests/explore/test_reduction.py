@@ -165,3 +165,21 @@ def test_faults_and_orders_of_declared_steps(backend: Any) -> None:
 
     exploration = explore(scenario, backend=backend, interleavings=True, reduction="declared", max_faults=2)
     assert (exploration.runs, exploration.exhaustive) == (4, True)
+
+
+@pytest.mark.parametrize("reduction", ["sound", "declared"])
+def test_a_declared_visit_that_repeats(backend: Any, reduction: Any) -> None:
+    """A loop with more turns at a visit than are put in order is cut short, and the verdict mentions that."""
+
+    async def scenario(run: Run) -> None:
+        async def poll(number: int) -> None:
+            for _ in range(104):
+                await failpoint("poll", writes=(f"own {number}",))
+
+        async with run.injecting(), anyio.create_task_group() as group:
+            group.start_soon(poll, 1)
+            group.start_soon(poll, 2)
+
+    exploration = verdict_of(scenario, backend=backend, reduction=reduction, max_runs=5)
+    assert exploration.runs >= 1
+    assert "orders left out after 100 turns at the same visit" in str(exploration)

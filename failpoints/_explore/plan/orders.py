@@ -184,7 +184,7 @@ class EveryOrder:
     def _add_races(self, segments: Sequence[Segment]) -> None:
         nodes = self._nodes
         order = HappensBefore(segments)
-        before = turns_before(segments, order, len(nodes))
+        before = turns_before(segments, order.before, len(nodes)) if order.races else []
         for first, second in order.races:
             earlier, later = segments[first], segments[second]
             if not 0 <= earlier.turn < len(nodes) or later.turn < self._analysed or later.turn >= len(nodes):

@@ -7,7 +7,7 @@ one order and might be run in the other.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from .accesses import Accesses, Mode
@@ -55,13 +55,17 @@ class _History:
 
 
 class HappensBefore:
-    """The partial order of the segments of a run. `before[i]` has a bit for each segment that comes before segment i.
+    """The partial order of the segments of a run.
 
-    `races` has the pairs of segments that are in order only because they meet.
+    Attributes:
+        before: For each segment, a bit for each one that comes before it in every equivalent run.
+        caused: For each segment, a bit for each one without which it could not have run, whatever they touch.
+        races: The pairs of segments that are in order only because they meet.
     """
 
     def __init__(self, segments: Sequence[Segment]) -> None:
         self.before: list[int] = []
+        self.caused: list[int] = []
         self.races: list[tuple[int, int]] = []
         last_of: dict[TaskPath | None, int] = {}
         histories: dict[Hashable, _History] = {}
@@ -76,10 +80,8 @@ class HappensBefore:
             met -= fixed
             met.discard(index)
             causes = fixed | met
-            bits = 0
-            for cause in causes:
-                bits |= self.before[cause] | 1 << cause
-            self.before.append(bits)
+            self.before.append(_with_all_before(causes, self.before))
+            self.caused.append(_with_all_before(fixed, self.caused))
             for cause in met:
                 if not any(self.before[other] >> cause & 1 for other in causes):
                     self.races.append((cause, index))
@@ -89,23 +91,28 @@ class HappensBefore:
         return bool(self.before[later] >> earlier & 1)
 
 
-def turns_before(segments: Sequence[Segment], order: HappensBefore, turns: int) -> list[int]:
-    """Return, for each turn, a bit for each earlier turn that has to come before it."""
-    of_turn = [0] * turns
-    for segment, bits in zip(segments, order.before, strict=True):
-        if segment.turn >= 0:
-            for earlier in _indexes(bits):
-                turn = segments[earlier].turn
-                if 0 <= turn < segment.turn:
-                    of_turn[segment.turn] |= 1 << turn
+def turns_before(segments: Sequence[Segment], before: Sequence[int], turns: int) -> list[int]:
+    """Return, for each turn, a bit for each earlier turn that has to come before it.
+
+    *before* has, for each segment, a bit for each one that has to come before it.
+    """
+    members, needed = [0] * turns, [0] * turns  # of each turn, a bit for each segment
+    for index, segment in enumerate(segments):
+        if 0 <= segment.turn < turns:
+            members[segment.turn] |= 1 << index
+            needed[segment.turn] |= before[index]
+    found: list[int] = []
     for turn in range(turns):
-        for earlier in _indexes(of_turn[turn]):
-            of_turn[turn] |= of_turn[earlier]
-    return of_turn
+        bits = 0
+        for earlier in range(turn):
+            if needed[turn] & members[earlier]:
+                bits |= found[earlier] | 1 << earlier
+        found.append(bits)
+    return found
 
 
-def _indexes(bits: int) -> Iterator[int]:
-    while bits:
-        lowest = bits & -bits
-        yield lowest.bit_length() - 1
-        bits ^= lowest
+def _with_all_before(causes: Iterable[int], before: Sequence[int]) -> int:
+    bits = 0
+    for cause in causes:
+        bits |= before[cause] | 1 << cause
+    return bits

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from .identity import TaskPath
-from .races import HappensBefore, Segment
+from .races import HappensBefore, Segment, turns_before
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,47 +51,25 @@ class Swap:
 
 def swaps_of(order: tuple[int, ...], segments: Sequence[Segment]) -> list[Swap]:
     """Return the swaps of turns that nothing puts in order, the smallest first."""
-    before = _turns_before(segments, len(order))
+    before = turns_before(segments, _before(segments), len(order))
     swaps: list[Swap] = []
     for later in range(len(order)):
         for earlier in range(later):
-            if earlier not in before[later]:
-                needed = [turn for turn in range(earlier + 1, later) if turn in before[later]]
+            if not before[later] >> earlier & 1:
+                needed = [turn for turn in range(earlier + 1, later) if before[later] >> turn & 1]
                 swaps.append(Swap(order, earlier, (*needed, later)))
     return sorted(swaps, key=lambda swap: swap.distance)
 
 
-def _turns_before(segments: Sequence[Segment], turns: int) -> list[set[int]]:
-    """Return, for each turn, the earlier ones that have to come before it.
+def _before(segments: Sequence[Segment]) -> list[int]:
+    """Return, for each segment, a bit for each one that keeps its turn from coming first.
 
     A turn can have steps of further tasks, which it has woken. If such a task waited for a step of another turn as
     well, it goes on in that turn once the two are exchanged. So that is not a reason to keep their order.
     """
-    happens_before = HappensBefore(segments)
-    caused_by = _caused_by(segments)
+    order = HappensBefore(segments)
     chosen = {segment.turn: segment.task for segment in segments if segment.is_chosen}
-    found: list[set[int]] = [set() for _ in range(turns)]
-    for index, segment in enumerate(segments):
-        if 0 <= segment.turn < turns:
-            bits = happens_before.before[index]
-            if segment.task != chosen[segment.turn]:
-                bits &= ~caused_by[index]
-            found[segment.turn].update(each.turn for number, each in enumerate(segments[:index]) if bits >> number & 1)
-    for turn in range(turns):
-        found[turn].discard(turn)
-        found[turn].update(*(found[earlier] for earlier in found[turn] if earlier >= 0))
-    return found
-
-
-def _caused_by(segments: Sequence[Segment]) -> list[int]:
-    """Return, for each segment, a bit for each one that it could not have run before, whatever they touch."""
-    last_of: dict[TaskPath | None, int] = {}
-    found: list[int] = []
-    for index, segment in enumerate(segments):
-        causes = {*segment.because, *([last_of[segment.task]] if segment.task in last_of else [])}
-        last_of[segment.task] = index
-        bits = 0
-        for cause in causes:
-            bits |= found[cause] | 1 << cause
-        found.append(bits)
-    return found
+    return [
+        bits if segment.task == chosen.get(segment.turn) else bits & ~caused
+        for segment, bits, caused in zip(segments, order.before, order.caused, strict=True)
+    ]
