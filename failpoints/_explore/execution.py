@@ -385,14 +385,11 @@ class Execution:
 
     def end(self) -> None:
         """Stop holding tasks and injecting faults, and release every task that is held."""
-        self.active = self.holds_wakeups = False
         # If there is only one task, it waits for the thread. Otherwise any task may have run beside the thread.
         are_unordered = self._has_threads and (self._are_threads_beside or self.root.has_started_tasks)
         if are_unordered and self._interleavings is not None and (self._counts or self.tasks):
             self.scheduler.bounds.add("unordered threads")
-        if self.steps is not None:
-            self.steps.end_turn()
-            self.steps = None
+        self._deactivate()
         for task in sorted(self.held, key=_last_turn):
             self._release(task)
 
@@ -400,6 +397,9 @@ class Execution:
         """Decide nothing any more, since the event loop ends the run. It lets all tasks go on, to clean up."""
         if self.holds_wakeups:
             self.held.clear()
+        self._deactivate()
+
+    def _deactivate(self) -> None:
         self.active = self.holds_wakeups = False
         if self.steps is not None:
             self.steps.end_turn()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import anyio
@@ -202,11 +203,11 @@ def test_asyncio(program: Program, expected: set[str], reduction: Any) -> None:
         assert found == expected
 
 
-async def anyio_lock(log: Log) -> None:
-    lock = anyio.Lock()
+async def one_by_one(door: AbstractAsyncContextManager[Any], log: Log) -> None:
+    """Let two tasks through something that admits one at a time."""
 
     async def work(name: str) -> None:
-        async with lock:
+        async with door:
             log(name)
             await anyio.lowlevel.checkpoint()
             log(name)
@@ -214,6 +215,10 @@ async def anyio_lock(log: Log) -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(work, "a")
         group.start_soon(work, "b")
+
+
+async def anyio_lock(log: Log) -> None:
+    await one_by_one(anyio.Lock(), log)
 
 
 async def anyio_stream(log: Log) -> None:
@@ -245,17 +250,7 @@ async def anyio_condition(log: Log) -> None:
 
 
 async def anyio_limiter(log: Log) -> None:
-    limiter = anyio.CapacityLimiter(1)
-
-    async def work(name: str) -> None:
-        async with limiter:
-            log(name)
-            await anyio.lowlevel.checkpoint()
-            log(name)
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(work, "a")
-        group.start_soon(work, "b")
+    await one_by_one(anyio.CapacityLimiter(1), log)
 
 
 async def anyio_move_on(log: Log) -> None:
@@ -293,17 +288,7 @@ async def trio_channel(log: Log) -> None:
 
 
 async def trio_semaphore(log: Log) -> None:
-    semaphore = trio.Semaphore(1)
-
-    async def work(name: str) -> None:
-        async with semaphore:
-            log(name)
-            await trio.lowlevel.checkpoint()
-            log(name)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(work, "a")
-        nursery.start_soon(work, "b")
+    await one_by_one(trio.Semaphore(1), log)
 
 
 async def trio_nursery(log: Log) -> None:

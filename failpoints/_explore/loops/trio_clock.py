@@ -112,8 +112,8 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         """Return the number of real seconds for which trio is to wait for I/O. No task can run until *deadline*."""
         if self._has_stepped:
             self._has_stepped = False
-            if not _is_alone():
-                return 0  # look for I/O first
+            if self.has_io() or not is_only_thread():
+                return 0  # look for what has arrived first
         self._rest.rounds = 0
         if self._is_over:
             return self._seconds_while_closing(deadline)
@@ -367,12 +367,6 @@ class _WakeupClock(_ExplorationClock):
 def _runner() -> Any:
     context: Any = trio_run.GLOBAL_RUN_CONTEXT
     return context.runner
-
-
-def _is_alone() -> bool:
-    """Return whether nothing outside the run can wake a task: no other thread, and no file descriptor."""
-    registered: Any = getattr(_runner().io_manager, "_registered", None)  # with epoll
-    return registered is not None and len(registered) <= 1 and is_only_thread()  # one is trio's own
 
 
 def _running_task() -> Task | None:
