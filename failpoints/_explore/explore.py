@@ -92,14 +92,14 @@ def explore(
         interleavings: Whether to try every order of the tasks: at their visits with `True` or `"visits"`, at every
             wake-up with `"awaits"`.
         reduction: Which orders are equivalent. With `"sound"`, a step of which nothing is declared meets every other
-            step. With `"declared"`, it meets those that touch what it was seen to touch, and you guarantee that it
+            step. With `"declared"`, it meets only those that touch what it was seen to touch. You guarantee that it
             touches nothing else. `None` tries every order.
         audit: The share of the pairs of steps that were said not to meet which are run in the other order as well, at
             least one pair for each two names. It is a failure if the two runs differ in their outcome, in the visits
             or contexts of a task, in what went through `run.shared()`, or in what was given to `run.observe()`.
         max_preemptions: The most switches in one run away from a task that could go on. The default is no limit.
             With a limit, equivalent orders are not left out.
-        sample: The number of orders to run, drawn at random, where all of them are too many. The result has the
+        sample: The number of orders to run, drawn at random, if there are too many to try all. The result has the
             chance that this would have found a bug.
         max_runs: The most runs.
         max_failures: How many different failures to find. With more than 1, the search goes on after a failure, and all

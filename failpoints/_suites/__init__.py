@@ -1,1 +1,1 @@
-"""`pytest --failpoints-explore`: runs the async tests of a suite, which need not know failpoints, in other orders."""
+"""`pytest --failpoints-explore`: runs async tests in other orders of their tasks. They need not know about failpoints."""

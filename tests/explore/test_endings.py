@@ -321,3 +321,19 @@ def test_async_generators_are_closed() -> None:
 
     explore(scenario)
     assert closed == ["closed", "closed"]
+
+
+@pytest.mark.parametrize("interleavings", [False, True, "awaits"])
+def test_errors_that_gather_retrieves_at_the_end(interleavings: Any) -> None:
+    """`gather` retrieves the error of a task that fails last, although the scenario has gone on after the first one."""
+
+    async def fail() -> None:
+        await failpoint("fail")
+        raise LookupError
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting():
+            with pytest.raises(LookupError):
+                await asyncio.gather(fail(), fail())
+
+    assert explore(scenario, interleavings=interleavings, max_faults=0).exhaustive

@@ -323,7 +323,7 @@ class ExplorationLoop(TaskTrackingLoop):
         return events
 
     def _new_events(self, events: Any) -> Any:
-        """Leave out the events of which a task that is held has been told already.
+        """Leave out the events that have already woken a task that is held.
 
         A task may take its file descriptor out of the selector only once it goes on.
         """

@@ -40,7 +40,7 @@ def _run_scenario(loop: ExplorationLoop, main: Coroutine[Any, Any, Any]) -> Prob
         raise
     except BaseException as error:
         return Problem("error", "", error)
-    return _unhandled_error(loop) or (_leak(loop) if loop.unfinished() else None)
+    return _settled(loop) if loop.is_ready or loop.unfinished() else _unhandled_error(loop)
 
 
 def _unhandled_error(loop: ExplorationLoop) -> Problem | None:
@@ -53,7 +53,8 @@ def _unhandled_error(loop: ExplorationLoop) -> Problem | None:
     return None
 
 
-def _leak(loop: ExplorationLoop) -> Problem | None:
+def _settled(loop: ExplorationLoop) -> Problem | None:
+    """Let callbacks run that are ready, such as one that retrieves an error, and return what is wrong then."""
     try:
         loop.settle()
     except Halt:  # no time is left

@@ -401,7 +401,8 @@ def _write_lock(seen: Seen, lock: Any) -> None:
     seen.note(lock, "w", "queue", "state")
 
 
-# Only the requests of a lock are in order. Who requests it first gets it first, whenever it is released.
+# Only the order of the requests of a lock matters. The task that requests it first gets it first, whenever the lock is
+# released.
 ACQUIRE: Final = Operation(_request, acquired, _write_lock, ("queue", "state"))
 RELEASE: Final = Operation(_release, None, _write_lock)
 ACQUIRE_AT_ONCE: Final = noting("w", "queue", "state")

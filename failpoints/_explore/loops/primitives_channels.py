@@ -1,6 +1,6 @@
 """What the operations of queues and streams note: puts meet puts, and gets meet gets.
 
-The n-th item that is put is the n-th one that somebody gets, whichever of both comes first. So a put and a get do not
+The n-th item that is put is the n-th one that a task gets, whichever of the two comes first. So a put and a get do not
 meet: the task that gets goes on after both. In a bounded queue, likewise, the n-th put goes on after the get that
 made room for it. That holds only in a line of first come, first served. Where it may not hold, everything meets.
 """

@@ -256,7 +256,7 @@ def _cancel_scope(seen: Seen, scope: Any) -> None:
 
 
 class _Future(asyncio_tasks.NumberedFuture):
-    """A future that notes who completes it, and who looks at it."""
+    """A future that notes when it is completed, and when it is looked at."""
 
     def _look(self) -> None:
         seen = current_of_loop()

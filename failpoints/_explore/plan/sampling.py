@@ -1,4 +1,4 @@
-"""Samples orders where all of them are too many, with a known chance to find a bug: PCT.
+"""Samples orders if there are too many to try all, with a known chance to find a bug: PCT.
 
 Each task has a random priority, and the task with the highest one goes on. At *d* - 1 random turns, the task that would
 go on gets a priority below all others. A bug of depth *d* needs *d* pairs of turns in a certain order. With *n* tasks
