@@ -1,1 +1,1 @@
-"""`pytest --failpoints-explore`: runs async tests in other orders of their tasks. They need not know about failpoints."""
+"""`pytest --failpoints-explore`: runs async tests in other orders of their tasks, which need not know of failpoints."""
