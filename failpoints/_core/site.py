@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from sys import _getframe  # pyright: ignore[reportPrivateUsage]  # imported by name, since sys._getframe can be replaced
 from types import CodeType, FrameType
 from typing import Any, TypeAlias, cast
 
@@ -26,7 +27,7 @@ Converter: TypeAlias = Callable[[str], Any]
 class Site:
     """The declaration of one site: the arguments of `failpoint`, `failpoint_scope` or `instrument`."""
 
-    __slots__ = ("begun", "cancel", "code", "context", "convert", "name", "raises", "reads", "writes")
+    __slots__ = ("begun", "cancel", "code", "context", "convert", "is_checked", "name", "raises", "reads", "writes")
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class Site:
         self.reads = reads
         self.writes = writes
         self.code: CodeType | None = None  # of the function that is the site
+        self.is_checked = False
         self.begun: str | None = None  # where to put the failpoint instead, if the work here may have begun already
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -81,6 +83,7 @@ class Site:
         for option, texts in (("reads=", self.reads), ("writes=", self.writes)):
             if texts != () and (problem := problem_with(option, texts)) is not None:
                 raise self.usage_error(problem)
+        self.is_checked = True
 
     def check_around_function(self) -> None:
         """Raise `FailpointNameError` or `FailpointUsageError` if a function cannot be decorated so."""
@@ -155,8 +158,7 @@ def _is_exception_type(kind: object) -> bool:
 
 def caller_frame(calls: int) -> FrameType:
     """Return the frame from which the function that calls this was called, that many calls ago."""
-    frame = cast(FrameType, inspect.currentframe()).f_back
-    assert frame is not None
+    frame = _getframe(1)
     while calls and frame.f_back is not None:  # there is none before it if the function is all that a thread runs
         frame = frame.f_back
         calls -= 1
@@ -165,7 +167,8 @@ def caller_frame(calls: int) -> FrameType:
 
 def check_new_place(site: Site, frame: FrameType, *names: str) -> None:
     """Check a scope or an inline call at its first visit from this line, and register the line."""
-    site.check()
+    if not site.is_checked:
+        site.check()
     if known_sites.is_registered(site.name, frame):
         return
     for name in (site.name, *names):

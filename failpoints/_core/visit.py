@@ -17,7 +17,7 @@ from ..errors import FailpointUsageError
 from .accesses import Accesses
 from .actions import OUTCOMES, Action, Hit, Off, Outcome, Panic, Raise, Return, waits
 from .configuration import Configuration, Waiter
-from .context import GetContext, Mismatch, context_of_visit, no_context
+from .context import Context, GetContext, Mismatch, context_of_visit, no_context
 from .entered import find, note_stray
 from .hooks import Explorer, exploring, observers
 from .log import logger
@@ -106,9 +106,9 @@ def begin_visit(
 async def _visit_in_exploration(name: str, site: Site, context: GetContext, result: object, region: object) -> Outcome:
     explorer = exploring.get()
     assert explorer is not None
-    hit = Hit(name, context_of_visit(context), result)
-    accesses = _declared(explorer, site, hit) if site.reads or site.writes else None
-    turn = explorer.arrive(name, hit.context)
+    values = context_of_visit(context)
+    accesses = _declared(explorer, site, name, values) if site.reads or site.writes else None
+    turn = explorer.arrive(name, values)
     if turn is not None:
         try:
             await turn
@@ -120,12 +120,13 @@ async def _visit_in_exploration(name: str, site: Site, context: GetContext, resu
     elif accesses is not None:
         explorer.enter_region(region, accesses)
     try:
-        action = explorer.choose(name, hit.context, site.raises)
+        action = explorer.choose(name, values, site.raises)
+        outcome: Outcome = CONTINUE
         if action is not None:
             with _ErrorsTo(explorer):
-                outcome = await perform(action, site, Visit(hit, None), "injected")
-        else:
-            arrived = _arrive(name, site, context, result, hit, TaskWakeup)
+                outcome = await perform(action, site, Visit(Hit(name, values, result), None), "injected")
+        elif find(name) is not None:
+            arrived = _arrive(name, site, context, result, Hit(name, values, result), TaskWakeup)
             outcome = await _carry_out(arrived, site) if isinstance(arrived, _ConfiguredVisit) else arrived
     except BaseException as error:
         if accesses is not None and region is not None:
@@ -138,12 +139,12 @@ async def _visit_in_exploration(name: str, site: Site, context: GetContext, resu
     return outcome
 
 
-def _declared(explorer: Explorer, site: Site, hit: Hit) -> Accesses | None:
+def _declared(explorer: Explorer, site: Site, name: str, context: Context) -> Accesses | None:
     """Return what the site declares to touch from this visit on, or `None`. Only `name:after` begins nothing."""
-    if hit.name != site.name:
+    if name != site.name:
         return None
     try:
-        return site.accesses(hit.context)
+        return site.accesses(context)
     except FailpointUsageError as error:
         explorer.misdeclared(error)  # the program may swallow it
         raise
@@ -168,7 +169,7 @@ def visit_sync(
     explorer = exploring.get()
     if explorer is not None:
         hit = Hit(name, context_of_visit(context), result)
-        accesses = _declared(explorer, site, hit) if site.reads or site.writes else None
+        accesses = _declared(explorer, site, name, hit.context) if site.reads or site.writes else None
         if accesses is not None and region is None:
             explorer.declare_step(accesses)
         elif accesses is not None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 from types import FrameType
 from typing import Any, Final, TypedDict, TypeVar, Unpack, cast
 
-from .._core.actions import Outcome, Return
+from .._core.actions import OUTCOMES, Outcome, Return
 from .._core.context import Context
 from .._core.entered import note_stray
 from .._core.formatting import describe_actions
@@ -15,7 +15,7 @@ from .._core.perform import CONTINUE
 from .._core.site import Cancel, Converter, Site, caller_frame, check_new_place
 from .._core.switches import Switch
 from .._core.tracebacks import own_frames_hidden
-from .._core.visit import concerns, recording_usage_errors, visit, visit_sync
+from .._core.visit import begin_visit, concerns, recording_usage_errors, visit_sync
 from ..errors import FailpointUsageError
 from .decorated import decorated
 from .dropped import drops_outcome
@@ -96,7 +96,7 @@ _hashes: Final = itertools.count()
 class Failpoint:
     """A named place, as `failpoint` returns it: await it, call its `hit()`, or decorate a function with it."""
 
-    __slots__ = ("_cancel", "_context", "_convert", "_raises", "_reads", "_switch", "_writes", "name")
+    __slots__ = ("_cancel", "_context", "_convert", "_kept", "_raises", "_reads", "_switch", "_writes", "name")
 
     def __init__(
         self,
@@ -117,6 +117,7 @@ class Failpoint:
         self._cancel = cancel
         self._reads = reads
         self._writes = writes
+        self._kept: Site | None = None
 
     def __repr__(self) -> str:
         return f"failpoint({self.name!r})"
@@ -133,6 +134,13 @@ class Failpoint:
         return next(_hashes)
 
     def _site(self) -> Site:
+        """Return what a visit declares."""
+        site = self._kept
+        if site is None:
+            site = self._kept = self._new_site()
+        return site
+
+    def _new_site(self) -> Site:
         return Site(self.name, self._context, self._raises, self._convert, self._cancel, self._reads, self._writes)
 
     # outcome = await failpoint("name")
@@ -148,9 +156,13 @@ class Failpoint:
             return CONTINUE
         site = self._site()
         check_new_place(site, caller_frame(2))
-        outcome = await visit(self.name, site, site.get_context)
-        # Not the frame from before: kept here, it would keep alive a coroutine that is dropped while it waits.
-        return _checked(outcome, self, caller_frame(2), f"await {self!r}")
+        outcome = begin_visit(self.name, site, site.get_context)
+        if not isinstance(outcome, OUTCOMES):
+            outcome = await outcome
+        if isinstance(outcome, Return):
+            # Not the frame from before: kept here, it would keep alive a coroutine that is dropped while it waits.
+            _refuse_if_dropped(outcome, self, caller_frame(2), f"await {self!r}")
+        return outcome
 
     # outcome = failpoint("name").hit()
 
@@ -165,20 +177,22 @@ class Failpoint:
         return CONTINUE
 
     def _hit(self) -> Outcome:
-        site = self._site()
         if not concerns(self.name, self._switch):
-            note_stray(self.name, site.get_context)
+            note_stray(self.name, self._site().get_context)
             return CONTINUE
         frame = caller_frame(2)
+        site = self._site()
         check_new_place(site, frame)
         outcome = visit_sync(self.name, site, site.get_context, frame.f_code.co_qualname)
-        return _checked(outcome, self, frame, f"{self!r}.hit()")
+        if isinstance(outcome, Return):
+            _refuse_if_dropped(outcome, self, frame, f"{self!r}.hit()")
+        return outcome
 
     # @failpoint("name")
 
     def __call__(self, function: F, /) -> F:
         """Decorate a function. Raises `FailpointUsageError` for an object that is not a function."""
-        site = self._site()
+        site = self._new_site()
         site.check_around_function()
         return cast(F, decorated(function, site))
 
@@ -187,12 +201,12 @@ _made: Final = Made(failpoint, Failpoint)
 _plain: Final = _made.by_name
 
 
-def _checked(outcome: Outcome, point: Failpoint, frame: FrameType, visit: str) -> Outcome:
-    """Return the outcome; raise `FailpointUsageError` for a `return` at a visit whose outcome is dropped.
+def _refuse_if_dropped(outcome: Return, point: Failpoint, frame: FrameType, visit: str) -> None:
+    """Raise `FailpointUsageError` for a `return` at a visit whose outcome is dropped.
 
     A dropped `Cancelled()` is no mistake: the wait that was configured did end, and the program knows its own event.
     """
-    if isinstance(outcome, Return) and drops_outcome(frame, point, failpoint):
+    if drops_outcome(frame, point, failpoint):
         with recording_usage_errors(point.name):
             code = frame.f_code
             raise FailpointUsageError(
@@ -200,4 +214,3 @@ def _checked(outcome: Outcome, point: Failpoint, frame: FrameType, visit: str) -
                 f" where {code.co_qualname} drops the outcome: use it (if outcome := {visit}: return outcome.value),"
                 " or configure another action"
             )
-    return outcome

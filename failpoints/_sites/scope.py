@@ -77,7 +77,7 @@ def failpoint_scope(name: str = MISSING, /, **options: Unpack[Options]) -> Scope
 class Scope:
     """A critical section, as `failpoint_scope` returns it: enter it with `async with` or `with`."""
 
-    __slots__ = ("_cancel", "_context", "_raises", "_reads", "_switch", "_writes", "name")
+    __slots__ = ("_cancel", "_context", "_kept", "_raises", "_reads", "_switch", "_writes", "name")
 
     def __init__(
         self,
@@ -96,6 +96,7 @@ class Scope:
         self._cancel = cancel
         self._reads = reads
         self._writes = writes
+        self._kept: Site | None = None
 
     def __repr__(self) -> str:
         return f"failpoint_scope({self.name!r})"
@@ -147,7 +148,12 @@ class Scope:
         self._leave(name, frame, visit_sync(name, site, site.get_context, frame.f_code.co_qualname, region=self))
 
     def _site(self) -> Site:
-        return Site(self.name, self._context, self._raises, cancel=self._cancel, reads=self._reads, writes=self._writes)
+        site = self._kept
+        if site is None:
+            site = self._kept = Site(
+                self.name, self._context, self._raises, cancel=self._cancel, reads=self._reads, writes=self._writes
+            )
+        return site
 
     def _checked_site(self, frame: FrameType) -> Site:
         site = self._site()
