@@ -32,7 +32,12 @@ def places(task: Any) -> list[tuple[str, str]]:
 
 
 def test_a_batch_is_sorted_and_shuffled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With `_ALLOW_DETERMINISTIC_SCHEDULING` a batch is sorted by age, shuffled by `_r`, and run from its end."""
+    """With `_ALLOW_DETERMINISTIC_SCHEDULING` a batch is sorted by age, shuffled by `_r`, and run from its end.
+
+    It is shuffled in each round, so that every step of a task comes after the call of `shuffle` with that task.
+    """
+    order: list[int] = []
+    batches: list[int] = []
 
     class Backwards:
         def __init__(self, random: Any) -> None:
@@ -40,6 +45,7 @@ def test_a_batch_is_sorted_and_shuffled(monkeypatch: pytest.MonkeyPatch) -> None
 
         def shuffle(self, batch: list[Any]) -> None:
             batch.reverse()
+            batches.append(len(order))
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self._random, name)
@@ -47,10 +53,12 @@ def test_a_batch_is_sorted_and_shuffled(monkeypatch: pytest.MonkeyPatch) -> None
     assert trio_run._ALLOW_DETERMINISTIC_SCHEDULING in (True, False)
     monkeypatch.setattr(trio_run, "_r", Backwards(trio_run._r))
     monkeypatch.setattr(trio_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
-    order: list[int] = []
 
     async def note(number: int) -> None:
         order.append(number)
+        if number == 0:
+            await trio.lowlevel.checkpoint()
+            order.append(20)
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
@@ -58,7 +66,8 @@ def test_a_batch_is_sorted_and_shuffled(monkeypatch: pytest.MonkeyPatch) -> None
                 nursery.start_soon(note, number)
 
     trio.run(main)
-    assert order == list(range(20))
+    assert order == list(range(21))
+    assert {0, 20, 21} <= set(batches)
 
 
 def test_the_runner_has_the_calls_of_threads() -> None:
@@ -116,12 +125,15 @@ def test_the_scopes_around_a_task_can_be_found() -> None:
 
 
 def test_the_clock_is_asked_when_nothing_can_run() -> None:
-    """The clock is asked for the time to sleep only if no task can run. Instruments are called before each wait."""
+    """The clock is asked for the time to sleep only if no task can run. An instrument's hooks are found by `dir`."""
     asked: list[float] = []
     seen: list[str] = []
 
     class World(trio.abc.Clock, trio.abc.Instrument):
         now = 0.0
+
+        def __dir__(self) -> list[str]:
+            return ["task_exited"]
 
         def start_clock(self) -> None:
             pass
@@ -135,8 +147,8 @@ def test_the_clock_is_asked_when_nothing_can_run() -> None:
                 self.now = deadline
             return 0
 
-        def before_io_wait(self, timeout: float) -> None:
-            seen.append("wait")
+        def task_exited(self, task: Any) -> None:
+            seen.append("end")
 
         def before_task_step(self, task: Any) -> None:
             seen.append("step")
@@ -155,7 +167,7 @@ def test_the_clock_is_asked_when_nothing_can_run() -> None:
 
     world = World()
     trio.run(main, clock=world, instruments=[world])
-    assert {"wait", "step"} == set(seen)
+    assert {"end"} == set(seen)
 
 
 def test_waiting_tasks_are_recognized_by_their_frames() -> None:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from time import sleep
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import trio
 import trio._core._run as trio_run
@@ -80,6 +80,8 @@ def _answers_trio_itself(function: Callable[..., object]) -> bool:
 class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
     """The clock of one run, which is also the instrument that follows its tasks."""
 
+    hooks: ClassVar = ["task_exited", "task_spawned"]
+
     def __init__(self, execution: Execution, deadline: float, *, is_virtual: bool) -> None:
         self.scope = trio.CancelScope()
         self.problem: Problem | None = None
@@ -128,17 +130,8 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
 
     # trio.abc.Instrument
 
-    def before_io_wait(self, timeout: float) -> None:
-        self._rest.rounds += 1
-        if self._rest.rounds > MAX_ROUNDS and not self._is_over:
-            self._rest.release_beside_poller()
-
-    def before_task_step(self, task: Task) -> None:
-        self._has_stepped = True
-        if task is self._going:
-            self._going = None
-        if self._rest.waiting_since is not None:
-            self._rest.woken()
+    def __dir__(self) -> list[str]:
+        return self.hooks  # among which trio looks for its own
 
     def task_spawned(self, task: Task) -> None:
         self._alive[task] = None
@@ -196,10 +189,21 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
             self._going = held
             reschedule(held)
 
-    def hold_woken(self, batch: list[Task]) -> None:
-        """Take the tasks out of a batch that are to be held at their wake-up."""
-        if not self._execution.holds_wakeups:
-            return
+    def begin_round(self, batch: list[Task]) -> None:
+        """Take note of the tasks that are about to run, without those that are to be held at their wake-up."""
+        rest = self._rest
+        rest.rounds += 1
+        if rest.rounds > MAX_ROUNDS and not self._is_over:
+            rest.release_beside_poller()
+        if self._execution.holds_wakeups:
+            self._hold_woken(batch)
+        if batch:
+            self._has_stepped = True
+            self._going = None
+            if rest.waiting_since is not None:
+                rest.woken()
+
+    def _hold_woken(self, batch: list[Task]) -> None:
         for task in reversed(batch):
             node = self._nodes.get(task)
             if node is None or task is self._going:
@@ -353,6 +357,8 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
 class _WakeupClock(_ExplorationClock):
     """The clock of a run of which the search has to know what wakes its tasks."""
 
+    hooks: ClassVar = [*_ExplorationClock.hooks, "task_scheduled"]
+
     def task_scheduled(self, task: Task) -> None:
         """Take note of a wake-up. Called by trio."""
         steps = self._execution.steps
@@ -391,7 +397,7 @@ def run(execution: Execution, main: Coroutine[Any, Any, Any], deadline: float, *
     kind = _WakeupClock if execution.scheduler.is_reduced else _ExplorationClock
     clock = kind(execution, deadline, is_virtual=is_virtual)
     execution.loop = clock
-    batch_hooks[execution.thread] = clock.hold_woken
+    batch_hooks[execution.thread] = clock.begin_round
 
     async def root() -> None:
         clock.begin()
@@ -412,5 +418,6 @@ def run(execution: Execution, main: Coroutine[Any, Any, Any], deadline: float, *
         execution.recorder.finish(clock.nodes())
     clock.close()
     del batch_hooks[execution.thread]
+    execution.seen = None
     del execution.loop  # which refers to the execution: less work for the garbage collector
     return clock.problem or problem
