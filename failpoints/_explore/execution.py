@@ -125,6 +125,8 @@ class Execution:
         self.slow_waits: set[Hashable] = set()  # the places of those that lasted too long, in all runs
         self.held: dict[TaskNode, int] = {}  # with the labels of the visits or wake-ups at which they are held
         self.steps: Steps | None = None  # between `begin` and `end`, if equivalent orders are left out
+        self.is_reduced = steps is not None  # equivalent orders are left out
+        self.seen: object = None  # of the primitives of the libraries, if equivalent orders are left out
         self.holds_wakeups = False  # between `begin` and `end`, with every wake-up as a switch point
         self._has_begun = False
         self._regions: list[tuple[object, TaskNode, Accesses]] = []  # in the order in which they were entered

@@ -184,7 +184,7 @@ def _explore(runner: Runner) -> Exploration:
             max_faults=options.fault_limit,
             interleavings=options.held_at,
             cut_short=cut_short,
-            audited=auditing.runs,
+            audited=0 if auditing is None else auditing.runs,
         )
 
     def report(execution: Execution, *, failed: bool = False) -> None:
@@ -192,7 +192,7 @@ def _explore(runner: Runner) -> Exploration:
             options.report(Progress(runs, options.max_runs, search.queued, len(execution.injected), failed))
 
     failures = Failures(runner.short_name, options.max_failures)
-    auditing = Audit(runner, options.audit)
+    auditing = Audit(runner, options.audit) if options.audit else None
     search = Search(options.fault_limit, runner.new_orders if options.held_at is not None else None)
     sampled: SampledOrders | None = None
     while (plan := search.next()) is not None:
@@ -221,7 +221,7 @@ def _explore(runner: Runner) -> Exploration:
         elif problem is not None and has_failed:
             if failures.is_new(failure_key(problem)):
                 failures.add(_confirmed(runner, plan, exploration(), problem))
-        elif options.audit and scheduler.is_reduced and not scheduler.is_asleep:
+        elif auditing is not None and scheduler.is_reduced and not scheduler.is_asleep:
             found = _audit(auditing, outcome, plan, exploration)
             if found is not None and failures.is_new(found.failure.summary):
                 failures.add(found)

@@ -110,12 +110,12 @@ class Steps:
 
     # Called by what a program does.
 
-    def note(self, task: TaskNode, resource: Hashable, mode: Mode) -> None:
-        """Note that the running step of a task touches a resource."""
-        add_access(self._segment(task).accesses, resource, mode)
+    def accesses(self, task: TaskNode) -> Accesses:
+        """Return what the running step of a task touches, to add to."""
+        return self._segment(task).accesses
 
     def touch(self, task: TaskNode, resource: Hashable, mode: Mode) -> None:
-        """Like `note`, for a resource that the program has declared."""
+        """Note that the running step of a task touches a resource that the program has declared."""
         segment = self._segment(task)
         segment.is_declared = True
         add_access(segment.accesses, resource, mode)

@@ -3,7 +3,7 @@
     python tests/benchmarks/exploration.py [--memory]
 
 The rates depend on the machine. So each is also shown as a ratio to the rate at which the library runs an empty
-function, measured in turn.
+function, and a program of three tasks, measured in turn.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import statistics
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import anyio
@@ -85,27 +85,87 @@ def seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def rates(backend: Any) -> list[tuple[str, float, float]]:
-    """Return the median rates by name: in runs per second, and as a ratio to the rate of the library alone."""
+async def checkpoints(run: Run) -> None:
+    """Run the three tasks with a checkpoint in the place of each visit."""
+    async with run.injecting(), anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(two_checkpoints)
 
-    def run_alone() -> None:
-        for _ in range(100):
-            asyncio.run(nothing()) if backend == "asyncio" else trio.run(nothing)
 
-    def explored(scenario: Any, runs: int) -> Callable[[], None]:
-        def call() -> None:
-            assert explore(scenario, backend=backend, interleavings=True).runs == runs
+async def three_tasks() -> None:
+    """Run the same without an exploration."""
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(two_checkpoints)
+
+
+async def two_checkpoints() -> None:
+    await anyio.lowlevel.checkpoint()
+    await anyio.lowlevel.checkpoint()
+
+
+async def four_locked(run: Run) -> None:
+    """Run four tasks with a visit before a lock and one inside, which declares what it writes: 24 runs."""
+    lock = anyio.Lock()
+
+    async def write() -> None:
+        await failpoint("balance.come")
+        async with lock:
+            await failpoint("balance.write", writes=("balance",))
+
+    async with run.injecting(), anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(write)
+
+
+def rates(backend: Any) -> Iterator[tuple[str, float, float, float]]:
+    """Generate rates by name: in runs per second, and as ratios to the rates of the library alone.
+
+    The first ratio is to a run of nothing, the second one to a run of the three tasks. All are medians of rounds in
+    which everything is measured in turn.
+    """
+
+    def alone(function: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], int]:
+        def call() -> int:
+            for _ in range(100):
+                asyncio.run(function()) if backend == "asyncio" else trio.run(function)
+            return 100
 
         return call
 
-    race, locked = explored(withdrawals, 90), explored(locked_withdrawals, 72)
-    figures = [(100 / seconds(run_alone), 90 / seconds(race), 72 / seconds(locked)) for _ in range(ROUNDS)]
-    names = [f"{backend}.run alone", "3 tasks, 2 visits: 90 orders", "the same behind a lock: 72 orders"]
-    return [
-        (name, statistics.median(round_[index] for round_ in figures),
-         statistics.median(round_[index] / round_[0] for round_ in figures))
-        for index, name in enumerate(names)
-    ]  # fmt: skip
+    def explored(scenario: Any, runs: int, **options: Any) -> Callable[[], int]:
+        given: dict[str, Any] = {"interleavings": True, **options}
+
+        def call() -> int:
+            exploration = explore(scenario, backend=backend, max_runs=runs, **given)
+            assert exploration.runs + exploration.cut_short == runs
+            return runs
+
+        return call
+
+    calls = {
+        f"{backend}.run of nothing": alone(nothing),
+        f"{backend}.run of 3 tasks, 2 checkpoints each": alone(three_tasks),
+        "3 tasks, 2 visits: 90 orders": explored(withdrawals, 90),
+        "the same, reduction=None": explored(withdrawals, 90, reduction=None),
+        "the same behind a lock: 72 orders": explored(locked_withdrawals, 72),
+        '3 tasks, 2 checkpoints, "awaits": 90 orders': explored(checkpoints, 90, interleavings="awaits"),
+        '4 locked tasks, "declared": the whole proof': explored(four_locked, 24, reduction="declared"),
+    }
+    rounds: list[list[float]] = []
+    for _ in range(ROUNDS):
+        rounds.append([])
+        for call in calls.values():
+            start = time.perf_counter()
+            runs = call()
+            rounds[-1].append(runs / (time.perf_counter() - start))
+    for index, name in enumerate(calls):
+        yield (
+            name,
+            statistics.median(each[index] for each in rounds),
+            statistics.median(each[index] / each[0] for each in rounds),
+            statistics.median(each[index] / each[1] for each in rounds),
+        )
 
 
 def trivial() -> float:
@@ -140,9 +200,11 @@ def main() -> None:
                 print(f"{backend:<8} {runs:>8,} runs {kibibytes:>10.1f} KiB")
         return
     for backend in ("asyncio", "trio"):
-        for what, rate, ratio in rates(backend):
-            print(f"{what:<45} {rate:>8,.0f} runs/s {ratio:>6.2f}")
-    print(f"{'explore of nothing, against anyio.run':<45} {'':>15} {trivial():>6.2f} at most 1.5")
+        print(f"{'':<45} {'runs/s':>8} {'of nothing':>12} {'of 3 tasks':>12}")
+        for what, rate, *ratios in rates(backend):
+            print(f"{what:<45} {rate:>8,.0f} {ratios[0]:>12.2f} {ratios[1]:>12.2f}")
+        print()
+    print(f"{'explore of nothing, against anyio.run':<45} {trivial():>8.2f} at most 1.5")
 
 
 if __name__ == "__main__":

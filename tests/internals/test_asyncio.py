@@ -165,6 +165,19 @@ def test_a_task_knows_its_future_and_its_error() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="current_task is written in C since Python 3.12")
+def test_the_running_task_is_in_a_dict() -> None:
+    """`_current_tasks` has the running task of each loop."""
+    module: Any = asyncio.tasks
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert module._current_tasks.get(loop) is asyncio.current_task()
+        assert module._current_tasks.get(object()) is None
+
+    asyncio.run(main())
+
+
 def test_a_gathering_future_knows_its_children() -> None:
     """`gather` keeps its tasks in `_children`."""
 

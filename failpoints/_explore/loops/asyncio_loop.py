@@ -23,7 +23,7 @@ from ..problem import Problem
 from ..steps import Steps
 from ..threads import awaits_thread, is_only_thread
 from ..user_frames import suspended_at
-from .asyncio_tasks import FOREIGN, TaskTrackingLoop, waiter_of
+from .asyncio_tasks import FOREIGN, TaskTrackingLoop, running_task, waiter_of
 from .await_frames import awaited_frames
 from .blocked import blocked_problem
 from .outside_waits import OutsideWait
@@ -157,12 +157,12 @@ class ExplorationLoop(TaskTrackingLoop):
     def acting_node(self) -> TaskNode:
         """Return the running task or, for a callback, the task that has scheduled it."""
         steps = self._execution.steps
-        if steps is not None and self.cause is not None and asyncio.current_task(self) is None:
+        if steps is not None and self.cause is not None and running_task(self) is None:
             return steps.task_of(self.cause) or self._foreign
         return self.current_node()
 
     def _running_segment(self, steps: Steps) -> int | None:
-        task = asyncio.current_task(self)
+        task = running_task(self)
         if task is not None:
             return steps.mark(self.node_of(task))
         node = None if self.cause is None else steps.task_of(self.cause)

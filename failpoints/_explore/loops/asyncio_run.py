@@ -27,6 +27,7 @@ def run(execution: Execution, main: Coroutine[Any, Any, Any], deadline: float, *
         if execution.recorder is not None:
             execution.recorder.finish(loop.named_nodes())
         _close(loop)
+        execution.seen = None
         del execution.loop  # which refers to the execution: no work for the garbage collector
 
 
@@ -45,7 +46,7 @@ def _run_scenario(loop: ExplorationLoop, main: Coroutine[Any, Any, Any]) -> Prob
 
 def _unhandled_error(loop: ExplorationLoop) -> Problem | None:
     for task in loop.created:
-        if task.done() and not task.cancelled() and task._log_traceback:
+        if task._log_traceback:  # it has failed
             name = task_name(task.get_name(), task.node.name)
             return Problem("unhandled", f"task {name} failed, and its error was never retrieved", task.exception())
     for context in loop.unhandled:
@@ -84,10 +85,11 @@ def _end_tasks(loop: ExplorationLoop) -> None:
     try:
         for _ in range(_CANCELLATIONS):
             unfinished = loop.unfinished()
+            if not unfinished:
+                break
             for task in unfinished:
                 task.cancel()
-            if unfinished:
-                loop.run_forever()
+            loop.run_forever()
         if loop.is_ready:  # a transport, for example, closes only now
             loop.settle()
     except (Halt, Stuck):  # a task has swallowed its cancellation
@@ -114,7 +116,7 @@ def _end_async_generators(loop: ExplorationLoop) -> None:
 def _silence(loop: ExplorationLoop) -> None:
     """Keep asyncio from logging errors that were not retrieved, and leave behind what has not ended."""
     for task in loop.created:
-        if not task.done():
-            keep_forever(task)
-        elif not task.cancelled() and task._log_traceback:
+        if task._log_traceback:
             task._log_traceback = False
+        elif not task.done():
+            keep_forever(task)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,11 @@ FOREIGN = 0  # the number, among the children of the root, of the node above all
 _create_eager_task_factory: Any = getattr(asyncio, "create_eager_task_factory", None)
 # Of all functions that asyncio.create_eager_task_factory returns. New in Python 3.12.
 _EAGER_FACTORY: Any = getattr(getattr(asyncio, "eager_task_factory", None), "__code__", object())
+
+
+_module: Any = asyncio.tasks
+# `asyncio.current_task` of a given loop. It is written in C since Python 3.12; before, this dict is.
+running_task: Callable[[Any], Any] = _module._current_tasks.get if sys.version_info < (3, 12) else asyncio.current_task
 
 
 class _Task(asyncio.Task[Any]):
@@ -154,7 +160,7 @@ class TaskTrackingLoop(LazySocketsLoop):
         return self._create(self._foreign, coro, name=None, context=None)
 
     def _node_for(self, coro: Any) -> TaskNode:
-        starter = asyncio.current_task(self)
+        starter = running_task(self)
         parent = self._foreign if starter is None else self.node_of(starter)
         return parent.child(getattr(coro, "__name__", ""))
 
@@ -207,7 +213,7 @@ class TaskTrackingLoop(LazySocketsLoop):
 
     def current_node(self) -> TaskNode:
         """Return the node of the running task, or the foreign node for a callback."""
-        task: Any = asyncio.current_task(self)
+        task = running_task(self)
         try:
             node: TaskNode = task.node
         except AttributeError:

@@ -8,26 +8,25 @@ not certain writes the whole primitive.
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from collections.abc import Callable, Generator, Hashable, Iterable
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from functools import partial
 from sys import _getframe  # pyright: ignore[reportPrivateUsage]  # imported by name, since sys._getframe can be replaced
+from threading import get_ident
 from types import CodeType
-from typing import Any, Final, Self, TypeAlias, cast
+from typing import Any, Final, Self, TypeAlias
 
 from ..._core.hooks import exploring
 from ..._core.reentrancy import transparent
 from ..execution import Execution
-from ..plan.accesses import Mode
+from ..plan.accesses import Mode, add_access
 from ..plan.identity import TaskNode
 from ..replacement import Replacement
 from ..steps import CANCELLATION
 
 _NO_TASK: Final = (0,)  # the path of the node above all tasks that no task has started
-_seen_by_thread: dict[int, Seen | None] = {}  # of the threads that explore: what was seen in their current run
 
 
 class Seen:
@@ -35,8 +34,6 @@ class Seen:
 
     def __init__(self, execution: Execution) -> None:
         self.execution = execution
-        self.is_needed = execution.scheduler.is_reduced
-        self._created: Counter[TaskNode] = Counter()
         self._names: dict[int, tuple[Hashable, object]] = {}  # by id(), with the thing, so that no other one gets it
         self._marks: dict[tuple[Hashable, Hashable], int] = {}
         self.ends: dict[TaskNode, int | None] = {}  # the last segments of tasks that have ended
@@ -59,17 +56,21 @@ class Seen:
     def create(self, thing: object) -> None:
         """Name something that the running task has created, with the same name in every run."""
         node = self.node if hasattr(self.execution, "loop") else self.execution.root
-        self._created[node] += 1
-        self._names[id(thing)] = ((node.path, self._created[node]), thing)
+        node.created += 1
+        self._names[id(thing)] = ((node.path, node.created), thing)
 
     def name(self, thing: object) -> Hashable:
         """Return the name of something. It is the thing itself if it was created outside the run."""
-        if isinstance(thing, (TaskNode, str)):
-            return thing.path if isinstance(thing, TaskNode) else thing
         known = self._names.get(id(thing))
-        if known is None:
-            known = self._names[id(thing)] = (("outside", id(thing)), thing)
-        return known[0]
+        if known is not None:
+            return known[0]
+        if isinstance(thing, TaskNode):
+            return thing.path
+        if isinstance(thing, str):
+            return thing
+        outside = ("outside", id(thing))
+        self._names[id(thing)] = outside, thing
+        return outside
 
     def channel(self, thing: object) -> Channel:
         """Return what was seen of a queue or stream."""
@@ -93,9 +94,9 @@ class Seen:
         steps = self.execution.steps
         if steps is None:
             return
-        name, node = self.name(thing), self.node
+        accesses, name = steps.accesses(self.node), self.name(thing)
         for part in parts:
-            steps.note(node, (name, part), mode)
+            add_access(accesses, (name, part), mode)
 
     def mark(self) -> int | None:
         """Return the number of the running segment."""
@@ -144,7 +145,7 @@ class Seen:
         steps = self.execution.steps
         if steps is None:
             return
-        steps.note(self.node, (CANCELLATION, node.path), "w")
+        add_access(steps.accesses(self.node), (CANCELLATION, node.path), "w")
         for thing, parts in self._waits.get(node, ()):
             self.note(thing, "w", *parts)
             if id(thing) in self._channels:
@@ -195,27 +196,23 @@ class Channel:
 
 def current() -> Seen | None:
     """Return what to note operations in, or `None` if the caller does not belong to a run that needs it."""
-    execution = exploring.get()
-    thread = threading.get_ident()
-    if execution is None or thread not in _seen_by_thread:
+    execution: Any = exploring.get()
+    if execution is None or not execution.is_reduced or execution.thread != get_ident():
         return None
-    seen = _seen_by_thread[thread]
-    if seen is None or seen.execution is not execution:
-        seen = _begin(cast(Execution, execution), thread)
-    return seen if seen is not None and seen.is_needed else None
-
-
-def _begin(execution: Execution, thread: int) -> Seen | None:
-    if execution.thread != thread:
-        return None
-    seen = _seen_by_thread[thread] = Seen(execution)
-    return seen
+    return execution.seen or _begin(execution)
 
 
 def current_of_loop() -> Seen | None:
     """Like `current`, but only while the steps of tasks are recorded."""
-    seen = current()
-    return seen if seen is not None and seen.execution.steps is not None else None
+    execution: Any = exploring.get()
+    if execution is None or execution.steps is None or execution.thread != get_ident():
+        return None
+    return execution.seen or _begin(execution)
+
+
+def _begin(execution: Execution) -> Seen:
+    seen = execution.seen = Seen(execution)
+    return seen
 
 
 # Wrapping
@@ -296,6 +293,7 @@ class Patches:
 
     def sync(self, owner: Any, names: str, operation: Operation) -> None:
         """Note the calls of these methods of a class, as far as it has them."""
+        operation = _in_one_step(operation)
         for name in names.split():
             if name in owner.__dict__:
                 self.replace(owner, name, _noting(owner.__dict__[name], operation))
@@ -312,6 +310,7 @@ class Patches:
             found = owner.__dict__.get(name)
             if isinstance(found, property):
                 getter: Any = found.fget
+                operation = _in_one_step(operation)
                 setter = None if found.fset is None else _noting(found.fset, EXCLUSIVE)
                 self.replace(owner, name, property(_noting(getter, operation), setter))
 
@@ -321,6 +320,12 @@ class Patches:
 
 
 _MISSING: Final = object()
+
+
+def _in_one_step(operation: Operation) -> Operation:
+    """Return an operation for a function that does not suspend the task, so that what it touches is noted once."""
+    after: Any = operation.after
+    return replace(operation, after=None) if after is operation.before else operation
 
 
 def _naming(init: Callable[..., None]) -> Any:
@@ -460,18 +465,10 @@ def install_limiters(patches: Patches, *limiters: Any) -> None:
         patches.properties(limiter, "value total_tokens borrowed_tokens available_tokens", READING)
 
 
-@contextmanager
-def noting_primitives(install: Callable[[Patches], None]) -> Generator[None]:
+def noting_primitives(install: Callable[[Patches], None]) -> AbstractContextManager[None]:
     """Note the operations of primitives in the runs of the current thread. *install* wraps them."""
     patches = Patches()
-    installed = _installed.setdefault(install, Replacement(partial(install, patches), patches.undo))
-    thread = threading.get_ident()
-    with installed.in_this_thread():
-        _seen_by_thread[thread] = None
-        try:
-            yield
-        finally:
-            del _seen_by_thread[thread]
+    return _installed.setdefault(install, Replacement(partial(install, patches), patches.undo)).in_this_thread()
 
 
 _installed: dict[Callable[[Patches], None], Replacement] = {}

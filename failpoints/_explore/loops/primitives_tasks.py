@@ -170,8 +170,11 @@ def _looking(look: Any) -> Any:
 
 
 def _note_look(task: Any) -> None:
-    seen, node = current_of_loop(), _node(task)
-    if seen is not None and node is not None and seen.is_program and node is not seen.node:
+    seen = current_of_loop()
+    if seen is None:
+        return
+    node = _node(task)
+    if node is not None and node is not seen.node and seen.is_program:
         seen.note(node, "r", "end")
 
 

@@ -34,6 +34,7 @@ class TaskNode:
         "_children",
         "_threads",
         "arrived_at",
+        "created",
         "generator",
         "label",
         "last_turn",
@@ -53,6 +54,7 @@ class TaskNode:
         self.ticks = ticks  # of the clock for UUIDs, which goes on where that of the parent was
         self.arrived_at = -1  # the label of the visit that suspends the task now
         self.wakeups = 0  # at which the task was held
+        self.created = 0  # primitives of the libraries, which are named by their number
         self._children = self._threads = 0
 
     @property

@@ -7,7 +7,7 @@ one order and might be run in the other.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 from .accesses import Accesses, Mode
@@ -36,22 +36,14 @@ class Segment:
 
 
 class _History:
-    """The last accesses to a resource: those that commute with each other, and the ones before."""
+    """The last accesses to a resource: those that commute with each other, and the ones before, as bits."""
 
     __slots__ = ("before", "last", "mode")
 
-    def __init__(self) -> None:
-        self.mode: Mode | None = None
-        self.last: list[int] = []
-        self.before: list[int] = []
-
-    def add(self, index: int, mode: Mode) -> list[int]:
-        """Add an access, and return the last ones that it does not commute with."""
-        if mode != self.mode or mode == "w":
-            self.mode = mode
-            self.before, self.last = self.last, []
-        self.last.append(index)
-        return self.before
+    def __init__(self, mode: Mode) -> None:
+        self.mode = mode
+        self.last = 0
+        self.before = 0
 
 
 class HappensBefore:
@@ -67,24 +59,37 @@ class HappensBefore:
         self.before: list[int] = []
         self.caused: list[int] = []
         self.races: list[tuple[int, int]] = []
-        last_of: dict[TaskPath | None, int] = {}
+        last_of: dict[TaskPath | None, int] = {}  # as a bit
         histories: dict[Hashable, _History] = {}
         for index, segment in enumerate(segments):
-            fixed = set(segment.because)
-            if segment.task in last_of:
-                fixed.add(last_of[segment.task])
-            last_of[segment.task] = index
-            met: set[int] = set()
+            bit = 1 << index
+            fixed = last_of.get(segment.task, 0)
+            for cause in segment.because:
+                fixed |= 1 << cause
+            last_of[segment.task] = bit
+            causes = fixed
             for resource, mode in segment.accesses.items():
-                met.update(histories.setdefault(resource, _History()).add(index, mode))
-            met -= fixed
-            met.discard(index)
-            causes = fixed | met
-            self.before.append(_with_all_before(causes, self.before))
-            self.caused.append(_with_all_before(fixed, self.caused))
-            for cause in met:
-                if not any(self.before[other] >> cause & 1 for other in causes):
-                    self.races.append((cause, index))
+                history = histories.get(resource)
+                if history is None:
+                    history = histories[resource] = _History(mode)
+                elif mode != history.mode or mode == "w":
+                    history.mode = mode
+                    history.before, history.last = history.last, 0
+                history.last |= bit
+                causes |= history.before
+            self.before.append(self._with_all_before(causes & ~bit, self.before, fixed))
+            self.caused.append(self._with_all_before(fixed, self.caused, fixed))
+
+    def _with_all_before(self, causes: int, before: Sequence[int], fixed: int) -> int:
+        """Return the causes of the next segment and all that come before these. Add the races that are found."""
+        found = 0
+        while causes:  # the latest one, which no other one comes after
+            cause = causes.bit_length() - 1
+            found |= before[cause] | 1 << cause
+            causes &= ~found
+            if not fixed >> cause & 1:
+                self.races.append((cause, len(before)))
+        return found
 
     def is_before(self, earlier: int, later: int) -> bool:
         """Return whether a segment comes before another one in every equivalent run."""
@@ -109,10 +114,3 @@ def turns_before(segments: Sequence[Segment], before: Sequence[int], turns: int)
                 bits |= found[earlier] | 1 << earlier
         found.append(bits)
     return found
-
-
-def _with_all_before(causes: Iterable[int], before: Sequence[int]) -> int:
-    bits = 0
-    for cause in causes:
-        bits |= before[cause] | 1 << cause
-    return bits
