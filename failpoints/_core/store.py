@@ -74,7 +74,7 @@ class Store:
 
     def __init__(self) -> None:
         self.stacks: Mapping[str, Stack] = {}  # by name; never changed: each change makes another one
-        self._not_ended = Multimap[Configuration]()
+        self._not_ended: Multimap[Configuration] = Multimap()
         self._watches = Watches()
         self._strays = Strays()
         # The stores of tests begin with the seed of the process, whose own store is made first.

@@ -110,7 +110,7 @@ class Watches:
     """The watches of one store."""
 
     def __init__(self) -> None:
-        self._watches = Multimap[Watch]()
+        self._watches: Multimap[Watch] = Multimap()
         self.names = self._watches.names
 
     def add(self, watch: Watch) -> None:

@@ -87,8 +87,8 @@ class Steps:
                 segment.accesses[EVERYTHING] = "w" if is_opaque else "u"
 
     def _begin(self, task: TaskNode) -> Segment:
-        segment = Segment(task.path, self._turn, because=self._woken.pop(task, []))
-        segment.accesses[CANCELLATION, task.path] = "u"
+        accesses: Accesses = {(CANCELLATION, task.path): "u"}
+        segment = Segment(task.path, self._turn, accesses=accesses, because=self._woken.pop(task, []))
         self._add(task, segment)
         self._running = task
         self._declared = ()

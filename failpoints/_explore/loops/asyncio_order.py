@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.staggered
-import threading
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from threading import get_ident
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -23,11 +23,11 @@ from .ordered_set import OrderedSet, OrderedWeakSet
 
 
 def _ordered_set(elements: Iterable[Any] = ()) -> set[Any]:
-    return OrderedSet(elements) if threading.get_ident() in _ordered.threads else set(elements)
+    return OrderedSet(elements) if get_ident() in _threads else set(elements)
 
 
 def _ordered_weak_set() -> weakref.WeakSet[Any]:
-    return OrderedWeakSet() if threading.get_ident() in _ordered.threads else weakref.WeakSet()
+    return OrderedWeakSet() if get_ident() in _threads else weakref.WeakSet()
 
 
 # Modules look a builtin up among their own globals first.
@@ -59,7 +59,8 @@ def _restore() -> None:
     asyncio.all_tasks = asyncio.tasks.all_tasks = _all_tasks_before
 
 
-_ordered: Final = Replacement(_replace, _restore)  # sets made in other threads stay as they are
+_ordered: Final = Replacement(_replace, _restore)
+_threads: Final = _ordered.threads  # sets made in other threads stay as they are
 
 
 def deterministic_order() -> AbstractContextManager[None]:

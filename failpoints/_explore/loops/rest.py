@@ -255,7 +255,7 @@ class _Patience:
     """
 
     def __init__(self, slow: set[Hashable]) -> None:
-        self._older_threads = frozenset[Thread]() if is_only_thread() else frozenset(other_threads())
+        self._older_threads: frozenset[Thread] = frozenset() if is_only_thread() else frozenset(other_threads())
         self._slow = slow
         self._left = BOUND_IF_SLOW if _Patience in slow else GRACE
         self.has_run_out = False
