@@ -17,14 +17,16 @@ import anyio
 import pytest
 
 import failpoints
-from failpoints import admin, client, errors, explore, instrument, pytest_plugin, unittest
+from failpoints import admin, asgi, client, errors, explore, instrument, pytest_plugin, request, unittest, wsgi
 from failpoints._sites.failpoint import Failpoint
 from failpoints._sites.scope import Scope
 from failpoints.pytest_plugin import Failpoints
 
 ROOT = Path(__file__).parents[1]
 MODULES = [importlib.import_module(module.name) for module in pkgutil.walk_packages(failpoints.__path__, "failpoints.")]
-FACES: list[Any] = [failpoints, admin, client, errors, explore, instrument, pytest_plugin, unittest]
+FACES: list[Any] = [
+    failpoints, admin, asgi, client, errors, explore, instrument, pytest_plugin, request, unittest, wsgi,
+]  # fmt: skip
 PUBLIC: dict[str, Any] = {name: getattr(face, name) for face in FACES for name in face.__all__}
 EXAMPLES = [
     test
@@ -59,6 +61,7 @@ ATTRIBUTES = {
     "FailpointsClient": "configure configure_all configured remove reset resume status statuses"
     " wait_until_hit wait_until_paused",
     "FailpointsMixin": "debug doCleanups failpoints failpoints_pause_limit failpoints_strict failpoints_timeout run",
+    "FailpointsMiddleware": "",
     "Failure": "configuration faults kind replay summary timeline",
     "Handle": "hits misses name remove resume status triggers"
     " wait_hit wait_hit_sync wait_paused wait_paused_sync waiting",
@@ -76,6 +79,7 @@ ATTRIBUTES = {
     "Registry": "bound configure configure_all configured remove reset resume seed status statuses"
     " wait_until_hit wait_until_hit_sync wait_until_paused wait_until_paused_sync",
     "RemoteHandle": "name remove resume status wait_hit wait_paused",
+    "RequestFailpoints": "sign",
     "Return": "value",
     "Run": "error faults injecting observe observed shared",
     "Scope": "name",
@@ -90,7 +94,9 @@ ATTRIBUTES = {
 """The public attributes of every public class and its instances. Any other attribute needs an underscore."""
 
 
-@pytest.mark.parametrize("face", [failpoints, admin, explore, instrument], ids=lambda face: face.__name__)
+@pytest.mark.parametrize(
+    "face", [failpoints, admin, asgi, explore, instrument, request, wsgi], ids=lambda face: face.__name__
+)
 def test_all_lists_every_public_name(face: Any) -> None:
     """`__all__` is sorted and lists every public name of the module."""
     has = [name for name, thing in vars(face).items() if not name.startswith("_") and not isinstance(thing, ModuleType)]

@@ -64,6 +64,9 @@ HTTP_ALLOW = (_value("FAILPOINTS_HTTP_ALLOW") or "").strip()
 TOKEN = _value("FAILPOINTS_TOKEN")
 """`FAILPOINTS_TOKEN`: the token of the control plane, or `None`."""
 
+REQUEST_KEYS = _value("FAILPOINTS_REQUEST_KEYS") or ""
+"""`FAILPOINTS_REQUEST_KEYS`: the keys of `RequestFailpoints`, as `id:secret,id:secret`, or empty."""
+
 
 def breakpoint_is_pdb() -> bool:
     """Return whether Python's own hook of `breakpoint()` would start pdb, as `PYTHONBREAKPOINT` is now."""

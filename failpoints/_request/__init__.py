@@ -1,0 +1,1 @@
+"""Failpoints that come with a request."""

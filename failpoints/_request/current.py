@@ -1,0 +1,71 @@
+"""The request whose failpoints are in force here, and what goes on with it to other services."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar, Token
+from typing import Final
+
+from .._core.entered import Inside, leave
+from .._core.store import Store
+from .report import Report
+from .rules import Rules
+
+_current: Final[ContextVar[SignedRequest | None]] = ContextVar("failpoints.request", default=None)
+
+
+def current() -> SignedRequest | None:
+    """Return the signed request that this code works for, if there is one."""
+    return _current.get()
+
+
+class SignedRequest:
+    """A request that has brought failpoints. They are in force from `start` to `end`, in the blocks of `inside`.
+
+    Raises `Refused` if the rules do not accept the token. Then nothing has changed.
+    """
+
+    def __init__(self, rules: Rules, token: str) -> None:
+        self.store = Store()
+        self._rules = rules
+        self._token = token
+        self._claims, self._entries, self._configurations = rules.accept(token, self.store)
+        self.report = Report()
+
+    def start(self) -> None:
+        """Put the failpoints in force."""
+        self.store.install_all(self._configurations)
+        self.store.put_in_force()
+
+    def inside(self) -> Around:
+        """Return a block in which code works for the request."""
+        return Around(self)
+
+    def end(self) -> None:
+        """Remove the failpoints, and wake everything that still waits there."""
+        leave(self.store)
+
+    def token(self) -> str:
+        """Return the token for a call to another service."""
+        return self._rules.sign_again(self._claims, self._entries) if self._claims.once else self._token
+
+    def report_header(self) -> str:
+        """Return the value of the header `failpoints-report`, as it is now."""
+        return self.report.header(self._rules.service, self.store.statuses())
+
+
+class Around:
+    """A block in which code works for a request. Tasks and `to_thread` workers that it starts do so, too."""
+
+    def __init__(self, request: SignedRequest) -> None:
+        self._request = request
+        self._inside = Inside(request.store)
+        self._token: Token[SignedRequest | None] | None = None
+
+    def __enter__(self) -> None:
+        self._inside.__enter__()
+        self._token = _current.set(self._request)
+
+    def __exit__(self, *error: object) -> None:
+        if self._token is not None:
+            _current.reset(self._token)
+        self._inside.__exit__(*error)

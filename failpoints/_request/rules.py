@@ -1,0 +1,231 @@
+"""The rules of a policy: whose tokens a service obeys, what they may do, and how they are signed."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from typing import Any, Final, NamedTuple, cast
+
+from .._core import environment
+from .._core.actions import (
+    Action,
+    Actions,
+    Break,
+    Call,
+    Delay,
+    Exit,
+    Panic,
+    Pause,
+    Raise,
+    Sleep,
+    Term,
+    Then,
+    builtin_exception,
+    in_seconds,
+    steps,
+)
+from .._core.clock import now
+from .._core.configuration import Configuration
+from .._core.context import GivenMatchers
+from .._core.formatting import describe_actions
+from .._core.grammar import parse_actions
+from .._core.messages import safe_repr
+from .._core.reachability import reachable_terms
+from .._core.store import Store
+from .._core.validation import check_count, check_name, entry_parts
+from .._http.budget import Budget
+from .._http.patterns import Compiler
+from .._http.wire import Entry, entry_document, parse_entries, to_json
+from ..errors import FailpointError, FailpointUsageError
+from .once import UsedTokens
+from .tokens import MAX_TOKEN, Claims, Refused, check_keys, parse_keys, sign, verify
+
+HEADER: Final = "failpoints"
+"""The name of the header that has the token."""
+
+MAX_SECONDS: Final = 3_600
+"""The longest lifetime of a token."""
+_CLOCK_SKEW: Final = 60  # seconds by which the clocks of two machines may differ
+
+_NEVER: Final = (Exit, Panic, Break, Delay, Call)
+_CODE_NAMES: Final = {"FailpointPanic", "CancelledError", "Cancelled"}  # declared at a site, and no Exception either
+
+Entries = Iterable[tuple[str, Actions] | tuple[str, Actions, GivenMatchers | None]]
+
+
+class Accepted(NamedTuple):
+    """What a token that is obeyed asks for."""
+
+    claims: Claims
+    entries: bytes
+    configurations: Sequence[Configuration]
+
+
+class Rules:
+    """What `RequestFailpoints` was given, and what follows from it. The arguments are described there."""
+
+    def __init__(
+        self,
+        keys: Mapping[str, str] | None,
+        allow: Sequence[str],
+        audience: str,
+        service: str,
+        max_pause: str | float | timedelta,
+    ) -> None:
+        given = parse_keys(environment.REQUEST_KEYS, "FAILPOINTS_REQUEST_KEYS") if keys is None else check_keys(keys)
+        self.keys = given if environment.ENABLED else {}
+        self.service = _check_text("service", service)
+        self.used = UsedTokens()
+        self._allow = _check_allow(allow)
+        self._audience = _check_text("audience", audience)
+        self._max_pause = _duration(max_pause)
+
+    def check_complete(self) -> None:
+        """Raise `FailpointUsageError` unless the policy can be given to a middleware."""
+        if not self.service:
+            raise FailpointUsageError("a middleware needs a policy with service=, the name of the service in reports")
+        if not self._allow:
+            raise FailpointUsageError(
+                'a middleware needs a policy with allow=, the failpoints that a request may use, such as ["stock.*"]'
+            )
+
+    def sign(self, entries: Entries, seconds: int, once: bool) -> str:
+        """Return a token. `RequestFailpoints.sign` describes it."""
+        if not self.keys:
+            raise FailpointUsageError("there is no key to sign with: give keys=, or set FAILPOINTS_REQUEST_KEYS")
+        check_count("seconds", seconds, most=MAX_SECONDS)
+        if not isinstance(once, bool):
+            raise FailpointUsageError(f"once must be True or False; got {safe_repr(once)}")
+        documents = [_document(*parts) for parts in entry_parts(entries)]
+        if not documents:
+            raise FailpointUsageError("there is nothing to sign: give it (name, actions) entries")
+        claims = Claims(self._audience, int(now().timestamp()) + seconds, secrets.token_hex(16) if once else "")
+        return self._signed(claims, to_json(documents))
+
+    def sign_again(self, claims: Claims, entries: bytes) -> str:
+        """Return a token for the next service, with the same content and an identity of its own."""
+        return self._signed(claims._replace(once=claims.once and secrets.token_hex(16)), entries)
+
+    def _signed(self, claims: Claims, entries: bytes) -> str:
+        token = sign(next(iter(self.keys.items())), claims, entries)
+        if len(token) > MAX_TOKEN:
+            raise FailpointUsageError(f"the token would have {len(token)} bytes, and may have {MAX_TOKEN}")
+        return token
+
+    def accept(self, token: str, store: Store) -> Accepted:
+        """Return what a token asks for, prepared for *store*. Raises `Refused`, and changes nothing then."""
+        claims, entries = verify(token, self.keys)
+        moment = now().timestamp()
+        if claims.audience != self._audience:
+            raise Refused(
+                f"the failpoints header is for the audience {safe_repr(claims.audience)}, which is not this one"
+            )
+        if claims.expires <= moment:
+            raise Refused("the failpoints header has expired")
+        if claims.expires > moment + MAX_SECONDS + _CLOCK_SKEW:
+            raise Refused(f"the failpoints header is valid for more than {MAX_SECONDS} seconds")
+        budget = Budget("the failpoints header has entries that are too much work")
+        compiler = Compiler(budget, allow_any=False)
+
+        def prepare(entry: Entry) -> Configuration | None:
+            terms = reachable_terms(entry.name, entry.actions)
+            _check_actions(terms)
+            if not any(fnmatchcase(check_name(entry.name), pattern) for pattern in self._allow):
+                return None
+            return store.prepare(entry.name, self._limited(terms), compiler.matchers(entry.matchers))
+
+        try:
+            prepared = parse_entries(entries, budget, prepare)
+        except FailpointError as error:
+            raise Refused(f"the failpoints header: {error}") from None
+        if claims.once:
+            self.used.use(claims.once, claims.expires, moment)
+        return Accepted(claims, entries, [each for each in prepared if each is not None])
+
+    def _limited(self, terms: Sequence[Term]) -> list[Term]:
+        """Return the terms with a limit for each pause. Raises `FailpointUsageError` for what waits too long."""
+        for term in terms:
+            durations = [_seconds(step) for step in steps(term.action)]
+            if sum(durations) > self._max_pause:
+                raise FailpointUsageError(
+                    f"{describe_actions(term)} waits longer than this service allows, which is {self._max_pause:g} s"
+                )
+        limit = Pause(self._max_pause * 1000)
+        return [replace(term, action=_with_limit(term.action, limit)) for term in terms]
+
+
+def _seconds(action: Action) -> float:
+    if isinstance(action, Sleep):
+        return in_seconds(action.duration)
+    return in_seconds(action.limit) if isinstance(action, Pause) and action.limit is not None else 0
+
+
+def _with_limit(action: Action, limit: Pause) -> Action:
+    limited = [limit if step == Pause() else step for step in steps(action)]
+    return limited[0] if len(limited) == 1 else Then(tuple(limited))
+
+
+def _document(name: str, actions: Actions, context: GivenMatchers | None = None) -> dict[str, Any]:
+    document = entry_document(name, reachable_terms(name, actions), context)
+    _check_actions(parse_actions(document["actions"]))
+    return document
+
+
+def _check_actions(terms: Iterable[Term]) -> None:
+    for step in (step for term in terms for step in steps(term.action)):
+        if isinstance(step, _NEVER):
+            raise FailpointUsageError(
+                f"{describe_actions(Term(step))} does not come with a request: it would affect others, too"
+            )
+        if isinstance(step, Raise) and isinstance(step.error, str):
+            word = step.error.rpartition(".")[2]
+            kind = builtin_exception(word)
+            if word in _CODE_NAMES or (kind is not None and not issubclass(kind, Exception)):
+                raise FailpointUsageError(
+                    f"{describe_actions(Term(step))} does not come with a request: {word} is not an Exception,"
+                    " so it could end the whole service"
+                )
+
+
+# arguments
+
+
+def _check_allow(given: object) -> tuple[str, ...]:
+    if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
+        hint = f"; did you mean [{given!r}]?" if isinstance(given, str) else ""
+        raise FailpointUsageError(
+            f"allow= must be a list of names and patterns; got {safe_repr(cast(Any, given))}{hint}"
+        )
+    patterns = tuple(cast(Sequence[object], given))
+    for pattern in patterns:
+        if not isinstance(pattern, str) or not pattern:
+            raise FailpointUsageError(f'allow= has names and patterns such as "stock.*"; got {safe_repr(pattern)}')
+    return cast("tuple[str, ...]", patterns)
+
+
+def _check_text(what: str, given: object) -> str:
+    if not isinstance(given, str) or not (given.isprintable() and len(given) <= 100):
+        raise FailpointUsageError(f"{what}= must be a printable str of at most 100 characters; got {safe_repr(given)}")
+    return given
+
+
+def _duration(given: object) -> float:
+    """Return a duration in seconds."""
+    if not isinstance(given, str):
+        try:
+            return in_seconds(Sleep(cast(Any, given)).duration)
+        except FailpointUsageError:
+            pass
+    elif re.fullmatch(r"[\w. ]+", given):
+        try:
+            (term,) = parse_actions(f"sleep({given})")
+            return in_seconds(cast(Sleep, term.action).duration)
+        except FailpointError:
+            pass
+    raise FailpointUsageError(
+        f"max_pause= must be a duration such as '5s', 5000 or a timedelta; got {safe_repr(given)}"
+    )

@@ -1,0 +1,34 @@
+"""A site of Django, for both kinds of middleware."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django
+from django.conf import settings
+from django.http import HttpResponse
+from django.urls import path
+
+from failpoints import failpoint
+
+
+@failpoint("django.stock")
+def stock() -> str:
+    return "7"
+
+
+def sync_view(request: Any) -> HttpResponse:
+    return HttpResponse(stock())
+
+
+async def async_view(request: Any) -> HttpResponse:
+    return HttpResponse(stock())
+
+
+urlpatterns = [path("sync", sync_view), path("async", async_view)]
+
+
+def configure() -> None:
+    if not settings.configured:
+        settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="for tests", DATABASES={})
+        django.setup()
