@@ -7,11 +7,10 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
 
 from .._core.reentrancy import runs_user_code
-from ..errors import FailpointUsageError
 from .current import SignedRequest
-from .policy import RequestFailpoints, rules_of
+from .policy import RequestFailpoints, complete_rules_of
 from .report import HEADER as REPORT
-from .rules import HEADER, Rules
+from .rules import HEADER
 from .tokens import Refused
 
 Scope = MutableMapping[str, Any]
@@ -50,7 +49,7 @@ class FailpointsMiddleware:
 
     def __init__(self, app: App, policy: RequestFailpoints) -> None:
         self._app = app
-        self._rules = checked(policy)
+        self._rules = complete_rules_of(policy)
         self._is_off = not self._rules.keys
 
     @runs_user_code
@@ -90,15 +89,6 @@ class FailpointsMiddleware:
             raise
         finally:
             request.end()
-
-
-def checked(policy: object) -> Rules:
-    """Return the rules of a policy if a middleware can obey it. Raises `FailpointUsageError`."""
-    if not isinstance(policy, RequestFailpoints):
-        raise FailpointUsageError(f"a middleware takes a RequestFailpoints; got {type(policy).__name__}")
-    rules = rules_of(policy)
-    rules.check_complete()
-    return rules
 
 
 def _only_token(headers: Iterable[tuple[bytes, bytes]]) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 
 from .._core.entered import Inside, leave
 from .._core.store import Store
-from .report import Report
+from .report import MAX_REPORT, Report
 from .rules import Rules
 
 _current: Final[ContextVar[SignedRequest | None]] = ContextVar("failpoints.request", default=None)
@@ -48,9 +48,9 @@ class SignedRequest:
         """Return the token for a call to another service."""
         return self._rules.sign_again(self._claims, self._entries) if self._claims.once else self._token
 
-    def report_header(self) -> str:
-        """Return the value of the header `failpoints-report`, as it is now."""
-        return self.report.header(self._rules.service, self.store.statuses())
+    def report_header(self, limit: int = MAX_REPORT) -> str:
+        """Return the value of the header `failpoints-report` as it is now, in *limit* bytes at most."""
+        return self.report.header(self._rules.service, self.store.statuses(), limit)
 
 
 class Around:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
+from ..errors import FailpointUsageError
 from .rules import Entries, Rules
 
 
@@ -68,5 +69,14 @@ class RequestFailpoints:
 
 
 def rules_of(policy: RequestFailpoints) -> Rules:
-    """Return the rules of a policy, for the middlewares."""
+    """Return the rules of a policy."""
     return policy._rules  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001 - the one way in
+
+
+def complete_rules_of(policy: object) -> Rules:
+    """Return the rules of a policy if a service can obey it. Raises `FailpointUsageError`."""
+    if not isinstance(policy, RequestFailpoints):
+        raise FailpointUsageError(f"a service needs a RequestFailpoints; got {type(policy).__name__}")
+    rules = rules_of(policy)
+    rules.check_complete()
+    return rules

@@ -104,28 +104,28 @@ class Report:
         self.add(*parsed)
         return True
 
-    def header(self, service: str, statuses: Iterable[FailpointStatus]) -> str:
+    def header(self, service: str, statuses: Iterable[FailpointStatus], limit: int = MAX_REPORT) -> str:
         """Return the value of the header: what is there, and what the failpoints of this *service* did so far."""
         total = Report()
         total.add(self.services(), self._left_out)
         total.add({service: {status.name: counts_of(status) for status in statuses}})
-        return total.text()
+        return total.text(limit)
 
-    def text(self) -> str:
-        """Return it as JSON that fits into a header. Hints are left out first, then what was not hit."""
+    def text(self, limit: int) -> str:
+        """Return it as JSON of *limit* bytes at most. Hints are left out first, then what was not hit."""
         services, left_out = self.services(), self._left_out
         text = _text(services, left_out, hints=True)
-        if len(text) > MAX_REPORT:
+        if len(text) > limit:
             text = _text(services, left_out, hints=False)
         entries = [(service, name) for service, names in services.items() for name in names]
         entries.sort(key=lambda entry: services[entry[0]][entry[1]].hits)
-        while len(text) > MAX_REPORT and entries:
+        while len(text) > limit and entries:
             for service, name in entries[: len(entries) // 4 + 1]:  # a quarter each time, not to write it too often
                 del services[service][name]
                 left_out += 1
             del entries[: len(entries) // 4 + 1]
             text = _text(services, left_out, hints=False)
-        return text if len(text) <= MAX_REPORT else _text({}, left_out, hints=False)
+        return text if len(text) <= limit else _text({}, left_out, hints=False)
 
 
 def _text(services: Services, left_out: int, *, hints: bool) -> str:

@@ -85,12 +85,12 @@ class Rules:
         self._max_pause = _duration(max_pause)
 
     def check_complete(self) -> None:
-        """Raise `FailpointUsageError` unless the policy can be given to a middleware."""
+        """Raise `FailpointUsageError` unless the policy can be obeyed by a service."""
         if not self.service:
-            raise FailpointUsageError("a middleware needs a policy with service=, the name of the service in reports")
+            raise FailpointUsageError("a service needs a policy with service=, the name of the service in reports")
         if not self._allow:
             raise FailpointUsageError(
-                'a middleware needs a policy with allow=, the failpoints that a request may use, such as ["stock.*"]'
+                'a service needs a policy with allow=, the failpoints that a request may use, such as ["stock.*"]'
             )
 
     def sign(self, entries: Entries, seconds: int, once: bool) -> str:

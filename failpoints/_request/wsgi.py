@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from .._core.reentrancy import runs_user_code
-from .asgi import checked
 from .current import SignedRequest
-from .policy import RequestFailpoints
+from .policy import RequestFailpoints, complete_rules_of
 from .report import HEADER as REPORT
 from .rules import HEADER
 from .tokens import Refused
@@ -40,7 +39,7 @@ class FailpointsMiddleware:
 
     def __init__(self, app: App, policy: RequestFailpoints) -> None:
         self._app = app
-        self._rules = checked(policy)
+        self._rules = complete_rules_of(policy)
         self._is_off = not self._rules.keys
 
     @runs_user_code

@@ -126,9 +126,9 @@ async def test_without_a_key_everything_is_passed_on(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("options", [{"service": ""}, {"allow": []}])
 def test_an_incomplete_policy_is_refused_at_the_start(options: dict[str, Any]) -> None:
     """A middleware needs to know what a request may configure, and the name of the service."""
-    with pytest.raises(FailpointUsageError, match="a middleware needs a policy with"):
+    with pytest.raises(FailpointUsageError, match="a service needs a policy with"):
         FailpointsMiddleware(Starlette(), policy_of(**options))
-    with pytest.raises(FailpointUsageError, match="takes a RequestFailpoints; got str"):
+    with pytest.raises(FailpointUsageError, match="needs a RequestFailpoints; got str"):
         FailpointsMiddleware(Starlette(), "policy")  # type: ignore[arg-type]
 
 

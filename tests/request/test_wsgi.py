@@ -57,7 +57,7 @@ def test_a_signed_request_is_hit_and_others_are_not(policy: RequestFailpoints) -
     body.close()  # type: ignore[attr-defined]
     assert len(stores_in_force) == 1
     assert answered[0] == "200 OK" and json.loads(answered[1]["failpoints-report"])["shop"]
-    assert Client(FailpointsMiddleware(app, policy)).get("/").text == "77"
+    assert Client(FailpointsMiddleware(app, policy)).get("/", buffered=True).text == "77"
 
 
 def test_a_refused_request_does_not_reach_the_application(policy: RequestFailpoints) -> None:
@@ -66,7 +66,7 @@ def test_a_refused_request_does_not_reach_the_application(policy: RequestFailpoi
     def unreachable(*_: object) -> Any:
         raise AssertionError
 
-    answer = Client(FailpointsMiddleware(unreachable, policy)).get("/", headers={"failpoints": "forged"})
+    answer = Client(FailpointsMiddleware(unreachable, policy)).get("/", buffered=True, headers={"failpoints": "forged"})
     assert answer.status_code == 403 and answer.json == {"msg": answer.json["msg"]} and "token" in answer.json["msg"]
 
 
@@ -89,13 +89,15 @@ def test_an_application_that_raises_leaves_nothing_configured(policy: RequestFai
 
     with pytest.raises(OSError, match="none"):
         token = policy.sign([("stock.count", "return(none)")])
-        Client(FailpointsMiddleware(failing, policy)).get("/", headers={"failpoints": token})
+        Client(FailpointsMiddleware(failing, policy)).get("/", buffered=True, headers={"failpoints": token})
     assert len(stores_in_force) == 1 and len(entered.get()) == 1
 
 
 def test_without_a_key_everything_is_passed_on() -> None:
     """A policy without a key is off."""
-    answer = Client(FailpointsMiddleware(app, policy_of(keys=None))).get("/", headers={"failpoints": "forged"})
+    answer = Client(FailpointsMiddleware(app, policy_of(keys=None))).get(
+        "/", buffered=True, headers={"failpoints": "forged"}
+    )
     assert answer.text == "77"
 
 
@@ -103,23 +105,23 @@ def test_flask(policy: RequestFailpoints) -> None:
     """Views, errors and streamed bodies of Flask belong to the request."""
     flask = Flask("shop")
 
-    @flask.get("/")
+    @flask.get("/", buffered=True)
     def view() -> str:
         return count()
 
-    @flask.get("/stream")
+    @flask.get("/stream", buffered=True)
     def stream() -> Any:
         return stream_with_context(count() for _ in range(2)), {"Content-Type": "text/plain"}
 
     flask.wsgi_app = FailpointsMiddleware(flask.wsgi_app, policy)  # type: ignore[method-assign]
     client = flask.test_client()
     token = policy.sign([("stock.count", "1*return(1)->1*return(2)->raise(OSError)")])
-    answer = client.get("/", headers={"failpoints": token})
+    answer = client.get("/", buffered=True, headers={"failpoints": token})
     assert (answer.text, report(answer)["stock.count"]["hits"]) == ("1", 1)
-    assert client.get("/stream", headers={"failpoints": token}).text == "12"
-    error = client.get("/", headers={"failpoints": policy.sign([("stock.count", "raise(OSError)")])})
+    assert client.get("/stream", buffered=True, headers={"failpoints": token}).text == "12"
+    error = client.get("/", buffered=True, headers={"failpoints": policy.sign([("stock.count", "raise(OSError)")])})
     assert (error.status_code, report(error)["stock.count"]["triggers"]) == (500, 1)
-    assert client.get("/").text == "7"
+    assert client.get("/", buffered=True).text == "7"
 
 
 def test_django(policy: RequestFailpoints) -> None:
@@ -132,6 +134,6 @@ def test_django(policy: RequestFailpoints) -> None:
     client = Client(FailpointsMiddleware(get_wsgi_application(), policy))
     token = policy.sign([("django.stock", "return(none)")])
     for path in ("/sync", "/async"):
-        answer = client.get(path, headers={"failpoints": token})
-        assert (answer.text, client.get(path).text) == ("none", "7")
+        answer = client.get(path, buffered=True, headers={"failpoints": token})
+        assert (answer.text, client.get(path, buffered=True).text) == ("none", "7")
         assert report(answer)["django.stock"]["hits"] == 1

@@ -1,0 +1,20 @@
+"""Importing the library that an integration is for, when it is used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from ..errors import FailpointUsageError
+
+
+def optional(module: str, feature: str, package: str) -> Any:
+    """Return a module. Raises `FailpointUsageError`, with what to install, if its *package* is missing."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module.partition(".")[0]:
+            raise
+        raise FailpointUsageError(
+            f"{feature} needs {package}, which is not installed: pip install {package}"
+        ) from error
