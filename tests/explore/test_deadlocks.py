@@ -230,3 +230,27 @@ def test_a_signal_that_is_still_to_come(backend: Any) -> None:
                     break
 
     assert explore(scenario, backend=backend, timeout=20).runs == 1
+
+
+@pytest.mark.parametrize("interleavings", [False, "visits", "awaits"])
+def test_tasks_that_wait_for_each_other(interleavings: Any) -> None:
+    """Two tasks that await each other are a deadlock. They are ended, although asyncio cannot cancel either of them."""
+
+    async def scenario(run: Run) -> None:
+        tasks: list[asyncio.Task[None]] = []
+
+        async def wait(number: int) -> None:
+            try:
+                await tasks[number]
+            finally:
+                ended.append(number)
+
+        async with run.injecting():
+            tasks.extend([asyncio.create_task(wait(1)), asyncio.create_task(wait(0))])
+            await asyncio.gather(*tasks)
+
+    ended: list[int] = []
+    with pytest.raises(ExplorationFailed, match="waits for wait 2 to end") as failed:
+        explore(scenario, interleavings=interleavings)
+    assert failed.value.failure.kind == "deadlock"
+    assert set(ended) == {0, 1}

@@ -128,6 +128,23 @@ async def test_a_lock_knows_its_owner_by_the_id_of_the_task() -> None:
     assert owner.id == id(asyncio.current_task())
 
 
+def test_the_coroutine_of_a_task_is_in_its_first_frame() -> None:
+    """A task runs a coroutine of anyio, which has that of the program, itself or as the `_coro` of an object."""
+
+    async def work() -> None: ...
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(work)
+            (task,) = asyncio.all_tasks() - {asyncio.current_task()}
+            frame: Any = task.get_coro().cr_frame  # type: ignore[union-attr]
+            assert frame.f_globals["__name__"].startswith("anyio.")
+            found = [[value, getattr(value, "_coro", None)] for value in frame.f_locals.values()]
+            assert "work" in [getattr(each, "__name__", "") for pair in found for each in pair]
+
+    asyncio.run(main())
+
+
 def test_a_cancellation_is_repeated_by_a_callback() -> None:
     """A cancelled scope calls `_deliver_cancellation` in each round of the loop, until its tasks have left it."""
     scheduled: list[object] = []

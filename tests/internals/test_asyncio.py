@@ -178,6 +178,30 @@ def test_the_running_task_is_in_a_dict() -> None:
     asyncio.run(main())
 
 
+def test_a_waiting_task_is_woken_by_a_callback() -> None:
+    """The callback that wakes a task is a method of it. Without the future, it can be called with a cancelled one."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        future: Any = loop.create_future()
+
+        async def wait() -> None:
+            await future
+
+        waiting = asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        ((callback, context),) = future._callbacks
+        assert callback.__self__ is waiting
+        assert future.remove_done_callback(callback) == 1
+        cancelled = loop.create_future()
+        cancelled.cancel()
+        loop.call_soon(callback, cancelled, context=context)
+        assert await asyncio.gather(waiting, return_exceptions=True)
+        assert waiting.cancelled()
+
+    asyncio.run(main())
+
+
 def test_a_gathering_future_knows_its_children() -> None:
     """`gather` keeps its tasks in `_children`."""
 

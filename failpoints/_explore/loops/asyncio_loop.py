@@ -263,14 +263,14 @@ class ExplorationLoop(TaskTrackingLoop):
 
         anyio never cancels a task that has not begun. asyncio does.
         """
-        coroutine: Any = self._suspended_task(task).get_coro()
-        is_new = inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED
-        frame: Any = coroutine.cr_frame if is_new else None
-        return frame is None or frame.f_globals.get("__name__", "").partition(".")[0] != "anyio"
+        return frame_of_anyio(self._suspended_task(task)) is None
 
     def cancel(self, task: TaskNode) -> None:
         """Cancel a task that is held at a wake-up."""
+        steps = self._execution.steps
+        self.cause = None if steps is None else steps.mark(task)  # as if it did this itself
         self._suspended_task(task).cancel()
+        self.cause = None
 
     def _suspended_task(self, task: TaskNode) -> asyncio.Task[Any]:
         step: Any = self._suspended[task]
@@ -478,3 +478,12 @@ def _is_chained(waiter: Any) -> bool:
 def _callback_name(handle: Any) -> str:
     callback: Callable[..., Any] = handle._callback
     return getattr(callback, "__name__", "") or type(callback).__name__
+
+
+def frame_of_anyio(task: asyncio.Task[Any]) -> Any:
+    """Return the frame of a task that anyio has started, as long as the task has not begun."""
+    coroutine: Any = task.get_coro()
+    if not inspect.iscoroutine(coroutine) or inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED:
+        return None
+    frame: Any = coroutine.cr_frame
+    return frame if frame.f_globals.get("__name__", "").partition(".")[0] == "anyio" else None

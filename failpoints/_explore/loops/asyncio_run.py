@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Coroutine
 from typing import Any, cast
 
@@ -10,7 +11,8 @@ from ..plan.identity import task_name
 from ..problem import Problem
 from ..watchdog import Stuck
 from .abandon import keep_forever
-from .asyncio_loop import ExplorationLoop, Halt
+from .asyncio_loop import ExplorationLoop, Halt, frame_of_anyio
+from .asyncio_tasks import waiter_of
 from .blocked import blocked_problem
 
 _CANCELLATIONS = 3  # of each task, since one may swallow the first
@@ -88,12 +90,31 @@ def _end_tasks(loop: ExplorationLoop) -> None:
             if not unfinished:
                 break
             for task in unfinished:
-                task.cancel()
+                _cancel(loop, task)
             loop.run_forever()
         if loop.is_ready:  # a transport, for example, closes only now
             loop.settle()
     except (Halt, Stuck):  # a task has swallowed its cancellation
         pass
+
+
+def _cancel(loop: ExplorationLoop, task: Any) -> None:
+    """Cancel a task, also one of several that wait for each other in a circle, which asyncio would go round."""
+    frame = frame_of_anyio(task)
+    for value in () if frame is None else frame.f_locals.values():  # the coroutine that it would await
+        for coroutine in (value, getattr(value, "_coro", None)):
+            if inspect.iscoroutine(coroutine):
+                coroutine.close()
+    try:
+        task.cancel()
+    except RecursionError:
+        waiter: Any = waiter_of(task)
+        for callback, context in cast(Any, tuple(waiter._callbacks or ())):
+            if getattr(callback, "__self__", None) is task:  # it wakes the task
+                waiter.remove_done_callback(callback)
+                cancelled = loop.create_future()
+                cancelled.cancel()
+                loop.call_soon(callback, cancelled, context=context)
 
 
 def _end_async_generators(loop: ExplorationLoop) -> None:
