@@ -350,6 +350,11 @@ class Execution:
         self.loop.release(task)
 
     @property
+    def cancels_at_wakeups(self) -> bool:
+        """Whether a task may be cancelled at any of its wake-ups, so that it matters whether it has one."""
+        return self._interleavings == "awaits" and self._injects_faults and bool(self._alternatives.at_wakeup())
+
+    @property
     def segments(self) -> Sequence[Segment]:
         """What the run did between `begin` and `end`, if equivalent orders are left out."""
         return () if self._steps is None else self._steps.segments

@@ -11,7 +11,9 @@ import pytest
 
 from failpoints import failpoint
 from failpoints.explore import Run, explore
-from tests.explore.brute_force import LIBRARIES, Op, Program, ends_of
+from tests.explore.brute_force import ends_of
+from tests.explore.programs.interpreter import Op, Program
+from tests.explore.programs.libraries import LIBRARIES
 
 VISIT = ("visit",)
 

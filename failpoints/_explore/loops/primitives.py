@@ -34,6 +34,7 @@ class Seen:
 
     def __init__(self, execution: Execution) -> None:
         self.execution = execution
+        self.is_exact = execution.cancels_at_wakeups  # whether it matters if an operation suspends its task
         self._names: dict[int, tuple[Hashable, object]] = {}  # by id(), with the thing, so that no other one gets it
         self._marks: dict[tuple[Hashable, Hashable], int] = {}
         self.ends: dict[TaskNode, int | None] = {}  # the last segments of tasks that have ended
@@ -41,6 +42,7 @@ class Seen:
         self._members: dict[int, list[TaskNode]] = {}  # of groups of tasks, by id()
         self._observers: dict[TaskNode, set[str]] = {}
         self._waits: dict[TaskNode, list[Wait]] = {}
+        self._observed: dict[TaskNode, list[TaskNode]] = {}
         self._channels: dict[int, Channel] = {}
 
     @property
@@ -85,9 +87,14 @@ class Seen:
         self.name(group)  # which keeps it
         return self._members.setdefault(id(group), [])
 
+    def observe(self, node: TaskNode, function: str) -> None:
+        """Note that the running task has a function called when another one ends. *function* is its qualified name."""
+        self._observers.setdefault(node, set()).add(function)
+        self._observed.setdefault(self.node, []).append(node)
+
     def observers(self, node: TaskNode) -> set[str]:
-        """Return the qualified names of the functions that are called when a task ends, a set to add to."""
-        return self._observers.setdefault(node, set())
+        """Return the qualified names of the functions that are called when a task ends."""
+        return self._observers.get(node, set())
 
     def note(self, thing: object, mode: Mode, *parts: str) -> None:
         """Note that the running task touches parts of a thing."""
@@ -102,10 +109,6 @@ class Seen:
         """Return the number of the running segment."""
         steps = self.execution.steps
         return None if steps is None else steps.mark(self.node)
-
-    def mark_of(self, thing: object) -> int | None:
-        """Like `mark`, as the first part of an operation."""
-        return self.mark()
 
     def set_mark(self, thing: object, part: str = "") -> None:
         """Remember the running segment as the one that has last made something possible."""
@@ -150,6 +153,9 @@ class Seen:
             self.note(thing, "w", *parts)
             if id(thing) in self._channels:
                 self._channels[id(thing)].is_irregular = True
+        for observed in self._observed.get(node, ()):
+            if observed not in self.ends:  # the task may wait for it
+                self.note(observed, "w", "end")
 
 
 Wait: TypeAlias = tuple[object, Iterable[str]]
@@ -398,7 +404,7 @@ def acquired(seen: Seen, lock: Any, token: object = None) -> None:
 
 
 def _release(seen: Seen, lock: Any) -> None:
-    seen.note(lock, "u", "state")
+    seen.note(lock, "w" if seen.is_exact else "u", "state")
     seen.set_mark(lock)
 
 
@@ -427,7 +433,7 @@ def set_and_wait(flag: str) -> tuple[Operation, Operation]:
     """Return the operations that set an event and wait for it. *flag* is its attribute that is true once it is set."""
 
     def set_it(seen: Seen, event: Any) -> None:
-        seen.note(event, "w", "set")
+        seen.note(event, "w", "set", *(["clear"] if seen.is_exact else []))
         if not getattr(event, flag):
             seen.set_mark(event)
 

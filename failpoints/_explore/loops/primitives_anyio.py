@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -12,7 +13,7 @@ from anyio.streams.memory import (
 )
 
 from .primitives import EXCLUSIVE, Patches
-from .primitives_channels import reading, stream_at_once, stream_waiting, writing
+from .primitives_channels import ENDS_WAITS, reading, stream_at_once, stream_waiting
 
 
 def state_of(stream: Any) -> Any:
@@ -38,5 +39,5 @@ def install_stream(patches: Patches, sender: Any, receiver: Any) -> None:
     patches.asynchronous(receiver, "receive", stream_waiting(state_of))
     patches.sync(receiver, "receive_nowait", stream_at_once("get", state_of))
     for end in (sender, receiver):
-        patches.sync(end, "close clone", writing(state_of))
+        patches.sync(end, "close clone", replace(ENDS_WAITS, of=state_of))
         patches.sync(end, "statistics", reading(state_of))

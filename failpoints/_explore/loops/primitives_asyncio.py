@@ -24,7 +24,7 @@ from .primitives import (
     set_and_wait,
 )
 from .primitives_anyio import install_anyio
-from .primitives_channels import queue_at_once, queue_waiting, reading, writing
+from .primitives_channels import ENDS_WAITS, queue_at_once, queue_waiting, reading
 from .primitives_tasks import install_tasks
 
 
@@ -89,7 +89,7 @@ def _install_queues(patches: Patches) -> None:
     patches.sync(queue, "put_nowait", queue_at_once("put", _room, _is_line))
     patches.sync(queue, "get_nowait", queue_at_once("get", _no_room, _is_line))
     patches.sync(queue, "qsize empty full", reading())
-    patches.sync(queue, "shutdown", writing())
+    patches.sync(queue, "shutdown", ENDS_WAITS)
     patches.sync(queue, "task_done", noting("w", "put"))  # which meets a put, since that has one more task to do
     patches.asynchronous(queue, "join", noting("w", "put"))
 

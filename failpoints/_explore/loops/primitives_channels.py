@@ -22,12 +22,6 @@ def _other(side: Side) -> Side:
     return "get" if side == "put" else "put"
 
 
-def write_all(seen: Seen, thing: Any) -> None:
-    """Note that everything meets, from here on."""
-    seen.note(thing, "w", *BOTH)
-    seen.channel(thing).is_irregular = True
-
-
 def _look(seen: Seen, thing: Any) -> None:
     if not seen.channel(thing).inside[seen.node]:
         seen.note(thing, "r", *BOTH)
@@ -38,9 +32,12 @@ def reading(of: Callable[[Any], Any] | None = None) -> Operation:
     return Operation(_look, of=of)
 
 
-def writing(of: Callable[[Any], Any] | None = None) -> Operation:
-    """Return an operation after which no line is certain any more."""
-    return Operation(write_all, lambda seen, thing, token: write_all(seen, thing), write_all, of=of)
+def _write(seen: Seen, thing: Any, token: object = None) -> None:
+    seen.note(thing, "w", *BOTH)
+
+
+# What ends the waits of others. Each of them then notes that it has failed.
+ENDS_WAITS: Final = Operation(_write, _write, _write)
 
 
 # Queues: a task that was woken looks again, and another one may have been faster.
@@ -62,7 +59,7 @@ def queue_waiting(side: Side, is_line: Callable[[Any], bool]) -> Operation:
     def before(seen: Seen, queue: Any) -> None:
         channel = _certain(seen, queue, is_line)
         seen.note(queue, "w", side)
-        if channel.is_irregular or channel.waiting[side]:
+        if channel.is_irregular or channel.waiting[side] or seen.is_exact:
             seen.note(queue, "w", _other(side))  # it may overtake a task that was woken and has not run yet
         channel.waiting[side] += 1
         channel.inside[seen.node] += 1
@@ -123,8 +120,10 @@ def stream_waiting(state: Callable[[Any], Any]) -> Operation:
         seen.channel(shared).inside[seen.node] -= 1
 
     def failed(seen: Seen, shared: Any) -> None:
-        seen.channel(shared).inside[seen.node] -= 1
-        write_all(seen, shared)
+        channel = seen.channel(shared)
+        channel.inside[seen.node] -= 1
+        channel.is_irregular = True
+        seen.note(shared, "w", *BOTH)
 
     return Operation(before, after, failed, BOTH, state)
 
@@ -137,7 +136,7 @@ def stream_at_once(side: Side, state: Callable[[Any], Any]) -> Operation:
         seen.note(shared, "w", side)
         if channel.is_irregular:
             seen.note(shared, "w", _other(side))
-        elif not channel.inside[seen.node] and (side == "get" or shared.max_buffer_size < math.inf):
+        elif seen.is_exact or (not channel.inside[seen.node] and (side == "get" or shared.max_buffer_size < math.inf)):
             seen.note(shared, "r", _other(side))
 
     def after(seen: Seen, shared: Any, token: object) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import asyncio.tasks
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from sys import _getframe  # pyright: ignore[reportPrivateUsage]  # imported by name, since sys._getframe can be replaced
+from types import CodeType
 from typing import Any, Final
 
 import anyio._backends._asyncio as anyio_asyncio
@@ -31,6 +32,8 @@ _WAIT_FOR_ALL: Final = {
     "shield.<locals>._inner_done_callback",
     "_ended",
 }
+_BY_LAST: Final = {each for each in asyncio.gather.__code__.co_consts if isinstance(each, CodeType)}
+"""Functions that look at several tasks once the last one of them has ended, whichever that is."""
 _CANCELLED_IS_AN_ERROR: Final = "gather.<locals>._done_callback"
 
 
@@ -51,10 +54,11 @@ def install_tasks(patches: Patches) -> None:
     patches.created(gathering)
     for group in (asyncio.TaskGroup, anyio_asyncio.TaskGroup):
         patches.created(group)
-        patches.asynchronous(group, "__aexit__", Operation(Seen.mark_of, _join, _join))
+        patches.asynchronous(group, "__aexit__", Operation(_begin_join, _join, _join, ("members",)))
     patches.replace(asyncio.TaskGroup, "create_task", _creating(asyncio.TaskGroup.create_task))
     patches.replace(anyio_asyncio.TaskGroup, "_spawn", _creating(_anyio.TaskGroup._spawn))
     patches.sync(asyncio.TaskGroup, "_abort", noting("w", "members"))
+    patches.replace(module, "_wait", _waiting_for(module._wait))
     scope: Any = anyio_asyncio.CancelScope
     patches.created(scope)
     patches.sync(scope, "cancel", Operation(_cancel_scope))
@@ -115,8 +119,8 @@ def _observed(add: Any) -> Any:
 def _observe(task: Any, callback: Any) -> None:
     seen, node = current_of_loop(), _node(task)
     if seen is not None and node is not None:
-        seen.observers(node).add(getattr(callback, "__qualname__", ""))
-        if _asyncio_task.done(task):
+        seen.observe(node, getattr(callback, "__qualname__", ""))
+        if seen.is_exact or _asyncio_task.done(task):
             seen.note(node, "r", "end")
 
 
@@ -129,6 +133,8 @@ def _awaiting(await_it: Any) -> Any:
             result: Any = yield from awaited
             return result
         was_done = _is_done(self)
+        if seen.is_exact:
+            seen.note(node, "r", "end")
         try:
             with seen.waiting(node, ("end",)):
                 result = yield from awaited
@@ -171,7 +177,7 @@ def _looking(look: Any) -> Any:
 
 def _note_look(task: Any) -> None:
     seen = current_of_loop()
-    if seen is None:
+    if seen is None or _getframe(2).f_code in _BY_LAST:
         return
     node = _node(task)
     if node is not None and node is not seen.node and seen.is_program:
@@ -179,6 +185,12 @@ def _note_look(task: Any) -> None:
 
 
 # Groups
+
+
+def _begin_join(seen: Seen, group: Any) -> int | None:
+    if seen.is_exact:
+        seen.note(group, "r", "members")
+    return seen.mark()
 
 
 def _join(seen: Seen, group: Any, mark: int | None = None) -> None:
@@ -197,14 +209,27 @@ def _gathered(await_it: Any) -> Any:
         mark = seen.mark()
         with seen.waiting(self, ("all",)):
             result = yield from awaited
-        seen.join(_children(self), mark)
+        seen.join(_nodes(self._children), mark)
         return result
 
     return gathered
 
 
-def _children(future: Any) -> list[TaskNode]:
-    return [node for node in map(_node, future._children) if node is not None]
+def _waiting_for(wait: Any) -> Any:
+    @transparent
+    async def waiting_for(fs: Any, timeout: Any, return_when: Any, loop: Any) -> Any:
+        seen = current_of_loop()
+        mark = None if seen is None else seen.mark()
+        done, pending = await wait(fs, timeout, return_when, loop)
+        if seen is not None and return_when == asyncio.ALL_COMPLETED and not pending:
+            seen.join(_nodes(done), mark)
+        return done, pending
+
+    return waiting_for
+
+
+def _nodes(tasks: Iterable[Any]) -> list[TaskNode]:
+    return [node for node in map(_node, tasks) if node is not None]
 
 
 def _creating(create: Any) -> Any:
@@ -248,7 +273,7 @@ def _cancel_scope(seen: Seen, scope: Any) -> None:
     scopes = [scope]
     while scopes:
         inner = scopes.pop()
-        scopes.extend(child for child in inner._child_scopes if not child._shield)
+        scopes.extend(inner._child_scopes)  # shielded ones too, since it may come before they are entered
         for task in inner._tasks:
             node = _node(task)
             if node is not None and node is not seen.node:
@@ -306,6 +331,8 @@ class _Future(asyncio_tasks.NumberedFuture):
         if seen is None:
             return (yield from super().__await__())
         was_done = super().done()
+        if seen.is_exact:
+            seen.note(self, "r", "state")
         try:
             with seen.waiting(self, ("state",)):
                 return (yield from super().__await__())

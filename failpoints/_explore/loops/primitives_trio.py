@@ -68,7 +68,7 @@ def _notified(seen: Seen, condition: Any, token: object) -> None:
     acquired(seen, condition._lock)
 
 
-def _notify(seen: Seen, condition: Any) -> None:
+def _notify(seen: Seen, condition: Any, token: object = None) -> None:
     seen.note(condition, "w", "all")
     seen.note(condition._lock, "w", "queue")  # the tasks that wait are moved to the line before the lock
 
@@ -81,12 +81,12 @@ def _install_nurseries(patches: Patches) -> None:
     patches.created(nursery)
     patches.replace(nursery, "_child_finished", _noting_ends(nursery._child_finished))
     patches.sync(nursery, "start_soon", Operation(_start))
-    patches.asynchronous(nursery, "start", Operation(_start, lambda seen, thing, token: _start(seen, thing)))
+    patches.asynchronous(nursery, "start", Operation(_start, _start))
     manager: Any = trio_run.NurseryManager
-    patches.asynchronous(manager, "__aexit__", Operation(Seen.mark_of, _join, _join))
+    patches.asynchronous(manager, "__aexit__", Operation(_begin_join, _join, _join, ("members",), _nursery_of))
 
 
-def _start(seen: Seen, nursery: Any) -> None:
+def _start(seen: Seen, nursery: Any, token: object = None) -> None:
     task = trio.lowlevel.current_task()
     is_open = task is nursery.parent_task or task in nursery.child_tasks
     seen.note(nursery, "u" if is_open else "w", "members")
@@ -116,12 +116,22 @@ def _end(seen: Seen, nursery: Any, task: Any, outcome: Any) -> None:
         while status is not None:
             seen.note(status._scope, "r", "all")
             status = status._parent
+        seen.note(nursery, "u", "members")
         seen.members(nursery).append(node)
         seen.ends[node] = seen.mark()
 
 
-def _join(seen: Seen, manager: Any, mark: int | None = None) -> None:
-    nursery = manager._nursery
+def _nursery_of(manager: Any) -> Any:
+    return manager._nursery
+
+
+def _begin_join(seen: Seen, nursery: Any) -> int | None:
+    if seen.is_exact:
+        seen.note(nursery, "r", "members")
+    return seen.mark()
+
+
+def _join(seen: Seen, nursery: Any, mark: int | None = None) -> None:
     seen.join(seen.members(nursery), mark)
     seen.note(nursery, "w", "members")
 
@@ -129,17 +139,17 @@ def _join(seen: Seen, manager: Any, mark: int | None = None) -> None:
 def _install_scopes(patches: Patches) -> None:
     scope: Any = trio.CancelScope
     patches.created(scope)
-    patches.sync(scope, "_cancel", Operation(_cancel, lambda seen, thing, token: _cancel(seen, thing)))
+    patches.sync(scope, "_cancel", Operation(_cancel, _cancel))
     patches.properties(scope, "cancel_called shield deadline relative_deadline is_shielded", noting("r", "all"))
     patches.sync(scope, "__enter__ __exit__", noting("r", "all"))
 
 
-def _cancel(seen: Seen, scope: Any) -> None:
+def _cancel(seen: Seen, scope: Any, token: object = None) -> None:
     seen.note(scope, "w", "all")
     statuses = [scope._cancel_status] if scope._cancel_status is not None else []
     while statuses:
         status = statuses.pop()
-        statuses.extend(child for child in status._children if not child._scope._shield)
+        statuses.extend(status._children)  # shielded ones too, since it may come before they are entered
         for task in sorted(status._tasks, key=lambda task: task._counter):
             node = _node_of(task)
             if node is not None and node is not seen.node:

@@ -94,6 +94,7 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         self._held: dict[TaskNode, Task] = {}
         self._going: Task | None = None  # the task that was released last, until it runs
         self._suspended: dict[TaskNode, Task] = {}  # tasks that are held at a wake-up
+        self._acting: TaskNode | None = None  # the task that is being cancelled instead of going on
         self._connections = LocalConnections()
         self._has_stepped = True
         self._is_over = False
@@ -161,8 +162,8 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         return self._foreign if task is None else self._nodes.get(task, self._foreign)
 
     def acting_node(self) -> TaskNode:
-        """Return the running task."""
-        return self.current_node()
+        """Return the running task, or the one that is being cancelled, as if it did this itself."""
+        return self._acting or self.current_node()
 
     def hold(self, task: TaskNode) -> Coroutine[Any, Any, object]:
         """Return the coroutine that suspends the running task."""
@@ -225,7 +226,9 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
     def cancel(self, task: TaskNode) -> None:
         """Cancel the innermost scope of a task that is held at a wake-up. That arrives at its next checkpoint."""
         status: Any = self._suspended[task]._cancel_status  # pyright: ignore[reportPrivateUsage]
+        self._acting = task
         status._scope.cancel()
+        self._acting = None
 
     def forget(self, task: TaskNode) -> None:
         """Take note that a task is not held any more."""
@@ -366,7 +369,7 @@ class _WakeupClock(_ExplorationClock):
         if steps is None or node is None or task is self._going:
             return
         running = _running_task()
-        by = None if running is None else self._nodes.get(running)
+        by = self._acting if running is None else self._nodes.get(running)
         steps.wake(node, None if by is None else steps.mark(by), could_run=node in self._execution.held)
 
 

@@ -10,7 +10,7 @@ fault, then those with one, and so on.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from .orders import Orders
 
@@ -118,16 +118,26 @@ class Search:
             self._unfinished[faults].append(plan)
         is_ordinary = not plan.is_begun and plan.is_ordinary
         plan.is_begun = True
-        start = max((index + 1 for index, chosen in enumerate(trace.choices) if chosen), default=0)
-        further = sum(trace.options[start:])
-        if faults < self._max_faults and further and sum(map(bool, trace.choices)) == faults:
-            self._pending += further
-            pending = self._levels if is_ordinary else self._others[faults + 1]
-            pending.append(self._with_another_fault(plan, trace, start, is_ordinary=is_ordinary))
+        if faults < self._max_faults and sum(map(bool, trace.choices)) == faults:
+            last = max((index for index, chosen in enumerate(trace.choices) if chosen), default=-1)
+            self._extend(plan, trace, range(last + 1, len(trace)), is_ordinary=is_ordinary)
+            if plan.orders is not None and plan.orders.is_reduced:
+                # An order that is left out may have these visits behind the last fault.
+                earlier = [index for index in range(last) if not trace.choices[index]]
+                self._extend(plan, trace, earlier, is_ordinary=False)
 
-    def _with_another_fault(self, plan: Plan, trace: Trace, start: int, *, is_ordinary: bool) -> Iterator[Plan]:
-        """Generate the plans with one more fault, after the last one that the run has injected."""
-        for position in range(start, len(trace)):
+    def _extend(self, plan: Plan, trace: Trace, positions: Sequence[int], *, is_ordinary: bool) -> None:
+        further = sum(trace.options[position] for position in positions)
+        if further:
+            self._pending += further
+            pending = self._levels if is_ordinary else self._others[len(plan.faults) + 1]
+            pending.append(self._with_another_fault(plan, trace, positions, is_ordinary=is_ordinary))
+
+    def _with_another_fault(
+        self, plan: Plan, trace: Trace, positions: Sequence[int], *, is_ordinary: bool
+    ) -> Iterator[Plan]:
+        """Generate the plans with one more fault, at one of these positions of the run."""
+        for position in positions:
             label = trace.labels[position]
             for alternative in range(1, trace.options[position] + 1):
                 self._pending -= 1
