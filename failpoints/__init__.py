@@ -59,6 +59,7 @@ from .errors import (
     FailpointPanic,
     FailpointTimeout,
     FailpointUsageError,
+    FleetTimeout,
     InjectedFault,
 )
 
@@ -80,6 +81,7 @@ __all__ = [
     "FailpointStatus",
     "FailpointTimeout",
     "FailpointUsageError",
+    "FleetTimeout",
     "Handle",
     "Hit",
     "InjectedFault",

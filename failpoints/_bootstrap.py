@@ -20,7 +20,7 @@ from .errors import FailpointError
 
 
 def start() -> None:
-    """Configure, instrument and serve, as the environment variables say.
+    """Configure, instrument, join a fleet and serve, as the environment variables say.
 
     A mistake in one of them is one message. Where it is shown is in the variable, and not in the code that reads it.
     """
@@ -29,6 +29,7 @@ def start() -> None:
         with own_frames_hidden:
             _configure()
             _instrument()
+            _join_fleet()
             _serve()
     except FailpointError as error:
         if not environment.DEBUG:
@@ -68,6 +69,19 @@ def _instrument() -> None:
         from ._instrument.variable import instrument_from_environment
 
         instrument_from_environment()
+
+
+def _join_fleet() -> None:
+    if not environment.FLEET:
+        return
+    if not environment.ENABLED:
+        logger.warning("FAILPOINTS_FLEET is ignored, because FAILPOINTS_ENABLED=0: %s", environment.FLEET)
+        return
+    # Imported here, so that a program that is not a member does not pay for it.
+    from ._fleet.folder import parse_url
+    from ._fleet.member import join
+
+    join(parse_url(environment.FLEET, "FAILPOINTS_FLEET"))
 
 
 def _serve() -> None:

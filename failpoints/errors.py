@@ -6,6 +6,7 @@
     ├── FailpointUsageError(RuntimeError)  a site or a call that cannot do what was asked
     ├── FailpointCancelled                 the cancel event ended the wait of a decorator or scope
     └── FailpointTimeout(TimeoutError)     a pause or a wait that lasted too long
+        └── FleetTimeout                   processes of a fleet that have not answered in time
     InjectedFault(Exception)               what `raise` raises
     FailpointPanic(BaseException)          what `panic` raises
 
@@ -28,6 +29,7 @@ __all__ = [
     "FailpointPanic",
     "FailpointTimeout",
     "FailpointUsageError",
+    "FleetTimeout",
     "InjectedFault",
 ]
 
@@ -88,6 +90,14 @@ class FailpointTimeout(FailpointError, TimeoutError):
     def __init__(self, message: str, status: FailpointStatus | None = None) -> None:
         super().__init__(message)
         self.status = status
+
+
+class FleetTimeout(FailpointTimeout):
+    """Processes of a fleet that have not acknowledged a change in time. *members* names them, as `HOST:PID`."""
+
+    def __init__(self, message: str, members: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.members = members
 
 
 class InjectedFault(Exception):

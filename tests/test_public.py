@@ -18,7 +18,7 @@ import anyio
 import pytest
 
 import failpoints
-from failpoints import admin, asgi, client, errors, explore, instrument, pytest_plugin, request, unittest, wsgi
+from failpoints import admin, asgi, client, errors, explore, fleet, instrument, pytest_plugin, request, unittest, wsgi
 from failpoints._sites.failpoint import Failpoint
 from failpoints._sites.scope import Scope
 from failpoints.pytest_plugin import Failpoints
@@ -31,8 +31,8 @@ MODULES = [
     if module.name != "failpoints._request.grpc" or find_spec("grpc")  # which has no wheels for Python 3.15
 ]
 FACES: list[Any] = [
-    failpoints, accept, admin, asgi, client, errors, explore, forward, instrument, pytest_plugin, request, unittest,
-    wsgi,
+    failpoints, accept, admin, asgi, client, errors, explore, fleet, forward, instrument, pytest_plugin, request,
+    unittest, wsgi,
 ]  # fmt: skip
 PUBLIC: dict[str, Any] = {name: getattr(face, name) for face in FACES for name in face.__all__}
 EXAMPLES = [
@@ -70,6 +70,13 @@ ATTRIBUTES = {
     "FailpointsMixin": "debug doCleanups failpoints failpoints_pause_limit failpoints_strict failpoints_timeout run",
     "FailpointsMiddleware": "",
     "Failure": "configuration faults kind replay summary timeline",
+    "Fleet": "configure configure_all configured members remove reset resume status statuses"
+    " wait_until_hit wait_until_paused",
+    "FleetHandle": "name remove resume status wait_hit wait_paused",
+    "FleetStatus": "actions configurations hits last_mismatch last_miss matchers members misses name sites strays"
+    " triggers waiting",
+    "FleetTimeout": "members status",
+    "FleetWaiting": "context member name since",
     "Handle": "hits misses name remove resume status triggers"
     " wait_hit wait_hit_sync wait_paused wait_paused_sync waiting",
     "Hit": "context name result",

@@ -64,8 +64,8 @@ def run(
     """Run a program with failpoints.
 
     They are appended to the FAILPOINTS environment variable of the program. Each Python process that the program starts
-    obeys the variables FAILPOINTS, FAILPOINTS_INSTRUMENT and FAILPOINTS_HTTP, once it has imported failpoints or a
-    module that FAILPOINTS_INSTRUMENT names. For this, a folder is put in front of PYTHONPATH.
+    obeys the variables FAILPOINTS, FAILPOINTS_INSTRUMENT, FAILPOINTS_FLEET and FAILPOINTS_HTTP, once it has imported
+    failpoints or a module that FAILPOINTS_INSTRUMENT names. For this, a folder is put in front of PYTHONPATH.
 
     The program replaces this command: signals go to the program, and the exit status is its own. Exit status 127 if the
     program is not found, 126 if it cannot be run, 2 if the actions are invalid.
@@ -85,7 +85,7 @@ def run(
 
 
 def _configures(environment: Mapping[str, str]) -> bool:
-    return any(environment.get(name) for name in ("FAILPOINTS", "FAILPOINTS_INSTRUMENT", "FAILPOINTS_HTTP"))
+    return any(environment.get(f"FAILPOINTS{end}") for end in ("", "_INSTRUMENT", "_FLEET", "_HTTP"))
 
 
 def environment_with(settings: Sequence[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 from .actions import ENDS_VISIT, Action, Call, Hit, Return, Term, steps, waits
 from .clock import now
@@ -52,6 +52,17 @@ class Decision(NamedTuple):
 NOTHING = Decision()
 
 
+class Ledger(Protocol):
+    """Shares the counts of a configuration with other processes. Called with the lock of the stores held."""
+
+    def take(self, term: int, times: int) -> bool:
+        """Use up one of the *times* triggers of a term, and return whether there was one left in all processes."""
+        ...
+
+    def note(self, configuration: Configuration) -> None:
+        """Show the counts, and how many visits wait."""
+
+
 class Configuration:
     """The checked arguments of one `configure`, and what happened since."""
 
@@ -68,6 +79,7 @@ class Configuration:
         "hits",
         "last_mismatch",
         "last_miss",
+        "ledger",
         "matchers",
         "may_prevent",
         "may_return",
@@ -110,6 +122,7 @@ class Configuration:
         self.ended_by: int | None = None
         self.waiting_at_end: tuple[Waiting, ...] = ()  # the waiters that it had when it ended
         self.hit_in_child: memoryview | None = None  # one byte, which a process forked from this one sets if it hits
+        self.ledger: Ledger | None = None  # if it is that of several processes
         self.error: Exception | None = None  # the last one that kept a site from carrying out an action
         self._decisions = [Decision(term.action) for term in terms]
         first = terms[0]
@@ -181,8 +194,10 @@ class Configuration:
             is_wait = self.may_wait and waits(term.action)
             if is_wait and wakeup is None:
                 return self._decisions[index]
-            if left is not None:
+            if left is not None and self.ledger is None:
                 self._left[index] = left - 1
+            elif left is not None and self.ledger is not None and not self.ledger.take(index, left):
+                continue
             self.triggers += 1
             if is_wait and wakeup is not None and hit is not None:
                 return Decision(term.action, self.enroll(hit, wakeup))
@@ -198,6 +213,12 @@ class Configuration:
         self.last_miss = context
         self.last_mismatch = mismatch
         self.error = mismatch.error or self.error
+        self.note()
+
+    def note(self) -> None:
+        """Show other processes what has changed, if it is theirs as well."""
+        if self.ledger is not None:
+            self.ledger.note(self)
 
     # A signal handler or finalizer can re-enter between any two lines while this thread holds the lock. Each step
     # below is therefore valid whatever ran since the previous one.
@@ -214,6 +235,7 @@ class Configuration:
         waiter.arrival = next(_arrivals)
         self.parked[waiter] = None
         if waiter in self.waiters and self.ended_by is None:
+            self.note()
             return True
         self.dismiss(waiter)
         return False
@@ -221,10 +243,12 @@ class Configuration:
     def unpark(self, waiter: Waiter) -> None:
         """Note that the visit does not wait for the moment. A release is still kept for its next wait."""
         self.parked.pop(waiter, None)
+        self.note()
 
     def dismiss(self, waiter: Waiter) -> bool:
         """Note that the visit has stopped waiting. Return false if it was released before that."""
         self.parked.pop(waiter, None)
+        self.note()
         return self.waiters.pop(waiter, waiter) is None
 
     def dismiss_abandoned(self) -> None:

@@ -61,6 +61,9 @@ HTTP = (_value("FAILPOINTS_HTTP") or "").strip()
 HTTP_ALLOW = (_value("FAILPOINTS_HTTP_ALLOW") or "").strip()
 """`FAILPOINTS_HTTP_ALLOW`: what the control plane accepts beside the usual: `any-pattern`, or empty."""
 
+FLEET = _value("FAILPOINTS_FLEET") or ""
+"""`FAILPOINTS_FLEET`: the fleet that this process is a member of, such as `/run/shop`, or empty for none."""
+
 TOKEN = _value("FAILPOINTS_TOKEN")
 """`FAILPOINTS_TOKEN`: the token of the control plane, or `None`."""
 

@@ -342,6 +342,8 @@ class Store:
                     if is_watched:
                         self._watches.changed(name, stack.current)
                     decision = deciding.decide(hit, wakeup)
+                    if deciding.ledger is not None:
+                        deciding.note()
         finally:
             if _unsettled or owed:
                 finish()

@@ -21,7 +21,9 @@ else:
         """Make a subclass of `Value` a dataclass, for `dataclasses.replace`, `fields`, `asdict` and `match`."""
 
         def made(cls: type) -> type:
-            dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
+            # Made frozen here if it inherits from one that is, since `dataclasses` refuses the rest. It takes longer.
+            inherits = any(dataclasses.is_dataclass(base) for base in cls.__mro__[1:])
+            dataclasses.dataclass(init=False, repr=False, eq=False, frozen=inherits)(cls)
             # `Value` freezes it. `dataclasses` asks here whether a frozen dataclass may inherit from it.
             cls.__dataclass_params__.frozen = frozen
             return cls

@@ -16,7 +16,7 @@ import sys
 
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
 _PACKAGE = os.path.dirname(_FOLDER)
-_VARIABLES = ("FAILPOINTS", "FAILPOINTS_INSTRUMENT", "FAILPOINTS_HTTP")
+_VARIABLES = ("FAILPOINTS", "FAILPOINTS_INSTRUMENT", "FAILPOINTS_FLEET", "FAILPOINTS_HTTP")
 
 
 def _start():

@@ -22,6 +22,7 @@ from failpoints import (
     FailpointStatus,
     FailpointTimeout,
     FailpointUsageError,
+    FleetTimeout,
     InjectedFault,
     configure,
     configure_all,
@@ -47,6 +48,7 @@ TREE = {
     FailpointCancelled: (FailpointError,),
     FailpointTimeout: (FailpointError, TimeoutError),
     InjectedFault: (Exception,),
+    FleetTimeout: (FailpointTimeout,),
     FailpointPanic: (BaseException,),
 }
 

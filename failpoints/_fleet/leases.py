@@ -1,0 +1,55 @@
+"""When what an owner has configured ends, by the clock of the process that asks."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from .._core.clock import monotonic
+from .folder import Folder
+from .state import Entry, State
+
+_CLOCK_SKEW: Final = 1.0  # seconds: the file system has a coarser clock
+
+
+class Leases:
+    """Follows the owners of a fleet. The wall clock is only asked for what was before this process looked."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+        self._renewals: dict[str, tuple[float, float]] = {}  # of an owner: what its file showed, and since when
+        self._limits: dict[int, float] = {}  # of a configuration that lasts so long
+
+    def ended(self, state: State) -> dict[int, Entry]:
+        """Return the configurations whose time is over or whose owner is gone, by serial."""
+        now = monotonic()
+        over = {entry.serial: entry for entry in state.entries if self._is_over(entry, now)}
+        owners = {entry.owner for entry in state.entries}
+        serials = {entry.serial for entry in state.entries}
+        self._renewals = {owner: seen for owner, seen in self._renewals.items() if owner in owners}
+        self._limits = {serial: limit for serial, limit in self._limits.items() if serial in serials}
+        return over
+
+    def _is_over(self, entry: Entry, now: float) -> bool:
+        if entry.owner is not None and self._is_lost(entry.owner, entry.lease, now):
+            return True
+        if entry.span is None or entry.until is None:
+            return False
+        if entry.serial not in self._limits:
+            self._limits[entry.serial] = now + min(max(entry.until - time.time(), 0), entry.span)
+        return now >= self._limits[entry.serial]
+
+    def _is_lost(self, owner: str, lease: float, now: float) -> bool:
+        seen = self._renewals.get(owner)
+        try:
+            renewed = self._folder.renewed(owner)
+        except OSError:  # it cannot be reached
+            renewed = seen[0] if seen is not None else 0.0
+        if renewed is None:
+            return True
+        if seen is None:
+            age = time.time() - renewed
+            self._renewals[owner] = seen = renewed, now - (age if age > _CLOCK_SKEW else 0)
+        elif seen[0] != renewed:
+            self._renewals[owner] = seen = renewed, now
+        return now - seen[1] >= lease

@@ -1,0 +1,346 @@
+"""A member of a fleet: keeps the process-wide registry as the fleet has it, and shows what happens there.
+
+A thread looks at the folder when it is woken, and ten times a second. Visits do not wait for it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Final
+
+from .._core.clock import monotonic
+from .._core.configuration import Configuration
+from .._core.context import Matchers
+from .._core.locks import guard
+from .._core.log import logger
+from .._core.store import PROCESS_STORE
+from .._http.wire import status_document
+from ..errors import FailpointError, FailpointUsageError
+from . import files
+from .background import Background
+from .files import Held, Pipe, Record
+from .folder import Folder, Gone, Reported, member_name
+from .leases import Leases
+from .state import Command, Counts, Entry, State
+
+_LOOK: Final = 0.1  # seconds between two looks at the folder, if nothing wakes the member
+_REPORT: Final = 0.02  # seconds between two reports
+_ABSENT: Final = 1.0  # seconds between two attempts to join
+
+
+class _SharedCounts:
+    """The ledger of a configuration: its counts are those of the fleet. Called with the lock of the stores held."""
+
+    __slots__ = ("_base", "_member", "_spent", "_waiting", "_written", "entry", "refusal", "slot")
+
+    def __init__(self, member: Member, entry: Entry, slot: int, refusal: str | None = None) -> None:
+        self._member = member
+        self.entry = entry
+        self.slot = slot
+        self.refusal = refusal
+        self._spent: set[int] = set()
+        self._base = Counts()  # what was counted in another file
+        self._written = Counts()
+        self._waiting = 0
+
+    def take(self, term: int, times: int) -> bool:
+        if term in self._spent:
+            return False
+        try:
+            taken = self._member.folder.draw(self.entry.serial, term) < times
+        except FileNotFoundError:  # it is no longer configured, and the member is about to see it
+            return False
+        except OSError as error:
+            self._member.note_trouble(
+                f"a count of {self.entry.name!r} cannot be taken, so its action is left out: {error}"
+            )
+            return False
+        if not taken:
+            self._spent.add(term)
+        return taken
+
+    def note(self, configuration: Configuration) -> None:
+        counted = Counts(configuration.hits, configuration.misses, configuration.triggers)
+        waiting = len(configuration.parked)
+        if self._member.write_record(self._record(counted, waiting), self.slot):
+            self._written = counted
+        if waiting != self._waiting:
+            self._waiting = waiting
+            self._member.wake()
+
+    def write_first(self) -> None:
+        self._member.write_record(self._record(self._written, 0), self.slot)
+
+    @property
+    def misses(self) -> int:
+        """The misses that the file shows."""
+        return self._written.misses - self._base.misses
+
+    def _record(self, counted: Counts, waiting: int) -> Record:
+        counts = Counts(*(max(count - base, 0) for count, base in zip(counted, self._base, strict=True)))
+        return Record(self.entry.serial, counts, waiting, self.refusal is not None)
+
+    def move(self, slot: int, configuration: Configuration | None) -> None:
+        """Go on in another file. What was counted so far stays in the one before."""
+        self.slot = slot
+        self._base = self._written
+        if configuration is not None:
+            self.note(configuration)
+        else:
+            self.write_first()
+        self._member.has_news()
+
+
+class Member:
+    """This process as a member of the fleet in a folder."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.folder = folder
+        self._process = os.getpid()
+        self._file: Held | None = None
+        self._pipe: Pipe | None = None
+        self._woken = threading.Event()
+        self._state: State | None = None
+        self._leases = Leases(folder)
+        self._mine: dict[int, tuple[_SharedCounts, Configuration | None]] = {}
+        self._commands_done = 0
+        self._news = False
+        self._next_report = 0.0
+        self._trouble: dict[str, None] = {}  # to be logged
+        self._logged: set[str] = set()  # until the next time that it joins
+        self._fleet: str | None = None  # its id
+        self._thread = Background("failpoints fleet", self._step, self.wake)
+
+    # from the start to the end
+
+    def start(self) -> None:
+        """Join, have what is configured, and follow the fleet from now on.
+
+        Raises `FailpointUsageError` if the folder can never be that of a fleet. If it cannot be reached, or the state
+        cannot be read, that is logged, and the program goes on and joins when it can.
+        """
+        with suppress(OSError):  # it is tried again
+            self.folder.open()
+        self._follow()
+        self._thread.start()
+        atexit.register(self.end)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._in_child)
+
+    def end(self) -> None:
+        """Stop following. The counts stay where they are, for those who sum them."""
+        if self._process == os.getpid():
+            self._thread.stop()
+
+    def wake(self) -> None:
+        """Let the thread look now."""
+        if self._pipe is None:
+            self._woken.set()
+        elif self._file is not None:
+            self.folder.wake(self._file.path.name)
+
+    def _in_child(self) -> None:
+        """Join in a forked child, before any code of the program runs there."""
+        self._process = os.getpid()
+        self._pipe = None  # which is closed, as is the file
+        self._file = None
+        self._woken = threading.Event()
+        self._follow()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # no more threads can be started
+            logger.error("failpoints fleet: process %d does not follow it: %s", os.getpid(), error)
+
+    # the thread
+
+    def _step(self) -> None:
+        self._wait(_LOOK if self._file is not None else _ABSENT)
+        self._follow()
+
+    def _wait(self, seconds: float) -> None:
+        if self._news:
+            seconds = min(seconds, max(self._next_report - monotonic(), 0))
+        pipe = self._pipe
+        if pipe is None:
+            self._woken.wait(seconds)
+            self._woken.clear()
+        elif not pipe.wait(seconds):  # the program has closed it
+            self._pipe = None
+
+    def _follow(self) -> None:
+        """Do what is due. Called on the thread, and before the thread runs."""
+        try:
+            if self._file is None or not self._file.is_in_place:
+                self._join()
+            state = self.folder.state()
+            self._apply(state)
+        except Gone:
+            self._leave()
+            self.note_trouble(
+                f"the folder {str(self.folder.path)!r} is gone, and with it what was configured for the fleet"
+            )
+        except FailpointUsageError as error:
+            self.note_trouble(str(error))
+        except (OSError, TimeoutError) as error:
+            self.note_trouble(f"cannot reach the fleet in {str(self.folder.path)!r}: {error}")
+        self._end_what_is_over()
+        self._drop_stale()
+        if self._news and monotonic() >= self._next_report:
+            self._report()
+        self._log_trouble()
+
+    def _join(self) -> None:
+        before, self._file = self._file, None
+        if before is not None:
+            before.close()
+        if self._fleet is None:
+            self.folder.open()
+        state = self.folder.state()
+        if state.fleet != self._fleet:
+            self._leave()
+            self._fleet = state.fleet
+        self._file = self.folder.join()
+        self._pipe = self.folder.make_pipe(self._file.path.name)
+        self._commands_done = self.folder.state().numbers
+        self._state = None
+        self._logged.clear()
+        with guard.lock:  # so that no visit is counted meanwhile
+            for slot, (counts, configuration) in enumerate(self._mine.values()):
+                counts.move(slot, configuration)
+        logger.info("joined the fleet in %s as %s", self.folder.path, member_name(self._file.path.name))
+
+    def _leave(self) -> None:
+        """End everything of the fleet: it is gone."""
+        self._remove(list(self._mine))
+        self._state = None
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def _log_trouble(self) -> None:
+        while self._trouble:
+            trouble, _ = self._trouble.popitem()
+            if trouble not in self._logged:
+                self._logged.add(trouble)
+                logger.warning("failpoints fleet: %s (process %d)", trouble, os.getpid())
+
+    def _apply(self, state: State) -> None:
+        if state is self._state or self._file is None:
+            return
+        over = self._leases.ended(state)
+        wanted = {entry.serial: entry for entry in state.entries if entry.serial not in over}
+        prepared = [self._prepare(entry) for serial, entry in wanted.items() if serial not in self._mine]
+        # Before the removal, so that no visit comes between the two.
+        PROCESS_STORE.install_all([configuration for configuration in prepared if configuration is not None])
+        self._remove([serial for serial in self._mine if serial not in wanted])
+        for command in state.commands:
+            if command.number > self._commands_done:
+                self._carry_out(command)
+                self._commands_done = command.number
+        if any(counts.refusal for counts, _ in self._mine.values()):
+            self._report()  # first, so that whoever sees the revision can read why
+        files.write_revision(self._file, state.revision)
+        self._state = state
+
+    def _remove(self, serials: Iterable[int]) -> None:
+        for serial in serials:
+            _, configuration = self._mine.pop(serial)
+            if configuration is not None:
+                PROCESS_STORE.remove_one(configuration)
+
+    def _end_what_is_over(self) -> None:
+        """End what nobody renews, also if the folder cannot be reached."""
+        state = self._state
+        over = self._leases.ended(state) if state is not None else {}
+        if not over:
+            return
+        self._remove([serial for serial in over if serial in self._mine])
+        with suppress(OSError, FailpointUsageError):  # else a process that can write does it
+            self.folder.change(lambda state: state.without(lambda entry: entry.serial in over), patience=0)
+
+    def _prepare(self, entry: Entry) -> Configuration | None:
+        taken = {counts.slot for counts, _ in self._mine.values()}
+        slot = next(slot for slot in range(len(taken) + 1) if slot not in taken)
+        counts = _SharedCounts(self, entry, slot)
+        configuration: Configuration | None = None
+        try:
+            configuration = PROCESS_STORE.prepare(entry.name, entry.actions, entry.matchers, for_block=True)
+            configuration.ledger = counts
+        except FailpointError as error:
+            counts.refusal = str(error)
+            logger.error("failpoints fleet: process %d refuses %s: %s", os.getpid(), entry.name, error)
+        self._mine[entry.serial] = counts, configuration
+        counts.write_first()
+        self.has_news()
+        return configuration
+
+    def _carry_out(self, command: Command) -> None:
+        member = self._file.path.name if self._file is not None else ""
+        mine = self._mine.get(command.serial) if command.serial is not None else None
+        only = mine[1] if mine is not None else None
+        answer: int | list[str] = 0
+        if command.serial is not None and only is None:
+            pass  # it is no longer configured here
+        elif command.asks:
+            status = PROCESS_STORE.status(command.name) if only is None else PROCESS_STORE.status_of(only)
+            matchers = Matchers(command.matchers)
+            answer = [each.since.isoformat() for each in status.waiting if matchers.mismatch(each.context) is None]
+        elif command.tasks is None or member in command.tasks:
+            tasks = command.tasks[member] if command.tasks is not None else None
+            answer = PROCESS_STORE.resume(command.name, command.matchers, tasks, only=only)
+        self.folder.write_answer(command.number, member, answer)
+
+    def _drop_stale(self) -> None:
+        """Remove what is no longer configured, and what the program has put back, for example after a test."""
+        for configuration in PROCESS_STORE.configurations():
+            ledger = configuration.ledger
+            if isinstance(ledger, _SharedCounts) and ledger.entry.serial not in self._mine:
+                PROCESS_STORE.remove_one(configuration)
+
+    # what others see
+
+    def write_record(self, record: Record, slot: int) -> bool:
+        """Show the counts of a configuration, and return whether they are. Called with the lock of the stores held."""
+        self._news = True
+        file = self._file
+        if file is None or self._process != os.getpid():
+            return False
+        try:
+            return files.write_record(file, slot, record)
+        except OSError as error:
+            self.note_trouble(f"the counts of this process cannot be written: {error}")
+            return False
+
+    def has_news(self) -> None:
+        """Note that the report of this member is out of date."""
+        self._news = True
+
+    def note_trouble(self, trouble: str) -> None:
+        """Log a warning once, on the thread: a visit holds the lock of the stores."""
+        self._trouble[trouble] = None
+
+    def _report(self) -> None:
+        self._news = False
+        self._next_report = monotonic() + _REPORT
+        file = self._file
+        if file is None:
+            return
+        report: dict[int, Reported] = {}
+        for serial, (counts, configuration) in list(self._mine.items()):
+            misses = counts.misses  # first: a miss that comes now makes another report
+            status = None if configuration is None else status_document(PROCESS_STORE.status_of(configuration))
+            waiting = 0 if status is None else len(status["waiting"])
+            report[serial] = Reported(counts.refusal, misses, waiting, status)
+        try:
+            self.folder.write_report(file.path.name, report)
+        except OSError as error:
+            self.note_trouble(f"what waits in this process cannot be shown: {error}")
+
+
+def join(folder: Folder) -> None:
+    """Make this process a member, until it ends."""
+    Member(folder).start()

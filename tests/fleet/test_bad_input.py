@@ -1,0 +1,250 @@
+"""Folders that cannot be a fleet's, that cannot be reached, that are damaged, full or removed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from failpoints import FailpointUsageError
+from failpoints.fleet import Fleet
+
+Start = Callable[..., Any]
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(params=["asyncio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Run on one event loop: these tests are about files."""
+    return str(request.param)
+
+
+def imported(fleet: str) -> tuple[int, str]:
+    """Import the package in a new process, and return its exit status and what it wrote on stderr."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FAILPOINTS")}
+    done = subprocess.run(
+        [sys.executable, "-c", "import failpoints; print(failpoints.failpoint('x').hit())"],
+        env={**environment, "FAILPOINTS_FLEET": fleet, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+    return done.returncode, done.stderr.strip()
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("run/shop", "'run/shop': the path must be absolute, since processes have different working directories"),
+        ("ftp://host/shop", "begins with ftp://: this is not the URL of a fleet"),
+        ("redis://user:secret@host/0", "begins with redis://: this version has no fleets on a server"),
+    ],
+)
+def test_a_url_that_is_none(url: str, problem: str) -> None:
+    """A URL that is not one of a fleet stops the import with one sentence, and so it does in Python."""
+    status, errors = imported(url)
+    assert status == 1
+    assert errors.startswith("failpoints.errors.FailpointUsageError: FAILPOINTS_FLEET ")
+    assert problem in errors
+    assert "secret" not in errors
+    assert len(errors.splitlines()) == 1
+    with pytest.raises(FailpointUsageError, match="the fleet's URL"):
+        Fleet(url)
+
+
+@pytest.mark.parametrize("url", [7, "", b"/run/shop", None, "/a\0b"])
+def test_what_is_not_a_url(url: Any) -> None:
+    """Anything but a text or a path is a usage error, and so is a lease that is not a number of seconds."""
+    with pytest.raises(FailpointUsageError, match="expected the absolute path of a folder"):
+        Fleet(url)
+    for lease in (0, -1, float("inf"), float("nan"), True, "30"):
+        with pytest.raises(FailpointUsageError, match="lease must be"):
+            Fleet("/run/shop", lease=lease)  # type: ignore[arg-type]
+
+
+def foreign_folders(folder: Path) -> dict[str, tuple[Callable[[], object], str]]:
+    def with_a_file() -> None:
+        folder.mkdir(0o700)
+        (folder / "notes.txt").touch()
+
+    def link() -> None:
+        (folder.parent / "other").mkdir(0o700)
+        folder.symlink_to("other")
+
+    return {
+        "a file": (folder.touch, "is not a folder"),
+        "a link": (link, "is not a folder"),
+        "open to others": (lambda: folder.mkdir(0o755), r"is open to other users \(mode 0755\).*: chmod 700"),
+        "with other files": (with_a_file, "has other files in it, such as 'notes.txt'"),
+    }
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", ["a file", "a link", "open to others", "with other files"])
+async def test_a_folder_that_is_not_one_of_a_fleet(folder: Path, kind: str) -> None:
+    """A file, a link, a folder that others can open, or one with other files in it is refused, and left as it is."""
+    make, problem = foreign_folders(folder)[kind]
+    make()
+    before = sorted(folder.iterdir()) if folder.is_dir() else []
+    status, errors = imported(str(folder))
+    assert (status, len(errors.splitlines())) == (1, 1)
+    with pytest.raises(FailpointUsageError, match=problem):
+        async with Fleet(folder):
+            pass
+    assert (sorted(folder.iterdir()) if folder.is_dir() else []) == before
+
+
+@pytest.mark.anyio
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give a folder away")
+async def test_a_folder_of_another_user(folder: Path) -> None:
+    """A folder that belongs to another user is refused."""
+    folder.mkdir(0o700)
+    os.chown(folder, 12345, 12345)
+    with pytest.raises(FailpointUsageError, match="belongs to another user"):
+        async with Fleet(folder):
+            pass
+
+
+@pytest.mark.anyio
+async def test_a_folder_that_cannot_be_made_yet(start: Start, tmp_path: Path) -> None:
+    """A program whose fleet cannot be reached goes on, says so once, and joins when it can."""
+    folder = tmp_path / "later" / "fleet"
+    member = start(member=False, FAILPOINTS_FLEET=str(folder))
+    assert member.ask("visit('x')") == ["Continue()"]
+    folder.parent.mkdir()
+    async with Fleet(folder) as fleet:
+        await fleet.configure("x", "return")
+        with anyio.fail_after(20):
+            while member.ask("visit('x')") != ["Return(value=None)"]:
+                await anyio.sleep(0.05)
+        assert len(await fleet.members()) == 1
+    assert member.end() == 0
+    assert [line for line in member.errors if line] == [
+        f"failpoints fleet: cannot reach the fleet in {str(folder)!r}: [Errno 2] No such file or directory:"
+        f" {str(folder)!r} (process {member.pid})"
+    ]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("text", ['{"format": 1, "fle', "", "[]", '{"format": 2}'])
+async def test_a_state_that_cannot_be_read(start: Start, folder: Path, text: str) -> None:
+    """A state that is cut in half, or of a newer version, is left as it is. Members keep what they have."""
+    problem = "newer version of failpoints" if "2" in text else "is damaged"
+    member = start()
+    state = folder / "state.json"
+    async with Fleet(folder) as fleet:
+        await fleet.configure("x", "return")
+        kept = state.read_text()
+        state.write_text(text)
+        with pytest.raises(FailpointUsageError, match=problem):
+            await fleet.configure("y", "return")
+        with pytest.raises(FailpointUsageError, match=problem):
+            await fleet.statuses()
+        assert state.read_text() == text
+        late = start()
+        assert late.ask("visit('x')") == ["Continue()"]
+        assert member.ask("visit('x')") == ["Return(value=None)"]
+        state.write_text(kept)
+        await fleet.configure("y", "return")
+        assert member.ask("visit('x') + visit('y')") == ["Return(value=None)"] * 2
+        with anyio.fail_after(20):
+            while late.ask("visit('x') + visit('y')") != ["Return(value=None)"] * 2:
+                await anyio.sleep(0.05)
+    assert late.end() == 0
+    (said,) = [line for line in late.errors if line]
+    assert problem in said
+
+
+@pytest.mark.anyio
+async def test_what_a_stopped_owner_configured_ends_also_if_the_state_cannot_be_read(
+    start: Start, folder: Path
+) -> None:
+    """Members end it by their own clocks, whatever has become of the files."""
+    member = start()
+    async with Fleet(folder, lease=None) as fleet:
+        await fleet.configure("x", "return", duration=0.4)
+        (folder / "state.json").write_text("")
+        with anyio.fail_after(20):
+            while member.ask("visit('x')") != ["Continue()"]:
+                await anyio.sleep(0.02)
+
+
+@pytest.mark.anyio
+async def test_a_folder_that_is_removed(start: Start, folder: Path) -> None:
+    """If the folder is removed, nothing stays configured. Members join again when there is a fleet again."""
+    member = start()
+    async with Fleet(folder) as fleet:
+        await fleet.configure("x", "3*return")
+        member.ask("visit_in_thread('x')")
+        shutil.rmtree(folder)
+        with anyio.fail_after(20):
+            while member.ask("len(failpoints.statuses())"):
+                await anyio.sleep(0.02)
+        with pytest.raises(FailpointUsageError, match="is gone"):
+            await fleet.statuses()
+    assert not folder.exists()
+    async with Fleet(folder) as fleet:
+        with anyio.fail_after(20):
+            while not await fleet.members():
+                await anyio.sleep(0.05)
+        await fleet.configure("x", "1*return(again)")
+        assert member.ask("visit('x', 2)") == ["Return(value='again')", "Continue()"]
+    assert member.end() == 0
+    assert [line for line in member.errors if "is gone, and with it" in line] == [
+        line for line in member.errors if line
+    ]
+
+
+NO_SPACE = "__import__('resource').setrlimit(__import__('resource').RLIMIT_FSIZE, (0, 0)) or 1"
+
+
+@pytest.mark.anyio
+async def test_a_count_that_cannot_be_taken_is_not_taken(start: Start, folder: Path) -> None:
+    """If nothing can be written, a visit goes on, the action is left out, and a warning says so once."""
+    member = start()
+    other = start()
+    async with Fleet(folder) as fleet:
+        await fleet.configure("x", "2*return")
+        await fleet.configure("y", "return")
+        member.ask(NO_SPACE)
+        assert member.ask("visit('x', 2)") == ["Continue()", "Continue()"]
+        assert member.ask("visit('y')") == ["Return(value=None)"]
+        assert other.ask("visit('x', 3)") == ["Return(value=None)"] * 2 + ["Continue()"]
+        assert member.end() == 0
+    said = [line for line in member.errors if "a count of 'x' cannot be taken, so its action is left out" in line]
+    assert len(said) == 1
+
+
+def test_a_fleet_that_cannot_write_changes_nothing(start: Start, folder: Path) -> None:
+    """A full disk is a usage error, and what was configured before stays."""
+    member = start()
+    code = f"""
+import anyio
+from failpoints import FailpointUsageError
+from failpoints.fleet import Fleet
+async def run():
+    async with Fleet({str(folder)!r}, lease=None) as fleet:
+        await fleet.configure("x", "return")
+        {NO_SPACE}
+        try:
+            await fleet.configure("y", "2*return")
+        except FailpointUsageError as error:
+            print(json.dumps(str(error)), flush=True)
+        print(json.dumps([each.name for each in await fleet.statuses()]), flush=True)
+anyio.run(run)
+"""
+    program = start(code, member=False)
+    assert program.line().startswith(f"cannot use the fleet in {str(folder)!r}: [Errno 27] File too large")
+    assert program.line() == ["x"]
+    assert member.ask("visit('x')") == ["Return(value=None)"]
+    assert [entry["name"] for entry in json.loads((folder / "state.json").read_text())["entries"]] == ["x"]
+    assert list(folder.rglob(".*")) == []
