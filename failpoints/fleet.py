@@ -432,11 +432,11 @@ class FleetHandle:
 
 
 def _agree(seen: Seen, reports: Reports) -> bool:
-    """Return whether the reports have every miss, and as many waiting tasks as were counted."""
+    """Return whether the reports are as new as the counts."""
     for member in seen.living:
         for serial, record in seen.members[member].records.items():
             reported = reports.get(member, {}).get(serial)
-            if reported is None or (reported.misses, reported.waiting) != (record.counts.misses, record.waiting):
+            if reported is None or reported.version != record.version:
                 return False
     return True
 

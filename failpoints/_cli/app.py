@@ -58,19 +58,30 @@ def _failpoints(  # pyright: ignore[reportUnusedFunction] - called by typer
             help="Token of the program. Default: $FAILPOINTS_TOKEN, which other users cannot see.",
         ),
     ] = None,
+    fleet: Annotated[
+        str | None,
+        typer.Option(
+            "--fleet",
+            metavar="FOLDER",
+            envvar="FAILPOINTS_FLEET",
+            show_envvar=False,
+            help="Control all processes of this fleet instead. Default: $FAILPOINTS_FLEET, unless --url is given.",
+        ),
+    ] = None,
     shows_version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
     """Control the failpoints of a running program, run a program with failpoints, or check actions and source code.
 
-    To make a program controllable, run it with FAILPOINTS_HTTP=127.0.0.1:22381 in its environment.
+    To make a program controllable, run it with FAILPOINTS_HTTP=127.0.0.1:22381 in its environment. To control a program
+    of many processes, run it with FAILPOINTS_FLEET=FOLDER, and use the same --fleet.
 
     Exit status: 0 success, 1 the answer is no, 2 usage error or the program cannot be reached.
     """
     if context.invoked_subcommand != "run":  # the program that run starts may not need an output
         require_output()
-    context.obj = Connection(url, token)
+    context.obj = Connection(url, token, fleet)
 
 
 for _verbs in (drive, explore, check, scan, run):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -10,7 +12,8 @@ import typer
 
 from .._core.status import FailpointStatus
 from ..errors import FailpointUsageError
-from .options import DEFAULT_URL, ActionsText, AsJson, Connection, Name, Token, Url, examples
+from .fleet import FleetProgram, parse_duration
+from .options import DEFAULT_URL, ActionsText, AsJson, Connection, FleetUrl, Name, Token, Url, examples
 from .output import write_lines, write_note, write_sentence
 from .remote import RemoteProgram, statuses_as_json
 from .text import printable, times
@@ -18,8 +21,16 @@ from .text import printable, times
 app = typer.Typer()
 
 
-def _program(context: typer.Context, url: str | None, token: str | None) -> RemoteProgram:
+def _program(
+    context: typer.Context, url: str | None, token: str | None, fleet: str | None
+) -> RemoteProgram | FleetProgram:
     connection: Connection = context.obj
+    if url is not None and fleet is not None:
+        raise FailpointUsageError("give --url or --fleet, not both")
+    if url is None:
+        fleet = fleet or connection.fleet
+    if fleet:
+        return FleetProgram(fleet)
     return RemoteProgram(url or connection.url or DEFAULT_URL, connection.token if token is None else token)
 
 
@@ -37,20 +48,21 @@ def list_statuses(
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
+    fleet: FleetUrl = None,
 ) -> None:
     """List configured failpoints, with their counts and waiting tasks.
 
     With --all, these are the failpoints in the source of the modules that the program has imported so far, and those
     that it has visited while something was configured.
     """
-    statuses = _program(context, url, token).statuses(declared=declared)
+    statuses = _program(context, url, token, fleet).statuses(declared=declared)
     if as_json:
         write_lines([statuses_as_json(statuses, indent=2)])
     else:
         _show(statuses, declared)
 
 
-def _show(statuses: list[FailpointStatus], declared: bool) -> None:
+def _show(statuses: Sequence[FailpointStatus], declared: bool) -> None:
     from . import status_table  # imports rich, which most verbs do without
 
     console = status_table.terminal()
@@ -67,6 +79,7 @@ def _show(statuses: list[FailpointStatus], declared: bool) -> None:
     epilog=examples(
         "failpoints set gateway.charge:after '1*raise(TimeoutError)'",
         "failpoints set backup pause --context 'tenant_id=test_.*' --context shard=3",
+        "failpoints set charge.before_ack '1*exit(9)' --fleet /run/shop --for 10m",
     ),
 )
 def configure(
@@ -82,15 +95,26 @@ def configure(
             " Configurations with other matchers stay, and the newest that matches decides.",
         ),
     ] = None,
+    duration: Annotated[
+        str | None,
+        typer.Option(
+            "--for", metavar="DURATION", help="End it after this time, such as 10m or 30s. Only with --fleet."
+        ),
+    ] = None,
     url: Url = None,
     token: Token = None,
+    fleet: FleetUrl = None,
 ) -> None:
     """Configure a failpoint, effective at its next visit.
 
     Everything waiting there is released. To see what actions do: failpoints check ACTIONS. To see which failpoints the
     program has: failpoints list --all
+
+    With --fleet, every process has it when the command ends, and so have those that start later, until it is removed.
+    Exit status 1 if a process has not acknowledged it within 10 seconds.
     """
-    note = _program(context, url, token).configure(name, actions, _parse_matchers(matchers or []))
+    seconds = None if duration is None else parse_duration(duration)
+    note = _program(context, url, token, fleet).configure(name, actions, _parse_matchers(matchers or []), seconds)
     write_sentence(f"{name}: {actions}")
     if note:
         write_note(printable(note))
@@ -110,19 +134,19 @@ def _parse_matchers(texts: list[str]) -> dict[str, str]:
 
 @app.command("off", hidden=True)  # the former name of remove
 @app.command(epilog=examples("failpoints remove gateway.charge"))
-def remove(context: typer.Context, name: Name, url: Url = None, token: Token = None) -> None:
+def remove(context: typer.Context, name: Name, url: Url = None, token: Token = None, fleet: FleetUrl = None) -> None:
     """Disable a failpoint and release everything waiting there.
 
     Exit status 1 if it is not configured. To make it do nothing but count: failpoints set NAME off
     """
-    _program(context, url, token).remove(name)
+    _program(context, url, token, fleet).remove(name)
     write_sentence(f"{name}: removed")
 
 
 @app.command(epilog=examples("failpoints reset"))
-def reset(context: typer.Context, url: Url = None, token: Token = None) -> None:
+def reset(context: typer.Context, url: Url = None, token: Token = None, fleet: FleetUrl = None) -> None:
     """Disable every failpoint and release everything waiting."""
-    _program(context, url, token).reset()
+    _program(context, url, token, fleet).reset()
     write_sentence("all failpoints removed")
 
 
@@ -150,12 +174,13 @@ def resume(
     ] = None,
     url: Url = None,
     token: Token = None,
+    fleet: FleetUrl = None,
 ) -> None:
     """Release everything waiting at a failpoint, or a part of it.
 
     It stays configured, so later visits wait again. Exit status 1 if nothing was waiting.
     """
-    woken = _program(context, url, token).resume(name, _parse_matchers(matchers or []) or None, tasks)
+    woken = _program(context, url, token, fleet).resume(name, _parse_matchers(matchers or []) or None, tasks)
     write_sentence(f"{name}: {woken} resumed")
 
 
@@ -176,6 +201,7 @@ def wait(
     timeout: Annotated[float, typer.Option("--timeout", metavar="SECONDS", help="Give up after this time.")] = 10,
     url: Url = None,
     token: Token = None,
+    fleet: FleetUrl = None,
 ) -> None:
     """Wait until a failpoint is hit, or until tasks are waiting there.
 
@@ -185,12 +211,14 @@ def wait(
         raise FailpointUsageError("give --hits or --paused, not both")
     if not 0 <= timeout < math.inf:
         raise FailpointUsageError(f"--timeout must be a number of seconds, 0 or more; got {timeout:g}")
-    _program(context, url, token).wait(name, hits, paused, timeout)
+    _program(context, url, token, fleet).wait(name, hits, paused, timeout)
     write_sentence(f"{name}: hit {times(hits or 1)}" if paused is None else f"{name}: {paused} waiting")
 
 
 @app.command(epilog=examples("failpoints watch", "failpoints watch --json | jq -c '.[] | [.name, .hits]'"))
-def watch(context: typer.Context, as_json: AsJson = False, url: Url = None, token: Token = None) -> None:
+def watch(
+    context: typer.Context, as_json: AsJson = False, url: Url = None, token: Token = None, fleet: FleetUrl = None
+) -> None:
     """Show the list and keep it up to date, until Ctrl-C.
 
     A terminal shows one table that is updated in place. Otherwise each change prints a new table, or with --json a
@@ -198,7 +226,7 @@ def watch(context: typer.Context, as_json: AsJson = False, url: Url = None, toke
     """
     from . import status_table
 
-    program = _program(context, url, token)
+    program = _program(context, url, token, fleet)
     console = None if as_json else status_table.terminal()
     if console is not None:
         with status_table.live(console) as show:
@@ -209,8 +237,24 @@ def watch(context: typer.Context, as_json: AsJson = False, url: Url = None, toke
         program.watch(_show_again)
 
 
-def _show_again(statuses: list[FailpointStatus]) -> None:
+def _show_again(statuses: Sequence[FailpointStatus]) -> None:
     from . import status_table
 
     lines = status_table.plain_lines(statuses, datetime.now(UTC)) if statuses else [status_table.NOTHING]
     write_lines([*lines, ""])
+
+
+@app.command(epilog=examples("failpoints members --fleet /run/shop"))
+def members(context: typer.Context, as_json: AsJson = False, fleet: FleetUrl = None) -> None:
+    """List the processes of a fleet, each as HOST:PID."""
+    connection: Connection = context.obj
+    folder = fleet or connection.fleet
+    if not folder:
+        raise FailpointUsageError("members lists the processes of a fleet: give its folder with --fleet")
+    names = FleetProgram(folder).members()
+    if as_json:
+        write_lines([json.dumps(names)])
+    elif names:
+        write_lines(map(printable, names))
+    else:
+        write_note("no process is a member")

@@ -21,6 +21,10 @@ Token = Annotated[
     str | None,
     typer.Option("--token", metavar="TOKEN", help="Token of the program. Default: $FAILPOINTS_TOKEN."),
 ]
+FleetUrl = Annotated[
+    str | None,
+    typer.Option("--fleet", metavar="FOLDER", help="All processes of a fleet. Default: $FAILPOINTS_FLEET."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -29,6 +33,7 @@ class Connection(NamedTuple):
 
     url: str | None
     token: str | None
+    fleet: str | None
 
 
 def examples(*commands: str) -> str:

@@ -1,13 +1,13 @@
-"""A running program as the verbs see it: one request to its control plane after another."""
+"""A running program as the verbs see it: one request to it after another."""
 
 from __future__ import annotations
 
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
 import anyio
 
@@ -24,50 +24,35 @@ if TYPE_CHECKING:
 _POLL_INTERVAL = 0.25  # seconds
 
 _Result = TypeVar("_Result")
+_Client = TypeVar("_Client", bound="Verbs")
 
 
-class RemoteProgram:
-    """A program that is driven over its control plane.
+class Verbs(Protocol):
+    """What a control plane and a fleet have in common."""
+
+    async def status(self, name: str) -> FailpointStatus: ...
+    async def statuses(self) -> Sequence[FailpointStatus]: ...
+    async def remove(self, name: str) -> None: ...
+    async def reset(self) -> None: ...
+    async def resume(self, name: str, *, context: Mapping[str, str] | None = None, tasks: int | None = None) -> int: ...
+    async def wait_until_hit(self, name: str, hits: int = 1, *, timeout: float | None = None) -> None: ...
+    async def wait_until_paused(self, name: str, tasks: int = 1, *, timeout: float | None = None) -> None: ...
+
+
+class Program(Generic[_Client]):
+    """A program that is driven through a client, which *ask* opens for one request after the other.
 
     Each method is a verb. They raise `AnswerIsNo` and `FailpointError`, as a user wants to read them.
     """
 
-    def __init__(self, url: str, token: str | None) -> None:
-        self._url = url
-        self._token = token
-
-    def ask(self, request: Callable[[FailpointsClient], Awaitable[_Result]]) -> _Result:
+    def ask(self, request: Callable[[_Client], Awaitable[_Result]]) -> _Result:
         """Run *request* with a client of its own, and return its result."""
-        from ..client import FailpointsClient
-
-        async def with_client() -> _Result:
-            async with FailpointsClient(self._url, token=self._token) as client:
-                return await request(client)
-
-        return anyio.run(with_client)
-
-    def statuses(self, *, declared: bool = False) -> list[FailpointStatus]:
-        """Return the status of every configured failpoint, and with *declared* of those that are only declared."""
-        return self.ask(lambda client: client.statuses(declared=declared))
-
-    def configure(self, name: str, actions: str, context: Mapping[str, str] | None) -> str | None:
-        """Configure a failpoint, and return a note if the program has no site of that name so far."""
-
-        async def request(client: FailpointsClient) -> str | None:
-            await client.configure(name, actions, context=context)
-            try:
-                if (await client.status(name)).sites:
-                    return None
-                return _missing_site(name, await client.statuses(declared=True))
-            except FailpointUsageError:  # the program reached the site, and exited there
-                return None
-
-        return self.ask(request)
+        raise NotImplementedError
 
     def remove(self, name: str) -> None:
         """Remove the configuration of a failpoint, which must be configured."""
 
-        async def request(client: FailpointsClient) -> None:
+        async def request(client: Verbs) -> None:
             await _check_configured(client, name)
             await client.remove(name)
 
@@ -83,7 +68,7 @@ class RemoteProgram:
         *context* and *tasks* limit it as in `FailpointsClient.resume`.
         """
 
-        async def request(client: FailpointsClient) -> int:
+        async def request(client: Verbs) -> int:
             woken = await client.resume(name, context=context, tasks=tasks)
             if not woken:
                 await _check_configured(client, name)
@@ -99,7 +84,7 @@ class RemoteProgram:
     def wait(self, name: str, hits: int | None, paused: int | None, timeout: float) -> None:
         """Wait until the failpoint was hit *hits* times, or *paused* tasks are waiting there."""
 
-        async def request(client: FailpointsClient) -> None:
+        async def request(client: Verbs) -> None:
             try:
                 if paused is None:
                     await client.wait_until_hit(name, hits or 1, timeout=timeout)
@@ -114,24 +99,24 @@ class RemoteProgram:
 
         self.ask(request)
 
-    def watch(self, show: Callable[[list[FailpointStatus]], None]) -> None:
+    def watch(self, show: Callable[[Sequence[FailpointStatus]], None]) -> None:
         """Call *show* with every status, now and after each change, until the program cannot be reached."""
 
-        async def request(client: FailpointsClient) -> None:
+        async def request(client: Verbs) -> None:
             async for statuses in _changes(client):
                 show(statuses)
 
         with _exit_on_sigterm():
             self.ask(request)
 
-    def watch_live(self, show: Callable[[list[FailpointStatus], str | None], None]) -> None:
+    def watch_live(self, show: Callable[[Sequence[FailpointStatus], str | None], None]) -> None:
         """Call *show* at every interval, forever.
 
         Its second argument is the error message while the program cannot be reached: it may be restarting.
         """
 
-        async def request(client: FailpointsClient) -> None:
-            statuses = await client.statuses()
+        async def request(client: Verbs) -> None:
+            statuses: Sequence[FailpointStatus] = await client.statuses()
             problem: str | None = None
             while True:
                 show(statuses, problem)
@@ -145,7 +130,47 @@ class RemoteProgram:
             self.ask(request)
 
 
-def _missing_site(name: str, statuses: list[FailpointStatus]) -> str | None:
+class RemoteProgram(Program["FailpointsClient"]):
+    """A program that is driven over its control plane."""
+
+    def __init__(self, url: str, token: str | None) -> None:
+        self._url = url
+        self._token = token
+
+    def ask(self, request: Callable[[FailpointsClient], Awaitable[_Result]]) -> _Result:
+        """Run *request* with a client of its own, and return its result."""
+        from ..client import FailpointsClient
+
+        async def with_client() -> _Result:
+            async with FailpointsClient(self._url, token=self._token) as client:
+                return await request(client)
+
+        return anyio.run(with_client)
+
+    def statuses(self, *, declared: bool = False) -> Sequence[FailpointStatus]:
+        """Return the status of every configured failpoint, and with *declared* of those that are only declared."""
+        return self.ask(lambda client: client.statuses(declared=declared))
+
+    def configure(
+        self, name: str, actions: str, context: Mapping[str, str] | None, duration: float | None = None
+    ) -> str | None:
+        """Configure a failpoint, and return a note if the program has no site of that name so far."""
+        if duration is not None:
+            raise FailpointUsageError("--for needs --fleet: the control plane of one process ends nothing by itself")
+
+        async def request(client: FailpointsClient) -> str | None:
+            await client.configure(name, actions, context=context)
+            try:
+                if (await client.status(name)).sites:
+                    return None
+                return _missing_site(name, await client.statuses(declared=True))
+            except FailpointUsageError:  # the program reached the site, and exited there
+                return None
+
+        return self.ask(request)
+
+
+def _missing_site(name: str, statuses: Sequence[FailpointStatus]) -> str | None:
     declared = {status.name: status.sites for status in statuses if status.sites}
     if name in declared:
         return None
@@ -154,14 +179,14 @@ def _missing_site(name: str, statuses: list[FailpointStatus]) -> str | None:
     return f"note: {name!r} is not in any module that the program has imported so far{hint}"
 
 
-async def _check_configured(client: FailpointsClient, name: str) -> None:
+async def _check_configured(client: Verbs, name: str) -> None:
     known = [status.name for status in await client.statuses()]
     if name not in known:
         raise AnswerIsNo(f"failpoint {name!r} is not configured{did_you_mean(name, known)}")
 
 
-async def _changes(client: FailpointsClient) -> AsyncIterator[list[FailpointStatus]]:
-    before: list[FailpointStatus] | None = None
+async def _changes(client: Verbs) -> AsyncIterator[Sequence[FailpointStatus]]:
+    before: Sequence[FailpointStatus] | None = None
     while True:
         statuses = await client.statuses()
         if statuses != before:
@@ -170,9 +195,20 @@ async def _changes(client: FailpointsClient) -> AsyncIterator[list[FailpointStat
         await anyio.sleep(_POLL_INTERVAL)
 
 
-def statuses_as_json(statuses: list[FailpointStatus], *, indent: int | None = None) -> str:
-    """Return statuses as `--json` prints them: an array of the documents that the control plane sends, in ASCII."""
-    return json.dumps([status_document(status) for status in statuses], indent=indent)
+def statuses_as_json(statuses: Sequence[FailpointStatus], *, indent: int | None = None) -> str:
+    """Return statuses as `--json` prints them: an array of the documents that the control plane sends, in ASCII.
+
+    Those of a fleet have the members, too.
+    """
+    return json.dumps([_document(status) for status in statuses], indent=indent)
+
+
+def _document(status: FailpointStatus) -> dict[str, Any]:
+    document = status_document(status)
+    members: Mapping[str, FailpointStatus] | None = getattr(status, "members", None)
+    if members is not None:
+        document["members"] = {member: status_document(each) for member, each in members.items()}
+    return document
 
 
 @contextmanager

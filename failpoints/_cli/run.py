@@ -14,6 +14,7 @@ import typer
 
 from .._core.environment import child_environment
 from .._core.grammar import parse_entries
+from .._fleet.folder import parse_url
 from .._http.address import parse_address
 from .._instrument.variable import parse_instrumented
 from ..errors import ActionSyntaxError, FailpointUsageError
@@ -59,6 +60,10 @@ def run(
             help="Make the program controllable at this address (FAILPOINTS_HTTP). Port 0 takes any free port.",
         ),
     ] = None,
+    fleet: Annotated[
+        str | None,
+        typer.Option("--fleet", metavar="FOLDER", help="Make its processes members of this fleet (FAILPOINTS_FLEET)."),
+    ] = None,
     matchers: Annotated[list[str] | None, typer.Option("--context", hidden=True)] = None,
 ) -> None:
     """Run a program with failpoints.
@@ -76,6 +81,9 @@ def run(
     if address is not None:
         parse_address(address, "--http")
         environment["FAILPOINTS_HTTP"] = address
+    if fleet is not None:
+        parse_url(fleet, "--fleet")
+        environment["FAILPOINTS_FLEET"] = fleet
     if _configures(environment):
         problem = startup_problem(command, environment)
         if problem is not None:

@@ -28,7 +28,7 @@ ASIDE: Final = ".new"
 
 _MAGIC: Final = b"failflt1"
 _HEADER: Final = struct.Struct("=8sQ")  # what it is, and the revision that the member has
-_RECORD: Final = struct.Struct("=6Q")  # the serial, hits, misses, triggers, how many wait, and whether it was refused
+_RECORD: Final = struct.Struct("=7Q")  # a `Record`
 
 _held: Final[set[Held | Pipe]] = set()  # of this process
 _guard: Final = ForkSafeLock(held_while_forking=True)
@@ -166,6 +166,7 @@ class Record(NamedTuple):
     counts: Counts
     waiting: int
     refused: bool
+    version: int  # of what waits and of the misses, of which the report has the rest
 
 
 class MemberFile(NamedTuple):
@@ -185,7 +186,7 @@ def write_revision(file: Held, revision: int) -> None:
 
 def write_record(file: Held, slot: int, record: Record) -> bool:
     """Write one record, and return whether it was written."""
-    values = _RECORD.pack(record.serial, *record.counts, record.waiting, record.refused)
+    values = _RECORD.pack(record.serial, *record.counts, record.waiting, record.refused, record.version)
     return file.write(values, _HEADER.size + slot * _RECORD.size)
 
 
@@ -202,9 +203,9 @@ def read_member(path: Path) -> MemberFile | None:
         return None
     whole = len(content) - (len(content) - _HEADER.size) % _RECORD.size
     records: dict[int, Record] = {}
-    for serial, hits, misses, triggers, waiting, refused in _RECORD.iter_unpack(content[_HEADER.size : whole]):
+    for serial, *counts, waiting, refused, version in _RECORD.iter_unpack(content[_HEADER.size : whole]):
         if serial:
-            records[serial] = Record(serial, Counts(hits, misses, triggers), waiting, bool(refused))
+            records[serial] = Record(serial, Counts(*counts), waiting, bool(refused), version)
     return MemberFile(revision, records)
 
 

@@ -35,8 +35,7 @@ class Reported(NamedTuple):
     """What a member knows of a configuration beside its counts."""
 
     refusal: str | None
-    misses: int  # that it had counted then
-    waiting: int
+    version: int
     status: Any
 
 

@@ -35,7 +35,7 @@ _ABSENT: Final = 1.0  # seconds between two attempts to join
 class _SharedCounts:
     """The ledger of a configuration: its counts are those of the fleet. Called with the lock of the stores held."""
 
-    __slots__ = ("_base", "_member", "_spent", "_waiting", "_written", "entry", "refusal", "slot")
+    __slots__ = ("_base", "_member", "_spent", "_waiting", "_written", "entry", "refusal", "slot", "version")
 
     def __init__(self, member: Member, entry: Entry, slot: int, refusal: str | None = None) -> None:
         self._member = member
@@ -46,6 +46,7 @@ class _SharedCounts:
         self._base = Counts()  # what was counted in another file
         self._written = Counts()
         self._waiting = 0
+        self.version = 0  # of what waits, and of the misses
 
     def take(self, term: int, times: int) -> bool:
         if term in self._spent:
@@ -66,23 +67,21 @@ class _SharedCounts:
     def note(self, configuration: Configuration) -> None:
         counted = Counts(configuration.hits, configuration.misses, configuration.triggers)
         waiting = len(configuration.parked)
+        wakes = waiting != self._waiting
+        if wakes or counted.misses != self._written.misses:
+            self.version += 1
+        self._waiting = waiting
         if self._member.write_record(self._record(counted, waiting), self.slot):
             self._written = counted
-        if waiting != self._waiting:
-            self._waiting = waiting
+        if wakes:
             self._member.wake()
 
     def write_first(self) -> None:
         self._member.write_record(self._record(self._written, 0), self.slot)
 
-    @property
-    def misses(self) -> int:
-        """The misses that the file shows."""
-        return self._written.misses - self._base.misses
-
     def _record(self, counted: Counts, waiting: int) -> Record:
         counts = Counts(*(max(count - base, 0) for count, base in zip(counted, self._base, strict=True)))
-        return Record(self.entry.serial, counts, waiting, self.refusal is not None)
+        return Record(self.entry.serial, counts, waiting, self.refusal is not None, self.version)
 
     def move(self, slot: int, configuration: Configuration | None) -> None:
         """Go on in another file. What was counted so far stays in the one before."""
@@ -331,10 +330,9 @@ class Member:
             return
         report: dict[int, Reported] = {}
         for serial, (counts, configuration) in list(self._mine.items()):
-            misses = counts.misses  # first: a miss that comes now makes another report
+            version = counts.version  # first: what comes now makes another report
             status = None if configuration is None else status_document(PROCESS_STORE.status_of(configuration))
-            waiting = 0 if status is None else len(status["waiting"])
-            report[serial] = Reported(counts.refusal, misses, waiting, status)
+            report[serial] = Reported(counts.refusal, version, status)
         try:
             self.folder.write_report(file.path.name, report)
         except OSError as error:

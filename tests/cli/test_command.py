@@ -15,12 +15,13 @@ import failpoints
 from failpoints._cli import check as check_module
 from failpoints._cli import explore as explore_module
 from failpoints._cli import run as run_module
+from failpoints._cli.fleet import FleetProgram
 from failpoints._cli.remote import RemoteProgram
 from failpoints.cli import main
 
 Run = Callable[..., Any]
 
-VERBS = ["list", "set", "remove", "reset", "resume", "wait", "watch", "explore", "check", "scan", "run"]
+VERBS = ["list", "set", "remove", "reset", "resume", "wait", "watch", "members", "explore", "check", "scan", "run"]
 NEED_A_PROGRAM = [["list"], ["set", "x", "off"], ["remove", "x"], ["reset"], ["resume", "x"], ["wait", "x"], ["watch"]]
 
 
@@ -75,7 +76,8 @@ def test_the_examples_run(verb: str, run: Run, monkeypatch: pytest.MonkeyPatch, 
     """Every example in a help text can be run, and has valid actions."""
     asked: list[Any] = []
     started: list[Any] = []
-    monkeypatch.setattr(RemoteProgram, "ask", lambda _, request: asked.append(request) or [])
+    for program in (RemoteProgram, FleetProgram):
+        monkeypatch.setattr(program, "ask", lambda _, request: asked.append(request) or [])
     monkeypatch.setattr(run_module, "execute", lambda command, _: started.append(command) or 0)
     monkeypatch.setattr(explore_module, "find_scenario", lambda _: nothing)
     monkeypatch.chdir(tmp_path)
