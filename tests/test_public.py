@@ -49,6 +49,8 @@ ATTRIBUTES = {
     "Cancel": "",
     "Cancelled": "",
     "Continue": "",
+    "CrashExploration": "bounds broken disk exhaustive failures folder operations replayed states",
+    "CrashProgress": "broken max_states states",
     "Delay": "duration",
     "Exit": "status",
     "Exploration": (

@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -21,7 +22,7 @@ from .output import write_lines
 from .text import printable
 
 if TYPE_CHECKING:
-    from ..explore import Exploration, Progress
+    from ..explore import CrashExploration, CrashProgress, Exploration, Progress
 
 app = typer.Typer()
 
@@ -32,13 +33,37 @@ app = typer.Typer()
         "failpoints explore tests.scenarios:transfer --max-faults 2",
         "failpoints explore tests.scenarios:withdrawals --interleavings --backend trio",
         "failpoints explore tests.scenarios:pool --awaits --cancellations --max-faults 1 --sample 1000",
+        "failpoints explore --crashes tests.store:save tests.store:check --disk power",
     ),
 )
 def explore_scenario(
     scenario: Annotated[
         str,
-        typer.Argument(metavar="MODULE:FUNCTION", help="An async function that takes the run.", show_default=False),
+        typer.Argument(
+            metavar="MODULE:FUNCTION",
+            help="An async function that takes the run. With --crashes, the function that writes.",
+            show_default=False,
+        ),
     ],
+    check: Annotated[
+        str | None,
+        typer.Argument(metavar="MODULE:CHECK", help="With --crashes, the function that recovers.", show_default=False),
+    ] = None,
+    crashes: Annotated[
+        bool,
+        typer.Option("--crashes", help="Instead, check every folder that a crash of the first function can leave."),
+    ] = False,
+    disk: Annotated[
+        Literal["process", "power"],
+        typer.Option("--disk", help="With --crashes: whether the process dies, or the power fails."),
+    ] = "power",
+    depth: Annotated[
+        int,
+        typer.Option("--depth", min=1, metavar="N", help="With --crashes: N crashes, the later ones in MODULE:CHECK."),
+    ] = 1,
+    max_states: Annotated[
+        int, typer.Option("--max-states", min=1, metavar="N", help="With --crashes: check at most N folders.")
+    ] = 10_000,
     max_faults: Annotated[
         int | None,
         typer.Option(
@@ -100,11 +125,31 @@ def explore_scenario(
     Prints one line about what was tried. Exit status 1 if a run failed: its report is printed, with the text for
     --replay.
     """
-    from ..explore import ExplorationFailed, explore  # takes time to import, and only this verb needs it
+    from ..explore import ExplorationFailed, explore, explore_crashes  # takes time to import: only this verb needs it
 
+    if crashes != (check is not None):
+        raise FailpointUsageError("--crashes takes two functions: failpoints explore --crashes MODULE:ACT MODULE:CHECK")
     found = find_scenario(scenario)
     failure: list[str] = []
+    exploration: Exploration | CrashExploration
     try:
+        if check is not None:
+            recovering = find_scenario(check)
+            with crash_progress_bar() as on_state:
+                exploration = explore_crashes(
+                    found,
+                    recovering,
+                    backend=backend,
+                    disk=disk,
+                    depth=depth,
+                    max_states=max_states,
+                    max_failures=max_failures,
+                    timeout=timeout,
+                    replay=replay,
+                    on_state=on_state,
+                )
+            show(exploration, failure, as_json=as_json)
+            return
         with progress_bar() as on_run:
             exploration = explore(
                 found,
@@ -126,6 +171,11 @@ def explore_scenario(
     except ExplorationFailed as error:
         exploration = error.exploration
         failure = [*map(printable, str(error).splitlines()), ""]
+    show(exploration, failure, as_json=as_json)
+
+
+def show(exploration: Exploration | CrashExploration, failure: list[str], *, as_json: bool) -> None:
+    """Print the result, after the text of a failure. Ends with status 1 if there is one."""
     if as_json:
         write_lines([json.dumps(exploration_document(exploration), indent=2)])
     else:
@@ -168,29 +218,45 @@ def progress_bar() -> Generator[Callable[[Progress], object] | None]:
 
     It gets `None` if stderr is not a terminal.
     """
+    with _bar("runs, {task.fields[queued]} queued", queued="1") as update:
+
+        def show(progress: Progress) -> None:
+            total = min(progress.runs + progress.queued, progress.max_runs)
+            update(completed=progress.runs, total=total, queued=f"{progress.queued:,}")
+
+        yield show if update is not no_update else None
+
+
+@contextmanager
+def crash_progress_bar() -> Generator[Callable[[CrashProgress], object] | None]:
+    """Show how many states were checked, like `progress_bar`. How many there are is not known before."""
+    with _bar("states, {task.fields[broken]} broken", broken="0") as update:
+
+        def show(progress: CrashProgress) -> None:
+            update(completed=progress.states, total=progress.max_states, broken=f"{progress.broken:,}")
+
+        yield show if update is not no_update else None
+
+
+def no_update(**_: object) -> None:
+    """Show nothing: stderr is not a terminal."""
+
+
+@contextmanager
+def _bar(text: str, **fields: Any) -> Generator[Callable[..., object]]:
     if sys.stderr is None or not sys.stderr.isatty():  # pyright: ignore[reportUnnecessaryComparison]
-        yield None
+        yield no_update
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
-    columns = (
-        TextColumn("exploring"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("runs, {task.fields[queued]} queued"),
-    )
+    columns = (TextColumn("exploring"), BarColumn(), MofNCompleteColumn(), TextColumn(text))
     with Bar(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=1, queued="1")
-
-        def show(progress: Progress) -> None:
-            total = min(progress.runs + progress.queued, progress.max_runs)
-            bar.update(task, completed=progress.runs, total=total, queued=f"{progress.queued:,}")
-
-        yield show
+        yield partial(bar.update, bar.add_task("", total=1, **fields))
 
 
-def exploration_document(exploration: Exploration) -> dict[str, Any]:
+def exploration_document(exploration: Exploration | CrashExploration) -> dict[str, Any]:
     """Return an exploration as `--json` prints it."""
-    return {"verdict": str(exploration), **dataclasses.asdict(exploration), "hits": dict(exploration.hits)}
+    document: dict[str, Any] = {"verdict": str(exploration), **dataclasses.asdict(exploration)}
+    return {**document, "hits": dict(document["hits"])} if "hits" in document else document

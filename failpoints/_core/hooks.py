@@ -31,8 +31,6 @@ class Result(Protocol):
     """The result of an exploration that found no failure."""
 
     @property
-    def runs(self) -> int: ...
-    @property
     def exhaustive(self) -> bool: ...
     @property
     def bounds(self) -> tuple[str, ...]: ...
@@ -46,8 +44,8 @@ class Spectator(Protocol):
     def advanced(self, advance: Advance) -> None:
         """Note that a run has ended."""
 
-    def ended(self, result: Result | None) -> None:
-        """Note that an exploration has ended, with a result or with an error."""
+    def ended(self, result: Result | None, tried: str) -> None:
+        """Note that an exploration has ended, with a result or with an error. *tried* is such as "7 runs"."""
 
 
 spectators: Final[list[Spectator]] = []

@@ -34,7 +34,7 @@ from .plan.scheduler import MAX_FAULTS_AT_A_VISIT, MAX_TURNS_AT_A_VISIT, Diverge
 from .plan.search import Plan, Search, Trace
 from .problem import Problem
 from .report import nondeterministic, orders_differ, run_failed
-from .result import Exploration, ExplorationFailed, Progress
+from .result import Exploration, ExplorationFailed, Progress, counted
 from .runner import Outcome, Runner, Scenario
 from .shrinking import shrink
 from .threads import ignored_threads
@@ -162,7 +162,7 @@ def explore(
             return (exploration := _explore(runner) if options.script is None else _replay(runner, options.script))
         finally:
             for spectator in spectators:
-                spectator.ended(exploration)
+                spectator.ended(exploration, counted(0 if exploration is None else exploration.runs, "run"))
 
 
 def _explore(runner: Runner) -> Exploration:

@@ -56,10 +56,10 @@ class Options:
     is_reduced: bool = field(init=False)
 
     def __post_init__(self) -> None:
-        _check_choice("backend", self.backend, _BACKENDS)
-        _check_choice("clock", self.clock, _CLOCKS)
-        _check_choice("interleavings", self.interleavings, _INTERLEAVINGS)
-        _check_choice("reduction", self.reduction, _REDUCTIONS)
+        check_choice("backend", self.backend, _BACKENDS)
+        check_choice("clock", self.clock, _CLOCKS)
+        check_choice("interleavings", self.interleavings, _INTERLEAVINGS)
+        check_choice("reduction", self.reduction, _REDUCTIONS)
         if self.max_faults is not None:
             check_count("max_faults=", self.max_faults, least=0)
         if self.max_preemptions is not None:
@@ -71,7 +71,7 @@ class Options:
         audit: Any = self.audit
         if not isinstance(audit, (int, float)) or isinstance(audit, bool) or not 0 <= audit <= 1:
             raise FailpointUsageError(f"audit= must be a share between 0.0 and 1.0; got {safe_repr(audit)}")
-        _check_choice("cancellations", self.cancellations, (False, True))
+        check_choice("cancellations", self.cancellations, (False, True))
         timeout: Any = self.timeout
         if not isinstance(timeout, (int, float)) or isinstance(timeout, bool) or not timeout > 0:
             raise FailpointUsageError(f"timeout= must be a number of real seconds above 0; got {safe_repr(timeout)}")
@@ -145,7 +145,8 @@ class Options:
         return f"explore({', '.join(arguments)}, replay={replay!r})"
 
 
-def _check_choice(name: str, given: object, choices: tuple[object, ...]) -> None:
+def check_choice(name: str, given: object, choices: tuple[object, ...]) -> None:
+    """Raise `FailpointUsageError` if an option is not one of its choices."""
     if not any(given is choice or (isinstance(given, str) and given == choice) for choice in choices):
         texts = [choice for choice in choices if isinstance(choice, str)]
         near = did_you_mean(given, texts) if isinstance(given, str) else ""

@@ -27,10 +27,10 @@ class Progress:
 class Failure:
     """A run that failed, reduced to the faults and switches that the failure needs.
 
-    `kind` is `error`, `unhandled`, `deadlock`, `hang`, `leak`, `nondeterministic` or `undeclared`, and `summary` is
-    one sentence. `timeline` has the visits, one per line, and `faults` the injected faults as text. `replay` is the
-    text that repeats exactly this run (see `explore`). `configuration` does so as a value of `FAILPOINTS`, or is `None`
-    if that cannot express the run.
+    `kind` is `error`, `unhandled`, `deadlock`, `hang`, `leak`, `nondeterministic` or `undeclared`. A process may have
+    `died`. `summary` is one sentence. `timeline` has the visits, one per line, and `faults` the injected faults as
+    text. Of a crash, `timeline` has the operations on files. `replay` is the text that repeats exactly this run (see
+    `explore`). `configuration` does so as a value of `FAILPOINTS`, or is `None` if that cannot express the run.
     """
 
     kind: str
@@ -103,11 +103,11 @@ class Exploration:
         object.__setattr__(self, "hits", _Counts(self.hits))
 
     def __str__(self) -> str:
-        runs = _counted(self.runs, "run")
+        runs = counted(self.runs, "run")
         if self.failures and not (self.exhaustive or self.bounds):
             return f"{runs}, the last one failed: {self.failures[0].summary}"
         if self.failures:
-            failures = _counted(len(self.failures), "different failure")
+            failures = counted(len(self.failures), "different failure")
             tried = self._scope() if self.exhaustive else "; ".join(self.bounds)
             return f"{runs}, {tried}: {failures}: {'; '.join(failure.summary for failure in self.failures)}"
         if self.replayed:
@@ -124,15 +124,15 @@ class Exploration:
         if self.interleavings and not self.tasks:
             parts.append("no tasks to reorder")
         elif self.interleavings:
-            parts.append(f"every order of {_counted(self.tasks, 'task')}{' at every wake-up' if at_wakeups else ''}")
+            parts.append(f"every order of {counted(self.tasks, 'task')}{' at every wake-up' if at_wakeups else ''}")
         if self.max_faults and not self.visits:
             parts.append("no visit at which a fault could be injected")
         elif self.max_faults:
             limit = "one at a time" if self.max_faults == 1 else f"up to {self.max_faults} in one run"
-            places = _counted(self.visits, "visit or wake-up" if at_wakeups else "visit")
+            places = counted(self.visits, "visit or wake-up" if at_wakeups else "visit")
             parts.append(f"every fault at {places}, {limit}")
         if self.audited:
-            parts.append(f"audited by {_counted(self.audited, 'run')}")
+            parts.append(f"audited by {counted(self.audited, 'run')}")
         return ", ".join(parts) if parts else "no faults and no orders"
 
 
@@ -141,10 +141,12 @@ class ExplorationFailed(AssertionError):
 
     The original error is its `__cause__`, or a group of these if several runs failed (see `max_failures`).
     `exploration` is the result up to here, which has all failures, `failure` the first of them, and `replay` the text
-    to pass to `explore` as `replay=`.
+    to pass to `explore` as `replay=`. If a crash was explored, it is a `CrashExploration`.
     """
 
-    def __init__(self, message: str, exploration: Exploration, failure: Failure) -> None:
+    exploration: Any  # an Exploration, or a CrashExploration, which is of the room above
+
+    def __init__(self, message: str, exploration: Any, failure: Failure) -> None:
         super().__init__(message)
         self.exploration = exploration
         self.failure = failure
@@ -161,5 +163,6 @@ class ExplorationFailed(AssertionError):
         return str(self.args[0])
 
 
-def _counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, in the plural if need be."""
     return f"{count:,} {noun if count == 1 else ' or '.join(f'{word}s' for word in noun.split(' or '))}"

@@ -35,12 +35,11 @@ class Explorations:
         """Show the bar, if the exploration takes long."""
         self._bar.show(advance)
 
-    def ended(self, result: Result | None) -> None:
+    def ended(self, result: Result | None, tried: str) -> None:
         """Remove the bar, and take note of a result that is not exhaustive."""
         self._bar.clear()
         if self._cut_short is not None and result is not None and not (result.exhaustive or result.replayed):
-            runs = f"{result.runs:,} run{'' if result.runs == 1 else 's'}"
-            self._cut_short.note(self._test, f"{runs}: {'; '.join(result.bounds)}")
+            self._cut_short.note(self._test, f"{tried}: {'; '.join(result.bounds)}")
 
     def pytest_unconfigure(self) -> None:
         """Stop following."""

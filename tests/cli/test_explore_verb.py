@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from failpoints import explore as exploration
-from failpoints._cli.explore import progress_bar
+from failpoints._cli.explore import crash_progress_bar, progress_bar
 
 Run = Callable[..., Any]
 
@@ -221,3 +221,38 @@ def test_the_progress_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
         assert show is not None
         show(exploration.Progress(runs=3, max_runs=10, queued=2, faults=1))
     assert "3/5" in capsys.readouterr().err
+    with crash_progress_bar() as show_state:
+        assert show_state is not None
+        show_state(exploration.CrashProgress(states=7, max_states=9, broken=2))
+    assert "2 broken" in capsys.readouterr().err
+
+
+CRASHES = """
+    from failpoints.explore import acknowledge
+
+    def save(folder):
+        (folder / "a").write_text("saved")
+        acknowledge("saved")
+
+    def check(folder, acknowledged):
+        assert not acknowledged or (folder / "a").read_text() == "saved"
+"""
+
+
+def test_crashes(run: Run, module: Callable[[str], str]) -> None:
+    """`--crashes` takes two functions, and checks every folder that a crash of the first one can leave."""
+    name = module(CRASHES)
+    functions = f"{name}:save", f"{name}:check"
+    done = run("explore", "--crashes", *functions, "--disk", "process")
+    verdict = "4 states after the end of the process at any point of 2 operations: no failure\n"
+    assert (done.status, done.output, done.errors) == (0, verdict, "")
+    done = run("explore", "--crashes", *functions)
+    lines = done.output.splitlines()
+    assert (done.status, done.errors) == (1, "")
+    assert lines[0].startswith("check failed in 1 of ")
+    [replay] = [line.partition("replay='")[2].removesuffix("')") for line in lines if line.startswith("repeat")]
+    again = run("explore", "--crashes", *functions, "--replay", replay, "--json")
+    assert (again.status, json.loads(again.output)["replayed"]) == (1, True)
+    for wrong in ([f"{name}:save"], [*functions, "--depth", "0"]):
+        assert run("explore", "--crashes", *wrong).status == 2
+    assert run("explore", *functions).status == 2

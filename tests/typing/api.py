@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, assert_type
 
 import anyio
@@ -39,7 +40,7 @@ from failpoints import (
 )
 from failpoints.admin import admin_app
 from failpoints.client import FailpointsClient, RemoteHandle
-from failpoints.explore import Exploration, Injected, Run, explore
+from failpoints.explore import CrashExploration, Exploration, Injected, Run, acknowledge, explore, explore_crashes
 from failpoints.pytest_plugin import Failpoints
 
 
@@ -236,10 +237,19 @@ async def scenario(run: Run) -> None:
     assert_type(run.observed, tuple[str, ...])
 
 
+def save(folder: Path) -> None:
+    acknowledge(1)
+
+
+async def recover(folder: Path, acknowledged: list[int]) -> None: ...
+
+
 def exploring() -> None:
     exploration = explore(scenario, faults={"store.*": ["raise", Raise(OSError)], "cache": []}, max_faults=2)
     assert_type(exploration, Exploration)
     assert_type(exploration.exhaustive, bool)
     explore(scenario, backend="trio", interleavings=True, max_preemptions=2, replay="o0.1", on_run=print)
+    assert_type(explore_crashes(save, recover, disk="process", depth=2), CrashExploration)
+    explore_crashes(save, save)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     explore(scenario, backend="curio")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     explore(exploring)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,148 @@
+"""Records what a function does to a folder, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+from .._core.clock import monotonic
+from .._core.hooks import exploring
+from .._core.late_imports import import_for_visits
+from .._core.store import arm_all_sites
+from ..errors import FailpointUsageError
+from .disk import Disk
+from .files import Replaced
+from .folder import difference, read_disk
+from .losses import shape
+from .notes import NotedVisits, Notes
+from .operations import Operation
+from .processes import Ending, call, run_in_child
+
+_LEFT = 1.0  # seconds for threads to end that are about to
+
+_notes: Notes | None = None  # in a process that records
+
+
+def acknowledge(value: object) -> None:
+    """Note that *value* was promised to a client: what `act` of `explore_crashes` calls once something is saved.
+
+    `check` receives all values that were acknowledged before the crash, in order. Outside of `act`, this does nothing.
+
+    Args:
+        value: Anything that can be pickled.
+
+    Raises:
+        FailpointUsageError: The value cannot be pickled.
+
+    >>> from failpoints.explore import acknowledge
+    >>> acknowledge("saved")
+    """
+    if _notes is not None:
+        _notes.acknowledge(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What a function has done to a folder.
+
+    Attributes:
+        start: The folder before.
+        operations: What it did, in order.
+        refused: What it did that cannot be recorded, or "".
+    """
+
+    start: Disk
+    operations: Sequence[Operation]
+    refused: str = ""
+
+
+def record(
+    function: Callable[..., Any],
+    arguments: tuple[object, ...],
+    folder: str,
+    *,
+    backend: str,
+    timeout: float,
+    is_act: bool,
+) -> tuple[Ending, Recording | None]:
+    """Run a function in a child process, and return how it ended, and what it did if it returned.
+
+    Raises:
+        FailpointUsageError: It did something that cannot be recorded.
+    """
+    ending = run_in_child(lambda: _record(function, arguments, folder, backend, is_act=is_act), timeout)
+    recording: Recording | None = ending.value if ending.kind == "returned" else None
+    if recording is not None and recording.refused:
+        raise FailpointUsageError(recording.refused)
+    return ending, recording
+
+
+def _record(
+    function: Callable[..., Any], arguments: tuple[object, ...], folder: str, backend: str, *, is_act: bool
+) -> Recording:
+    global _notes
+    disk, numbers = read_disk(folder)
+    notes = Notes(folder, numbers)
+    _notes = notes if is_act else None
+    import_for_visits()
+    arm_all_sites(armed=True)
+    exploring.set(NotedVisits(notes))
+    Replaced(notes).install()
+    try:
+        with _deterministic_order(backend):
+            call(function, *arguments, backend=backend)
+    except BaseException:
+        if not notes.refused:
+            raise
+    refused = notes.refused or _left_behind() or _not_seen(folder, disk, notes.operations)
+    return Recording(disk, notes.operations, refused)
+
+
+def _deterministic_order(backend: str) -> AbstractContextManager[None]:
+    if backend == "trio":
+        from .._explore.loops import trio_order
+
+        return trio_order.deterministic_order()
+    from .._explore.loops import asyncio_order
+
+    return asyncio_order.deterministic_order()
+
+
+def _left_behind() -> str:
+    deadline = monotonic() + _LEFT
+    for thread in threading.enumerate():
+        if thread is threading.current_thread() or thread.name.startswith("Trio thread"):  # idle, and kept for later
+            continue
+        thread.join(max(0.0, deadline - monotonic()))
+        if thread.is_alive():
+            return f"the program leaves a thread behind, which may go on writing: {thread.name!r}. End it first"
+    try:
+        child, _ = os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return ""
+    return "" if child else "the program leaves a child process behind, which may go on writing. End it first"
+
+
+def _not_seen(folder: str, disk: Disk, operations: Sequence[Operation]) -> str:
+    for position, operation in enumerate(operations):
+        disk = disk.after(position, operation)
+    found = difference(folder, disk)
+    if not found:
+        return ""
+    return (
+        f"the program changes its folder in a way that recorder='python' does not see, such as in C code or in a"
+        f" child process: {found}. recorder='strace' sees the system calls of all code"
+    )
+
+
+def first_difference(one: Recording, other: Recording) -> tuple[str, str] | None:
+    """Return the first operations in which two recordings differ, or `None`. Written bytes may differ."""
+    for pair in zip_longest(map(shape, one.operations), map(shape, other.operations), fillvalue="nothing more"):
+        if pair[0] != pair[1]:
+            return pair
+    return None
