@@ -66,6 +66,9 @@ async def test_a_forked_child_is_a_member_of_its_own(start: Start, folder: Path)
         parent.ask("visit('x', 3)")
         child = parent.ask("fork(\"visit('x', 2); waited(fork('visit(\\\\'x\\\\')')); signal.pause()\")")
         await fleet.wait_until_hit("x", 6)
+        with anyio.fail_after(20):
+            while len(await fleet.members()) != 2:  # the child's child is about to end
+                await anyio.sleep(0.01)
         status = await fleet.status("x")
         by_pid = {int(name.rpartition(":")[2]): each.hits for name, each in status.members.items()}
         assert by_pid == {parent.pid: 3, child: 2}
