@@ -99,6 +99,7 @@ ATTRIBUTES = {
     "RequestFailpoints": "sign",
     "Return": "value",
     "Run": "error faults injecting observe observed shared",
+    "Scenario": "headers hits misses read services triggers",
     "Scope": "name",
     "Sleep": "duration",
     "Stray": "context count since thread",

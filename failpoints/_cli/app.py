@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import check, drive, explore, run, scan
+from . import check, drive, explore, request, run, scan
 from .options import DEFAULT_URL, Connection, examples
 from .output import require_output, write_lines
 
@@ -79,10 +79,10 @@ def _failpoints(  # pyright: ignore[reportUnusedFunction] - called by typer
 
     Exit status: 0 success, 1 the answer is no, 2 usage error or the program cannot be reached.
     """
-    if context.invoked_subcommand != "run":  # the program that run starts may not need an output
+    if context.invoked_subcommand not in ("run", "request"):  # the program that these start may not need an output
         require_output()
     context.obj = Connection(url, token, fleet)
 
 
-for _verbs in (drive, explore, check, scan, run):
+for _verbs in (drive, explore, check, scan, run, request):
     app.add_typer(_verbs.app)

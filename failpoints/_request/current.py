@@ -7,7 +7,7 @@ from typing import Final
 
 from .._core.entered import Inside, leave
 from .._core.store import Store
-from .report import MAX_REPORT, Report
+from .report import MAX_REPORT, Report, counts_of
 from .rules import Rules
 
 _current: Final[ContextVar[SignedRequest | None]] = ContextVar("failpoints.request", default=None)
@@ -48,9 +48,16 @@ class SignedRequest:
         """Return the token for a call to another service."""
         return self._rules.sign_again(self._claims, self._entries) if self._claims.once else self._token
 
+    def take_report(self, report: str | None) -> None:
+        """Add the report of another service, if it is one."""
+        if report is not None:
+            self.report.add_header(report)
+
     def report_header(self, limit: int = MAX_REPORT) -> str:
         """Return the value of the header `failpoints-report` as it is now, in *limit* bytes at most."""
-        return self.report.header(self._rules.service, self.store.statuses(), limit)
+        errors = {each.name: each.error for each in self._configurations if each.error is not None}
+        own = {status.name: counts_of(status, errors.get(status.name)) for status in self.store.statuses()}
+        return self.report.header(self._rules.service, own, limit)
 
 
 class Around:

@@ -78,7 +78,7 @@ def _with_token(details: Any, request: SignedRequest) -> Any:
 def _read(request: SignedRequest, metadata: Any) -> None:
     for key, value in metadata or ():
         if key == REPORT and isinstance(value, str):
-            request.report.add_header(value)
+            request.take_report(value)
 
 
 class ServerInterceptor(_aio.ServerInterceptor):  # type: ignore[misc]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from .._core.known_sites import known_names, made
@@ -16,7 +16,7 @@ MAX_REPORT: Final = 8_000
 """Bytes of the header. aiohttp's client refuses 8,190 and more for a header with its name."""
 
 _COUNTS: Final = ("hits", "misses", "triggers", "strays")
-_HINTS: Final = ("mismatch", "near")
+_HINTS: Final = ("mismatch", "near", "error")
 _LEFT_OUT: Final = "..."  # in the place of a service, which cannot have this name
 _MAX_HINT: Final = 200  # characters
 _MAX_COUNT: Final = 2**53
@@ -32,6 +32,7 @@ class Counts(NamedTuple):
         strays: The number of visits in threads that the request does not reach.
         mismatch: Why the last miss did not match, or an empty string.
         near: The most similar name of a service that has no such failpoint, or an empty string.
+        error: Why a site could not do what was configured, or an empty string.
     """
 
     hits: int = 0
@@ -40,6 +41,7 @@ class Counts(NamedTuple):
     strays: int = 0
     mismatch: str = ""
     near: str = ""
+    error: str = ""
 
     def plus(self, other: Counts) -> Counts:
         """Return the sum. The hints are those of *other*, if it has them."""
@@ -50,19 +52,20 @@ class Counts(NamedTuple):
             self.strays + other.strays,
             other.mismatch or self.mismatch,
             other.near or self.near,
+            other.error or self.error,
         )
 
 
-def counts_of(status: FailpointStatus) -> Counts:
-    """Return the counts of a failpoint in this process."""
+def counts_of(status: FailpointStatus, error: Exception | None = None) -> Counts:
+    """Return the counts of a failpoint in this process. *error* is what a site could not carry out."""
     strays = sum(stray.count for stray in status.strays)
     near = ""
     if not (status.hits or status.misses or strays):
         known = {*known_names(), *made()}  # not the source of all modules, which takes long to read
         near = "" if status.name in known else nearest(status.name, sorted(known)) or ""
-    return Counts(
-        status.hits, status.misses, status.triggers, strays, (status.last_mismatch or "")[:_MAX_HINT], near[:_MAX_HINT]
-    )
+    hints = (status.last_mismatch or "", near, "" if error is None else str(error))
+    mismatch, near, problem = (hint[:_MAX_HINT] for hint in hints)
+    return Counts(status.hits, status.misses, status.triggers, strays, mismatch, near, problem)
 
 
 Services = dict[str, dict[str, Counts]]
@@ -104,11 +107,11 @@ class Report:
         self.add(*parsed)
         return True
 
-    def header(self, service: str, statuses: Iterable[FailpointStatus], limit: int = MAX_REPORT) -> str:
-        """Return the value of the header: what is there, and what the failpoints of this *service* did so far."""
+    def header(self, service: str, own: Mapping[str, Counts], limit: int = MAX_REPORT) -> str:
+        """Return the value of the header: what is there, and the counts of this *service*, by failpoint."""
         total = Report()
         total.add(self.services(), self._left_out)
-        total.add({service: {status.name: counts_of(status) for status in statuses}})
+        total.add({service: own})
         return total.text(limit)
 
     def text(self, limit: int) -> str:
@@ -142,7 +145,7 @@ def _document(counts: Counts, *, hints: bool) -> dict[str, int | str]:
     document: dict[str, int | str] = {"hits": counts.hits, "misses": counts.misses, "triggers": counts.triggers}
     optional: dict[str, int | str] = {"strays": counts.strays}
     if hints:
-        optional |= {"mismatch": counts.mismatch, "near": counts.near}
+        optional |= {"mismatch": counts.mismatch, "near": counts.near, "error": counts.error}
     return document | {key: value for key, value in optional.items() if value}
 
 
@@ -163,8 +166,8 @@ def _parse(text: str) -> tuple[Services, int] | None:
 
 def _counts(document: dict[str, Any]) -> Counts:
     hits, misses, triggers, strays = (_count(document.get(key, 0)) for key in _COUNTS)
-    mismatch, near = (_hint(document.get(key, "")) for key in _HINTS)
-    return Counts(hits, misses, triggers, strays, mismatch, near)
+    mismatch, near, error = (_hint(document.get(key, "")) for key in _HINTS)
+    return Counts(hits, misses, triggers, strays, mismatch, near, error)
 
 
 def _hint(given: object) -> str:

@@ -21,7 +21,21 @@ from failpoints.cli import main
 
 Run = Callable[..., Any]
 
-VERBS = ["list", "set", "remove", "reset", "resume", "wait", "watch", "members", "explore", "check", "scan", "run"]
+VERBS = [
+    "list",
+    "set",
+    "remove",
+    "reset",
+    "resume",
+    "wait",
+    "watch",
+    "members",
+    "explore",
+    "check",
+    "scan",
+    "run",
+    "request",
+]
 NEED_A_PROGRAM = [["list"], ["set", "x", "off"], ["remove", "x"], ["reset"], ["resume", "x"], ["wait", "x"], ["watch"]]
 
 
@@ -80,6 +94,7 @@ def test_the_examples_run(verb: str, run: Run, monkeypatch: pytest.MonkeyPatch, 
         monkeypatch.setattr(program, "ask", lambda _, request: asked.append(request) or [])
     monkeypatch.setattr(run_module, "execute", lambda command, _: started.append(command) or 0)
     monkeypatch.setattr(explore_module, "find_scenario", lambda _: nothing)
+    monkeypatch.setenv("FAILPOINTS_REQUEST_KEYS", "k1:a secret of the tests")
     monkeypatch.chdir(tmp_path)
     for folder in ("src", "tests"):
         (tmp_path / folder).mkdir()

@@ -105,11 +105,11 @@ def test_flask(policy: RequestFailpoints) -> None:
     """Views, errors and streamed bodies of Flask belong to the request."""
     flask = Flask("shop")
 
-    @flask.get("/", buffered=True)
+    @flask.get("/")
     def view() -> str:
         return count()
 
-    @flask.get("/stream", buffered=True)
+    @flask.get("/stream")
     def stream() -> Any:
         return stream_with_context(count() for _ in range(2)), {"Content-Type": "text/plain"}
 
