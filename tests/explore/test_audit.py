@@ -112,7 +112,7 @@ async def in_sync_code(name: str, act: Act) -> object:
 SITES: list[Callable[[str, Act], Awaitable[object]]] = [inline, decorated, in_scope, in_one_region, in_sync_code]
 
 
-@pytest.mark.parametrize("reduction", ["sound", "declared"])
+@pytest.mark.parametrize(("backend", "reduction"), [("asyncio", "sound"), ("trio", "declared")])
 @pytest.mark.parametrize("site", SITES)
 @pytest.mark.parametrize("effect", EFFECTS)
 def test_a_false_declaration(

@@ -155,7 +155,7 @@ def outcomes(program: Program, backend: Any, reduction: Any) -> tuple[int, set[s
     return exploration.runs, found
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", [0, 1, 2, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 10))])
 def test_no_outcome_is_missed(backend: Any, seed: int) -> None:
     """Random programs on shared objects end in every way in which they can, in fewer runs than there are orders."""
     random = Random(seed)

@@ -146,6 +146,7 @@ def test_ten_mebibytes(url: str, raw: Any, chunked: bool) -> None:
         assert raw.answer_on(connection).status == 200
 
 
+@pytest.mark.parametrize("url", ["mounted"], indirect=True)
 def test_many_entries(url: str, raw: Any) -> None:
     """A batch as large as fits into 1 MiB is configured and listed."""
     entries = [{"name": f"n{number}", "actions": "off"} for number in range(25_000)]

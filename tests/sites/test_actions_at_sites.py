@@ -751,7 +751,6 @@ class Awaited:
     [(noting, "noting"), (lambda hit: Awaited(), "<lambda>"), (lambda hit: noting(hit), "<lambda>")],
 )
 @every_sync_site
-@pytest.mark.usefixtures("frozen_heap")
 @pytest.mark.filterwarnings("error")
 def test_call_async_at_a_sync_site(visit: Callable[..., Any], function: Any, described: str) -> None:
     """At a sync site an async function is a usage error, without a warning about an unawaited coroutine."""

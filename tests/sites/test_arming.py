@@ -737,7 +737,6 @@ def copy_of(function: Any, closure: Any) -> Any:
     return FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, closure)
 
 
-@pytest.mark.usefixtures("frozen_heap")
 def test_copies() -> None:
     """A copy made while it is not configured is a plain function. A copy made while armed is always visited."""
     decorated = failpoint("copied")(lambda number=5: number)
@@ -751,7 +750,6 @@ def test_copies() -> None:
     assert (plain(), visited(4)) == (5, 4)
 
 
-@pytest.mark.usefixtures("frozen_heap")
 def test_copy_of_the_code_alone() -> None:
     """A copy of an armed function's code is visited, and runs as a plain function once the function is gone."""
     factor = 3
@@ -797,7 +795,6 @@ def self_referring() -> tuple[Any, weakref.ref[Any]]:
 
 
 @frees_functions
-@pytest.mark.usefixtures("frozen_heap")
 @pytest.mark.parametrize("when", ["off", "armed", "armed before", "called while armed"])
 def test_garbage(when: str) -> None:
     """A decorated function that refers to itself is garbage collected, even while it is armed."""
@@ -826,7 +823,6 @@ def left() -> list[int]:
 
 
 @frees_functions
-@pytest.mark.usefixtures("frozen_heap")
 def test_dropped_functions_leave_nothing() -> None:
     """Functions that are decorated and dropped leave nothing behind, whatever is configured."""
     self_referring(), failpoint("dropped"), scope_by_constant()  # these names stay

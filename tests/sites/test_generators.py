@@ -408,7 +408,6 @@ async def test_swallowed_exit_is_not_exhaustion() -> None:
         assert (before.hits, after.hits) == (2, 0)
 
 
-@pytest.mark.usefixtures("frozen_heap")
 @both_kinds
 async def test_never_started(which: int) -> None:
     """A generator that is never started visits nothing, whether or not it is closed."""
@@ -560,7 +559,6 @@ def abandoned(function: Callable[[Log], Any], log: Log, backend: Any, *, by_gc: 
     return [warning.category.__name__ for warning in caught]
 
 
-@pytest.mark.usefixtures("frozen_heap")
 @pytest.mark.parametrize("by_gc", [True, False], ids=["collected", "loop_ends"])
 @pytest.mark.parametrize("body", [async_plain, async_cleaning_up, async_failing_in_finally, async_ignoring_exit])
 def test_abandoned(anyio_backend: Any, body: Any, by_gc: bool) -> None:

@@ -329,7 +329,6 @@ def test_copy(copied: Callable[[Any], Any]) -> None:
     assert copied(original.method)() == 5
 
 
-@pytest.mark.usefixtures("frozen_heap")
 def test_weak_references() -> None:
     """Decorated functions and bound methods support weak references, and nothing keeps them alive."""
     assert weakref.ref(module_function)() is module_function
