@@ -57,6 +57,10 @@ def explore_scenario(
         Literal["process", "power"],
         typer.Option("--disk", help="With --crashes: whether the process dies, or the power fails."),
     ] = "power",
+    recorder: Annotated[
+        Literal["python", "strace"],
+        typer.Option("--recorder", help="With --crashes: what sees the operations on files. strace sees C code, too."),
+    ] = "python",
     depth: Annotated[
         int,
         typer.Option("--depth", min=1, metavar="N", help="With --crashes: N crashes, the later ones in MODULE:CHECK."),
@@ -141,6 +145,7 @@ def explore_scenario(
                     recovering,
                     backend=backend,
                     disk=disk,
+                    recorder=recorder,
                     depth=depth,
                     max_states=max_states,
                     max_failures=max_failures,

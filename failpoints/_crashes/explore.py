@@ -247,9 +247,18 @@ class _Exploration:
         self, function: Callable[..., Any], arguments: tuple[object, ...], *, is_act: bool
     ) -> tuple[Ending, Recording | None]:
         options = self._options
-        return record(
-            function, arguments, self._folder, backend=options.backend, timeout=options.timeout, is_act=is_act
+        ending, recording = record(
+            function,
+            arguments,
+            self._folder,
+            recorder=options.recorder,
+            backend=options.backend,
+            timeout=options.timeout,
+            is_act=is_act,
         )
+        for path in () if recording is None else recording.mapped:
+            self._bounds.append(f"what is written to {path!r} by a memory map (mmap) is out of sight")
+        return ending, recording
 
     def _crash_states(self, program: _Program, known: set[bytes]) -> CrashStates:
         return CrashStates(

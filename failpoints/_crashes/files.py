@@ -87,7 +87,6 @@ class Replaced:
             if isinstance(function, FunctionType) and function.__defaults__:
                 function.__defaults__ = tuple(replacements.get(each, each) for each in function.__defaults__)
         sys.addaudithook(self._audit)
-        sys.dont_write_bytecode = True  # Python's own files are not the program's
 
     # Places
 

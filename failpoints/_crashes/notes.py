@@ -35,13 +35,16 @@ class Notes:
             raise FailpointUsageError(
                 f"acknowledge() takes a value that can be pickled; got {safe_repr(value)}: {error}"
             ) from None
-        with self.lock:
-            self.operations.append(Acknowledge(pickled))
+        self.mark(Acknowledge(pickled))
 
     def visit(self, name: str) -> None:
         """Note that a failpoint is visited."""
+        self.mark(Visit(name))
+
+    def mark(self, operation: Acknowledge | Visit) -> None:
+        """Note something that is not done to a file."""
         with self.lock:
-            self.operations.append(Visit(name))
+            self.operations.append(operation)
 
     def refuse(self, what: str) -> NoReturn:
         """Raise, in the program, that it does something that cannot be recorded."""
@@ -92,6 +95,18 @@ class Notes:
     def synced(self, number: int | None) -> None:
         """Note that a file or a folder is durable, or everything."""
         self.operations.append(Sync(number))
+
+
+class Markers(Notes):
+    """Writes what is acknowledged and visited to a descriptor, where strace sees it between the system calls."""
+
+    def __init__(self, marker: int) -> None:
+        super().__init__("", {})
+        self._marker = marker
+
+    def mark(self, operation: Acknowledge | Visit) -> None:
+        """Write an operation."""
+        os.write(self._marker, pickle.dumps(operation))
 
 
 class NotedVisits:

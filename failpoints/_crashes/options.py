@@ -18,6 +18,7 @@ from .._explore.options import check_choice
 from ..errors import FailpointUsageError
 from .losses import Replay
 from .result import CrashProgress
+from .strace import check_strace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,8 @@ class CrashOptions:
             raise FailpointUsageError(
                 "explore_crashes() runs event loops of its own: call it in a plain function or test, not an async one"
             )
+        if self.recorder == "strace":
+            check_strace()
         if self.backend == "trio" and find_spec("trio") is None:
             raise FailpointUsageError("backend='trio' needs trio, which is not installed: pip install trio")
 

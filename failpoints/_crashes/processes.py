@@ -63,20 +63,22 @@ def run_in_child(function: Callable[[], object], timeout: float) -> Ending:
 
 
 class Child:
-    """A forked child process that runs a function, at once or after `start`."""
+    """A forked child process that runs a function: at once or, if there is something to *prepare*, after `start`."""
 
-    def __init__(self, function: Callable[[], object], *, is_held: bool = False) -> None:
+    def __init__(self, function: Callable[[], object], prepare: Callable[[], None] | None = None) -> None:
         self._answers, answering = os.pipe()
         held, self._starting = os.pipe()
         self.pid = _fork()
         if not self.pid:
             os.close(self._answers)
             os.close(self._starting)
-            _run_and_exit(function, held, answering)
+            _run_and_exit(function, prepare, held, answering)
+        if prepare is not None:
+            os.read(self._answers, 1)
+        else:
+            self.start()
         os.close(answering)
         os.close(held)
-        if not is_held:
-            self.start()
 
     def start(self) -> None:
         """Let the function begin."""
@@ -131,9 +133,14 @@ def _fork() -> int:
         return os.fork()
 
 
-def _run_and_exit(function: Callable[[], object], held: int, answering: int) -> NoReturn:
+def _run_and_exit(
+    function: Callable[[], object], prepare: Callable[[], None] | None, held: int, answering: int
+) -> NoReturn:
     try:
         os.setpgid(0, 0)
+        if prepare is not None:
+            prepare()
+            os.write(answering, b"\0")
         os.read(held, 1)  # until the parent starts it
         os.close(held)
         try:

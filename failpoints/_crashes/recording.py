@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -19,9 +20,11 @@ from .disk import Disk
 from .files import Replaced
 from .folder import difference, read_disk
 from .losses import shape
-from .notes import NotedVisits, Notes
+from .notes import Markers, NotedVisits, Notes
 from .operations import Operation
 from .processes import Ending, call, run_in_child
+from .strace import trace
+from .traced import BEGIN, END
 
 _LEFT = 1.0  # seconds for threads to end that are about to
 
@@ -54,11 +57,13 @@ class Recording:
         start: The folder before.
         operations: What it did, in order.
         refused: What it did that cannot be recorded, or "".
+        mapped: Files that it writes to by a memory map, of which nothing is recorded.
     """
 
     start: Disk
     operations: Sequence[Operation]
     refused: str = ""
+    mapped: tuple[str, ...] = ()
 
 
 def record(
@@ -66,6 +71,7 @@ def record(
     arguments: tuple[object, ...],
     folder: str,
     *,
+    recorder: str,
     backend: str,
     timeout: float,
     is_act: bool,
@@ -75,8 +81,11 @@ def record(
     Raises:
         FailpointUsageError: It did something that cannot be recorded.
     """
-    ending = run_in_child(lambda: _record(function, arguments, folder, backend, is_act=is_act), timeout)
-    recording: Recording | None = ending.value if ending.kind == "returned" else None
+    if recorder == "strace":
+        ending, recording = _trace(function, arguments, folder, backend, timeout, is_act=is_act)
+    else:
+        ending = run_in_child(lambda: _record(function, arguments, folder, backend, is_act=is_act), timeout)
+        recording = ending.value if ending.kind == "returned" else None
     if recording is not None and recording.refused:
         raise FailpointUsageError(recording.refused)
     return ending, recording
@@ -85,22 +94,54 @@ def record(
 def _record(
     function: Callable[..., Any], arguments: tuple[object, ...], folder: str, backend: str, *, is_act: bool
 ) -> Recording:
-    global _notes
     disk, numbers = read_disk(folder)
     notes = Notes(folder, numbers)
-    _notes = notes if is_act else None
-    import_for_visits()
-    arm_all_sites(armed=True)
-    exploring.set(NotedVisits(notes))
     Replaced(notes).install()
     try:
-        with _deterministic_order(backend):
-            call(function, *arguments, backend=backend)
+        _run(function, arguments, notes, backend, is_act=is_act)
     except BaseException:
         if not notes.refused:
             raise
     refused = notes.refused or _left_behind() or _not_seen(folder, disk, notes.operations)
     return Recording(disk, notes.operations, refused)
+
+
+def _trace(
+    function: Callable[..., Any],
+    arguments: tuple[object, ...],
+    folder: str,
+    backend: str,
+    timeout: float,
+    *,
+    is_act: bool,
+) -> tuple[Ending, Recording | None]:
+    def run(marker: int) -> str:
+        os.write(marker, BEGIN)
+        _run(function, arguments, Markers(marker), backend, is_act=is_act)
+        os.write(marker, END)
+        return _left_behind()
+
+    start, _ = read_disk(folder)
+    ending, traced = trace(run, timeout, folder, start)
+    if traced.refused:
+        return ending, Recording(start, (), traced.refused)
+    if ending.kind != "returned":
+        return ending, None
+    refused = ending.value or _not_seen(folder, start, traced.operations, set(traced.mapped))
+    return ending, Recording(start, traced.operations, refused, tuple(traced.mapped.values()))
+
+
+def _run(
+    function: Callable[..., Any], arguments: tuple[object, ...], notes: Notes, backend: str, *, is_act: bool
+) -> None:
+    global _notes
+    _notes = notes if is_act else None
+    sys.dont_write_bytecode = True  # Python's own files are not the program's
+    import_for_visits()
+    arm_all_sites(armed=True)
+    exploring.set(NotedVisits(notes))
+    with _deterministic_order(backend):
+        call(function, *arguments, backend=backend)
 
 
 def _deterministic_order(backend: str) -> AbstractContextManager[None]:
@@ -128,12 +169,14 @@ def _left_behind() -> str:
     return "" if child else "the program leaves a child process behind, which may go on writing. End it first"
 
 
-def _not_seen(folder: str, disk: Disk, operations: Sequence[Operation]) -> str:
+def _not_seen(folder: str, disk: Disk, operations: Sequence[Operation], mapped: set[int] | None = None) -> str:
     for position, operation in enumerate(operations):
         disk = disk.after(position, operation)
-    found = difference(folder, disk)
+    found = difference(folder, disk, mapped or set())
     if not found:
         return ""
+    if mapped is not None:
+        return f"the program changes its folder in a way that strace does not show: {found}"
     return (
         f"the program changes its folder in a way that recorder='python' does not see, such as in C code or in a"
         f" child process: {found}. recorder='strace' sees the system calls of all code"

@@ -41,10 +41,12 @@ from failpoints.explore import explore_crashes
 Act = Callable[[Path], object]
 
 
-def recorded(act: Act, backend: str = "asyncio") -> list[Operation]:
+def recorded(act: Act, backend: str = "asyncio", recorder: str = "python") -> list[Operation]:
     with _folder() as folder:
         write_folder(folder, {}, {})
-        ending, recording = record(act, (Path(folder),), folder, backend=backend, timeout=10, is_act=True)
+        ending, recording = record(
+            act, (Path(folder),), folder, recorder=recorder, backend=backend, timeout=10, is_act=True
+        )
     assert recording is not None, ending
     return list(recording.operations)
 

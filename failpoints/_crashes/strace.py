@@ -1,0 +1,95 @@
+"""The recorder that runs strace, beside the process of the program: it sees the system calls of any code."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from .._core.clock import monotonic
+from ..errors import FailpointUsageError
+from .disk import Disk
+from .processes import Child, Ending
+from .syscalls import calls
+from .traced import TRACED, Traced
+
+_ATTACHING: Final = 10.0  # seconds
+_ENDING: Final = 10.0
+_INTERVAL: Final = 0.001
+_SET_TRACER: Final = 0x59616D61  # PR_SET_PTRACER: Linux may let only parents trace, and strace is not this one's
+
+
+def check_strace() -> None:
+    """Raise `FailpointUsageError` if strace cannot be used here."""
+    if sys.platform != "linux":
+        raise FailpointUsageError("recorder='strace' needs Linux; recorder='python' does not")
+    if shutil.which("strace") is None:
+        raise FailpointUsageError(
+            "recorder='strace' needs the program strace, which is not installed: apt-get install strace, or the like"
+        )
+
+
+def trace(function: Callable[[int], object], timeout: float, root: str, start: Disk) -> tuple[Ending, Traced]:
+    """Run a function in a child process under strace. Return how it ended, and what it did to a folder.
+
+    The function is given the descriptor that `Traced` calls marker.
+    """
+    marker = os.open(os.devnull, os.O_WRONLY)
+    traced = Traced(root, start, marker)
+    with tempfile.NamedTemporaryFile(prefix="failpoints-strace-") as output:
+        child = Child(lambda: function(marker), prepare=_allow_tracing)
+        try:
+            strace = _attach(child.pid, output.name)
+            child.start()
+            ending = child.wait(timeout)
+        finally:
+            child.end()
+            os.close(marker)
+        _end(strace)
+        traced.follow(calls(_lines(output.name)))
+    return ending, traced
+
+
+def _attach(process: int, output: str) -> subprocess.Popen[bytes]:
+    names = ",".join(f"?{name}" for name in TRACED)  # not every system has all of them
+    command = ["strace", "-f", "-q", "-q", "-y", "-xx", "-s", str(2**28), "-e", f"trace={names}", "-e", "signal=none"]
+    strace = subprocess.Popen([*command, "-o", output, "-p", str(process)], stderr=subprocess.PIPE)
+    deadline = monotonic() + _ATTACHING
+    while not _is_traced(process):
+        if strace.poll() is not None or monotonic() > deadline:
+            strace.kill()
+            _, errors = strace.communicate()
+            raise FailpointUsageError(f"recorder='strace' cannot trace here: {errors.decode(errors='replace').strip()}")
+        time.sleep(_INTERVAL)
+    return strace
+
+
+def _is_traced(process: int) -> bool:
+    with open(f"/proc/{process}/status", encoding="ascii", errors="replace") as status:
+        return any(line.startswith("TracerPid:") and line.split()[1] != "0" for line in status)
+
+
+def _end(strace: subprocess.Popen[bytes]) -> None:
+    """Wait for strace, which ends with the last process that it traces."""
+    try:
+        strace.communicate(timeout=_ENDING)
+    except subprocess.TimeoutExpired:
+        strace.terminate()
+        strace.communicate()
+
+
+def _allow_tracing() -> None:
+    libc: Any = ctypes.CDLL(None)
+    libc.prctl(_SET_TRACER, ctypes.c_ulong(-1 & (2**64 - 1)), 0, 0, 0)
+
+
+def _lines(path: str) -> Iterator[str]:
+    with open(path, encoding="ascii", errors="replace") as file:
+        for line in file:
+            yield line.rstrip("\n")
