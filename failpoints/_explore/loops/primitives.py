@@ -149,6 +149,8 @@ class Seen:
         if steps is None:
             return
         add_access(steps.accesses(self.node), (CANCELLATION, node.path), "w")
+        if node is self.node:
+            return  # it runs, or is cancelled when it goes on, and what it waited for notes that
         for thing, parts in self._waits.get(node, ()):
             self.note(thing, "w", *parts)
             if id(thing) in self._channels:

@@ -119,9 +119,18 @@ def _observed(add: Any) -> Any:
 def _observe(task: Any, callback: Any) -> None:
     seen, node = current_of_loop(), _node(task)
     if seen is not None and node is not None:
-        seen.observe(node, getattr(callback, "__qualname__", ""))
-        if seen.is_exact or _asyncio_task.done(task):
+        function = getattr(callback, "__qualname__", "")
+        seen.observe(node, function)
+        if seen.is_exact or _may_matter_now(task, function):
             seen.note(node, "r", "end")
+
+
+def _may_matter_now(task: Any, function: str) -> bool:
+    """Return whether it makes a difference that a function is to be called by a task that has ended already."""
+    if not _asyncio_task.done(task):
+        return False
+    is_ordinary = not _asyncio_task.cancelled(task) and task._exception is None
+    return not (is_ordinary and function in _WAIT_FOR_ALL)
 
 
 def _awaiting(await_it: Any) -> Any:

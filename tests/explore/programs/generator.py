@@ -7,7 +7,18 @@ from dataclasses import dataclass
 
 from .interpreter import Op, Program
 
-LOOKS = {"is_set", "clear", "locked", "size", "tokens", "put_nowait", "get_nowait", "acquire_nowait", "is_done"}
+LOOKS = {
+    "is_set",
+    "wait_if_set",
+    "clear",
+    "locked",
+    "size",
+    "tokens",
+    "put_nowait",
+    "get_nowait",
+    "acquire_nowait",
+    "is_done",
+}
 
 
 def operations(text: str) -> list[Op]:
@@ -30,7 +41,7 @@ KINDS = {
     "locks": Kind("acquire L, acquire L, acquire L, acquire M, release, release, locked L, locked L"),
     "locks at once": Kind("acquire L, acquire L, acquire_nowait L, release, locked L", libraries=OTHERS),
     "events": Kind("set E, set E, set E, wait E, wait E, is_set E, set F, wait F"),
-    "clears": Kind("set E, set E, clear E, wait E, wait E, is_set E", libraries=NATIVE),
+    "clears": Kind("set E, set E, clear E, wait E, wait E, is_set E, wait_if_set E", libraries=NATIVE),
     "queue": Kind("put Q 1, put Q 2, get Q, get Q, put_nowait Q 3, get_nowait Q, size Q"),
     "bounded queue": Kind("put B 1, put B 2, get B, get B, put_nowait B 3, get_nowait B, size B"),
     "queue without room": Kind("put R 1, put R 2, get R, get R, put_nowait R 3, get_nowait R", libraries=OTHERS),
@@ -58,8 +69,8 @@ KINDS = {
         "future wait, future wait, future set 1, future set 2, future cancel, future look", libraries=NATIVE
     ),
     "tasks": Kind("await 0, await 1, is_done 0, is_done 1, cancel 0", libraries=NATIVE),
-    "declared": Kind("visit_write x 1, visit_write y 1, visit_read x, add x 1, add x 2, add y 1", "region"),
-    "undeclared": Kind("hidden 1, hidden 1, hidden 2, checkpoint"),
+    "declared": Kind("add x 1, add x 2, add y 1, write x 1", "region"),
+    "undeclared": Kind("hidden 1, hidden 1, hidden 2, checkpoint", "region"),
     "time": Kind("sleep 1, sleep 2, checkpoint", "timeout deadline"),
     "cancellation": Kind("cancel 0, cancel 1, cancel -1, cancel_sibling 0, checkpoint", "shield timeout"),
     "groups": Kind("cancel_sibling 0, cancel_sibling -1", "group group group"),
@@ -67,7 +78,8 @@ KINDS = {
     "waits": Kind("checkpoint", "gather first wait_for as_completed", NATIVE),
 }
 _MEMORY = operations("read x, write x 1, write x 2, write y 1, read y, add x 3")
-_AT_ONCE = {"set", "clear", "is_set", "release", "locked", "put_nowait", "get_nowait", "add"}
+_DECLARED = operations("visit_write x 1, visit_write y 1, visit_read x")
+_AT_ONCE = {"set", "wait_if_set", "clear", "is_set", "release", "locked", "put_nowait", "get_nowait", "add"}
 OF_TASKS = {"group", "start", "gather", "first", "wait_for", "as_completed"}
 
 
@@ -96,16 +108,19 @@ class _Generator:
     def leaf(self) -> Op:
         if not self.leaves or self.rng.random() < self.of_memory:
             return self.rng.choice(self.memory)
-        op = self.rng.choice(self.leaves)
-        if op[0].startswith("visit_"):
-            at_once = [each for each in self.leaves if each[0] in _AT_ONCE]
-            return (*op, *self.rng.sample(at_once, min(len(at_once), self.rng.randrange(2))))
-        return op
+        return self.rng.choice(self.leaves)
+
+    def visit(self) -> Op:
+        if self.rng.random() < 0.7:
+            return ("visit",)
+        at_once = [each for each in self.leaves if each[0] in _AT_ONCE]
+        between = self.rng.sample(at_once, min(len(at_once), self.rng.randrange(2)))
+        return (*self.rng.choice(_DECLARED), *between)
 
     def op(self, depth: int) -> Op:
         rng = self.rng
         if rng.random() < self.visits:
-            return ("visit",)
+            return self.visit()
         if self.blocks and depth < 2 and rng.random() < (0.35, 0.15)[depth]:
             return self.block(rng.choice(self.blocks), depth + 1)
         if rng.random() < 0.06:

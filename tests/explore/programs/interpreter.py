@@ -281,6 +281,10 @@ class Task:
     async def _is_set(self, name: str) -> None:
         self.see(self.things[name].is_set())
 
+    async def _wait_if_set(self, name: str) -> None:
+        if self.things[name].is_set():
+            await self.things[name].wait()  # which does not suspend on asyncio
+
     async def _wait(self, name: str) -> None:
         await self.things[name].wait()
 
