@@ -17,13 +17,18 @@ from pathlib import Path
 import alternatives
 import configured
 import many
+import middlewares
 import off
 import processes
 from measure import Row
 from results import Figure, Results, comparison, markdown, table
 
 # Each group is a table of the README.
-GROUPS: list[list[Row]] = [[*off.ROWS, *processes.ROWS], [*configured.ROWS, *many.ROWS], alternatives.ROWS]
+GROUPS: list[list[Row]] = [
+    [*off.ROWS, *middlewares.ROWS, *processes.ROWS],
+    [*configured.ROWS, *many.ROWS],
+    alternatives.ROWS,
+]
 
 
 def measured(rows: list[Row], rounds: int) -> list[Figure]:
