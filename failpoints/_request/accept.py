@@ -9,6 +9,7 @@ from typing import Any, Self
 from .._core.reentrancy import runs_user_code
 from ..errors import FailpointUsageError
 from .current import Around, SignedRequest
+from .incoming import header_names, token_of
 from .optional import optional
 from .policy import RequestFailpoints, complete_rules_of
 from .report import HEADER as REPORT
@@ -31,15 +32,16 @@ def aiohttp(policy: RequestFailpoints) -> Callable[[Any, Callable[[Any], Awaitab
     """
     web: Any = optional("aiohttp.web", "accept.aiohttp", "aiohttp")
     rules = complete_rules_of(policy)
+    names = header_names(rules)
 
     @runs_user_code
     async def middleware(request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
-        if HEADER not in request.headers or not rules.keys:
-            return await handler(request)
+        found = [(name, value) for name in names for value in request.headers.getall(name, ())]
         try:
-            if len(tokens := request.headers.getall(HEADER)) > 1:
-                raise Refused("the request has more than one failpoints header")
-            signed = SignedRequest(rules, tokens[0])
+            token = token_of(found, rules)
+            if token is None:
+                return await handler(request)
+            signed = SignedRequest(rules, token)
         except Refused as refusal:
             return web.json_response({"msg": str(refusal)}, status=403)
         signed.start()

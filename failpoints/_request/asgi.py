@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 from .._core.reentrancy import runs_user_code
 from .current import SignedRequest
+from .incoming import header_names, token_of
 from .policy import RequestFailpoints, complete_rules_of
 from .report import HEADER as REPORT
-from .rules import HEADER
 from .tokens import Refused
 
 Scope = MutableMapping[str, Any]
@@ -19,7 +19,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_HEADER: Final = HEADER.encode()
 _REPORT: Final = REPORT.encode()
 _WITH_HEADERS: Final = ("http.response.start", "websocket.accept")
 
@@ -50,23 +49,28 @@ class FailpointsMiddleware:
     def __init__(self, app: App, policy: RequestFailpoints) -> None:
         self._app = app
         self._rules = complete_rules_of(policy)
-        self._is_off = not self._rules.keys
+        self._names = frozenset(name.encode() for name in header_names(self._rules))
 
     @runs_user_code
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request, a websocket, or the lifespan."""
-        if "headers" in scope and not self._is_off:
+        if "headers" in scope:
             for name, _ in scope["headers"]:
-                if name == _HEADER:
+                if name in self._names:
                     return await self._obey(scope, receive, send)
         return await self._app(scope, receive, send)
 
     @runs_user_code
     async def _obey(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found = [(name.decode(), value.decode("latin-1")) for name, value in scope["headers"] if name in self._names]
         try:
-            request = SignedRequest(self._rules, _only_token(scope["headers"]))
+            token = token_of(found, self._rules)
+            request = None if token is None else SignedRequest(self._rules, token)
         except Refused as refusal:
             await _refuse(scope, send, str(refusal))
+            return
+        if request is None:  # baggage of others
+            await self._app(scope, receive, send)
             return
         started = False
 
@@ -89,13 +93,6 @@ class FailpointsMiddleware:
             raise
         finally:
             request.end()
-
-
-def _only_token(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    given = [value for name, value in headers if name == _HEADER]
-    if len(given) > 1:
-        raise Refused("the request has more than one failpoints header")
-    return given[0].decode("latin-1")
 
 
 async def _refuse(scope: Scope, send: Send, message: str) -> None:

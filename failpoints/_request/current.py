@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar, Token
-from typing import Final
+from contextvars import ContextVar
+from importlib import import_module
+from typing import Any, Final
 
 from .._core.entered import Inside, leave
 from .._core.store import Store
 from .report import MAX_REPORT, Report, counts_of
-from .rules import Rules
+from .rules import HEADER, Rules
 
 _current: Final[ContextVar[SignedRequest | None]] = ContextVar("failpoints.request", default=None)
 
@@ -48,6 +49,10 @@ class SignedRequest:
         """Return the token for a call to another service."""
         return self._rules.sign_again(self._claims, self._entries) if self._claims.once else self._token
 
+    def for_baggage(self) -> str | None:
+        """Return the token for OpenTelemetry's baggage, or `None`. A one-time token would be used by the first call."""
+        return self._token if self._rules.baggage and not self._claims.once else None
+
     def take_report(self, report: str | None) -> None:
         """Add the report of another service, if it is one."""
         if report is not None:
@@ -66,13 +71,19 @@ class Around:
     def __init__(self, request: SignedRequest) -> None:
         self._request = request
         self._inside = Inside(request.store)
-        self._token: Token[SignedRequest | None] | None = None
+        self._before: SignedRequest | None = None
+        self._baggage: Any = None
 
     def __enter__(self) -> None:
         self._inside.__enter__()
-        self._token = _current.set(self._request)
+        self._before = _current.get()
+        _current.set(self._request)
+        if (token := self._request.for_baggage()) is not None:
+            context = import_module("opentelemetry.context")
+            self._baggage = context.attach(import_module("opentelemetry.baggage").set_baggage(HEADER, token))
 
     def __exit__(self, *error: object) -> None:
-        if self._token is not None:
-            _current.reset(self._token)
+        if self._baggage is not None:
+            import_module("opentelemetry.context").detach(self._baggage)
+        _current.set(self._before)  # without a token: a generator may be closed in another context
         self._inside.__exit__(*error)

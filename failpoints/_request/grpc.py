@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
 from .._core.reentrancy import runs_user_code
 from .current import SignedRequest, current
+from .incoming import header_names, token_of
 from .optional import optional
 from .report import HEADER as REPORT
 from .rules import HEADER, Rules
@@ -14,6 +15,8 @@ from .tokens import Refused
 
 MAX_REPORT: Final = 4_000
 """Bytes of a report in metadata, of which grpc accepts 8 KiB altogether."""
+
+Found = Sequence[tuple[str, str]]
 
 _grpc: Any = optional("grpc", "an interceptor", "grpcio")
 _aio: Any = optional("grpc.aio", "an interceptor", "grpcio")
@@ -91,8 +94,9 @@ class ServerInterceptor(_aio.ServerInterceptor):  # type: ignore[misc]
     async def intercept_service(self, continuation: Callable[..., Any], details: Any) -> Any:
         """Return the handler of a call."""
         handler = await continuation(details)
-        tokens = [value for key, value in details.invocation_metadata if key == HEADER]
-        if not tokens or not self._rules.keys or handler is None:
+        names = header_names(self._rules)
+        found = [(key, str(value)) for key, value in details.invocation_metadata if key in names]
+        if not found or handler is None:
             return handler
         kind = "_".join(
             "stream" if each else "unary" for each in (handler.request_streaming, handler.response_streaming)
@@ -100,22 +104,23 @@ class ServerInterceptor(_aio.ServerInterceptor):  # type: ignore[misc]
         behavior = getattr(handler, kind)
         wrap = self._stream if handler.response_streaming else self._unary
         return getattr(_grpc, f"{kind}_rpc_method_handler")(
-            wrap(behavior, tokens), handler.request_deserializer, handler.response_serializer
+            wrap(behavior, found), handler.request_deserializer, handler.response_serializer
         )
 
-    async def _signed(self, tokens: list[Any], context: Any) -> SignedRequest:
+    async def _signed(self, found: Found, context: Any) -> SignedRequest | None:
         try:
-            if len(tokens) > 1:
-                raise Refused("the call has more than one failpoints token")
-            return SignedRequest(self._rules, str(tokens[0]))
+            token = token_of(found, self._rules)
+            return None if token is None else SignedRequest(self._rules, token)
         except Refused as refusal:
             await context.abort(_grpc.StatusCode.PERMISSION_DENIED, str(refusal))
             raise  # which abort has done
 
-    def _unary(self, behavior: Callable[..., Any], tokens: list[Any]) -> Callable[..., Any]:
+    def _unary(self, behavior: Callable[..., Any], found: Found) -> Callable[..., Any]:
         @runs_user_code
         async def unary(request: Any, context: Any) -> Any:
-            signed = await self._signed(tokens, context)
+            signed = await self._signed(found, context)
+            if signed is None:  # baggage of others
+                return await behavior(request, context)
             signed.start()
             try:
                 with signed.inside():
@@ -126,10 +131,14 @@ class ServerInterceptor(_aio.ServerInterceptor):  # type: ignore[misc]
 
         return unary
 
-    def _stream(self, behavior: Callable[..., Any], tokens: list[Any]) -> Callable[..., Any]:
+    def _stream(self, behavior: Callable[..., Any], found: Found) -> Callable[..., Any]:
         @runs_user_code
         async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
-            signed = await self._signed(tokens, context)
+            signed = await self._signed(found, context)
+            if signed is None:
+                async for response in behavior(request, context):
+                    yield response
+                return
             signed.start()
             try:
                 with signed.inside():

@@ -13,7 +13,7 @@ def optional(module: str, feature: str, package: str) -> Any:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != module.partition(".")[0]:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):  # a dependency of its own
             raise
         raise FailpointUsageError(
             f"{feature} needs {package}, which is not installed: pip install {package}"

@@ -26,9 +26,12 @@ class RequestFailpoints:
         service: The name of the service in reports.
         max_pause: The longest pause or sleep: a text such as `"5s"`, milliseconds, or a `timedelta`. A pause without a
             limit gets this one.
+        baggage: Whether the token may also come and go as the member `failpoints` of OpenTelemetry's baggage. What
+            OpenTelemetry instruments sends baggage to every host, not only to your own services.
 
     Raises:
-        FailpointUsageError: An argument has a wrong type or value.
+        FailpointUsageError: An argument has a wrong type or value, or *baggage* is true and opentelemetry-api is not
+            installed.
 
     >>> from failpoints.request import RequestFailpoints
     >>> policy = RequestFailpoints({"2026-11": "a secret of 16 bytes or more"}, allow=["stock.*"], service="stock")
@@ -43,8 +46,9 @@ class RequestFailpoints:
         audience: str = "",
         service: str = "",
         max_pause: str | float | timedelta = "5s",
+        baggage: bool = False,
     ) -> None:
-        self._rules = Rules(keys, allow, audience, service, max_pause)
+        self._rules = Rules(keys, allow, audience, service, max_pause, baggage)
 
     def __repr__(self) -> str:
         return f"<RequestFailpoints of {self._rules.service!r}, keys: {', '.join(self._rules.keys) or 'none'}>"

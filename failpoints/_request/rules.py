@@ -42,6 +42,7 @@ from .._http.patterns import Compiler
 from .._http.wire import Entry, entry_document, parse_entries, to_json
 from ..errors import FailpointError, FailpointUsageError
 from .once import UsedTokens
+from .optional import optional
 from .tokens import MAX_TOKEN, Claims, Refused, check_keys, parse_keys, sign, verify
 
 HEADER: Final = "failpoints"
@@ -75,11 +76,13 @@ class Rules:
         audience: str,
         service: str,
         max_pause: str | float | timedelta,
+        baggage: bool,
     ) -> None:
         given = parse_keys(environment.REQUEST_KEYS, "FAILPOINTS_REQUEST_KEYS") if keys is None else check_keys(keys)
         self.keys = given if environment.ENABLED else {}
         self.service = _check_text("service", service)
         self.used = UsedTokens()
+        self.baggage = _check_baggage(baggage)
         self._allow = _check_allow(allow)
         self._audience = _check_text("audience", audience)
         self._max_pause = _duration(max_pause)
@@ -210,6 +213,14 @@ def _check_allow(given: object) -> tuple[str, ...]:
 def _check_text(what: str, given: object) -> str:
     if not isinstance(given, str) or not (given.isprintable() and len(given) <= 100):
         raise FailpointUsageError(f"{what}= must be a printable str of at most 100 characters; got {safe_repr(given)}")
+    return given
+
+
+def _check_baggage(given: object) -> bool:
+    if not isinstance(given, bool):
+        raise FailpointUsageError(f"baggage= must be True or False; got {safe_repr(given)}")
+    if given:
+        optional("opentelemetry.baggage", "baggage=True", "opentelemetry-api")
     return given
 
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from typing import Any
 
 from .._core.reentrancy import runs_user_code
 from .current import SignedRequest
+from .incoming import header_names, token_of
 from .policy import RequestFailpoints, complete_rules_of
 from .report import HEADER as REPORT
-from .rules import HEADER
 from .tokens import Refused
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Callable[[bytes], object]]
 App = Callable[[Environ, StartResponse], Iterable[bytes]]
-
-_VARIABLE: Final = f"HTTP_{HEADER.upper()}"
 
 
 class FailpointsMiddleware:
@@ -40,15 +38,19 @@ class FailpointsMiddleware:
     def __init__(self, app: App, policy: RequestFailpoints) -> None:
         self._app = app
         self._rules = complete_rules_of(policy)
-        self._is_off = not self._rules.keys
+        self._variables = {f"HTTP_{name.upper()}": name for name in header_names(self._rules)}
 
     @runs_user_code
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Handle a request."""
-        if _VARIABLE not in environ or self._is_off:
+        found = [(name, environ[variable]) for variable, name in self._variables.items() if variable in environ]
+        if not found:
             return self._app(environ, start_response)
         try:
-            request = SignedRequest(self._rules, environ[_VARIABLE])
+            token = token_of(found, self._rules)
+            if token is None:  # baggage of others
+                return self._app(environ, start_response)
+            request = SignedRequest(self._rules, token)
         except Refused as refusal:
             body = json.dumps({"msg": str(refusal)}).encode()
             headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
