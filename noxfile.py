@@ -13,7 +13,7 @@ nox.options.error_on_missing_interpreters = False
 nox.options.sessions = ["tests", "checks"]
 
 # The tests of everything that a dependency can break, without the long explorations.
-TESTED_WITH_OTHER_VERSIONS = ["tests/core", "tests/http", "tests/cli", "tests/plugin"]
+TESTED_WITH_OTHER_VERSIONS = ["tests/core", "tests/http", "tests/cli", "tests/plugin", "tests/request"]
 
 # Projects that we do not depend on, but whose private names we use: docs/internals.md lists them.
 TOOLS_WITH_PRIVATE_NAMES = ["coverage", "hypothesis", "pytest-asyncio"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Final
 
+from .._core.locks import ForkSafeLock
 from .tokens import Refused
 
 MOST: Final = 10_000
@@ -15,12 +15,12 @@ class UsedTokens:
     """Remembers one-time tokens until they expire."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._safe = ForkSafeLock()
         self._expires: dict[str, int] = {}
 
     def use(self, once: str, expires: int, now: float) -> None:
         """Use a token. Raises `Refused` if it was used before."""
-        with self._lock:
+        with self._safe.lock:
             if once in self._expires:
                 raise Refused("the failpoints header was signed with once=True, and has been used")
             if len(self._expires) >= MOST:

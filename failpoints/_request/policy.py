@@ -72,15 +72,15 @@ class RequestFailpoints:
         return self._rules.sign(entries, seconds, once)
 
 
-def rules_of(policy: RequestFailpoints) -> Rules:
-    """Return the rules of a policy."""
+def rules_of(policy: object) -> Rules:
+    """Return the rules of a policy. Raises `FailpointUsageError` if it is not one."""
+    if not isinstance(policy, RequestFailpoints):
+        raise FailpointUsageError(f"policy must be a RequestFailpoints; got {type(policy).__name__}")
     return policy._rules  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001 - the one way in
 
 
 def complete_rules_of(policy: object) -> Rules:
     """Return the rules of a policy if a service can obey it. Raises `FailpointUsageError`."""
-    if not isinstance(policy, RequestFailpoints):
-        raise FailpointUsageError(f"a service needs a RequestFailpoints; got {type(policy).__name__}")
     rules = rules_of(policy)
     rules.check_complete()
     return rules

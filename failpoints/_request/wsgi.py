@@ -43,9 +43,14 @@ class FailpointsMiddleware:
     @runs_user_code
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Handle a request."""
+        for variable in self._variables:
+            if variable in environ:
+                return self._obey(environ, start_response)
+        return self._app(environ, start_response)
+
+    @runs_user_code
+    def _obey(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         found = [(name, environ[variable]) for variable, name in self._variables.items() if variable in environ]
-        if not found:
-            return self._app(environ, start_response)
         try:
             token = token_of(found, self._rules)
             if token is None:  # baggage of others

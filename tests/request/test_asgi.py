@@ -123,12 +123,21 @@ async def test_without_a_key_everything_is_passed_on(monkeypatch: pytest.MonkeyP
     assert answer.text == "reserved" and "failpoints-report" not in answer.headers
 
 
+async def test_where_failpoints_are_disabled_everything_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With FAILPOINTS_ENABLED=0 a policy is off, whatever keys it has."""
+    token = policy_of().sign(FAILS)
+    monkeypatch.setattr("failpoints._core.environment.ENABLED", False)
+    async with client(shop(policy_of())) as shopper:
+        answer = await shopper.get("/", headers={"failpoints": token})
+    assert answer.text == "reserved" and "failpoints-report" not in answer.headers
+
+
 @pytest.mark.parametrize("options", [{"service": ""}, {"allow": []}])
 def test_an_incomplete_policy_is_refused_at_the_start(options: dict[str, Any]) -> None:
     """A middleware needs to know what a request may configure, and the name of the service."""
     with pytest.raises(FailpointUsageError, match="a service needs a policy with"):
         FailpointsMiddleware(Starlette(), policy_of(**options))
-    with pytest.raises(FailpointUsageError, match="needs a RequestFailpoints; got str"):
+    with pytest.raises(FailpointUsageError, match="policy must be a RequestFailpoints; got str"):
         FailpointsMiddleware(Starlette(), "policy")  # type: ignore[arg-type]
 
 

@@ -189,6 +189,8 @@ def test_another_client_sends_the_header_itself() -> None:
     assert stock.triggers == 1
     with pytest.raises(FailpointUsageError, match="takes a client of httpx, a session of requests, or None; got str"):
         scenario("client", TEST, SLOW)
+    with pytest.raises(FailpointUsageError, match="policy must be a RequestFailpoints; got dict"):
+        scenario(None, {}, SLOW)  # type: ignore[arg-type]
 
 
 def test_three_services() -> None:
