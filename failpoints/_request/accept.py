@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from .._core.reentrancy import runs_user_code
 from ..errors import FailpointUsageError
@@ -17,7 +17,15 @@ from .rules import HEADER, Rules
 from .tokens import Refused
 
 
-def aiohttp(policy: RequestFailpoints) -> Callable[[Any, Callable[[Any], Awaitable[Any]]], Awaitable[Any]]:
+class AiohttpMiddleware(Protocol):
+    """A middleware as `aiohttp.web.Application` takes it, which need not be installed."""
+
+    def __call__(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Awaitable[Any]:
+        """Handle a request."""
+        ...
+
+
+def aiohttp(policy: RequestFailpoints) -> AiohttpMiddleware:
     """Return a middleware for an `aiohttp.web.Application`. Put it first in its list.
 
     It does what `failpoints.asgi.FailpointsMiddleware` does. A response that the handler has prepared itself, such as a
@@ -61,7 +69,7 @@ def aiohttp(policy: RequestFailpoints) -> Callable[[Any, Callable[[Any], Awaitab
         finally:
             signed.end()
 
-    marked: Callable[[Any, Any], Awaitable[Any]] = web.middleware(middleware)
+    marked: AiohttpMiddleware = web.middleware(middleware)
     return marked
 
 
