@@ -396,6 +396,8 @@ class Execution:
         are_unordered = self._has_threads and (self._are_threads_beside or self.root.has_started_tasks)
         if are_unordered and self._interleavings is not None and (self._counts or self.tasks):
             self.scheduler.bounds.add("unordered threads")
+        if self.steps is not None:
+            self.steps.leave(self._acting_task())
         self._deactivate()
         for task in sorted(self.held, key=_last_turn):
             self._release(task)

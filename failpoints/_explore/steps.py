@@ -84,7 +84,7 @@ class Steps:
         for segment in self.segments[self._first :]:
             if segment.task is not None:
                 is_opaque = self._needs_declaration and not segment.is_declared
-                segment.accesses[EVERYTHING] = "w" if is_opaque else "u"
+                add_access(segment.accesses, EVERYTHING, "w" if is_opaque else "u")
 
     def _begin(self, task: TaskNode) -> Segment:
         accesses: Accesses = {(CANCELLATION, task.path): "u"}
@@ -113,6 +113,10 @@ class Steps:
     def accesses(self, task: TaskNode) -> Accesses:
         """Return what the running step of a task touches, to add to."""
         return self._segment(task).accesses
+
+    def leave(self, task: TaskNode) -> None:
+        """Note that the explored part ends, so that what other tasks would still do comes too late for its result."""
+        add_access(self._segment(task).accesses, EVERYTHING, "w")
 
     def touch(self, task: TaskNode, resource: Hashable, mode: Mode) -> None:
         """Note that the running step of a task touches a resource that the program has declared."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import warnings
 from typing import Any
 
 import pytest
 
-from tests.explore.brute_force import MODES, Totals, check, ends_of
+from failpoints import failpoint
+from failpoints.explore import Run, explore
+from tests.explore.bank import Account
+from tests.explore.brute_force import MODES, REDUCTIONS, Totals, check, ends_of
 from tests.explore.programs.interpreter import Program
 from tests.explore.programs.libraries import LIBRARIES
 
@@ -45,6 +49,34 @@ def test_a_group_whose_task_is_cancelled_before_or_after_its_last_child_ends(lib
 def test_a_task_that_may_be_cancelled_at_its_wake_up(library: str, one: Any, other: Any) -> None:
     """It matters whether a task waits, if it can be cancelled when it goes on, though it goes on in either case."""
     assert not problem_of(library, "awaits", tuple(one), tuple(other), faults=1, cancellations=True)
+
+
+def test_a_task_that_has_cancelled_itself() -> None:
+    """It is cancelled where it has to wait next, so it matters whether an item is there already."""
+    assert not problem_of("asyncio", "awaits", (("cancel", 0), ("get", "Q")), (("put", "Q", 1),))
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_task_that_is_left_behind(mode: Any, reduction: Any) -> None:
+    """What a task does that nothing waits for comes before the end of the explored part, or too late."""
+    balances: set[int] = set()
+
+    async def scenario(run: Run) -> None:
+        account = run.shared(Account(1))
+
+        async def deposit() -> None:
+            await failpoint("deposit")
+            account.balance = 2
+
+        async with run.injecting():
+            task = asyncio.create_task(deposit())
+            await failpoint("return", reads=("something else",))
+        balances.add(account.balance)
+        task.cancel()
+
+    explore(scenario, interleavings=mode, reduction=reduction)
+    assert balances == {1, 2}
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

@@ -34,7 +34,8 @@ class Seen:
 
     def __init__(self, execution: Execution) -> None:
         self.execution = execution
-        self.is_exact = execution.cancels_at_wakeups  # whether it matters if an operation suspends its task
+        self._are_all_exact = execution.cancels_at_wakeups
+        self._exact: set[TaskNode] = set()
         self._names: dict[int, tuple[Hashable, object]] = {}  # by id(), with the thing, so that no other one gets it
         self._marks: dict[tuple[Hashable, Hashable], int] = {}
         self.ends: dict[TaskNode, int | None] = {}  # the last segments of tasks that have ended
@@ -54,6 +55,11 @@ class Seen:
     def is_program(self) -> bool:
         """Whether a task is running, or a callback that one has scheduled, and not the event loop itself."""
         return self.node.path != _NO_TASK
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it matters if an operation suspends the running task: it is cancelled then, or when it goes on."""
+        return self._are_all_exact or (bool(self._exact) and self.node in self._exact)
 
     def create(self, thing: object) -> None:
         """Name something that the running task has created, with the same name in every run."""
@@ -149,8 +155,9 @@ class Seen:
         if steps is None:
             return
         add_access(steps.accesses(self.node), (CANCELLATION, node.path), "w")
-        if node is self.node:
-            return  # it runs, or is cancelled when it goes on, and what it waited for notes that
+        if node is self.node:  # it runs, or is cancelled when it goes on, and what it waited for notes that
+            self._exact.add(node)
+            return
         for thing, parts in self._waits.get(node, ()):
             self.note(thing, "w", *parts)
             if id(thing) in self._channels:
@@ -396,7 +403,7 @@ READING: Final = noting("r", "all")
 
 def _request(seen: Seen, lock: Any) -> None:
     seen.note(lock, "w", "queue")
-    seen.note(lock, "u", "state")
+    seen.note(lock, "w" if seen.is_exact else "u", "state")
 
 
 def acquired(seen: Seen, lock: Any, token: object = None) -> None:
@@ -406,7 +413,7 @@ def acquired(seen: Seen, lock: Any, token: object = None) -> None:
 
 
 def _release(seen: Seen, lock: Any) -> None:
-    seen.note(lock, "w" if seen.is_exact else "u", "state")
+    seen.note(lock, "u", "state")
     seen.set_mark(lock)
 
 
@@ -435,12 +442,12 @@ def set_and_wait(flag: str) -> tuple[Operation, Operation]:
     """Return the operations that set an event and wait for it. *flag* is its attribute that is true once it is set."""
 
     def set_it(seen: Seen, event: Any) -> None:
-        seen.note(event, "w", "set", *(["clear"] if seen.is_exact else []))
+        seen.note(event, "w", "set")
         if not getattr(event, flag):
             seen.set_mark(event)
 
     def begin_wait(seen: Seen, event: Any) -> bool:
-        seen.note(event, "r", "clear")
+        seen.note(event, "r", "clear", *(["set"] if seen.is_exact else []))
         return bool(getattr(event, flag))
 
     return Operation(set_it), Operation(begin_wait, _end_wait, _fail_wait, ("set", "clear"))

@@ -105,9 +105,11 @@ class EveryOrder:
         self._nodes: list[_Node] = []
         self._depth = 0
         self._analysed = 0  # turns of which all races with earlier ones are known
+        self._is_asleep = False  # the current run, since all that could follow has been run
 
     def begin(self) -> None:
         self._depth = 0
+        self._is_asleep = False
 
     @property
     def planned(self) -> tuple[int, ...] | None:
@@ -125,6 +127,7 @@ class EveryOrder:
         asleep = self._asleep_after(touched()) if self.is_reduced and depth else {}
         chosen = next((option for option in options if option not in asleep), None)
         if chosen is None:
+            self._is_asleep = True
             return None
         self._nodes.append(_Node(tuple(options), asleep, chosen, is_full=not self.is_reduced))
         self._depth += 1
@@ -144,6 +147,8 @@ class EveryOrder:
         if self.is_reduced and self._needs_declaration and not any(segment.is_declared for segment in segments):
             self._stop_reducing()
         if self.is_reduced:
+            if self._nodes and not self._is_asleep:  # a task that is still held may come before the end
+                self._nodes[-1].todo.update(self._nodes[-1].options)
             self._add_races(segments)
             self._remember(segments)
         self._next()

@@ -69,6 +69,7 @@ KINDS = {
         "future wait, future wait, future set 1, future set 2, future cancel, future look", libraries=NATIVE
     ),
     "tasks": Kind("await 0, await 1, is_done 0, is_done 1, cancel 0", libraries=NATIVE),
+    "memory": Kind("read x, read x, write x 1, write x 2, add x 1"),
     "declared": Kind("add x 1, add x 2, add y 1, write x 1", "region"),
     "undeclared": Kind("hidden 1, hidden 1, hidden 2, checkpoint", "region"),
     "time": Kind("sleep 1, sleep 2, checkpoint", "timeout deadline"),
