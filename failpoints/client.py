@@ -246,6 +246,20 @@ class FailpointsClient:
             raise self._not_ours(response)
         return [self._parse_status(document, response) for document in cast(list[object], documents)]
 
+    async def page_url(self) -> str:
+        """Return a URL that opens the page of the control plane in a browser. It works once, for two minutes.
+
+        >>> from failpoints.client import FailpointsClient
+        >>> async def look(client: FailpointsClient) -> None:
+        ...     webbrowser.open(await client.page_url())
+        """
+        response = await self._send("POST", root="/v1/page")
+        match self._answer(response):
+            case {"ticket": str(ticket)}:
+                return f"{self._url}/#{ticket}"
+            case _:
+                raise self._not_ours(response)
+
     # waiting for something to happen
 
     async def wait_until_hit(self, name: str, hits: int = 1, *, timeout: float | None = None) -> None:
@@ -303,7 +317,7 @@ class FailpointsClient:
                 await self._send("GET")
 
     async def _send(
-        self, method: str, path: str = "", *, body: bytes | None = None, waiting: float = 0
+        self, method: str, path: str = "", *, root: str = _PATH, body: bytes | None = None, waiting: float = 0
     ) -> httpx.Response:
         """Send a request and return its response, whatever the status.
 
@@ -315,7 +329,7 @@ class FailpointsClient:
             )
         try:
             timeout = httpx.Timeout(_ANSWER_TIMEOUT, read=_ANSWER_TIMEOUT + waiting)
-            return await self._http.request(method, f"{self._url}{_PATH}{path}", content=body, timeout=timeout)
+            return await self._http.request(method, f"{self._url}{root}{path}", content=body, timeout=timeout)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise FailpointUsageError(
                 f"cannot connect to {self._url} ({_reason(error)}): is the program running, with FAILPOINTS_HTTP set to"

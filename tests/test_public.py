@@ -67,7 +67,7 @@ ATTRIBUTES = {
     "FailpointTimeout": "status",
     "FailpointUsageError": "",
     "Failpoints": "handle paused remove reset resume seed set status statuses",
-    "FailpointsClient": "configure configure_all configured remove reset resume status statuses"
+    "FailpointsClient": "configure configure_all configured page_url remove reset resume status statuses"
     " wait_until_hit wait_until_paused",
     "FailpointsMixin": "debug doCleanups failpoints failpoints_pause_limit failpoints_strict failpoints_timeout run",
     "FailpointsMiddleware": "",

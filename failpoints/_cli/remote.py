@@ -151,6 +151,10 @@ class RemoteProgram(Program["FailpointsClient"]):
         """Return the status of every configured failpoint, and with *declared* of those that are only declared."""
         return self.ask(lambda client: client.statuses(declared=declared))
 
+    def page_url(self) -> str:
+        """Return a URL that opens the page of the program in a browser, once."""
+        return self.ask(lambda client: client.page_url())
+
     def configure(
         self, name: str, actions: str, context: Mapping[str, str] | None, duration: float | None = None
     ) -> str | None:

@@ -5,6 +5,7 @@ All stores share one lock. No user code runs while it is held: no predicate, no 
 
 from __future__ import annotations
 
+import heapq
 import logging
 import math
 import weakref
@@ -19,6 +20,7 @@ from .actions import Actions, Hit
 from .arming import report_failures
 from .configuration import NOTHING, Configuration, Decision, Waiter, describe_waiters, site_places
 from .context import GivenMatchers, Matchers, Mismatch
+from .followers import Follower, Followers
 from .formatting import describe_actions
 from .grammar import as_terms
 from .late_imports import import_for_visits
@@ -29,7 +31,7 @@ from .multimap import Multimap
 from .raising import check_raisable
 from .reachability import unreachable
 from .stack import NO_CONFIGURATIONS, Stack
-from .status import FailpointStatus, read, summed
+from .status import FailpointStatus, Waiting, read, summed
 from .strays import Strays
 from .switches import ARMED, arm_everything, learn_scope, settle
 from .validation import check_count, check_name
@@ -76,6 +78,7 @@ class Store:
         self.stacks: Mapping[str, Stack] = {}  # by name; never changed: each change makes another one
         self._not_ended: Multimap[Configuration] = Multimap()
         self._watches = Watches()
+        self._followers = Followers()
         self._strays = Strays()
         # The stores of tests begin with the seed of the process, whose own store is made first.
         self._seed: int | str | None = PROCESS_STORE._seed if _stores else None  # noqa: SLF001 - of its own kind
@@ -190,6 +193,7 @@ class Store:
         tasks: int | None = None,
         *,
         only: Configuration | None = None,
+        arrival: int | None = None,
     ) -> int:
         """Wake waiters of *name*, the longest waiting first, and return how many were woken.
 
@@ -198,6 +202,7 @@ class Store:
             context: The matchers that the visits must match.
             tasks: How many to wake at most; `None` for all.
             only: The configuration whose waiters are woken; `None` for all of the name.
+            arrival: The number of the one waiter that is woken, as `parked` returns it; `None` for all.
         """
         matchers = Matchers(context)
         limit = math.inf if tasks is None else check_count("tasks", tasks)
@@ -207,8 +212,9 @@ class Store:
             woken = 0
             with _guard.lock:
                 for waiter in waiters:
-                    if woken < limit:
+                    if woken < limit and arrival in (None, waiter.arrival):
                         woken += waiter.configuration.release(waiter, resumed=True)
+                self._followers.note(name)
         finally:
             finish()
         return woken
@@ -280,6 +286,16 @@ class Store:
             status = self._status_of(configuration)
         return read(status)
 
+    def parked(self, name: str, most: int) -> tuple[int, dict[float, Waiting]]:
+        """Return how many tasks and threads wait at a failpoint, and those that have waited longest, by their numbers.
+
+        The number of a waiter is its own in the whole process.
+        """
+        with _guard.lock:
+            parked = [waiter for each in self.current(name) for waiter in list(each.parked)]
+            longest = heapq.nsmallest(most, parked, key=lambda waiter: waiter.arrival)
+            return len(parked), {waiter.arrival: each for waiter in longest for each in describe_waiters([waiter])}
+
     def _status(self, name: str) -> FailpointStatus:
         current = self.current(name)
         if not current:
@@ -331,7 +347,7 @@ class Store:
                 stacks = self.stacks
                 if name not in stacks or stacks[name] is not stack:
                     return None
-                is_watched = name in self._watches.names
+                is_watched = name in self._watches.names or bool(self._followers)
                 if is_watched:
                     _unsettled[self, name] = None
                 if hit is not None:
@@ -362,6 +378,7 @@ class Store:
             parked = waiter.configuration.park(waiter, sleeper)
             if parked:
                 self._watches.changed(name, self.current(name))
+                self._followers.note(name)
         finish()
         return parked
 
@@ -369,12 +386,14 @@ class Store:
         """Note that the visit does not wait for the moment; a wake-up is kept for its next wait."""
         with _guard.lock:
             waiter.configuration.unpark(waiter)
+            self._followers.note(waiter.hit.name)
         finish()
 
     def leave(self, waiter: Waiter) -> bool:
         """Note that the visit has stopped waiting; false if it was woken before that."""
         with _guard.lock:
             waiting = waiter.configuration.dismiss(waiter)
+            self._followers.note(waiter.hit.name)
         finish()
         return waiting
 
@@ -383,6 +402,8 @@ class Store:
         with _guard.lock:
             if self.stack(name):
                 self._strays.add(name, thread, context)
+                self._followers.note(name)
+        finish()
 
     # watches
 
@@ -398,6 +419,24 @@ class Store:
         """Forget a watch."""
         with _guard.lock:
             self._watches.discard(watch)
+
+    # followers
+
+    def follow(self, follower: Follower) -> None:
+        """Keep a follower informed of every change from now on."""
+        with _guard.lock:
+            self._followers.add(follower)
+
+    def unfollow(self, follower: Follower) -> None:
+        """Forget a follower."""
+        with _guard.lock:
+            self._followers.discard(follower)
+
+    def changes(self, follower: Follower, wakeup: Wakeup) -> list[str]:
+        """Return the names that have changed since the last call. If there are none, a change sets *wakeup*."""
+        finish()
+        with _guard.lock:
+            return follower.take(wakeup)
 
     # changing the configurations
 
@@ -470,6 +509,7 @@ class Store:
             if not stack:
                 self._strays.forget(name)
             self._watches.changed(name, stack.current)
+            self._followers.note(name)
             _arm_or_disarm(name)
 
     def forget_other_threads(self) -> None:
@@ -478,6 +518,7 @@ class Store:
             for configuration in stack.configurations():
                 configuration.forget_other_threads()
         self._watches.forget_other_threads()
+        self._followers.forget_other_threads()
 
 
 def arm_all_sites(*, armed: bool) -> None:

@@ -33,10 +33,21 @@ from .._core.store import Store
 from .._core.validation import check_count, check_name
 from ..errors import FailpointError, FailpointTimeout, FailpointUsageError
 from .budget import Budget, TooMuchWork
-from .guard import check_request
+from .exchange import (
+    check_content_type,
+    encoded_response,
+    error_response,
+    json_response,
+    read_body,
+    too_large,
+)
+from .guard import FOR_PAGE, OPENS_SESSION, check_request
 from .openapi import openapi_document
+from .page import SESSION, Page, answering
 from .paths import decode_name, undecoded_path
 from .patterns import Compiler
+from .program import Program
+from .sessions import Sessions
 from .targets import Failpoint, Handles
 from .wire import (
     MAX_BODY,
@@ -51,7 +62,6 @@ from .wire import (
     to_json,
 )
 
-_BODY_TIMEOUT = 30  # seconds for a body to arrive
 _STATUS_COST = 8  # units of the budget
 _COMPARISON_COST = 2
 _BYTES_PER_UNIT = 100
@@ -65,13 +75,15 @@ def admin_app(
     """Return an ASGI application with which a running program's failpoints are configured and watched over HTTP.
 
     Use it in a program that has a web server: mount it at any path. It answers below `/v1/failpoints`, and has an
-    OpenAPI document at `/v1/failpoints/openapi.json`. For a program without a web server, set
+    OpenAPI document at `/v1/failpoints/openapi.json`. At `/` it has a page for a browser, which the command
+    `failpoints page` opens. For a program without a web server, set
     `FAILPOINTS_HTTP=127.0.0.1:22381` instead.
 
     **Security.** Anyone who can send it requests can end the program. Without a token it answers only if both ends of
-    the connection are loopback addresses, or a Unix socket that the server reports as one. It never answers web pages.
-    Never put it behind a proxy without a token: to the application, everything that comes through the proxy comes from
-    this machine. Requests with the headers that proxies add are refused, but a proxy that adds none goes unnoticed.
+    the connection are loopback addresses, or a Unix socket that the server reports as one. It answers no web page
+    but its own, and that one only with the access that `failpoints page` gave it. Never put it behind a proxy without a
+    token: to the application, everything that comes through the proxy comes from this machine. Requests with the
+    headers that proxies add are refused, but a proxy that adds none goes unnoticed.
     `FAILPOINTS_TOKEN` has no effect on this application.
 
     **Shutdown.** A server that shuts down waits for its open requests, and a request that waits for a failpoint stays
@@ -105,8 +117,16 @@ def admin_app(
         openapi_document(secured=token is not None),
         allow_any_pattern=allow_any_pattern,
     )
+    page = Page(Program(PROCESS_WIDE if registry is None else registry))
     app = Starlette(
         routes=[
+            Route("/", _MethodRouter(GET=page.show)),
+            Route("/v1/page", _MethodRouter(POST=page.hand_out_ticket)),
+            Route(OPENS_SESSION, _MethodRouter(POST=page.open_session)),
+            Route(f"{FOR_PAGE}events", _MethodRouter(GET=page.events)),
+            Route(f"{FOR_PAGE}configure", _MethodRouter(POST=answering(routes.configure))),
+            Route(f"{FOR_PAGE}resume", _MethodRouter(POST=answering(page.resume))),
+            Route(f"{FOR_PAGE}remove", _MethodRouter(POST=answering(page.remove))),
             Route(
                 "/v1/failpoints",
                 _MethodRouter(GET=routes.statuses, PUT=routes.configure, POST=routes.configure, DELETE=routes.reset),
@@ -116,7 +136,7 @@ def admin_app(
             Route("/v1/failpoints/{name}/resume", _MethodRouter(POST=routes.resume)),
             Route("/v1/failpoints/{name}/wait", _MethodRouter(GET=routes.wait)),
         ],
-        middleware=[Middleware(_Guard, token=token)],
+        middleware=[Middleware(_Guard, token=token, sessions=page.sessions)],
         exception_handlers={
             HTTPException: _http_error,
             FailpointError: _bad_request,
@@ -133,18 +153,22 @@ class _Guard:
     It refuses requests without access, routes by the path as it was sent, and answers any error with a 500.
     """
 
-    def __init__(self, app: ASGIApp, token: str | None) -> None:
+    def __init__(self, app: ASGIApp, token: str | None, sessions: Sessions) -> None:
         self._app = app
         self._token = token
+        self._sessions = sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        refusal = check_request(scope, self._token)
+        path = undecoded_path(scope)
+        session = self._sessions.find(_session_token(scope))
+        refusal = check_request(scope, self._token, path=path, has_session=session is not None)
         if refusal is not None:
-            await _error(*refusal)(scope, receive, send)
+            await error_response(*refusal)(scope, receive, send)
             return
+        inner = {**scope, "path": path, "root_path": "", SESSION: session}
         answered = False
 
         async def send_and_note(message: Message) -> None:
@@ -153,11 +177,17 @@ class _Guard:
             await send(message)
 
         try:
-            await self._app({**scope, "path": undecoded_path(scope), "root_path": ""}, receive, send_and_note)
+            await self._app(inner, receive, send_and_note)
         except Exception:
             logger.exception("the control plane failed at %s %s", scope["method"], scope["path"])
             if not answered:
-                await _error(500, "the control plane failed: see the log of the program")(scope, receive, send)
+                await error_response(500, "the control plane failed: see the log of the program")(scope, receive, send)
+
+
+def _session_token(scope: Scope) -> bytes:
+    """Return the token of the session that a request has, or nothing."""
+    given = [value for name, value in scope["headers"] if name.lower() == b"failpoints-session"]
+    return bytes(given[0]).strip() if len(given) == 1 else b""
 
 
 class _Routes:
@@ -171,11 +201,11 @@ class _Routes:
         self._document = document
 
     async def openapi(self, request: Request) -> Response:
-        return _json(self._document)
+        return json_response(self._document)
 
     async def configure(self, request: Request) -> Response:
-        _check_content_type(request, required=True)
-        body = await _read_body(request)
+        check_content_type(request, required=True)
+        body = await read_body(request)
         budget = Budget("these entries are too much work for one request: split them over several requests")
         compiler = Compiler(budget, allow_any=self._allow_any_pattern)
         number = Counter[str]()  # of the entries for each name
@@ -199,7 +229,7 @@ class _Routes:
         if any(may_exit(term.action) for each in configurations for term in each.terms):
             return _ConfigureAfterResponse(self._store, configurations)
         self._store.install_all(configurations)
-        return _json(None)
+        return json_response(None)
 
     async def statuses(self, request: Request) -> Response:
         declared = _parse_declared(request)
@@ -213,29 +243,29 @@ class _Routes:
         for status in statuses:
             encoded.append(to_json(status_document(status)))
             budget.spend(len(encoded[-1]) // _BYTES_PER_UNIT)
-        return _encoded(b"[%s]" % b",".join(encoded))
+        return encoded_response(b"[%s]" % b",".join(encoded))
 
     async def status(self, request: Request) -> Response:
-        return _json(status_document(self._target(request, _parse_query(request, "handle")).status))
+        return json_response(status_document(self._target(request, _parse_query(request, "handle")).status))
 
     async def reset(self, request: Request) -> Response:
         self._registry.reset()
-        return _json(None)
+        return json_response(None)
 
     async def remove(self, request: Request) -> Response:
         self._target(request, _parse_query(request, "handle")).remove()
-        return _json(None)
+        return json_response(None)
 
     async def resume(self, request: Request) -> Response:
         # There need not be a body, but a Content-Type must be JSON: an HTML form always sends another one.
-        _check_content_type(request, required=False)
+        check_content_type(request, required=False)
         query = _parse_query(request, "context", "tasks", "handle")
         compiler = Compiler(
             Budget("these matchers are too much work for one request"), allow_any=self._allow_any_pattern
         )
         context = compiler.matchers(parse_matchers(query["context"], "context")) if "context" in query else None
         tasks = _parse_count("tasks", query["tasks"]) if "tasks" in query else None
-        return _json({"resumed": self._target(request, query).resume(context=context, tasks=tasks)})
+        return json_response({"resumed": self._target(request, query).resume(context=context, tasks=tasks)})
 
     async def wait(self, request: Request) -> Response:
         query = _parse_query(request, "hits", "paused", "timeout", "handle")
@@ -249,10 +279,10 @@ class _Routes:
             await _until_disconnect(request, lambda: wait(number, timeout=timeout))
         except FailpointTimeout as error:
             status = error.status or target.status
-            return _json({"msg": str(error).partition("\n")[0], "status": status_document(status)}, 408)
+            return json_response({"msg": str(error).partition("\n")[0], "status": status_document(status)}, 408)
         except FailpointUsageError as error:  # the failpoint was removed during the wait, or the one with the handle
             raise HTTPException(404, str(error)) from None
-        return _json(status_document(target.status))
+        return json_response(status_document(target.status))
 
     def _target(self, request: Request, query: Mapping[str, str]) -> Failpoint | Handle:
         """Return what a request with a name in its path is about. Raises a 404 if it is not configured."""
@@ -294,18 +324,6 @@ class _MethodRouter:
         await response(scope, receive, send)
 
 
-def _json(document: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return _encoded(to_json(document), status, headers)
-
-
-def _encoded(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(body, status, headers, media_type="application/json")
-
-
-def _error(status: int, msg: str, headers: Any = None) -> Response:
-    return _json({"msg": msg}, status, dict(headers or {}))
-
-
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     msg = error.detail
@@ -314,15 +332,15 @@ async def _http_error(request: Request, error: Exception) -> Response:
             "no such path: expected /v1/failpoints, or /v1/failpoints/NAME, optionally followed by /resume or /wait;"
             " percent-encode the name, including any / as %2F"
         )
-    return _error(error.status_code, msg, error.headers)
+    return error_response(error.status_code, msg, error.headers)
 
 
 async def _bad_request(request: Request, error: Exception) -> Response:
-    return _error(413 if isinstance(error, TooMuchWork) else 400, str(error))
+    return error_response(413 if isinstance(error, TooMuchWork) else 400, str(error))
 
 
 async def _client_disconnected(request: Request, error: Exception) -> Response:
-    return _error(400, "the client disconnected before its request was complete")
+    return error_response(400, "the client disconnected before its request was complete")
 
 
 class _ConfigureAfterResponse(Response):
@@ -347,43 +365,6 @@ class _ConfigureAfterResponse(Response):
 # requests
 
 
-def _check_content_type(request: Request, *, required: bool) -> None:
-    given = request.headers.getlist("content-type")
-    if not given and not required:
-        return
-    if len(given) != 1 or not _is_json(given[0]):
-        got = f"got {safe_repr(', '.join(given))}" if given else "it is missing"
-        raise HTTPException(415, f"the Content-Type of this request must be application/json; {got}")
-    encoded = request.headers.get("content-encoding", "identity")
-    if encoded.strip().lower() != "identity":
-        raise HTTPException(415, f"the body must be sent without Content-Encoding; got {safe_repr(encoded)}")
-
-
-def _is_json(content_type: str) -> bool:
-    kind, *parameters = (part.strip().lower() for part in content_type.split(";"))
-    return kind == "application/json" and all(
-        parameter.replace('"', "") in {"", "charset=utf-8", "charset=utf8"} for parameter in parameters
-    )
-
-
-def _too_large() -> HTTPException:
-    return HTTPException(413, f"a body may have at most {MAX_BODY} bytes: split the entries over several requests")
-
-
-async def _read_body(request: Request) -> bytes:
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and (len(declared) > 15 or int(declared) > MAX_BODY):
-        raise _too_large()
-    body = bytearray()
-    with move_on_after(_BODY_TIMEOUT):
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY:
-                raise _too_large()
-        return bytes(body)
-    raise HTTPException(400, f"the body did not arrive completely within {_BODY_TIMEOUT} s")
-
-
 async def _until_disconnect(request: Request, wait: Callable[[], Awaitable[None]]) -> None:
     """Run `wait()`, but give up when the client disconnects.
 
@@ -397,7 +378,7 @@ async def _until_disconnect(request: Request, wait: Callable[[], Awaitable[None]
         while (message := await request.receive())["type"] != "http.disconnect":
             body += len(message.get("body", b""))
             if body > MAX_BODY:
-                failure = _too_large()
+                failure = too_large()
                 break
         failure = failure or ClientDisconnect()
         scope.cancel()

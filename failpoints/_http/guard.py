@@ -6,7 +6,7 @@ import hmac
 import re
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv6Address, ip_address
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 _HOST = re.compile(r"(?P<name>\[[^\[\]]+\]|[^\[\]:]+)(:[0-9]{0,5})?", re.ASCII)
 
@@ -37,16 +37,32 @@ class Refusal(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
-def check_request(scope: Mapping[str, Any], token: str | None) -> Refusal | None:
+def check_request(
+    scope: Mapping[str, Any], token: str | None, *, path: str = "", has_session: bool = False
+) -> Refusal | None:
     """Return why the request must be refused, or `None` if it may be answered.
 
-    `scope` is the ASGI scope. A client without access learns nothing else, not even which paths exist.
+    A client without access learns nothing else, not even which paths exist.
+
+    Args:
+        scope: The ASGI scope.
+        token: The token that clients must send, if there is one.
+        path: The path below the mount point.
+        has_session: Whether the request has the token of a session, which the page was given.
     """
     headers: list[tuple[bytes, bytes]] = [(name.lower(), value) for name, value in scope["headers"]]
-    if _is_from_web_page(headers):
-        return Refusal(403, "requests from web pages are refused: this one has an Origin or Sec-Fetch-Site header")
-    if token is not None:
+    if path.startswith(FOR_PAGE):
+        if _is_from_another_page(headers):
+            return _WEB_PAGE
+        if not has_session and path != OPENS_SESSION:
+            return NO_SESSION
+    elif _is_from_web_page(headers) or (path == PAGE and not _is_a_visit(headers)):
+        return _WEB_PAGE
+    elif token is not None and path != PAGE:
         return None if _has_token(headers, token) else _NO_TOKEN
+    # The page itself has no secret, and a browser sends no token for it.
+    if token is not None:
+        return None
     if not _is_local(scope) or _came_through_proxy(headers):
         return Refusal(
             403,
@@ -62,6 +78,18 @@ def check_request(scope: Mapping[str, Any], token: str | None) -> Refusal | None
     return None
 
 
+PAGE: Final = "/"
+FOR_PAGE: Final = "/v1/page/"
+"""Where the requests of the page go. Web pages, this one included, are refused everywhere else."""
+
+OPENS_SESSION: Final = f"{FOR_PAGE}session"
+
+_WEB_PAGE = Refusal(403, "requests from web pages are refused: this one has an Origin or Sec-Fetch-Site header")
+NO_SESSION = Refusal(
+    401,
+    "this page has no access, or not any more: open it again with the command `failpoints page`",
+    {"WWW-Authenticate": "Failpoints-Session"},
+)
 _NO_TOKEN = Refusal(401, "this control plane requires Authorization: Bearer TOKEN", {"WWW-Authenticate": "Bearer"})
 
 
@@ -71,6 +99,22 @@ def _is_from_web_page(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     return any(
         name == b"origin" or (name == b"sec-fetch-site" and value.strip().lower() != b"none") for name, value in headers
     )
+
+
+def _is_from_another_page(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Return whether a request for the page was made by another one. Requests of programs have none of the headers."""
+    sites = [value.strip().lower() for value in _values(headers, b"sec-fetch-site")]
+    origins = _values(headers, b"origin")
+    if sites:
+        return sites != [b"same-origin"] or len(origins) > 1
+    # Browsers leave Sec-Fetch-Site out where a page comes over plain HTTP from another machine.
+    host = _values(headers, b"host")
+    return bool(origins) and [origin.partition(b"://")[2].lower() for origin in origins] != [h.lower() for h in host]
+
+
+def _is_a_visit(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Return whether a document is asked for in a tab of its own: not for a frame, an image, or another element."""
+    return all(value.strip().lower() == b"document" for value in _values(headers, b"sec-fetch-dest"))
 
 
 def _has_token(headers: Iterable[tuple[bytes, bytes]], token: str) -> bool:

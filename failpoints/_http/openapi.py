@@ -14,8 +14,8 @@ Configures, watches and resumes the failpoints of one running process.
 Percent-encode the name in a path, including any `/`: the failpoint `a/wait` is at `/v1/failpoints/a%2Fwait`. One name
 collides with the path of this document: the failpoint `openapi.json` is at `/v1/failpoints/openapi%2Ejson`.
 
-Every error is `{"msg": "…"}`, for a person to read. Requests from web pages are refused, and so are bodies larger than
-1 MiB.
+Every error is `{"msg": "…"}`, for a person to read. Requests from web pages are refused, but for those of its own page
+at `/`, and so are bodies larger than 1 MiB.
 """
 
 

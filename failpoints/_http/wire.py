@@ -137,12 +137,24 @@ def parse_matchers(text: str, what: str) -> dict[str, Any]:
     return _matchers(_parse_json(text, what), what)
 
 
-def _parse_array(body: bytes) -> list[object]:
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Return the object in a request body. Raises `FailpointUsageError` for anything else."""
+    document = _parse_body(body)
+    if not _is_object(document):
+        raise FailpointUsageError(f"the body must be an object; got {_json_type(document)}")
+    return document
+
+
+def _parse_body(body: bytes) -> object:
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
         raise FailpointUsageError(f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
-    document = _parse_json(text, "the body")
+    return _parse_json(text, "the body")
+
+
+def _parse_array(body: bytes) -> list[object]:
+    document = _parse_body(body)
     if not isinstance(document, list):
         raise FailpointUsageError(
             'the body must be an array of objects, such as [{"name": "backup", "actions": "pause"}];'
@@ -269,11 +281,11 @@ def status_document(status: FailpointStatus) -> dict[str, Any]:
         "matchers": {key: _shown_matcher(matcher) for key, matcher in (status.matchers or {}).items()},
         "hits": status.hits,
         "misses": status.misses,
-        "last_miss": None if status.last_miss is None else _shown_context(status.last_miss),
+        "last_miss": None if status.last_miss is None else shown_context(status.last_miss),
         "last_mismatch": status.last_mismatch,
         "triggers": status.triggers,
         "waiting": [
-            {"name": each.name, "context": _shown_context(each.context), "since": each.since.isoformat()}
+            {"name": each.name, "context": shown_context(each.context), "since": each.since.isoformat()}
             for each in status.waiting
         ],
         "sites": [_shown_site(site) for site in status.sites],
@@ -281,7 +293,7 @@ def status_document(status: FailpointStatus) -> dict[str, Any]:
         "strays": [
             {
                 "thread": each.thread,
-                "context": _shown_context(each.context),
+                "context": shown_context(each.context),
                 "count": each.count,
                 "since": each.since.isoformat(),
             }
@@ -306,7 +318,8 @@ def _shown_matcher(matcher: object) -> str | int | float | bool | None:
     return _shown(str(matcher) if isinstance(matcher, CompiledPattern) else matcher)
 
 
-def _shown_context(context: Mapping[str, Any]) -> dict[str, Any]:
+def shown_context(context: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a context with values that JSON has. Other values are shown as their `repr`, and long ones are cut."""
     return {key if isinstance(key, str) else safe_repr(key): _shown(value) for key, value in dict(context).items()}
 
 

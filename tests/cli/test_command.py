@@ -30,6 +30,7 @@ VERBS = [
     "wait",
     "watch",
     "members",
+    "page",
     "explore",
     "check",
     "scan",

@@ -612,7 +612,6 @@ async def test_invalid_names(client: httpx.AsyncClient, segment: str, message: s
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
         "/v1",
         "/v1/",
         "/v2/failpoints",

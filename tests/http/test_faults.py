@@ -18,7 +18,7 @@ import pytest
 import failpoints
 from failpoints import configure
 from failpoints._core.store import PROCESS_STORE
-from failpoints._http import app
+from failpoints._http import exchange
 from failpoints._http.address import Address, url_of
 from failpoints._http.server import Server
 from failpoints.admin import admin_app
@@ -108,7 +108,7 @@ def test_half_a_request(url: str, raw: Any, half: bytes, close: Callable[[socket
 
 def test_a_body_that_stops_halfway(url: str, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server waits a limited time for the rest of a body."""
-    monkeypatch.setattr(app, "_BODY_TIMEOUT", 0.05)
+    monkeypatch.setattr(exchange, "_BODY_TIMEOUT", 0.05)
     with raw.connected(url) as connection:
         connection.sendall(HEAD + b"Content-Length: 100\r\n\r\n[{")
         answer = raw.answer_on(connection)
@@ -179,11 +179,11 @@ GARBAGE = [
     b"GET\r\n\r\n",
     b"GET / HTTP/9.9\r\n\r\n",
     b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nbad header\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+    b"GET /x HTTP/1.1\r\nHost: localhost\r\nbad header\r\n\r\n",
+    b"GET /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+    b"GET /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    b"GET /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
+    b"GET /x HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
     b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\xaa" * 500,
     HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
