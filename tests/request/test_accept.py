@@ -142,7 +142,8 @@ def test_grpc() -> None:
         ]
 
     async def main() -> None:
-        server = grpc.aio.server(interceptors=[accept.grpc(STOCK)])
+        policy = policy_of("stock", allow=["stock.*"], baggage=True)
+        server = grpc.aio.server(interceptors=[accept.grpc(policy)])
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("stock", handlers),))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
@@ -158,6 +159,10 @@ def test_grpc() -> None:
                         await channel.unary_unary("/stock/UnaryUnary")(b"")
                     assert hits(job.report)["stock"] == {"stock.reserve": 1}
             async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                metadata = (("baggage", "user=Ada"),)
+                assert await channel.unary_unary("/stock/UnaryUnary")(b"", metadata=metadata) == b"reserved"
+                stream = channel.unary_stream("/stock/UnaryStream")(b"", metadata=metadata)
+                assert [each async for each in stream] == [b"reserved"] * 2
                 for tokens in (["forged"], [token] * 2):
                     with pytest.raises(grpc.aio.AioRpcError) as raised:
                         metadata = tuple(("failpoints", each) for each in tokens)
