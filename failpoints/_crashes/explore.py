@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -12,14 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import anyio
 
 from .._core.hooks import spectators
 from .._explore.result import Failure, counted
 from .folder import write_folder
-from .losses import Replay, checksum
+from .losses import Replay, checksum, shapes
 from .operations import Acknowledge, Visit, Write
 from .options import CrashOptions
 from .processes import Ending, call, run_in_child
@@ -108,8 +109,8 @@ def explore_crashes(
         on_state=on_state,
     )
     anyio.run(anyio.sleep, 0, backend=backend)  # what it imports is not imported again in each child process
-    with _folder() as folder:
-        exploration = _Exploration(options, folder)
+    with _folder() as folder, tempfile.TemporaryFile() as output:
+        exploration = _Exploration(options, folder, output)
         result: CrashExploration | None = None
         try:
             return (result := exploration.run() if options.replayed is None else exploration.replay(options.replayed))
@@ -137,8 +138,9 @@ class _Program:
 
 
 class _Exploration:
-    def __init__(self, options: CrashOptions, folder: str) -> None:
+    def __init__(self, options: CrashOptions, folder: str, output: IO[bytes]) -> None:
         self._options = options
+        self._output = output  # of `check`
         self._folder = folder
         self._states = self._broken = self._operations = 0
         self._bounds: list[str] = []
@@ -174,7 +176,7 @@ class _Exploration:
         __tracebackhide__ = True
         program = _Program(self._record_twice())
         state: State | None = None
-        if checksum(program.recording.operations) == replay.checksum:
+        if checksum(program.recording.operations, program.recording.own) == replay.checksum:
             state = self._crash_states(program, set()).state(replay.losses[0])
         for loss in replay.losses[1:]:
             if state is None:
@@ -238,6 +240,8 @@ class _Exploration:
                 " next",
                 self._result(),
             )
+        if shapes(one.operations) != shapes(other.operations):
+            self._bounds.append(f"{name} names files after its process, and one run was explored")
         if _written(one) != _written(other):
             self._bounds.append(f"{name} writes other bytes in each run (a time, an id), and one run was explored")
         self._operations = sum(not isinstance(each, Acknowledge | Visit) for each in one.operations)
@@ -311,8 +315,10 @@ class _Exploration:
     def _add_failure(self, program: _Program, state: State, ending: Ending) -> None:
         crashes = (*program.crashes, (program.recording, state))
         losses = tuple(crash.loss for _, crash in crashes)
-        replay = str(Replay(losses, checksum(crashes[0][0].operations)))
-        failure, text = describe_failure(self._options, crashes, ending, replay)
+        replay = str(Replay(losses, checksum(crashes[0][0].operations, crashes[0][0].own)))
+        self._output.seek(0)
+        printed = self._output.read().decode(errors="replace")
+        failure, text = describe_failure(self._options, crashes, ending, replay, printed)
         self._broken += 1
         self._failures.append(failure)
         if not self._texts:
@@ -324,7 +330,9 @@ class _Exploration:
         write_folder(self._folder, state.names, state.files)
         act = (program.crashes[0][0] if program.crashes else program.recording).operations
         pickled = [each.value for each in act if isinstance(each, Acknowledge)][: state.acknowledged]
-        check = partial(_check_with, options.check, pickled)
+        self._output.truncate(0)
+        self._output.seek(0)
+        check = partial(_check_with, options.check, pickled, self._output.fileno())
         if not is_recorded:
             function = partial(call, check, Path(self._folder), backend=options.backend)
             return run_in_child(partial(_only, function), options.timeout), None
@@ -334,7 +342,11 @@ class _Exploration:
         return ending, _Program(recording, (*program.crashes, (program.recording, state)))
 
 
-def _check_with(check: Callable[..., Any], pickled: list[bytes], folder: Path) -> Any:
+def _check_with(check: Callable[..., Any], pickled: list[bytes], output: int, folder: Path) -> Any:
+    """Run `check`. What it prints goes into a file, since it runs on thousands of states."""
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.stdout = sys.stderr = open(1, "w", buffering=1, errors="backslashreplace", closefd=False)
     return check(folder, [pickle.loads(value) for value in pickled])
 
 

@@ -76,12 +76,26 @@ def _loss_of(found: re.Match[str]) -> Loss:
     return Loss(int(found[1]), int(found[2] or 0), lost)
 
 
-def checksum(operations: Sequence[Operation]) -> str:
-    """Return a short text that differs for programs that do different things, whatever bytes they write."""
-    return blake2b("\n".join(map(shape, operations)).encode("utf-8", "surrogateescape"), digest_size=2).hexdigest()
+def checksum(operations: Sequence[Operation], own: Sequence[str] = ()) -> str:
+    """Return a short text that differs for programs that do different things (see `shapes`)."""
+    text = "\n".join(shapes(operations, own))
+    return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=2).hexdigest()
 
 
-def shape(operation: Operation) -> str:
+def shapes(operations: Sequence[Operation], own: Sequence[str] = ()) -> list[str]:
+    """Return operations as texts, without the bytes that they write.
+
+    In the names of files, the numbers in *own* are those of the process itself, and differ in each run.
+    """
+    texts = list(map(_shape, operations))
+    return [_numbers(own).sub("PROCESS", text) for text in texts] if own else texts
+
+
+def _numbers(own: Sequence[str]) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\d)(?:{'|'.join(own)})(?!\d)")
+
+
+def _shape(operation: Operation) -> str:
     """Return an operation without the bytes that it writes."""
     match operation:
         case Write(file, offset, data):

@@ -19,7 +19,7 @@ from ..errors import FailpointUsageError
 from .disk import Disk
 from .files import Replaced
 from .folder import difference, read_disk
-from .losses import shape
+from .losses import shapes
 from .notes import Markers, NotedVisits, Notes
 from .operations import Operation
 from .processes import Ending, call, run_in_child
@@ -57,12 +57,14 @@ class Recording:
         start: The folder before.
         operations: What it did, in order.
         refused: What it did that cannot be recorded, or "".
+        own: The numbers of its process and its thread, which may be in names of files.
         mapped: Files that it writes to by a memory map, of which nothing is recorded.
     """
 
     start: Disk
     operations: Sequence[Operation]
     refused: str = ""
+    own: tuple[str, ...] = ()
     mapped: tuple[str, ...] = ()
 
 
@@ -103,7 +105,7 @@ def _record(
         if not notes.refused:
             raise
     refused = notes.refused or _left_behind() or _not_seen(folder, disk, notes.operations)
-    return Recording(disk, notes.operations, refused)
+    return Recording(disk, notes.operations, refused, _own_numbers())
 
 
 def _trace(
@@ -115,11 +117,11 @@ def _trace(
     *,
     is_act: bool,
 ) -> tuple[Ending, Recording | None]:
-    def run(marker: int) -> str:
+    def run(marker: int) -> tuple[str, tuple[str, ...]]:
         os.write(marker, BEGIN)
         _run(function, arguments, Markers(marker), backend, is_act=is_act)
         os.write(marker, END)
-        return _left_behind()
+        return _left_behind(), _own_numbers()
 
     start, _ = read_disk(folder)
     ending, traced = trace(run, timeout, folder, start)
@@ -127,8 +129,9 @@ def _trace(
         return ending, Recording(start, (), traced.refused)
     if ending.kind != "returned":
         return ending, None
-    refused = ending.value or _not_seen(folder, start, traced.operations, set(traced.mapped))
-    return ending, Recording(start, traced.operations, refused, tuple(traced.mapped.values()))
+    left, own = ending.value
+    refused = left or _not_seen(folder, start, traced.operations, set(traced.mapped))
+    return ending, Recording(start, traced.operations, refused, own, tuple(traced.mapped.values()))
 
 
 def _run(
@@ -152,6 +155,10 @@ def _deterministic_order(backend: str) -> AbstractContextManager[None]:
     from .._explore.loops import asyncio_order
 
     return asyncio_order.deterministic_order()
+
+
+def _own_numbers() -> tuple[str, ...]:
+    return str(os.getpid()), str(threading.get_ident())
 
 
 def _left_behind() -> str:
@@ -184,8 +191,12 @@ def _not_seen(folder: str, disk: Disk, operations: Sequence[Operation], mapped: 
 
 
 def first_difference(one: Recording, other: Recording) -> tuple[str, str] | None:
-    """Return the first operations in which two recordings differ, or `None`. Written bytes may differ."""
-    for pair in zip_longest(map(shape, one.operations), map(shape, other.operations), fillvalue="nothing more"):
+    """Return the first operations in which two recordings differ, or `None`.
+
+    Written bytes may differ, and the numbers of the process in names.
+    """
+    shapes_of_both = shapes(one.operations, one.own), shapes(other.operations, other.own)
+    for pair in zip_longest(*shapes_of_both, fillvalue="nothing more"):
         if pair[0] != pair[1]:
             return pair
     return None

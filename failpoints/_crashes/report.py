@@ -19,16 +19,18 @@ from .states import State
 
 _MAX_LINES = 60  # of a list of operations; from a longer one the middle is left out
 _MAX_FILES = 20
+_MAX_PRINTED = 10  # lines of the output of `check`
 _MAX_SHOWN = 48  # bytes of a file
 _MAX_OTHERS = 10  # failures with one line each
 
 
 def describe_failure(
-    options: CrashOptions, crashes: Sequence[tuple[Recording, State]], ending: Ending, replay: str
+    options: CrashOptions, crashes: Sequence[tuple[Recording, State]], ending: Ending, replay: str, printed: str
 ) -> tuple[Failure, str]:
     """Return a state that `check` failed on as a failure, and the text that reports it.
 
     *crashes* has the recording of `act` and the state that it left, then of each `check` that crashed as well.
+    *printed* is the output of `check`.
     """
     _recording, state = crashes[-1]
     timeline: list[str] = []
@@ -41,6 +43,8 @@ def describe_failure(
     where = f", at {ending.location}" if ending.location else ""
     lines = [f"{summary}{where}", "", *(f"  {line}" for line in timeline), "", "  the folder then:"]
     lines += [f"    {line}" for line in _file_lines(state)]
+    if printed.strip():
+        lines += ["", "  check printed:", *(f"    {line}" for line in printed.splitlines()[-_MAX_PRINTED:])]
     lines += ["", f"acknowledged:       {safe_repr(values)}", f"repeat this state:  {options.replay_call(replay)}"]
     return Failure(ending.kind, summary.splitlines()[0], tuple(timeline), (), replay), "\n".join(lines)
 

@@ -509,3 +509,31 @@ def test_the_other_exploration_has_its_own_result() -> None:
     with pytest.raises(ExplorationFailed) as failed:
         explore(scenario)
     assert failed.value.exploration.runs == 1
+
+
+def test_names_with_the_number_of_the_process() -> None:
+    """Temporary names may have the number of the process and its thread in them. A replay finds its state again."""
+
+    def act(folder: Path) -> None:
+        temporary = folder / f"tmp.{os.getpid()}-{threading.get_ident()}"
+        temporary.write_text(content(1))
+        temporary.rename(folder / "state.json")
+
+    with pytest.raises(ExplorationFailed) as found:
+        explore_crashes(act, is_whole)
+    with pytest.raises(ExplorationFailed, match="is_whole failed in the replay"):
+        explore_crashes(act, is_whole, replay=found.value.replay)
+    assert explored(act, accept).bounds == ("act names files after its process, and one run was explored",)
+
+
+def test_what_a_check_prints(capfd: pytest.CaptureFixture[str]) -> None:
+    """The output of `check` is in the message of a failure, and nowhere else."""
+
+    def check(folder: Path, acknowledged: list[Any]) -> None:
+        sys.stdout.write("recovering\n")
+        os.system("echo from a child")
+        is_whole(folder, acknowledged)
+
+    with pytest.raises(ExplorationFailed, match=r"check printed:\n    recovering\n    from a child\n\nacknowledged:"):
+        explore_crashes(in_place, check)
+    assert capfd.readouterr() == ("", "")
