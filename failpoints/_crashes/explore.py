@@ -21,8 +21,8 @@ from .._core.hooks import spectators
 from .._explore.result import Failure, counted
 from .folder import write_folder
 from .losses import Replay, checksum, shapes
-from .operations import Acknowledge, Visit, Write
-from .options import CrashOptions
+from .operations import Acknowledge, Operation, Truncate, Visit, Write
+from .options import CrashOptions, name_of
 from .processes import Ending, call, run_in_child
 from .recording import Recording, first_difference, record
 from .report import crashes_failed, describe_failure, failed_without_crash, nondeterministic
@@ -219,7 +219,7 @@ class _Exploration:
         """Return what `act` does, after checking that it does the same each time."""
         __tracebackhide__ = True
         options = self._options
-        name = getattr(options.act, "__name__", "act")
+        name = name_of(options.act, "act")
         recordings: list[Recording] = []
         for _ in range(2):
             write_folder(self._folder, {}, {})
@@ -291,7 +291,7 @@ class _Exploration:
         self._states += 1
         if ending.kind != "returned":
             if self._states == 1:
-                what = f"{getattr(options.check, '__name__', 'check')} fails on the folder that act has not touched yet"
+                what = f"{name_of(options.check, 'check')} fails on the folder that act has not touched yet"
                 raise failed_without_crash(f"{what}: fix this first", ending, self._result())
             if (ending.kind, ending.location) not in self._confirmed:
                 self._confirm(program, state, ending)
@@ -306,7 +306,7 @@ class _Exploration:
         again, _ = self._run_check(program, state, is_recorded=False)
         if not again.is_like(ending):
             raise nondeterministic(
-                f"{getattr(self._options.check, '__name__', 'check')} is nondeterministic: on one folder, it ended with"
+                f"{name_of(self._options.check, 'check')} is nondeterministic: on one folder, it ended with"
                 f" {ending.sentence!r}, and then with {again.sentence or 'no error'!r}",
                 self._result(),
             )
@@ -346,7 +346,7 @@ def _check_with(check: Callable[..., Any], pickled: list[bytes], output: int, fo
     """Run `check`. What it prints goes into a file, since it runs on thousands of states."""
     os.dup2(output, 1)
     os.dup2(output, 2)
-    sys.stdout = sys.stderr = open(1, "w", buffering=1, errors="backslashreplace", closefd=False)
+    sys.stdout = sys.stderr = open(1, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115 - stays open
     return check(folder, [pickle.loads(value) for value in pickled])
 
 
@@ -355,6 +355,5 @@ def _only(function: Callable[[], object]) -> None:
     function()
 
 
-def _written(recording: Recording) -> list[bytes]:
-    written = [each.data for each in recording.operations if isinstance(each, Write)]
-    return written + [each.value for each in recording.operations if isinstance(each, Acknowledge)]
+def _written(recording: Recording) -> list[Operation]:
+    return [each for each in recording.operations if isinstance(each, Write | Truncate | Acknowledge)]

@@ -9,13 +9,14 @@ from __future__ import annotations
 import _pyio  # type: ignore[import-not-found]
 import fcntl
 import functools
+import gc
 import io
 import os
 import sys
-import tempfile
 from collections.abc import Callable
-from types import FunctionType
-from typing import Any, Final, cast
+from contextlib import suppress
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any, Final
 
 from .._core.reentrancy import runs_user_code
 from .notes import Notes
@@ -49,14 +50,24 @@ def _replacement(original: Any, method: Callable[..., Any]) -> Any:
     return staticmethod(functools.wraps(original)(replacement))
 
 
-def _replace_in(module: Any, replacements: dict[Any, Any]) -> None:
-    for name, value in list(cast(dict[str, Any], vars(module)).items()):
-        try:
-            replacement = replacements.get(value)
-        except Exception:  # it cannot be hashed
-            continue
-        if replacement is not None:
-            setattr(module, name, replacement)
+def _replace_in(thing: Any, replacements: dict[Any, Any]) -> None:
+    """Replace functions that a module or a class has, or a function as the default of an argument."""
+    if isinstance(thing, FunctionType):
+        if thing.__defaults__ is not None:
+            thing.__defaults__ = tuple(_replaced(each, replacements) for each in thing.__defaults__)
+    elif isinstance(thing, ModuleType | type):
+        for name, value in list(vars(thing).items()):
+            replacement = _replaced(value, replacements)
+            if replacement is not value:
+                with suppress(AttributeError, TypeError):  # a class of C
+                    setattr(thing, name, replacement)
+
+
+def _replaced(value: Any, replacements: dict[Any, Any]) -> Any:
+    kind: Any = type(value)
+    function: Any = value.__func__ if kind is staticmethod else value
+    is_callable = isinstance(function, BuiltinFunctionType | type)
+    return replacements.get(function, value) if is_callable else value
 
 
 class Replaced:
@@ -80,12 +91,9 @@ class Replaced:
         raw = _raw_file(self, replacements[os.open])
         replacements[io.open] = _open_with(raw)
         replacements[io.FileIO] = raw
-        for module in list(sys.modules.values()):
-            if not getattr(module, "__name__", "").startswith("failpoints."):
-                _replace_in(module, replacements)
-        for function in vars(tempfile._TemporaryFileCloser).values():  # type: ignore[attr-defined]  # noqa: SLF001
-            if isinstance(function, FunctionType) and function.__defaults__:
-                function.__defaults__ = tuple(replacements.get(each, each) for each in function.__defaults__)
+        gc.unfreeze()  # else it does not return all
+        for thing in (*sys.modules.values(), *gc.get_objects()):
+            _replace_in(thing, replacements)
         sys.addaudithook(self._audit)
 
     # Places

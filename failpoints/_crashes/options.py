@@ -6,11 +6,12 @@ import inspect
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
 from .._core import environment
-from .._core.functions import callable_name, signature_of
+from .._core.functions import signature_of
 from .._core.messages import safe_repr
 from .._core.validation import check_count
 from .._core.wakeups import on_event_loop
@@ -79,9 +80,9 @@ class CrashOptions:
 
     def replay_call(self, replay: str) -> str:
         """Return the call of `explore_crashes()` that builds a single state again, as Python source."""
-        arguments = [_name(self.act), _name(self.check)]
+        arguments = [_source(self.act, "act"), _source(self.check, "check")]
         if self.arrange is not None:
-            arguments.append(f"arrange={_name(self.arrange)}")
+            arguments.append(f"arrange={_source(self.arrange, 'arrange')}")
         for name, default in (("backend", "asyncio"), ("disk", "power"), ("recorder", "python")):
             if getattr(self, name) != default:
                 arguments.append(f"{name}={getattr(self, name)!r}")
@@ -90,8 +91,16 @@ class CrashOptions:
         return f"explore_crashes({', '.join(arguments)}, replay={replay!r})"
 
 
-def _name(function: Callable[..., Any]) -> str:
-    return callable_name(function).rpartition(".")[2]
+def name_of(function: Callable[..., Any], default: str) -> str:
+    """Return the name of a function, also of one in a `functools.partial`, or *default* if it has none."""
+    while isinstance(function, partial):
+        function = cast(Any, function).func
+    return getattr(function, "__name__", default)
+
+
+def _source(function: Callable[..., Any], default: str) -> str:
+    name = name_of(function, default)
+    return f"partial({name}, ...)" if isinstance(function, partial) else name
 
 
 def _check_function(name: str, function: Any, arguments: int, example: str) -> None:

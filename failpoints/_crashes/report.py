@@ -11,7 +11,7 @@ from .._explore.result import ExplorationFailed, Failure
 from .disk import Names, renamed
 from .losses import Loss, Part
 from .operations import ROOT, Acknowledge, Kind, Link, Make, Operation, Remove, Rename, Sync, Truncate, Visit, Write
-from .options import CrashOptions
+from .options import CrashOptions, name_of
 from .processes import Ending
 from .recording import Recording
 from .result import CrashExploration
@@ -35,8 +35,7 @@ def describe_failure(
     _recording, state = crashes[-1]
     timeline: list[str] = []
     for number, (recorded, left) in enumerate(crashes):
-        function = options.act if not number else options.check
-        timeline.append(f"{getattr(function, '__name__', 'the program')}:")
+        timeline.append(f"{name_of(options.check, 'check') if number else name_of(options.act, 'act')}:")
         timeline += [f"  {line}" for line in _operation_lines(recorded, left.loss, is_power=options.is_power)]
     summary = f"check {ending.sentence}" if ending.kind != "error" else ending.sentence
     values = [pickle.loads(each.value) for each in _acknowledged(crashes)]
@@ -60,7 +59,7 @@ def crashes_failed(
 ) -> ExplorationFailed:
     """Return the exception to raise for the failures of an exploration, whose texts are *texts*."""
     crash = "a power loss" if options.is_power else "the end of the process"
-    name = getattr(options.check, "__name__", "check")
+    name = name_of(options.check, "check")
     where = "in the replay" if exploration.replayed else f"in {exploration.broken:,} of {exploration.states:,} states"
     lines = [f"{name} failed {where} after {crash}: {texts[0]}"]
     others = exploration.failures[1:]

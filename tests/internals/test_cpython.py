@@ -10,13 +10,11 @@ import dis
 import gc
 import importlib
 import inspect
-import os
 import random
 import re
 import secrets
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import traceback
@@ -477,11 +475,3 @@ def test_a_function_can_be_called_before_threads_are_joined() -> None:
     """
     done = subprocess.run([sys.executable, "-c", dedent(script)], timeout=50)
     assert done.returncode == 3
-
-
-@pytest.mark.internals
-def test_temporary_files_keep_a_function() -> None:
-    """A temporary file is removed by a function of `os` that is a default argument, not an attribute of the module."""
-    closer = vars(tempfile)["_TemporaryFileCloser"]
-    defaults = [function.__defaults__ or () for function in vars(closer).values() if isinstance(function, FunctionType)]
-    assert any(os.unlink in each for each in defaults)
