@@ -86,6 +86,14 @@ async def nothing(run: object) -> None:
     """Do nothing, as a scenario."""
 
 
+def save_nothing(folder: Path) -> None:
+    """Write nothing, as a program whose crashes are explored."""
+
+
+def check_nothing(folder: Path, acknowledged: list[Any]) -> None:
+    """Accept every folder, as a recovery."""
+
+
 @pytest.mark.parametrize("verb", ["", *VERBS])
 def test_the_examples_run(verb: str, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Every example in a help text can be run, and has valid actions."""
@@ -94,7 +102,8 @@ def test_the_examples_run(verb: str, run: Run, monkeypatch: pytest.MonkeyPatch, 
     for program in (RemoteProgram, FleetProgram):
         monkeypatch.setattr(program, "ask", lambda _, request: asked.append(request) or [])
     monkeypatch.setattr(run_module, "execute", lambda command, _: started.append(command) or 0)
-    monkeypatch.setattr(explore_module, "find_scenario", lambda _: nothing)
+    crashing = {"tests.store:save": save_nothing, "tests.store:check": check_nothing}
+    monkeypatch.setattr(explore_module, "find_scenario", lambda path: crashing.get(path, nothing))
     monkeypatch.setenv("FAILPOINTS_REQUEST_KEYS", "k1:a secret of the tests")
     monkeypatch.chdir(tmp_path)
     for folder in ("src", "tests"):
