@@ -22,6 +22,7 @@ class Options(NamedTuple):
     configured: str
     report: bool
     report_json: str | None
+    processes: bool
     explore: int | None
     replay: str | None
 
@@ -68,6 +69,12 @@ def add_options(parser: pytest.Parser) -> None:
         type="bool",
         default=True,
     )
+    parser.addini(
+        "failpoints_processes",
+        "configure the processes that the tests start, too, and count what they hit (default: false)",
+        type="bool",
+        default=False,
+    )
     _add_seconds(parser, "failpoints_timeout", "seconds until a wait for a hit or a pause times out (default: 10)", 10)
     _add_seconds(parser, "failpoints_pause_limit", "seconds until a pause raises FailpointTimeout (default: 30)", 30)
 
@@ -100,6 +107,7 @@ def read_options(config: pytest.Config) -> Options:
         configured=config.getoption("failpoints_configured") or "",
         report=bool(config.getoption("failpoints_report")),
         report_json=config.getoption("failpoints_report_json"),
+        processes=_setting(config, "failpoints_processes"),
         explore=config.getoption("failpoints_explore"),
         replay=config.getoption("failpoints_replay"),
     )

@@ -52,6 +52,21 @@ class Decision(NamedTuple):
 NOTHING = Decision()
 
 
+class Elsewhere(NamedTuple):
+    """What a configuration did in other processes."""
+
+    hits: int = 0
+    misses: int = 0
+    triggers: int = 0
+    paused: int = 0
+    waiting: tuple[Waiting, ...] = ()
+    last_miss: Mapping[str, Any] | None = None
+    last_mismatch: str | None = None
+
+
+NOWHERE: Final = Elsewhere()
+
+
 class Ledger(Protocol):
     """Shares the counts of a configuration with other processes. Called with the lock of the stores held."""
 
@@ -72,6 +87,7 @@ class Configuration:
         "_decisions",
         "_left",
         "_random",
+        "elsewhere",
         "ended_by",
         "error",
         "for_block",
@@ -122,6 +138,7 @@ class Configuration:
         self.ended_by: int | None = None
         self.waiting_at_end: tuple[Waiting, ...] = ()  # the waiters that it had when it ended
         self.hit_in_child: memoryview | None = None  # one byte, which a process forked from this one sets if it hits
+        self.elsewhere = NOWHERE
         self.ledger: Ledger | None = None  # if it is that of several processes
         self.error: Exception | None = None  # the last one that kept a site from carrying out an action
         self._decisions = [Decision(term.action) for term in terms]
@@ -175,6 +192,14 @@ class Configuration:
                 self.hit_in_child[0] = 1
 
         return go_on
+
+    def share(self, ledger: Ledger) -> None:
+        """Take the counts from a ledger from now on. What was used up so far is used up there, too."""
+        self.ledger = ledger
+        for index, (term, left) in enumerate(zip(self.terms, self._left, strict=True)):
+            if term.times is not None and left is not None:
+                for _ in range(term.times - left):
+                    ledger.take(index, term.times)
 
     def decide(self, hit: Hit | None, wakeup: Wakeup | None) -> Decision:
         """Choose the first term whose modifiers allow it, count it, and enroll the visit if the action waits.
@@ -286,16 +311,18 @@ class Configuration:
     def status(self) -> FailpointStatus:
         """Return the current state as plain values, copied for the caller."""
         self.dismiss_abandoned()
+        elsewhere = self.elsewhere
         return FailpointStatus(
             name=self.name,
             actions=self.terms,
             matchers=dict(self.matchers.given),
-            hits=self.hits,
-            misses=self.misses,
-            last_miss=None if self.last_miss is None else dict(self.last_miss),
-            last_mismatch=cast(Any, self.last_mismatch),  # `read` makes it a text
-            triggers=self.triggers,
-            waiting=describe_waiters(self.parked),
+            hits=self.hits + elsewhere.hits,
+            misses=self.misses + elsewhere.misses,
+            last_miss=elsewhere.last_miss if self.last_miss is None else dict(self.last_miss),
+            # `read` makes it a text
+            last_mismatch=cast(Any, elsewhere.last_mismatch if self.last_miss is None else self.last_mismatch),
+            triggers=self.triggers + elsewhere.triggers,
+            waiting=in_order(describe_waiters(self.parked), elsewhere.waiting),
             sites=site_places(self.name),
         )
 
@@ -307,6 +334,11 @@ def describe_waiters(waiters: Iterable[Waiter]) -> tuple[Waiting, ...]:
         for waiter in sorted(waiters, key=lambda waiter: waiter.arrival)
         if waiter.parked is not None
     )
+
+
+def in_order(here: tuple[Waiting, ...], elsewhere: tuple[Waiting, ...]) -> tuple[Waiting, ...]:
+    """Return what waits in this process and in others, the longest waiting first."""
+    return tuple(sorted((*here, *elsewhere), key=lambda each: each.since)) if elsewhere else here
 
 
 def site_places(name: str) -> tuple[str, ...]:

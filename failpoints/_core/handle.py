@@ -44,7 +44,7 @@ class Handle:
 
     @property
     def hits(self) -> int:
-        """The number of visits in this process whose context matched. Those in its children are not counted."""
+        """The number of visits whose context matched. Those in other processes count with `failpoints_processes`."""
         return self.status.hits
 
     @property

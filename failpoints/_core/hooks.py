@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from typing import Final, Protocol
 
@@ -10,10 +10,28 @@ from ..errors import FailpointUsageError
 from .accesses import Accesses
 from .actions import Action
 from .configuration import Configuration
-from .context import Context
+from .context import Context, GivenMatchers
 
 observers: Final[list[Callable[[Configuration, Action | None, bool], object]]] = []
 """Called at each visit of a configured failpoint, with the action that triggers and whether the context matched."""
+
+
+class Others(Protocol):
+    """The other processes that have what a store has, and whose counts are added to its own."""
+
+    def changed(self) -> None:
+        """Configure the others as the store is now."""
+
+    def begin_again(self) -> Callable[[], None]:
+        """Begin the counts of the others again. Calling the result adds up what was counted before and since."""
+        ...
+
+    def refresh(self, configurations: Iterable[Configuration]) -> None:
+        """Note in each configuration what the others did. Called without a lock."""
+
+    def resume(self, name: str, context: GivenMatchers | None, tasks: int | None, only: Configuration | None) -> int:
+        """Wake what waits in this process and in the others, and return how many were woken."""
+        ...
 
 
 class Advance(Protocol):

@@ -11,6 +11,7 @@ import math
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
@@ -18,11 +19,12 @@ from ..errors import FailpointUsageError
 from . import environment
 from .actions import Actions, Hit
 from .arming import report_failures
-from .configuration import NOTHING, Configuration, Decision, Waiter, describe_waiters, site_places
+from .configuration import NOTHING, Configuration, Decision, Waiter, describe_waiters, in_order, site_places
 from .context import GivenMatchers, Matchers, Mismatch
 from .followers import Follower, Followers
 from .formatting import describe_actions
 from .grammar import as_terms
+from .hooks import Others
 from .late_imports import import_for_visits
 from .locks import guard as _guard
 from .log import logger
@@ -80,6 +82,7 @@ class Store:
         self._watches = Watches()
         self._followers = Followers()
         self._strays = Strays()
+        self.others: Others | None = None
         # The stores of tests begin with the seed of the process, whose own store is made first.
         self._seed: int | str | None = PROCESS_STORE._seed if _stores else None  # noqa: SLF001 - of its own kind
         with _guard.lock:
@@ -204,6 +207,20 @@ class Store:
             only: The configuration whose waiters are woken; `None` for all of the name.
             arrival: The number of the one waiter that is woken, as `parked` returns it; `None` for all.
         """
+        if self.others is not None and arrival is None:
+            return self.others.resume(name, context, tasks, only)
+        return self.resume_here(name, context, tasks, only=only, arrival=arrival)
+
+    def resume_here(
+        self,
+        name: str,
+        context: GivenMatchers | None = None,
+        tasks: int | None = None,
+        *,
+        only: Configuration | None = None,
+        arrival: int | None = None,
+    ) -> int:
+        """Wake waiters of this process, like `resume`."""
         matchers = Matchers(context)
         limit = math.inf if tasks is None else check_count("tasks", tasks)
         finish()
@@ -244,8 +261,11 @@ class Store:
                 for configuration in stack.configurations()
             ]
             restore = self.save()
+        add_others = self.others.begin_again() if self.others is not None else None
 
         def go_on() -> None:
+            if add_others is not None:
+                add_others()
             restore()
             with _guard.lock:
                 for continued in before:
@@ -270,18 +290,21 @@ class Store:
 
     def status(self, name: str) -> FailpointStatus:
         """Return the status of *name*: empty, but for its sites, when it is not configured."""
+        self.refresh(self.current(name))
         with _guard.lock:
             status = self._status(name)
         return read(status)
 
     def statuses(self) -> list[FailpointStatus]:
         """Return the status of every configured name, sorted by name."""
+        self.refresh(self.configurations())
         with _guard.lock:
             statuses = list(map(self._status, sorted(self.stacks)))
         return list(map(read, statuses))
 
     def status_of(self, configuration: Configuration) -> FailpointStatus:
         """Return the status of a configuration of this store, in force or not."""
+        self.refresh([configuration])
         with _guard.lock:
             status = self._status_of(configuration)
         return read(status)
@@ -303,10 +326,23 @@ class Store:
         statuses = tuple(map(self._status_of, current))
         if len(current) == 1:
             return summed(statuses, statuses[0].waiting)
-        return summed(statuses, describe_waiters(waiter for each in current for waiter in list(each.parked)))
+        here = describe_waiters(waiter for each in current for waiter in list(each.parked))
+        elsewhere = tuple(waiting for each in current for waiting in each.elsewhere.waiting)
+        return summed(statuses, in_order(here, elsewhere))
+
+    def refresh(self, configurations: Iterable[Configuration]) -> None:
+        """Learn what other processes did, if they have what this store has."""
+        if self.others is not None:
+            self.others.refresh(configurations)
 
     def _status_of(self, configuration: Configuration) -> FailpointStatus:
         return replace(configuration.status(), strays=self._strays.of(configuration.name))
+
+    def waiting_since(self, name: str, context: GivenMatchers | None, only: Configuration | None) -> list[datetime]:
+        """Return since when visits wait in this process whose contexts match."""
+        matchers = Matchers(context)
+        waiters = [each for each in self._waiters(name, only) if matchers.mismatch(each.hit.context) is None]
+        return [each.parked[1] for each in waiters if each.parked is not None]
 
     def _waiters(self, name: str, only: Configuration | None) -> list[Waiter]:
         """Return the waiters of a name or of one configuration, the longest waiting first."""
@@ -410,6 +446,7 @@ class Store:
     def has_ended(self, watch: Watch, wakeup: Wakeup | None = None) -> bool:
         """Return whether the watch is over; if not, *wakeup* is set when that may have changed."""
         finish()
+        self.refresh(self.current(watch.name))
         with _guard.lock:
             # Added before the check, so that no later event can miss it.
             self._watches.add(watch)
@@ -468,6 +505,8 @@ class Store:
                     return changed
         finally:
             finish()
+            if self.others is not None:
+                self.others.changed()
 
     def _remove(self, changes: Callable[[Mapping[str, Stack]], Mapping[str, Stack]]) -> None:
         for name in self._change(changes):

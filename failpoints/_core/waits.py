@@ -17,6 +17,9 @@ DEFAULT_LIMIT: Final = 60.0
 """The limit of a wait that is given none, in seconds: a wait for something that never happens must not hang a test."""
 
 
+_LOOK: Final = 0.01  # seconds
+
+
 async def wait(store: Store, watch: Watch, timeout: float | None) -> None:
     """Wait in a task until the watch has ended, for *timeout* seconds at most."""
     __tracebackhide__ = True  # so that pytest shows a timeout at the test's own line
@@ -24,7 +27,7 @@ async def wait(store: Store, watch: Watch, timeout: float | None) -> None:
     try:
         with limited(timeout):
             while not store.has_ended(watch, wakeup := TaskWakeup()):
-                await wakeup.wait()
+                await wakeup.wait(_interval(store))
             return
         if not store.has_ended(watch):
             raise _timeout(store, watch, timeout)
@@ -44,11 +47,18 @@ def wait_sync(store: Store, watch: Watch, timeout: float | None) -> None:
     deadline = monotonic() + (math.inf if timeout is None else timeout)
     try:
         while not store.has_ended(watch, wakeup := ThreadWakeup()):
-            ended = wakeup.wait(max(deadline - monotonic(), 0))
-            if ended is Ended.EXPIRED and not store.has_ended(watch):
+            interval = _interval(store)
+            left = max(deadline - monotonic(), 0)
+            ended = wakeup.wait(left if interval is None else min(left, interval))
+            if ended is Ended.EXPIRED and monotonic() >= deadline and not store.has_ended(watch):
                 raise _timeout(store, watch, timeout)
     finally:
         store.unwatch(watch)
+
+
+def _interval(store: Store) -> float | None:
+    """Return after how many seconds to look again, if the wait is also for other processes, which wake nothing here."""
+    return None if store.others is None else _LOOK
 
 
 def _timeout(store: Store, watch: Watch, timeout: float | None) -> FailpointTimeout:

@@ -83,8 +83,9 @@ class Watch:
         return [self.configuration] if self.configuration in current else []
 
     def _holds(self, counted: Sequence[Configuration]) -> bool:
-        count = sum(each.hits if self._event == "hit" else len(each.parked) for each in counted)
-        return count >= self._target
+        if self._event == "hit":
+            return sum(each.hits + each.elsewhere.hits for each in counted) >= self._target
+        return sum(len(each.parked) + each.elsewhere.paused for each in counted) >= self._target
 
     def _never(self, current: Sequence[Configuration], names: Iterable[str]) -> str:
         never = "it will never be hit" if self._event == "hit" else "no task will ever be paused there"

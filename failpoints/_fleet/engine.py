@@ -42,7 +42,7 @@ class Engine(Protocol):
         ...
 
     async def reports(self, seen: Seen) -> Reports:
-        """Return what the living members know beside their counts."""
+        """Return what the members know beside their counts."""
         ...
 
     async def wake(self) -> None:
@@ -103,7 +103,7 @@ class FolderEngine:
         return await self._run(self._folder.seen)
 
     async def reports(self, seen: Seen) -> Reports:
-        return await self._run(lambda: {name: self._folder.report(name) for name in seen.living})
+        return await self._run(partial(self._folder.reports, seen))
 
     async def wake(self) -> None:
         await self._run(self._folder.wake_all)

@@ -239,6 +239,10 @@ class Folder:
         document: Any = _read_json(self.path / "reports" / member) or {}
         return {int(serial): Reported(*reported) for serial, reported in document.items()}
 
+    def reports(self, seen: Seen) -> Reports:
+        """Return the reports of all members, those that have ended included."""
+        return {name: self.report(name) for name in seen.members}
+
     def write_answer(self, command: int, member: str, answer: object) -> None:
         """Answer a command."""
         files.write_aside(self.path / "answers" / f"{command}-{member}", json.dumps(answer))

@@ -67,8 +67,9 @@ class _SharedCounts:
     def note(self, configuration: Configuration) -> None:
         counted = Counts(configuration.hits, configuration.misses, configuration.triggers)
         waiting = len(configuration.parked)
-        wakes = waiting != self._waiting
-        if wakes or counted.misses != self._written.misses:
+        has_missed = counted.misses != self._written.misses
+        wakes = waiting != self._waiting or (has_missed and self._written.misses == self._base.misses)  # the first one
+        if wakes or has_missed:
             self.version += 1
         self._waiting = waiting
         if self._member.write_record(self._record(counted, waiting), self.slot):
@@ -132,8 +133,8 @@ class Member:
 
     def end(self) -> None:
         """Stop following. The counts stay where they are, for those who sum them."""
-        if self._process == os.getpid():
-            self._thread.stop()
+        if self._process == os.getpid() and self._thread.stop() and self._news:
+            self._report()
 
     def wake(self) -> None:
         """Let the thread look now."""

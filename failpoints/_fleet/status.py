@@ -94,7 +94,7 @@ def status_of_fleet(name: str, seen: Seen, reports: Reports, only: int | None = 
     for entry in entries:
         there = of_members.get(entry.serial, [])
         counts = seen.counts(entry.serial)
-        missed = next((each for each in there if each.last_miss is not None), FailpointStatus(name))
+        missed = next((each for each in there if each.last_miss is not None), None) or _missed(entry, reports)
         total.append(
             FleetStatus(
                 name,
@@ -113,6 +113,15 @@ def status_of_fleet(name: str, seen: Seen, reports: Reports, only: int | None = 
     sites = tuple(sorted({site for each in total for site in each.sites}))
     assert isinstance(whole, FleetStatus)
     return replace(whole, sites=sites, members=by_member)
+
+
+def _missed(entry: Entry, reports: Reports) -> FailpointStatus:
+    """Return the status in a member that has ended, and that has reported a miss."""
+    for report in reports.values():
+        reported = report.get(entry.serial)
+        if reported is not None and reported.status is not None and reported.status["last_miss"] is not None:
+            return parse_status(reported.status)
+    return FailpointStatus(entry.name)
 
 
 def _of_member(entry: Entry, record: Record, reported: Reported | None, member: str) -> FailpointStatus:

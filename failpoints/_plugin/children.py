@@ -119,9 +119,10 @@ def _report(configuration: Configuration, action: Action | None, matched: bool) 
 
 
 def was_hit(configuration: Configuration) -> bool:
-    """Return whether this process, or one that was forked from it since, has hit the failpoint."""
+    """Return whether this process, or another one that is known, has hit the failpoint."""
+    PROCESS_STORE.refresh([configuration])
     flag = configuration.hit_in_child
-    return configuration.hits > 0 or (flag is not None and flag[0] > 0)
+    return configuration.hits > 0 or configuration.elsewhere.hits > 0 or (flag is not None and flag[0] > 0)
 
 
 def still_running(before: Started) -> int:

@@ -114,6 +114,10 @@ def _facts_on_processes(configured: Iterable[Configuration], before: Started) ->
     """Describe the processes that a test started or used, and what reached them."""
     new, old = started().since(before), still_running(before)
     texts: list[str] = []
+    if PROCESS_STORE.others is not None:
+        if sum(new):
+            yield "processes", f"{sum(new)} started by the test; it was never hit there either"
+        return
     if new.forked:
         texts.append(f"{new.forked} forked by the test, with what was configured then; it was never hit there either")
     if new.otherwise:

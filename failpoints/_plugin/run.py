@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import nullcontext
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -26,6 +26,9 @@ from .expectations import Expectations
 from .explorations import Explorations
 from .fixture import Failpoints
 from .markers import read_markers, use_fixture
+
+if TYPE_CHECKING:
+    from .processes import Processes
 
 EXPECTATIONS = pytest.StashKey[Expectations]()
 """Where a test that uses the fixture keeps its expectations."""
@@ -57,6 +60,11 @@ class Run:
         self._workers = workers
         self._entries = _entries(options.configured)
         self._restore = PROCESS_STORE.save()
+        self._processes: Processes | None = None
+        if options.processes and environment.ENABLED and not config.getoption("collectonly"):
+            from .processes import Processes  # imported here because it imports the rooms of the fleet
+
+            self._processes = Processes(config)
         self._configured: dict[int, Configuration] = {}  # by the number of the entry
         self._hit = set[str]()
         self._configure()
@@ -220,6 +228,8 @@ class Run:
         if self._entries:
             observers.remove(self._observe)
         self._restore()
+        if self._processes is not None:
+            self._processes.end()
 
 
 def _entries(option: str) -> tuple[Entry, ...]:

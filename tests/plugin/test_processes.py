@@ -1,0 +1,291 @@
+"""`failpoints_processes = true`: what a test sets reaches the processes that it starts, and their hits are counted."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tests.plugin.inner_files import RunTests
+from tests.plugin.terminal import failures
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such fleets")
+
+INI = "failpoints_processes = true"
+HEAD = """\
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ProcessPoolExecutor
+
+import anyio
+import pytest
+
+import failpoints as package
+from work import work
+
+
+def pool(method, workers=1):
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(method))
+
+
+def in_fork(function):
+    "Call a function in a forked process, and return its exit status."
+    child = os.fork()
+    if not child:
+        function()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def run(code):
+    return subprocess.run([sys.executable, "-c", code], timeout=50).returncode
+
+
+"""
+WORK = """\
+    from failpoints import failpoint
+
+    @failpoint("work", context=["number"])
+    def work(number) -> int:
+        return number
+"""
+
+
+def run_all(run_tests: RunTests, source: str, *arguments: str, ini: str = "") -> pytest.RunResult:
+    return run_tests(HEAD + source, *arguments, ini=f"{INI}\n{ini}", files={"work.py": WORK})
+
+
+def test_every_kind_of_process_has_what_a_test_sets(run_tests: RunTests) -> None:
+    """Forked, spawned and other processes have what the test has set, and their counts are the handle's."""
+    result = run_all(
+        run_tests,
+        """
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_pool(failpoints, method):
+    handle = failpoints.set("work", "return(99)", context={"number": "[1-3]"})
+    with pool(method) as workers:
+        assert list(workers.map(work, range(5))) == [0, 99, 99, 99, 4]
+    assert (handle.hits, handle.misses, handle.triggers) == (3, 2, 3)
+    assert work(1) == 99
+    assert handle.hits == 4
+
+def test_subprocess_and_fork(failpoints):
+    handle = failpoints.set("work", "exit(9)")
+    assert run("from work import work; work(1)") == 9
+    assert in_fork(lambda: work(1)) == 9
+    assert in_fork(lambda: in_fork(lambda: work(1))) == 0
+    assert handle.hits == 3
+
+@pytest.mark.failpoints({"work": "return(7)"})
+def test_marker():
+    assert run("import sys; from work import work; sys.exit(work(1))") == 7
+
+def test_module(failpoints):
+    package.configure("work", "return(8)")
+    assert run("import sys; from work import work; sys.exit(work(1))") == 8
+    package.remove("work")
+    assert run("import sys; from work import work; sys.exit(work(1))") == 1
+
+def test_nothing_is_left(failpoints):
+    assert run("import sys; from work import work; sys.exit(work(1))") == 1
+""",
+    )
+    result.assert_outcomes(passed=7)
+
+
+def test_counts_are_of_all_processes_together(run_tests: RunTests) -> None:
+    """`2*return` triggers twice in the process of the tests and in its children together."""
+    result = run_all(
+        run_tests,
+        """
+def test_counts(failpoints):
+    handle = failpoints.set("work", "2*return(99)")
+    with pool("fork", 2) as workers:
+        results = [work(1), *workers.map(work, [1] * 20)]
+    assert results.count(99) == 2
+    assert (handle.hits, handle.triggers) == (21, 2)
+    assert [in_fork(lambda: work(1)) for _ in range(2)] == [0, 0]
+    again = failpoints.set("work", "1*exit(9)")
+    assert [in_fork(lambda: work(1)) for _ in range(3)] == [9, 0, 0]
+    assert (again.hits, again.triggers) == (3, 1)
+
+def test_a_block_restores_what_it_replaced(failpoints):
+    failpoints.set("work", "return(1)")
+    with pool("fork") as workers:
+        assert workers.submit(work, 0).result() == 1
+        with package.configured("work", "return(2)") as inner:
+            assert workers.submit(work, 0).result() == 2
+            assert inner.hits == 1
+        assert workers.submit(work, 0).result() == 1
+        failpoints.set("work", "return(3)", context={"number": "5"})
+        assert [workers.submit(work, number).result() for number in (0, 5)] == [1, 3]
+        failpoints.set("work", package.Call(lambda hit: package.Return(4)), expect_hit=False)  # has no text
+        assert workers.submit(work, 5).result() == 5
+""",
+    )
+    result.assert_outcomes(passed=2)
+
+
+def test_waits_and_resume(run_tests: RunTests) -> None:
+    """A test waits until two tasks in two processes are paused, resumes one of them, and sees the sum of the hits."""
+    result = run_all(
+        run_tests,
+        """
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_two(failpoints, anyio_backend):
+    handle = failpoints.set("work", "pause")
+    with pool("spawn", 2) as workers:
+        futures = []
+        for number in range(2):
+            futures.append(workers.submit(work, number))
+            await handle.wait_paused(number + 1, timeout=30)
+        assert [each.context for each in handle.waiting] == [{"number": 0}, {"number": 1}]
+        assert handle.resume(tasks=1) == 1
+        assert await anyio.to_thread.run_sync(futures[0].result, 30) == 0
+        assert [each.context for each in handle.waiting] == [{"number": 1}]
+        assert handle.resume(context={"number": 7}) == 0
+        thread = threading.Thread(target=work, args=[5])
+        thread.start()
+        await handle.wait_paused(2)
+        assert handle.resume(tasks=1) == 1
+        assert futures[1].result(30) == 1
+        assert failpoints.resume("work") == 1
+        thread.join(30)
+        await handle.wait_hit(3)
+    assert handle.hits == 3
+
+def test_in_threads(failpoints):
+    with failpoints.paused("work") as handle, pool("spawn") as workers:
+        future = workers.submit(work, 1)
+        handle.wait_paused_sync(timeout=30)
+        assert len(handle.waiting) == 1
+        handle.remove()
+        assert future.result(30) == 1
+    assert handle.hits == 1
+
+def test_timeout(failpoints):
+    handle = failpoints.set("work", "off")
+    work(1)
+    with pytest.raises(package.FailpointTimeout, match="was not hit 3 times within 0.2 s"):
+        handle.wait_hit_sync(3, timeout=0.2)
+""",
+    )
+    result.assert_outcomes(passed=4)
+
+
+def test_servers_of_a_wider_scope(run_tests: RunTests) -> None:
+    """A process that a fixture of the session has started has what each test sets, and nothing of the test before."""
+    result = run_all(
+        run_tests,
+        """
+SERVER = '''
+import sys
+from work import work
+print("up", flush=True)
+for line in sys.stdin:
+    print(work(int(line)), flush=True)
+'''
+
+@pytest.fixture(scope="session")
+def server():
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", SERVER], **pipes) as process:
+        assert process.stdout.readline() == "up\\n"
+        def ask(number):
+            process.stdin.write(f"{number}\\n")
+            process.stdin.flush()
+            return int(process.stdout.readline())
+        yield ask
+        process.stdin.close()
+
+@pytest.mark.parametrize("number", range(5))
+def test_server(server, failpoints, number):
+    handle = failpoints.set("work", f"1*return({number + 10})")
+    assert [server(1), server(1)] == [number + 10, 1]
+    assert (handle.hits, handle.triggers) == (2, 1)
+
+def test_nothing_is_left(server, failpoints):
+    assert server(1) == 1
+""",
+    )
+    result.assert_outcomes(passed=6)
+
+
+def test_verdicts(run_tests: RunTests) -> None:
+    """A failpoint that no process hit fails the test, and the message has what the processes did."""
+    result = run_all(
+        run_tests,
+        """
+def test_never_hit(failpoints):
+    failpoints.set("work", "return", context={"number": "7"})
+    assert run("from work import work; work(1)") == 0
+    assert in_fork(lambda: work(1)) == 0
+
+def test_failing(failpoints):
+    failpoints.set("work", "off")
+    run("from work import work; work(1)")
+    assert False
+""",
+    )
+    result.assert_outcomes(failed=2)
+    failed = failures(result)
+    assert "hits 0, misses 2, triggers 0" in failed["test_never_hit"].text
+    assert "number=1 does not match '7'" in failed["test_never_hit"].text
+    assert "2 started by the test; it was never hit there either" in failed["test_never_hit"].text
+    assert "hits 1, misses 0, triggers 1" in (failed["test_failing"].section or "")
+
+
+def test_hypothesis(run_tests: RunTests) -> None:
+    """Each example begins with counts of zero, in the other processes too."""
+    result = run_all(
+        run_tests,
+        """
+from hypothesis import given, settings, strategies as st
+
+@pytest.mark.failpoints({"work": "1*return(99)"})
+@settings(max_examples=4, deadline=None, database=None)
+@given(number=st.integers(1, 50))
+def test_examples(failpoints, number):
+    assert in_fork(lambda: os._exit(work(number))) == 99
+    assert in_fork(lambda: os._exit(work(number))) == number
+    assert failpoints.handle("work").hits == 2
+""",
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_workers_of_xdist_have_fleets_of_their_own(run_tests: RunTests) -> None:
+    """Under pytest-xdist, no worker meets what another one has set."""
+    result = run_all(
+        run_tests,
+        """
+@pytest.mark.parametrize("number", range(8))
+def test_own(failpoints, number):
+    handle = failpoints.set("work", f"return({number + 10})")
+    assert run("import sys; from work import work; sys.exit(work(1))") == number + 10
+    assert handle.hits == 1
+""",
+        "-n",
+        "2",
+    )
+    result.assert_outcomes(passed=8)
+
+
+def test_the_folder_is_removed(run_tests: RunTests, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """After the run the folder is gone, and the variable is what it was."""
+    folder = tmp_path_factory.mktemp("temporary")
+    result = run_tests("def test_nothing(failpoints): pass\n", ini=INI, environment={"TMPDIR": str(folder)}, plugins=())
+    result.assert_outcomes(passed=1)
+    assert list(folder.glob("failpoints-*")) == []
+
+
+def test_without_the_setting(run_tests: RunTests) -> None:
+    """Without it, nothing of this is imported."""
+    result = run_tests(
+        "import sys\ndef test_nothing(failpoints): assert 'failpoints._fleet' not in sys.modules\n", plugins=()
+    )
+    result.assert_outcomes(passed=1)
