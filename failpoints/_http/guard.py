@@ -56,7 +56,7 @@ def check_request(
             return _WEB_PAGE
         if not has_session and path != OPENS_SESSION:
             return NO_SESSION
-    elif _is_from_web_page(headers) or (path == PAGE and not _is_a_visit(headers)):
+    elif not _is_a_visit(headers) if path == PAGE else _is_from_web_page(headers):
         return _WEB_PAGE
     elif token is not None and path != PAGE:
         return None if _has_token(headers, token) else _NO_TOKEN
@@ -112,9 +112,17 @@ def _is_from_another_page(headers: list[tuple[bytes, bytes]]) -> bool:
     return bool(origins) and [origin.partition(b"://")[2].lower() for origin in origins] != [h.lower() for h in host]
 
 
-def _is_a_visit(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Return whether a document is asked for in a tab of its own: not for a frame, an image, or another element."""
-    return all(value.strip().lower() == b"document" for value in _values(headers, b"sec-fetch-dest"))
+def _is_a_visit(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Return whether a document is asked for in a tab of its own: not for a frame, an image, or another site's link.
+
+    A page that has called `history.replaceState` is reloaded as if it had followed a link of its own (Chromium 156).
+    """
+    sites, kinds = (
+        [value.strip().lower() for value in _values(headers, name)] for name in (b"sec-fetch-site", b"sec-fetch-dest")
+    )
+    if _values(headers, b"origin") or kinds not in ([], [b"document"]):
+        return False
+    return sites in ([], [b"none"]) or (sites == [b"same-origin"] and kinds == [b"document"])
 
 
 def _has_token(headers: Iterable[tuple[bytes, bytes]], token: str) -> bool:

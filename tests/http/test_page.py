@@ -74,7 +74,14 @@ def origin_of(url: str) -> str:
 # the document
 
 
-@pytest.mark.parametrize("headers", [[], ["Sec-Fetch-Site: none", "Sec-Fetch-Dest: document"]])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        ["Sec-Fetch-Site: none", "Sec-Fetch-Dest: document"],
+        ["Sec-Fetch-Site: same-origin", "Sec-Fetch-Dest: document"],  # it is reloaded
+    ],
+)
 def test_the_document(open_url: str, raw: Any, headers: list[str]) -> None:
     """An address that is typed, or opened by a program, gets the page. Its policy allows its own style and script."""
     answer = raw.ask(open_url, "GET", "/", *headers)
@@ -107,6 +114,7 @@ def test_the_document_has_no_secret(open_url: str, token_url: str, raw: Any) -> 
         ["Sec-Fetch-Site: same-site"],
         ["Sec-Fetch-Site: same-origin"],
         ["Sec-Fetch-Site: none", "Sec-Fetch-Dest: iframe"],
+        ["Sec-Fetch-Site: same-origin", "Sec-Fetch-Dest: iframe"],
         ["Sec-Fetch-Dest: frame"],
         ["Sec-Fetch-Dest: image"],
         ["Sec-Fetch-Dest: script"],
