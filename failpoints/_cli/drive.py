@@ -221,8 +221,8 @@ def watch(
 ) -> None:
     """Show the list and keep it up to date, until Ctrl-C.
 
-    A terminal shows one table that is updated in place. Otherwise each change prints a new table, or with --json a
-    line.
+    A terminal shows one table that is updated in place, or what the program declares while nothing is configured.
+    Otherwise each change prints a new table, or with --json a line. Below the table is what waits, with its context.
     """
     from . import status_table
 
@@ -240,8 +240,9 @@ def watch(
 def _show_again(statuses: Sequence[FailpointStatus]) -> None:
     from . import status_table
 
-    lines = status_table.plain_lines(statuses, datetime.now(UTC)) if statuses else [status_table.NOTHING]
-    write_lines([*lines, ""])
+    now = datetime.now(UTC)
+    lines = status_table.plain_lines(statuses, now) if statuses else [status_table.NOTHING]
+    write_lines([*lines, *status_table.waiting_lines(statuses, now), ""])
 
 
 @app.command(epilog=examples("failpoints members --fleet /run/shop"))

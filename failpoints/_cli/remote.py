@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import sys
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ..client import FailpointsClient  # imports httpx, which may not be installed
 
 _POLL_INTERVAL = 0.25  # seconds
+_DECLARED_EVERY = 20  # looks: to find what is declared, a program goes through all its modules
 
 _Result = TypeVar("_Result")
 _Client = TypeVar("_Client", bound="Verbs")
@@ -48,6 +50,10 @@ class Program(Generic[_Client]):
     def ask(self, request: Callable[[_Client], Awaitable[_Result]]) -> _Result:
         """Run *request* with a client of its own, and return its result."""
         raise NotImplementedError
+
+    async def _declared(self, client: _Client) -> Sequence[FailpointStatus]:
+        """Return what is declared, if the client can find that out."""
+        return ()
 
     def remove(self, name: str) -> None:
         """Remove the configuration of a failpoint, which must be configured."""
@@ -112,16 +118,20 @@ class Program(Generic[_Client]):
     def watch_live(self, show: Callable[[Sequence[FailpointStatus], str | None], None]) -> None:
         """Call *show* at every interval, forever.
 
-        Its second argument is the error message while the program cannot be reached: it may be restarting.
+        While nothing is configured, it gets what the program declares. Its second argument is the error message while
+        the program cannot be reached: it may be restarting.
         """
 
-        async def request(client: Verbs) -> None:
+        async def request(client: _Client) -> None:
             statuses: Sequence[FailpointStatus] = await client.statuses()
+            declared: Sequence[FailpointStatus] = ()
             problem: str | None = None
-            while True:
-                show(statuses, problem)
-                await anyio.sleep(_POLL_INTERVAL)
+            for look in itertools.count():
                 try:
+                    if not statuses and problem is None and look % _DECLARED_EVERY == 0:
+                        declared = await self._declared(client)
+                    show(statuses or (() if problem else declared), problem)
+                    await anyio.sleep(_POLL_INTERVAL)
                     statuses, problem = await client.statuses(), None
                 except FailpointUsageError as error:
                     statuses, problem = [], str(error)
@@ -150,6 +160,9 @@ class RemoteProgram(Program["FailpointsClient"]):
     def statuses(self, *, declared: bool = False) -> Sequence[FailpointStatus]:
         """Return the status of every configured failpoint, and with *declared* of those that are only declared."""
         return self.ask(lambda client: client.statuses(declared=declared))
+
+    async def _declared(self, client: FailpointsClient) -> Sequence[FailpointStatus]:
+        return await client.statuses(declared=True)
 
     def page_url(self) -> str:
         """Return a URL that opens the page of the program in a browser, once."""

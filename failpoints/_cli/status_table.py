@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -27,6 +27,7 @@ _HEADINGS: tuple[str, ...] = ("failpoint", "actions", "matchers", "hits", "misse
 _NUMBERS = {"hits", "misses", "triggers"}
 _STYLES = {"failpoint": "cyan", "waiting": "yellow"}
 _GAP = 2  # columns between two cells
+_MOST_WAITING = 10  # lines for tasks and threads that wait
 
 
 class _Row(NamedTuple):
@@ -154,7 +155,7 @@ def live(console: Console) -> Generator[Callable[[Sequence[FailpointStatus], str
     display = Live(console=console, auto_refresh=False)
 
     def show(statuses: Sequence[FailpointStatus], problem: str | None) -> None:
-        display.update(_content(statuses, problem, console.width))
+        display.update(_content(statuses, problem, console))
         display.start()  # only now, so that nothing is drawn if the first request fails; later calls do nothing
         display.refresh()
 
@@ -164,7 +165,37 @@ def live(console: Console) -> Generator[Callable[[Sequence[FailpointStatus], str
         display.stop()
 
 
-def _content(statuses: Sequence[FailpointStatus], problem: str | None, width: int) -> Table | Text:
+def _content(statuses: Sequence[FailpointStatus], problem: str | None, console: Console) -> RenderableType:
     if problem is not None:
         return Text("\n".join(map(printable, problem.split("\n"))), "red")
-    return table(statuses, datetime.now(UTC), width) if statuses else Text(NOTHING, "dim")
+    configured = [status for status in statuses if status.actions]
+    if not configured:
+        return Text("\n".join(declared_lines(statuses, most=max(console.height - 4, 1))), "dim")
+    now = datetime.now(UTC)
+    waiters = [Text(line, _STYLES["waiting"]) for line in waiting_lines(configured, now)]
+    return Group(table(configured, now, console.width), *waiters)
+
+
+def waiting_lines(statuses: Iterable[FailpointStatus], now: datetime) -> list[str]:
+    """Return a line for each task and thread that waits, with its context. Of many, those that have waited longest."""
+    waiting = [(each, status.name) for status in statuses for each in status.waiting]
+    waiting.sort(key=lambda pair: pair[0].since)
+    lines: list[str] = []
+    for each, name in waiting[:_MOST_WAITING]:
+        context = ", ".join(f"{key}={value!r}" for key, value in each.context.items())
+        lines.append(printable(f"{each.name} at {name} for {waited(each, now)}{': ' if context else ''}{context}"))
+    more = len(waiting) - len(lines)
+    return [*lines, f"and {more} more"] if more else lines
+
+
+def declared_lines(declared: Sequence[FailpointStatus], *, most: int) -> list[str]:
+    """Return what there is to configure while nothing is configured: at most so many names, with their sites."""
+    if not declared:
+        return [NOTHING]
+    width = max(cell_len(printable(status.name)) for status in declared[:most])
+    lines = [f"{NOTHING}; the program declares {len(declared)}: failpoints set NAME ACTIONS"]
+    for status in declared[:most]:
+        name = printable(status.name)
+        lines.append(f"  {name}{' ' * (width - cell_len(name))}  {printable(shown_sites(status.sites))}".rstrip())
+    more = len(declared) - most
+    return [*lines, f"  and {more} more"] if more > 0 else lines

@@ -35,8 +35,9 @@ class Program:
 
     def description(self) -> dict[str, Any]:
         """Return what identifies the process, and its time of day."""
+        folder, file = os.path.split(sys.argv[0])
         return {
-            "program": os.path.basename(sys.argv[0]) or "python",
+            "program": (os.path.basename(folder) if file == "__main__.py" else file) or "python",
             "process": os.getpid(),
             "now": now().isoformat(),
         }

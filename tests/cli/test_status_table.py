@@ -13,7 +13,7 @@ from rich.console import Console
 
 import failpoints
 from failpoints import FailpointStatus, Waiting, parse_actions
-from failpoints._cli.status_table import plain_lines, table
+from failpoints._cli.status_table import declared_lines, plain_lines, table, waiting_lines
 from failpoints._cli.text import printable
 from failpoints._core.elapsed import duration
 
@@ -214,3 +214,25 @@ def test_no_colour_at_a_terminal(terminal: Callable[..., Any], server: str) -> N
         "failpoint  actions  matchers  hits  misses  triggers  waiting\n"
         "backup     pause    -            0       0         0  -\n"
     )
+
+
+def test_what_waits() -> None:
+    """Each task that waits has a line with its context, those that have waited longest first, and not too many."""
+    tasks = [Waiting(f"Task-{ago}", {"customer": "Ada\n", "n": ago}, NOW - timedelta(seconds=ago)) for ago in range(12)]
+    statuses = [FailpointStatus("a", waiting=tuple(tasks)), FailpointStatus("b", waiting=waiting(20))]
+    lines = waiting_lines(statuses, NOW)
+    assert lines[:2] == ["Task-0 at b for 20.0 s", "Task-11 at a for 11.0 s: customer='Ada\\n', n=11"]
+    assert (len(lines), lines[-1]) == (11, "and 3 more")
+    assert waiting_lines(statuses[1:], NOW) == lines[:1]
+
+
+def test_what_is_declared() -> None:
+    """While nothing is configured, there are the names that could be, with their sites, as many as fit."""
+    declared = [FailpointStatus(name, sites=("shop.py:7",)) for name in ("backup", "upload.part", "x")]
+    assert declared_lines(declared, most=2) == [
+        "no failpoint is configured; the program declares 3: failpoints set NAME ACTIONS",
+        "  backup       shop.py:7",
+        "  upload.part  shop.py:7",
+        "  and 1 more",
+    ]
+    assert declared_lines([], most=2) == ["no failpoint is configured"]

@@ -121,6 +121,24 @@ def test_a_terminal(
     assert "Traceback" not in shown.output
 
 
+@failpoint("watch.declared")
+def declared() -> None:
+    """Declare a failpoint that nothing configures."""
+
+
+def test_a_terminal_before_anything_is_configured(terminal: Terminal, impatient: Program, server: str) -> None:
+    """At a terminal `watch` shows what the program declares while nothing is configured, then again afterwards."""
+    shown = terminal("watch", program=impatient)
+    shown.read_until("the program declares")
+    failpoints.configure("backup", "off")
+    shown.read_until("triggers")
+    failpoints.remove("backup")
+    shown.output = ""
+    shown.read_until("failpoints set NAME ACTIONS")
+    shown.type("\x03")
+    assert shown.ended() == 130
+
+
 def test_a_terminal_waits_for_the_program(terminal: Terminal, impatient: Program, serving: Serving) -> None:
     """At a terminal `watch` shows that the program cannot be reached, and continues once it can."""
     failpoints.configure("backup", "off")
