@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from .._core.reentrancy import runs_user_code
 from .notes import Notes
@@ -64,7 +64,7 @@ def _replace_in(thing: Any, replacements: dict[Any, Any]) -> None:
 
 
 def _replaced(value: Any, replacements: dict[Any, Any]) -> Any:
-    kind: Any = type(value)
+    kind = cast(Any, type(value))
     function: Any = value.__func__ if kind is staticmethod else value
     is_callable = isinstance(function, BuiltinFunctionType | type)
     return replacements.get(function, value) if is_callable else value

@@ -48,7 +48,8 @@ class State:
 class CrashStates:
     """The states of a disk after a crash at any point of a program, each once.
 
-    Those in which nothing is lost come first, one for each point, then those with one loss, and so on.
+    Those in which nothing is lost come first, one for each point, then those with one loss, and so on. Of these, the
+    ones right after an acknowledgement come first.
 
     Args:
         start: The disk before the program. Nothing of it can be lost.
@@ -104,12 +105,19 @@ class CrashStates:
         for low, high in [(level, level) for level in _LEVELS] + [(_LEVELS[-1] + 1, None)]:
             if not self._is_power and low:
                 return
-            for cut in range(len(self._disks)):
+            for cut in self._cuts(is_complete=not high):
                 for state in self._new_at(cut, low, high):
                     key = state.key
                     if key not in self._known:
                         self._known.add(key)
                         yield state
+
+    def _cuts(self, *, is_complete: bool) -> Iterable[int]:
+        """Return the points of the crash. Those right after an acknowledgement matter most, if there is a limit."""
+        cuts = range(len(self._disks))
+        if is_complete:
+            return cuts
+        return sorted(cuts, key=lambda cut: not (cut and isinstance(self._operations[cut - 1], Acknowledge)))
 
     def _new_at(self, cut: int, low: int, high: int | None) -> Iterable[State]:
         """Return the states at a crash point that the point before does not have, by the number of losses."""

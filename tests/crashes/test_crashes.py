@@ -138,7 +138,7 @@ def test_the_message_of_a_failure() -> None:
     with pytest.raises(ExplorationFailed) as failed:
         explore_crashes(renamed, is_whole, timeout=60)
     text = re.sub(r"[\w./]*test_crashes\.py:\d+", "FILE:LINE", str(failed.value))
-    assert text.startswith("is_whole failed in 1 of 15 states after a power loss: AssertionError: ")
+    assert text.startswith("is_whole failed in 1 of 14 states after a power loss: AssertionError: ")
     assert (
         """, at FILE:LINE
 
@@ -146,13 +146,14 @@ def test_the_message_of_a_failure() -> None:
       1  create tmp
       2  write 8 bytes at 0 of tmp  HALF OF IT LOST
       3  rename tmp to state.json
+      4  acknowledge 1
          — the power fails —
 
   the folder then:
     state.json  4 bytes  b'1111'
 
-acknowledged:       []
-repeat this state:  explore_crashes(renamed, is_whole, timeout=60, replay='3.1h #"""
+acknowledged:       [1]
+repeat this state:  explore_crashes(renamed, is_whole, timeout=60, replay='4.1h #"""
         in text
     )
     assert isinstance(failed.value.__cause__, AssertionError)
