@@ -46,26 +46,24 @@ class Followers:
     """The followers of one store."""
 
     def __init__(self) -> None:
-        self._followers: dict[Follower, None] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._followers)
+        self.present: dict[Follower, None] = {}
+        """The followers. Each visit of a configured failpoint asks whether there are any."""
 
     def add(self, follower: Follower) -> None:
         """Keep the follower informed of changes."""
-        self._followers[follower] = None
+        self.present[follower] = None
 
     def discard(self, follower: Follower) -> None:
         """Forget the follower. Does nothing if it is not known."""
-        self._followers.pop(follower, None)
+        self.present.pop(follower, None)
 
     def note(self, name: str) -> None:
         """Note that a failpoint has changed."""
-        for follower in list(self._followers):
+        for follower in list(self.present):
             follower.note(name)
 
     def forget_other_threads(self) -> None:
         """Forget, after a fork, the followers of threads that this process does not have."""
-        for follower in list(self._followers):
+        for follower in list(self.present):
             if follower.thread != threading.get_ident():
                 self.discard(follower)

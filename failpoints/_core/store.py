@@ -383,7 +383,7 @@ class Store:
                 stacks = self.stacks
                 if name not in stacks or stacks[name] is not stack:
                     return None
-                is_watched = name in self._watches.names or bool(self._followers)
+                is_watched = name in self._watches.names or bool(self._followers.present)
                 if is_watched:
                     _unsettled[self, name] = None
                 if hit is not None:

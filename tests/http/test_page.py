@@ -500,10 +500,10 @@ def test_nothing_is_followed_without_a_page(stream: Callable[..., Stream], monke
     monkeypatch.setattr(PROCESS_STORE, "unfollow", lambda follower: (unfollow(follower), ended.set()))
     shown = stream()
     shown.until_complete()
-    assert PROCESS_STORE._followers
+    assert PROCESS_STORE._followers.present
     shown.close()
     assert ended.wait(LIMIT)
-    assert not PROCESS_STORE._followers
+    assert not PROCESS_STORE._followers.present
 
 
 @pytest.mark.anyio
