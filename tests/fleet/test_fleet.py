@@ -155,10 +155,10 @@ async def test_a_wait_ends_when_its_failpoint_is_removed(start: Start, folder: P
                     await fleet.wait_until_hit("x", 2)
 
             group.start_soon(wait)
-            await anyio.sleep(0.02)
+            await anyio.sleep(0.1)
             await fleet.configure("x", "off")
             member.ask("visit('x')")
-            await anyio.sleep(0.02)
+            await anyio.sleep(0.1)
             await fleet.remove("x")
 
 
