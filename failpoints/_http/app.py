@@ -86,8 +86,9 @@ def admin_app(
     headers that proxies add are refused, but a proxy that adds none goes unnoticed.
     `FAILPOINTS_TOKEN` has no effect on this application.
 
-    **Shutdown.** A server that shuts down waits for its open requests, and a request that waits for a failpoint stays
-    open for its *timeout* at most. In uvicorn, `--timeout-graceful-shutdown` limits this.
+    **Shutdown.** A server that shuts down waits for its open requests. A request that waits for a failpoint stays open
+    for its *timeout* at most, and one of the page for ten seconds. In uvicorn, `--timeout-graceful-shutdown` limits
+    this.
 
     Args:
         registry: The registry that requests act on. `None` means the process-wide one.

@@ -377,6 +377,29 @@ def stream(open_url: str, session: str) -> Iterator[Callable[..., Stream]]:
         each.close()
 
 
+def test_the_standalone_control_plane(raw: Any, run: Callable[..., Any]) -> None:
+    """The page of a program that has no web server follows it."""
+    program = run(
+        """
+        from prelude import *
+        failpoints.configure("a", "off")
+        ready()
+        failpoints.failpoint("a").hit()
+        stay()
+        """,
+        FAILPOINTS_HTTP="127.0.0.1:0",
+    )
+    url = program.ready()
+    shown = Stream(url, admitted(raw, url))
+    try:
+        assert shown.until_complete()["a"]["hits"] == 0
+        program.send_line()
+        (status,) = shown.event()["changed"]
+        assert (status["name"], status["hits"]) == ("a", 1)
+    finally:
+        shown.close()
+
+
 @contextmanager
 def paused(name: str, *contexts: dict[str, Any]) -> Iterator[None]:
     """Let a thread wait at a failpoint for each context, in this order."""
