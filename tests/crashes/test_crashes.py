@@ -365,7 +365,7 @@ def raise_unpicklable(folder: Path, acknowledged: list[Any]) -> None:
 @pytest.mark.parametrize(
     ("check", "kind", "summary"),
     [
-        (hang, "hang", r"check did not end within 2 s"),
+        (hang, "hang", r"check did not end within 5 s"),
         (leave, "died", r"check its process ended by itself, with exit status 3"),
         (exit_quietly, "error", r"SystemExit: 0"),
         (raise_unpicklable, "error", r"Unpicklable: 1 and <unlocked"),
@@ -374,7 +374,7 @@ def raise_unpicklable(folder: Path, acknowledged: list[Any]) -> None:
 def test_how_a_check_can_end(check: Any, kind: str, summary: str) -> None:
     """A `check` that hangs, ends its process or raises anything has failed."""
     with pytest.raises(ExplorationFailed, match=summary) as failed:
-        explore_crashes(durable, check, timeout=2 if check is hang else 60)
+        explore_crashes(durable, check, timeout=5 if check is hang else 60)
     assert failed.value.failure.kind == kind
 
 
