@@ -17,7 +17,6 @@ from .._core.late_imports import import_for_visits
 from .._core.store import arm_all_sites
 from ..errors import FailpointUsageError
 from .disk import Disk
-from .files import Replaced
 from .folder import difference, read_disk
 from .losses import shapes
 from .notes import Markers, NotedVisits, Notes
@@ -96,6 +95,8 @@ def record(
 def _record(
     function: Callable[..., Any], arguments: tuple[object, ...], folder: str, backend: str, *, is_act: bool
 ) -> Recording:
+    from .files import Replaced  # imported here because it needs modules that Windows does not have
+
     disk, numbers = read_disk(folder)
     notes = Notes(folder, numbers)
     Replaced(notes).install()
