@@ -365,7 +365,7 @@ def raise_unpicklable(folder: Path, acknowledged: list[Any]) -> None:
 @pytest.mark.parametrize(
     ("check", "kind", "summary"),
     [
-        (hang, "hang", r"check did not end within 5 s"),
+        pytest.param(hang, "hang", r"check did not end within 5 s", marks=pytest.mark.slow),  # and one run to repeat it
         (leave, "died", r"check its process ended by itself, with exit status 3"),
         (exit_quietly, "error", r"SystemExit: 0"),
         (raise_unpicklable, "error", r"Unpicklable: 1 and <unlocked"),
