@@ -93,7 +93,7 @@ def run(folder: Path, kills: int, script: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-KILLS = [pytest.param(25, id="some"), pytest.param(1000, id="many", marks=pytest.mark.slow)]
+KILLS = [pytest.param(10, id="some"), pytest.param(1000, id="many", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("kills", KILLS)
