@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, Final, cast
 
 from .._core.reentrancy import runs_user_code
@@ -50,24 +50,35 @@ def _replacement(original: Any, method: Callable[..., Any]) -> Any:
     return staticmethod(functools.wraps(original)(replacement))
 
 
-def _replace_in(thing: Any, replacements: dict[Any, Any]) -> None:
-    """Replace functions that a module or a class has, or a function as the default of an argument."""
-    if isinstance(thing, FunctionType):
+def _replace_in(thing: Any, replacements: dict[int, Any]) -> None:
+    """Replace functions that a module or a class has, or a function as the default of an argument.
+
+    Runs no code of the object: looking at the class of a lazy one, or into a lazy module, may load what it stands for.
+    """
+    kind = cast(Any, type(thing))
+    if kind is FunctionType:
         if thing.__defaults__ is not None:
             thing.__defaults__ = tuple(_replaced(each, replacements) for each in thing.__defaults__)
-    elif isinstance(thing, ModuleType | type):
-        for name, value in list(vars(thing).items()):
-            replacement = _replaced(value, replacements)
-            if replacement is not value:
-                with suppress(AttributeError, TypeError):  # a class of C
-                    setattr(thing, name, replacement)
+    elif issubclass(kind, ModuleType):
+        names: dict[str, Any] = ModuleType.__getattribute__(thing, "__dict__")
+        names.update(
+            {
+                name: replaced
+                for name, value in names.items()
+                if (replaced := _replaced(value, replacements)) is not value
+            }
+        )
+    elif issubclass(kind, type):
+        for name, value in list(type.__getattribute__(thing, "__dict__").items()):
+            replaced = _replaced(value, replacements)
+            if replaced is not value:
+                with suppress(TypeError):  # a class of C
+                    type.__setattr__(thing, name, replaced)
 
 
-def _replaced(value: Any, replacements: dict[Any, Any]) -> Any:
+def _replaced(value: Any, replacements: dict[int, Any]) -> Any:
     kind = cast(Any, type(value))
-    function: Any = value.__func__ if kind is staticmethod else value
-    is_callable = isinstance(function, BuiltinFunctionType | type)
-    return replacements.get(function, value) if is_callable else value
+    return replacements.get(id(value.__func__ if kind is staticmethod else value), value)
 
 
 class Replaced:
@@ -92,8 +103,9 @@ class Replaced:
         replacements[io.open] = _open_with(raw)
         replacements[io.FileIO] = raw
         gc.unfreeze()  # else it does not return all
+        by_identity = {id(original): replacement for original, replacement in replacements.items()}
         for thing in (*sys.modules.values(), *gc.get_objects()):
-            _replace_in(thing, replacements)
+            _replace_in(thing, by_identity)
         sys.addaudithook(self._audit)
 
     # Places

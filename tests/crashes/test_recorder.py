@@ -368,6 +368,30 @@ def test_the_modules_are_as_they_were() -> None:
     assert re.search("built-in", repr(os.replace))
 
 
+class Lazy:
+    """Stands for another object, which it makes when its class is asked for, as Django's settings do."""
+
+    @property
+    def __class__(self) -> Any:  # type: ignore[override]
+        raise RuntimeError("made too early")
+
+
+class Compared(type):
+    """A class of classes that cannot be hashed."""
+
+    def __eq__(cls, other: object) -> bool:
+        raise RuntimeError("compared")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_no_object_is_touched() -> None:
+    """Looking for references to functions runs no code of the program."""
+    kept = [Lazy(), Compared("Class", (), {"function": staticmethod(os.replace)})]
+    assert recorded(references_from_before)
+    assert len(kept) == 2
+
+
 def test_the_public_module_needs_nothing_of_unix() -> None:
     """`failpoints.explore` does not import what records, whose modules Windows does not have."""
     program = "import sys, failpoints.explore; sys.exit('failpoints._crashes.files' in sys.modules)"
