@@ -5,11 +5,10 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from .interpreter import Op, Program
+from .interpreter import Op, Program, texts_in
 
 LOOKS = {
     "is_set",
-    "wait_if_set",
     "clear",
     "locked",
     "size",
@@ -40,6 +39,7 @@ OTHERS = "anyio trio anyio-on-trio"
 KINDS = {
     "locks": Kind("acquire L, acquire L, acquire L, acquire M, release, release, locked L, locked L"),
     "locks at once": Kind("acquire L, acquire L, acquire_nowait L, release, locked L", libraries=OTHERS),
+    "free locks": Kind("acquire L, acquire_if_free L, release, release, acquire_if_free L", libraries=NATIVE),
     "events": Kind("set E, set E, set E, wait E, wait E, is_set E, set F, wait F"),
     "clears": Kind("set E, set E, clear E, wait E, wait E, is_set E, wait_if_set E", libraries=NATIVE),
     "queue": Kind("put Q 1, put Q 2, get Q, get Q, put_nowait Q 3, get_nowait Q, size Q"),
@@ -80,7 +80,18 @@ KINDS = {
 }
 _MEMORY = operations("read x, write x 1, write x 2, write y 1, read y, add x 3")
 _DECLARED = operations("visit_write x 1, visit_write y 1, visit_read x")
-_AT_ONCE = {"set", "wait_if_set", "clear", "is_set", "release", "locked", "put_nowait", "get_nowait", "add"}
+_AT_ONCE = {
+    "set",
+    "wait_if_set",
+    "acquire_if_free",
+    "clear",
+    "is_set",
+    "release",
+    "locked",
+    "put_nowait",
+    "get_nowait",
+    "add",
+}
 OF_TASKS = {"group", "start", "gather", "first", "wait_for", "as_completed"}
 
 
@@ -109,7 +120,10 @@ class _Generator:
     def leaf(self) -> Op:
         if not self.leaves or self.rng.random() < self.of_memory:
             return self.rng.choice(self.memory)
-        return self.rng.choice(self.leaves)
+        op = self.rng.choice(self.leaves)
+        if op[0] == "hidden" and self.rng.random() < 0.5:
+            return (*op, self.rng.choice(self.leaves))
+        return op
 
     def visit(self) -> Op:
         if self.rng.random() < 0.7:
@@ -143,13 +157,34 @@ class _Generator:
     def ops(self, depth: int, most: int) -> tuple[Op, ...]:
         return tuple(self.op(depth) for _ in range(self.rng.randint(1, most)))
 
+    def pattern(self) -> list[tuple[Op, ...]]:
+        """Return tasks in which the same operations come again, with something in between that makes a difference."""
+        rng = self.rng
+        switch: Op = ("visit",) if self.mode == "visits" else ("checkpoint",)
+        one, other = rng.choice(self.leaves), rng.choice(self.leaves)
+        write, read = rng.choice(self.memory), rng.choice(self.memory)
+        tasks: list[tuple[Op, ...]] = rng.choice(
+            [
+                [(one, switch, write, one), (other, switch, other, read)],
+                [(one, switch, write, one), (other, switch, other, read)],
+                [(one, switch, write), (other, switch, read, one)],
+                [(switch, write), (switch, one), (other, read)],
+                [(switch, write), (one, read), (other, read)],
+            ]
+        )
+        rng.shuffle(tasks)
+        return tasks
+
 
 def random_program(seed: int, library: str, mode: str) -> Program:
     """Return the program that belongs to a seed."""
     rng = random.Random(f"{seed} {library} {mode}")
     generator = _Generator(rng, library, mode)
     most = (4 if mode == "visits" else 2) + generator.is_plain
-    tasks = tuple(generator.ops(0, most) for _ in range(2 + (rng.random() < 0.2)))
+    if generator.leaves and rng.random() < 0.3:
+        tasks = tuple(generator.pattern())
+    else:
+        tasks = tuple(generator.ops(0, most) for _ in range(2 + (rng.random() < 0.2)))
     chance = rng.random()
     return Program(
         tasks,
@@ -157,5 +192,5 @@ def random_program(seed: int, library: str, mode: str) -> Program:
         mode,
         faults=(chance < 0.1) + (chance < 0.02),
         cancellations=chance < 0.05,
-        declares=rng.random() < 0.4,
+        declares=rng.random() < 0.4 and "hidden" not in set(texts_in(tasks)),
     )

@@ -182,9 +182,10 @@ class Task:
         await self.perform_all(between)
         self.see(self.world.memory[name])
 
-    async def _hidden(self, value: int) -> None:
+    async def _hidden(self, value: int, *before: Op) -> None:
         """Use a variable in a step of which nothing is declared."""
         await failpoint("visit.hidden", raises=(OSError,))
+        await self.perform_all(before)
         memory = self.world.memory
         memory["hidden"] = memory["hidden"] * 2 + value
         await failpoint("visit.hidden", raises=(OSError,))
@@ -219,6 +220,10 @@ class Task:
         if name not in self.held:
             await self.things[name].acquire()
             self.held.append(name)
+
+    async def _acquire_if_free(self, name: str) -> None:
+        if not self.things[name].locked():
+            await self._acquire(name)  # which does not suspend on asyncio
 
     async def _acquire_nowait(self, name: str) -> None:
         if name not in self.held:
