@@ -19,7 +19,7 @@ from typing import Any
 from failpoints._explore.runner import Runner
 from failpoints.explore import Run, explore
 
-from .programs.generator import OF_TASKS, random_program
+from .programs.generator import KINDS, OF_TASKS, random_program
 from .programs.interpreter import Op, Program, World
 from .programs.libraries import LIBRARIES
 
@@ -186,6 +186,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--most", type=int, default=MOST_ORDERS)
     parser.add_argument("--stop", type=int, default=5, help="the number of failing programs to show")
+    parser.add_argument("--kind", choices=KINDS, action="append", help="the kind of operations that each program has")
     parser.add_argument("--in-turn", action="store_true", help="stop at the first failing program of any library")
     given = parser.parse_args()
     kinds = [(library, mode) for library in given.library or LIBRARIES for mode in given.mode or MODES]
@@ -193,14 +194,14 @@ def main() -> None:
     if given.in_turn:
         for seed in seeds:
             for library, mode in kinds:
-                problem = check(random_program(seed, library, mode), Totals(), given.most)
+                problem = check(random_program(seed, library, mode, given.kind or ()), Totals(), given.most)
                 if problem:
                     sys.exit(f"{library}, {mode}, seed {seed}: {problem}")
         return
     for library, mode in kinds:
         totals, started = Totals(), time.perf_counter()
         for seed in seeds:
-            program = random_program(seed, library, mode)
+            program = random_program(seed, library, mode, given.kind or ())
             problem = check(program, totals, given.most)
             if problem:
                 small = shrink(program, is_missed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from .interpreter import Op, Program, texts_in
@@ -71,7 +72,7 @@ KINDS = {
     "tasks": Kind("await 0, await 1, is_done 0, is_done 1, cancel 0", libraries=NATIVE),
     "memory": Kind("read x, read x, write x 1, write x 2, add x 1"),
     "declared": Kind("add x 1, add x 2, add y 1, write x 1", "region"),
-    "undeclared": Kind("hidden 1, hidden 1, hidden 2, checkpoint", "region"),
+    "undeclared": Kind("hidden 1, hidden 2, hidden 2, region, checkpoint"),
     "time": Kind("sleep 1, sleep 2, checkpoint", "timeout deadline"),
     "cancellation": Kind("cancel 0, cancel 1, cancel -1, cancel_sibling 0, checkpoint", "shield timeout"),
     "groups": Kind("cancel_sibling 0, cancel_sibling -1", "group group group"),
@@ -98,11 +99,11 @@ OF_TASKS = {"group", "start", "gather", "first", "wait_for", "as_completed"}
 class _Generator:
     """Generates one program."""
 
-    def __init__(self, rng: random.Random, library: str, mode: str) -> None:
+    def __init__(self, rng: random.Random, library: str, mode: str, kinds: Collection[str]) -> None:
         self.rng = rng
         self.mode = mode
         usable = {name: kind for name, kind in KINDS.items() if library in kind.libraries.split()}
-        main = rng.choice(list(usable))
+        main = rng.choice([name for name in usable if name in kinds] or list(usable))
         with_blocks = [name for name, kind in usable.items() if kind.blocks]
         others = [] if rng.random() < 0.35 else [rng.choice(with_blocks if rng.random() < 0.7 else list(usable))]
         self.kinds = [usable[name] for name in dict.fromkeys([main, *others])]
@@ -161,13 +162,16 @@ class _Generator:
         """Return tasks in which the same operations come again, with something in between that makes a difference."""
         rng = self.rng
         switch: Op = ("visit",) if self.mode == "visits" else ("checkpoint",)
-        one, other = rng.choice(self.leaves), rng.choice(self.leaves)
-        write, read = rng.choice(self.memory), rng.choice(self.memory)
+        leaves = sorted(set(self.leaves), key=repr)
+        one, other, third = (rng.choice(leaves) for _ in range(3))
+        write, read = ("write", "x", 1), ("read", "x")
         tasks: list[tuple[Op, ...]] = rng.choice(
             [
                 [(one, switch, write, one), (other, switch, other, read)],
                 [(one, switch, write, one), (other, switch, other, read)],
                 [(one, switch, write), (other, switch, read, one)],
+                [(one, switch, third), (switch, other, read)],
+                [(one, third, switch, write, third), (other, switch, read)],
                 [(switch, write), (switch, one), (other, read)],
                 [(switch, write), (one, read), (other, read)],
             ]
@@ -176,12 +180,12 @@ class _Generator:
         return tasks
 
 
-def random_program(seed: int, library: str, mode: str) -> Program:
-    """Return the program that belongs to a seed."""
+def random_program(seed: int, library: str, mode: str, kinds: Collection[str] = ()) -> Program:
+    """Return the program that belongs to a seed, with operations of one of these kinds in it."""
     rng = random.Random(f"{seed} {library} {mode}")
-    generator = _Generator(rng, library, mode)
+    generator = _Generator(rng, library, mode, kinds)
     most = (4 if mode == "visits" else 2) + generator.is_plain
-    if generator.leaves and rng.random() < 0.3:
+    if generator.leaves and rng.random() < 0.5:
         tasks = tuple(generator.pattern())
     else:
         tasks = tuple(generator.ops(0, most) for _ in range(2 + (rng.random() < 0.2)))
