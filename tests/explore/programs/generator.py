@@ -10,7 +10,6 @@ from .interpreter import Op, Program, texts_in
 
 LOOKS = {
     "is_set",
-    "clear",
     "locked",
     "size",
     "tokens",
@@ -40,13 +39,14 @@ OTHERS = "anyio trio anyio-on-trio"
 KINDS = {
     "locks": Kind("acquire L, acquire L, acquire L, acquire M, release, release, locked L, locked L"),
     "locks at once": Kind("acquire L, acquire L, acquire_nowait L, release, locked L", libraries=OTHERS),
-    "free locks": Kind("acquire L, acquire_if_free L, release, release, acquire_if_free L", libraries=NATIVE),
+    "at once": Kind("acquire L, release, acquire_if_free L, set E, wait_if_set E", libraries=NATIVE),
     "events": Kind("set E, set E, set E, wait E, wait E, is_set E, set F, wait F"),
-    "clears": Kind("set E, set E, clear E, wait E, wait E, is_set E, wait_if_set E", libraries=NATIVE),
+    "clears": Kind("set E, set E, clear E, wait E, wait E", libraries=NATIVE),
     "queue": Kind("put Q 1, put Q 2, get Q, get Q, put_nowait Q 3, get_nowait Q, size Q"),
     "bounded queue": Kind("put B 1, put B 2, get B, get B, put_nowait B 3, get_nowait B, size B"),
     "queue without room": Kind("put R 1, put R 2, get R, get R, put_nowait R 3, get_nowait R", libraries=OTHERS),
-    "sorted queues": Kind("put H 2, put H 1, get H, put K 1, put K 2, get K, get K", libraries=NATIVE),
+    "sorted queue": Kind("put H 2, put H 1, get H, get H", libraries=NATIVE),
+    "stack": Kind("put K 1, put K 2, get K, get K", libraries=NATIVE),
     "jobs": Kind("put Q 1, get Q, get_nowait Q, task_done Q, task_done Q, join Q", libraries=NATIVE),
     "ends of streams": Kind(
         "put B 1, put b 2, get B, get b, close B 0, close b 0, close B 1, close b 1, clone B 0, clone B 1,"
@@ -85,7 +85,6 @@ _AT_ONCE = {
     "set",
     "wait_if_set",
     "acquire_if_free",
-    "clear",
     "is_set",
     "release",
     "locked",
@@ -170,6 +169,7 @@ class _Generator:
                 [(one, switch, write, one), (other, switch, other, read)],
                 [(one, switch, write, one), (other, switch, other, read)],
                 [(one, switch, write), (other, switch, read, one)],
+                [(one, switch, third), (switch, other, read)],
                 [(one, switch, third), (switch, other, read)],
                 [(one, third, switch, write, third), (other, switch, read)],
                 [(switch, write), (switch, one), (other, read)],
