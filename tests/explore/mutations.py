@@ -90,8 +90,8 @@ MUTATIONS = [
     Mutation(
         "the races of one turn more are taken as known",
         ORDERS,
-        "or later.turn < self._analysed or",
-        "or later.turn <= self._analysed or",
+        "is_known = later.turn < self._analysed",
+        "is_known = later.turn <= self._analysed",
     ),
     Mutation(
         "writes commute",

@@ -56,6 +56,21 @@ def test_a_task_that_has_cancelled_itself() -> None:
     assert not problem_of("asyncio", "awaits", (("cancel", 0), ("get", "Q")), (("put", "Q", 1),))
 
 
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_task_that_is_cancelled_before_it_begins_to_wait(library: str) -> None:
+    """It is cancelled unless it has to wait and the other task is faster, so it matters whether the lock is free."""
+    assert not problem_of(library, "awaits", (("acquire", "L"),), (("cancel", 0), ("acquire", "L")))
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("one", [("cancel", 0), ("put_nowait", "B", 1)])
+def test_a_sleeping_task_that_is_woken_by_a_turn_that_changes_what_it_does(library: str, one: Any) -> None:
+    """What it would have touched counts, although it is cancelled or fails before it has touched that."""
+    first = (("read", "x"),) if one[0] == "cancel" else (("put_nowait", "B", 2), ("read", "x"))
+    last = (("checkpoint",), ("write", "x", 1))
+    assert not problem_of(library, "awaits", first, (("checkpoint",), one), last)
+
+
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("mode", MODES)
 def test_a_task_that_is_left_behind(mode: Any, reduction: Any) -> None:

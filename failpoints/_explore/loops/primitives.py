@@ -61,6 +61,10 @@ class Seen:
         """Whether it matters if an operation suspends the running task: it is cancelled then, or when it goes on."""
         return self._are_all_exact or (bool(self._exact) and self.node in self._exact)
 
+    def is_to_be_cancelled(self) -> None:
+        """Note that the running task is cancelled where it next has to wait."""
+        self._exact.add(self.node)
+
     def create(self, thing: object) -> None:
         """Name something that the running task has created, with the same name in every run."""
         node = self.node if hasattr(self.execution, "loop") else self.execution.root
@@ -155,8 +159,8 @@ class Seen:
         if steps is None:
             return
         add_access(steps.accesses(self.node), (CANCELLATION, node.path), "w")
+        self._exact.add(node)
         if node is self.node:  # it runs, or is cancelled when it goes on, and what it waited for notes that
-            self._exact.add(node)
             return
         for thing, parts in self._waits.get(node, ()):
             self.note(thing, "w", *parts)

@@ -62,7 +62,8 @@ def install_tasks(patches: Patches) -> None:
     scope: Any = anyio_asyncio.CancelScope
     patches.created(scope)
     patches.sync(scope, "cancel", Operation(_cancel_scope))
-    patches.sync(scope, "__enter__ __exit__", noting("r", "cancel"))
+    patches.sync(scope, "__enter__", Operation(_enter_scope))
+    patches.sync(scope, "__exit__", noting("r", "cancel"))
     patches.properties(scope, "cancel_called deadline shield", noting("r", "cancel"))
     loop: Any = _tracked.TaskTrackingLoop
     patches.replace(loop, "create_future", _making(loop.create_future))
@@ -275,6 +276,12 @@ def _end_start(group: Any, before: frozenset[Any]) -> None:
             if task not in before:
                 seen.members(group).append(task.node)
                 seen.group_of[task.node] = group
+
+
+def _enter_scope(seen: Seen, scope: Any) -> None:
+    seen.note(scope, "r", "cancel")
+    if scope._cancel_called:
+        seen.is_to_be_cancelled()
 
 
 def _cancel_scope(seen: Seen, scope: Any) -> None:

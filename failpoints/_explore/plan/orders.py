@@ -149,8 +149,9 @@ class EveryOrder:
         if self.is_reduced:
             if self._nodes and not self._is_asleep:  # a task that is still held may come before the end
                 self._nodes[-1].todo.update(self._nodes[-1].options)
-            self._add_races(segments)
-            self._remember(segments)
+            touched = touched_by_turn(segments, len(self._nodes))
+            self._add_races(segments, touched)
+            self._remember(touched)
         self._next()
 
     def _stop_reducing(self) -> None:
@@ -180,34 +181,52 @@ class EveryOrder:
         self._analysed = len(nodes) - 1
         self.is_done = not nodes
 
-    def _remember(self, segments: Sequence[Segment]) -> None:
+    def _remember(self, touched: Sequence[Accesses]) -> None:
         """Put the tasks to sleep that were chosen in this run."""
-        touched = touched_by_turn(segments, len(self._nodes))
         for node, accesses in list(zip(self._nodes, touched, strict=True))[max(self._analysed, 0) :]:
             node.asleep[node.chosen] = accesses
 
-    def _add_races(self, segments: Sequence[Segment]) -> None:
+    def _add_races(self, segments: Sequence[Segment], touched: Sequence[Accesses]) -> None:
         nodes = self._nodes
         order = HappensBefore(segments)
         before = turns_before(segments, order.before, len(nodes)) if order.races else []
         for first, second in order.races:
             earlier, later = segments[first], segments[second]
-            if not 0 <= earlier.turn < len(nodes) or later.turn < self._analysed or later.turn >= len(nodes):
+            if earlier.turn < 0 or later.turn >= len(nodes):
                 continue
+            is_known = later.turn < self._analysed
             if not (earlier.is_chosen and later.is_chosen):
-                self._expand(later.turn)
-            elif earlier.turn < later.turn:
-                self._reverse(earlier.turn, later.turn, before)
+                if not is_known:
+                    self._expand(later.turn)
+            elif earlier.turn < later.turn and not nodes[earlier.turn].is_full:
+                if not is_known:
+                    self._reverse(earlier.turn, later.turn, before)
+                self._wake(earlier.turn, later.turn, before, touched)
 
     def _reverse(self, earlier: int, later: int, before: list[int]) -> None:
         """Plan a run in which the later one of two turns that meet comes first."""
-        node = self._nodes[earlier]
-        if node.is_full:
-            return
         between = [turn for turn in range(earlier + 1, later) if not before[turn] >> earlier & 1]
-        group = [*between, later]
-        bits = sum(1 << turn for turn in group)
-        firsts = [self._nodes[turn].chosen for turn in group if not before[turn] & bits]
+        self._plan_one_of(earlier, [*between, later], before)
+
+    def _wake(self, earlier: int, later: int, before: list[int], touched: Sequence[Accesses]) -> None:
+        """Plan a run for a task that sleeps where its turn would be reversed, in which it is woken by other turns.
+
+        The runs that it has been tried in begin with its turn, so what comes before that must not meet it. Whatever the
+        earlier one of the two turns has changed, what it would touch is known.
+        """
+        node = self._nodes[earlier]
+        accesses = node.asleep.get(self._nodes[later].chosen)
+        if accesses is None or self._nodes[later].chosen in node.todo:
+            return
+        others = [turn for turn in range(earlier + 1, len(before)) if not before[turn] >> earlier & 1]
+        if any(meet(touched[turn], accesses) for turn in others):
+            self._plan_one_of(earlier, others, before)
+
+    def _plan_one_of(self, number: int, turns: Sequence[int], before: list[int]) -> None:
+        """Plan a run in which one of these turns comes at a node, unless there is one already."""
+        node = self._nodes[number]
+        bits = sum(1 << turn for turn in turns)
+        firsts = [self._nodes[turn].chosen for turn in turns if not before[turn] & bits]
         firsts = [label for label in firsts if label in node.options]
         if not firsts:
             node.todo.update(node.options)
