@@ -170,7 +170,7 @@ def _content(statuses: Sequence[FailpointStatus], problem: str | None, console: 
         return Text("\n".join(map(printable, problem.split("\n"))), "red")
     configured = [status for status in statuses if status.actions]
     if not configured:
-        return Text("\n".join(declared_lines(statuses, most=max(console.height - 4, 1))), "dim")
+        return Text("\n".join(declared_lines(statuses, most=max(console.height - 5, 1))), "dim")
     now = datetime.now(UTC)
     waiters = [Text(line, _STYLES["waiting"]) for line in waiting_lines(configured, now)]
     return Group(table(configured, now, console.width), *waiters)
@@ -193,7 +193,7 @@ def declared_lines(declared: Sequence[FailpointStatus], *, most: int) -> list[st
     if not declared:
         return [NOTHING]
     width = max(cell_len(printable(status.name)) for status in declared[:most])
-    lines = [f"{NOTHING}; the program declares {len(declared)}: failpoints set NAME ACTIONS"]
+    lines = [f"{NOTHING}: failpoints set NAME ACTIONS", f"the program declares {len(declared)}:"]
     for status in declared[:most]:
         name = printable(status.name)
         lines.append(f"  {name}{' ' * (width - cell_len(name))}  {printable(shown_sites(status.sites))}".rstrip())

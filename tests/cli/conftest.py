@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -236,6 +237,7 @@ class Terminal:
         import termios
 
         self.output = ""
+        self._deadline = time.monotonic() + SECONDS
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
@@ -270,8 +272,9 @@ class Terminal:
         return self.child.wait(SECONDS)
 
     def _read(self) -> bool:
-        ready, _, _ = select.select([self._ours], [], [], SECONDS)
-        assert ready, f"there was no output: {self.output!r}"
+        left = self._deadline - time.monotonic()
+        ready, _, _ = select.select([self._ours], [], [], max(left, 0))
+        assert ready and left > 0, f"it is still running: {self.output[-4000:]!r}"
         try:
             data = os.read(self._ours, 65536)
         except OSError:  # how Linux reports the end

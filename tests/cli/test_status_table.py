@@ -230,7 +230,8 @@ def test_what_is_declared() -> None:
     """While nothing is configured, there are the names that could be, with their sites, as many as fit."""
     declared = [FailpointStatus(name, sites=("shop.py:7",)) for name in ("backup", "upload.part", "x")]
     assert declared_lines(declared, most=2) == [
-        "no failpoint is configured; the program declares 3: failpoints set NAME ACTIONS",
+        "no failpoint is configured: failpoints set NAME ACTIONS",
+        "the program declares 3:",
         "  backup       shop.py:7",
         "  upload.part  shop.py:7",
         "  and 1 more",
