@@ -251,7 +251,13 @@ class Fleet:
             )
 
     async def resume(
-        self, name: str, *, context: GivenMatchers | None = None, tasks: int | None = None, timeout: float = 10
+        self,
+        name: str,
+        *,
+        context: GivenMatchers | None = None,
+        tasks: int | None = None,
+        waiter: FleetWaiting | None = None,
+        timeout: float = 10,
     ) -> int:
         """Wake what waits at the failpoint in any member, and return how many were woken. Later visits wait again.
 
@@ -259,12 +265,21 @@ class Fleet:
             name: The failpoint.
             context: Matchers as for `configure`. Only visits whose context matches are woken.
             tasks: The most to wake in all members together. Those that have waited longest come first.
+            waiter: The only one to wake, as the `waiting` of a status has it. It excludes *context* and *tasks*.
             timeout: Seconds for all members to answer.
 
         Raises:
             FleetTimeout: A member has not answered in time.
-            FailpointUsageError: *tasks* is not 1 or more, or *context* cannot be sent.
+            FailpointUsageError: *tasks* is not 1 or more, *context* cannot be sent, or *waiter* is not of a fleet.
         """
+        if waiter is not None:
+            if not isinstance(waiter, FleetWaiting) or context is not None or tasks is not None:
+                raise FailpointUsageError(
+                    "waiter must be one of the waiting of a fleet's status, without context and tasks"
+                )
+            one = (waiter.member, waiter.name, waiter.since.isoformat())
+            woken = await self._command(Command(0, check_name(name), {}, waiter=one), seconds(timeout))
+            return sum(woken.values())
         return await self._resume(check_name(name), context, tasks, seconds(timeout))
 
     async def _resume(

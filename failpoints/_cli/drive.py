@@ -25,12 +25,8 @@ def _program(
     context: typer.Context, url: str | None, token: str | None, fleet: str | None
 ) -> RemoteProgram | FleetProgram:
     connection: Connection = context.obj
-    if url is not None and fleet is not None:
-        raise FailpointUsageError("give --url or --fleet, not both")
-    if url is None:
-        fleet = fleet or connection.fleet
-    if fleet:
-        return FleetProgram(fleet)
+    if folder := connection.fleet_for(url, fleet):
+        return FleetProgram(folder)
     return RemoteProgram(url or connection.url or DEFAULT_URL, connection.token if token is None else token)
 
 

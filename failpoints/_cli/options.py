@@ -6,6 +6,8 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from ..errors import FailpointUsageError
+
 DEFAULT_URL = "http://127.0.0.1:22381"
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the failpoint.", show_default=False)]
@@ -34,6 +36,12 @@ class Connection(NamedTuple):
     url: str | None
     token: str | None
     fleet: str | None
+
+    def fleet_for(self, url: str | None, fleet: str | None) -> str | None:
+        """Return the fleet that a verb with these options is about, or `None` if that is one program."""
+        if url is not None and fleet is not None:
+            raise FailpointUsageError("give --url or --fleet, not both")
+        return (fleet or self.fleet) if url is None else None
 
 
 def examples(*commands: str) -> str:

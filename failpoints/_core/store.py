@@ -196,7 +196,7 @@ class Store:
         tasks: int | None = None,
         *,
         only: Configuration | None = None,
-        arrival: int | None = None,
+        arrival: float | None = None,
     ) -> int:
         """Wake waiters of *name*, the longest waiting first, and return how many were woken.
 
@@ -218,7 +218,7 @@ class Store:
         tasks: int | None = None,
         *,
         only: Configuration | None = None,
-        arrival: int | None = None,
+        arrival: float | None = None,
     ) -> int:
         """Wake waiters of this process, like `resume`."""
         matchers = Matchers(context)

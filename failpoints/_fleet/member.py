@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
@@ -289,10 +290,21 @@ class Member:
             status = PROCESS_STORE.status(command.name) if only is None else PROCESS_STORE.status_of(only)
             matchers = Matchers(command.matchers)
             answer = [each.since.isoformat() for each in status.waiting if matchers.mismatch(each.context) is None]
+        elif command.waiter is not None:
+            answer = self._resume_one(command.name, *command.waiter)
         elif command.tasks is None or member in command.tasks:
             tasks = command.tasks[member] if command.tasks is not None else None
             answer = PROCESS_STORE.resume(command.name, command.matchers, tasks, only=only)
         self.folder.write_answer(command.number, member, answer)
+
+    def _resume_one(self, name: str, member: str, task: str, since: str) -> int:
+        """Wake one waiter, and return how many were woken: none if it is of another member, or has gone on."""
+        if self._file is None or member_name(self._file.path.name) != member:
+            return 0
+        for arrival, each in PROCESS_STORE.parked(name, sys.maxsize)[1].items():
+            if (each.name, each.since.isoformat()) == (task, since):
+                return PROCESS_STORE.resume(name, arrival=arrival)
+        return 0
 
     def _drop_stale(self) -> None:
         """Remove what is no longer configured, and what the program has put back, for example after a test."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, NamedTuple, Self
 
@@ -67,6 +67,7 @@ class Command:
         serial: The configuration at which they wait; `None` for all of the failpoint.
         tasks: How many to wake in each member; `None` for all. Members that are not named wake nothing.
         asks: Whether the members only answer since when such visits wait.
+        waiter: The only one to be woken: its member as `HOST:PID`, its task, and since when it waits.
     """
 
     number: int
@@ -75,6 +76,7 @@ class Command:
     serial: int | None = None
     tasks: Mapping[str, int] | None = None
     asks: bool = False
+    waiter: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

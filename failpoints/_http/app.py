@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -119,27 +120,37 @@ def admin_app(
         allow_any_pattern=allow_any_pattern,
     )
     page = Page(Program(PROCESS_WIDE if registry is None else registry))
+    api = [
+        Route("/v1/page", _MethodRouter(POST=page.hand_out_ticket)),
+        Route(
+            "/v1/failpoints",
+            _MethodRouter(GET=routes.statuses, PUT=routes.configure, POST=routes.configure, DELETE=routes.reset),
+        ),
+        Route("/v1/failpoints/openapi.json", _MethodRouter(GET=routes.openapi)),
+        Route("/v1/failpoints/{name}", _MethodRouter(GET=routes.status, DELETE=routes.remove)),
+        Route("/v1/failpoints/{name}/resume", _MethodRouter(POST=routes.resume)),
+        Route("/v1/failpoints/{name}/wait", _MethodRouter(GET=routes.wait)),
+    ]
+    return page_app(page, routes.configure, api, token=token)
+
+
+def page_app(
+    page: Page, configure: Callable[[Request], Awaitable[Response]], api: Sequence[Route] = (), *, token: str | None
+) -> Starlette:
+    """Return an application that serves a page, its requests, and an API. Without one, it hands out no tickets."""
     app = Starlette(
         routes=[
             Route("/", _MethodRouter(GET=page.show)),
-            Route("/v1/page", _MethodRouter(POST=page.hand_out_ticket)),
             Route(OPENS_SESSION, _MethodRouter(POST=page.open_session)),
             Route(f"{FOR_PAGE}events", _MethodRouter(GET=page.events)),
-            Route(f"{FOR_PAGE}configure", _MethodRouter(POST=answering(routes.configure))),
+            Route(f"{FOR_PAGE}configure", _MethodRouter(POST=answering(configure))),
             Route(f"{FOR_PAGE}resume", _MethodRouter(POST=answering(page.resume))),
             Route(f"{FOR_PAGE}remove", _MethodRouter(POST=answering(page.remove))),
-            Route(
-                "/v1/failpoints",
-                _MethodRouter(GET=routes.statuses, PUT=routes.configure, POST=routes.configure, DELETE=routes.reset),
-            ),
-            Route("/v1/failpoints/openapi.json", _MethodRouter(GET=routes.openapi)),
-            Route("/v1/failpoints/{name}", _MethodRouter(GET=routes.status, DELETE=routes.remove)),
-            Route("/v1/failpoints/{name}/resume", _MethodRouter(POST=routes.resume)),
-            Route("/v1/failpoints/{name}/wait", _MethodRouter(GET=routes.wait)),
+            *api,
         ],
         middleware=[Middleware(_Guard, token=token, sessions=page.sessions)],
         exception_handlers={
-            HTTPException: _http_error,
+            HTTPException: partial(_http_error, expected=_API_PATHS if api else "this serves a page, and no API"),
             FailpointError: _bad_request,
             ClientDisconnect: _client_disconnected,
         },
@@ -325,14 +336,17 @@ class _MethodRouter:
         await response(scope, receive, send)
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
+_API_PATHS = (
+    "expected /v1/failpoints, or /v1/failpoints/NAME, optionally followed by /resume or /wait; percent-encode the name,"
+    " including any / as %2F"
+)
+
+
+async def _http_error(request: Request, error: Exception, *, expected: str) -> Response:
     assert isinstance(error, HTTPException)
     msg = error.detail
     if error.status_code == 404 and msg == "Not Found":
-        msg = (
-            "no such path: expected /v1/failpoints, or /v1/failpoints/NAME, optionally followed by /resume or /wait;"
-            " percent-encode the name, including any / as %2F"
-        )
+        msg = f"no such path: {expected}"
     return error_response(error.status_code, msg, error.headers)
 
 

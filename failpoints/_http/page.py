@@ -23,7 +23,7 @@ from ..errors import FailpointError, FailpointUsageError
 from .exchange import check_content_type, error_response, json_response, read_body
 from .feed import Feed
 from .guard import NO_SESSION
-from .program import Program
+from .program import Shown
 from .sessions import TICKET_SECONDS, Session, Sessions
 from .wire import parse_object, to_json
 
@@ -39,7 +39,7 @@ _STREAM_SECONDS = 10.0  # for a connection: a server that shuts down waits for i
 class Page:
     """The page of a control plane, which shows one program."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Shown) -> None:
         self._program = program
         self.sessions = Sessions()
 
@@ -84,11 +84,11 @@ class Page:
         waiter = arguments["waiter"]
         if waiter is not None and type(waiter) is not int:
             raise FailpointUsageError(f"waiter must be a number or null; got {safe_repr(waiter)}")
-        return json_response({"resumed": self._program.resume(_text("name", arguments["name"]), waiter)})
+        return json_response({"resumed": await self._program.resume(_text("name", arguments["name"]), waiter)})
 
     async def remove(self, request: Request) -> Response:
         name = (await _arguments(request, "name"))["name"]
-        self._program.remove(None if name is None else _text("name", name))
+        await self._program.remove(None if name is None else _text("name", name))
         return json_response(None)
 
 
@@ -125,7 +125,7 @@ def _text(key: str, value: object) -> str:
 class _EventStream(Response):
     """The server-sent events of one connection: what has changed, and then each change when it happens."""
 
-    def __init__(self, program: Program, feed: Feed) -> None:
+    def __init__(self, program: Shown, feed: Feed) -> None:
         super().__init__(headers={"Cache-Control": "no-store, no-transform"}, media_type="text/event-stream")
         del self.headers["content-length"]
         self._program = program
@@ -138,15 +138,18 @@ class _EventStream(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         async with create_task_group() as group:
             group.start_soon(_cancel_on_disconnect, receive, group.cancel_scope)
-            await self._send_changes(send_event)
+            try:
+                await self._send_changes(send_event)
+            except FailpointError as error:  # what it shows cannot be seen: the page tries again
+                await send_event(b"event: problem\ndata: %s\n\n" % to_json({"msg": str(error)}))
             await send({"type": "http.response.body", "body": b""})
             group.cancel_scope.cancel()
 
     async def _send_changes(self, send: Callable[[bytes], Awaitable[None]]) -> None:
-        hello = {**self._program.description(), "fresh": self._feed.is_new}
-        await send(b"event: hello\ndata: %s\n\n" % to_json(hello))
         with self._program.following() as changes:
-            pending = dict.fromkeys([*self._program.names(), *self._feed.names()])
+            pending = dict.fromkeys([*await self._program.names(), *self._feed.names()])
+            hello = {**self._program.description(), "fresh": self._feed.is_new}
+            await send(b"event: hello\ndata: %s\n\n" % to_json(hello))
             while pending:
                 await self._send_some(pending, send)
                 await checkpoint()

@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import Any
 
 import h11
+from starlette.types import ASGIApp
 from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 from uvicorn.server import ServerState
@@ -149,7 +150,7 @@ class _Protocol(H11Protocol):
 
 
 class Server:
-    """The control plane of this process. Raises `FailpointUsageError` if it cannot listen.
+    """The control plane of this process, or another application. Raises `FailpointUsageError` if it cannot listen.
 
     In a forked child, *inherited* is the copy of the parent's server. The new thread closes it. There, a failure to
     listen is logged instead of raised, because a fork hook cannot raise.
@@ -159,15 +160,15 @@ class Server:
         self,
         address: Address,
         token: str | None,
+        app: ASGIApp | None = None,
         *,
-        allow_any_pattern: bool = False,
         inherited: Server | None = None,
     ) -> None:
         self._address = address
         self._token = token
         self._inherited = inherited
         self._bind_error: FailpointUsageError | None = None
-        self.config: Config = inherited.config if inherited else _config(token, allow_any_pattern)
+        self.config: Config = inherited.config if inherited else _config(app or admin_app(token=token))
         self._state = ServerState()
         self._sockets = Sockets()
         self._sockets_intact = True
@@ -195,6 +196,11 @@ class Server:
         self._url = url_of(bound)  # determined now, because the socket may be closed later
         self._address = Address(bound.getsockname()[0], self._address.port)  # a child need not resolve the name again
         return bound
+
+    @property
+    def url(self) -> str:
+        """The URL at which clients of this machine reach it."""
+        return self._url
 
     def announce(self) -> None:
         """Log the URL: at WARNING if the port was chosen by the system, because nothing else reveals it."""
@@ -333,9 +339,9 @@ class Server:
 _abandoned: list[Server] = []  # kept alive, because collecting a loop closes it
 
 
-def _config(token: str | None, allow_any_pattern: bool) -> Config:
+def _config(app: ASGIApp) -> Config:
     config = Config(
-        admin_app(token=token, allow_any_pattern=allow_any_pattern),
+        app,
         http=_Protocol,
         ws="none",
         lifespan="off",
@@ -391,7 +397,7 @@ def start_from_environment(address: str, token: str | None, allow: str) -> None:
 
 def _start(address: Address, token: str | None, *, allow_any_pattern: bool) -> None:
     global _current
-    _current = Server(address, token, allow_any_pattern=allow_any_pattern)
+    _current = Server(address, token, admin_app(token=token, allow_any_pattern=allow_any_pattern))
     _current.announce()
     _current.start()
     atexit.register(_end)

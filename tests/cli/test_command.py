@@ -14,6 +14,7 @@ import pytest
 import failpoints
 from failpoints._cli import check as check_module
 from failpoints._cli import explore as explore_module
+from failpoints._cli import fleet_page
 from failpoints._cli import run as run_module
 from failpoints._cli.fleet import FleetProgram
 from failpoints._cli.remote import RemoteProgram
@@ -101,6 +102,7 @@ def test_the_examples_run(verb: str, run: Run, monkeypatch: pytest.MonkeyPatch, 
     started: list[Any] = []
     for program in (RemoteProgram, FleetProgram):
         monkeypatch.setattr(program, "ask", lambda _, request: asked.append(request) or [])
+    monkeypatch.setattr(fleet_page, "serve_page", lambda folder, _: started.append(folder))
     monkeypatch.setattr(run_module, "execute", lambda command, _: started.append(command) or 0)
     crashing = {"tests.store:save": save_nothing, "tests.store:check": check_nothing}
     monkeypatch.setattr(explore_module, "find_scenario", lambda path: crashing.get(path, nothing))

@@ -59,12 +59,14 @@ def test_other_systems(platform: str, opened: list[str], monkeypatch: pytest.Mon
     assert page.has_browser()
 
 
-def test_a_fleet(run: Run, server: str, opened: list[str]) -> None:
-    """The page is that of one process, so a fleet is refused unless a URL says which one."""
-    done = run("--fleet", "/run/shop", "page")
+def test_a_fleet_or_a_url(run: Run, server: str, opened: list[str]) -> None:
+    """A URL after the verb asks that process, although a fleet is known. Both after the verb are refused."""
+    assert run("--fleet", "/run/shop", "page", "--url", server).output.startswith(f"{server}/#")
+    done = run("page", "--fleet", "/run/shop", "--url", server)
+    assert (done.status, done.output, done.errors) == (2, "", "Error: give --url or --fleet, not both\n")
+    done = run("--fleet", "shop", "page")
     assert (done.status, done.output) == (2, "")
-    assert "give the --url" in done.errors
-    assert run("--fleet", "/run/shop", "page", "--url", server).status == 0
+    assert "the path must be absolute" in done.errors
 
 
 def test_no_program(run: Run) -> None:

@@ -139,6 +139,25 @@ async def test_resuming_wakes_the_longest_waiting_of_all_members(start: Start, f
         assert await fleet.resume("x", tasks=1) == 0
 
 
+async def test_one_of_those_that_wait_is_resumed(start: Start, folder: Path) -> None:
+    """`waiter` wakes the one that a status has shown, once, and no other. Anything else is refused."""
+    members = start(count=2)
+    async with Fleet(folder) as fleet:
+        await fleet.configure("x", "pause")
+        for number in range(4):
+            members[number % 2].ask("visit_in_thread('x')")
+            await fleet.wait_until_paused("x", number + 1)
+        waiting = [each for each in (await fleet.status("x")).waiting if isinstance(each, FleetWaiting)]
+        assert await fleet.resume("x", waiter=waiting[2]) == 1
+        assert list((await fleet.status("x")).waiting) == [*waiting[:2], waiting[3]]
+        assert await fleet.resume("x", waiter=waiting[2]) == 0
+        assert await fleet.resume("y", waiter=waiting[1]) == 0
+        with pytest.raises(FailpointUsageError, match="without context and tasks"):
+            await fleet.resume("x", waiter=waiting[0], tasks=1)
+        with pytest.raises(FailpointUsageError, match="waiter must be one of the waiting"):
+            await fleet.resume("x", waiter="visitor")  # type: ignore[arg-type]
+
+
 async def test_a_wait_ends_when_its_failpoint_is_removed(start: Start, folder: Path) -> None:
     """A wait goes on through a reconfiguration, and ends with an error when the failpoint is removed."""
     member = start()

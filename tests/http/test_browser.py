@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -279,6 +280,48 @@ def test_text_of_the_program_is_text(shown: Shown) -> None:
         assert shown.tab.locator(".waiter .context").text_content() == f"key=x{ATTACK}"
         assert shown.tab.locator(".waiter .task").text_content() == ATTACK
         assert shown.tab.locator("img, main script").count() == 0
+
+
+def test_a_fleet(browser: Any, run: Callable[..., Any], tmp_path: Path) -> None:
+    """The page of a fleet shows who waits in which process, and a click resumes the one that it is about."""
+    folder = str(tmp_path / "fleet")
+    source = """
+        from prelude import *
+        ready()
+        failpoints.failpoint("stock.sell", context={"order": 7}).hit()
+        print("went on", flush=True)
+        stay()
+    """
+    members = [run(source, FAILPOINTS_FLEET=folder) for _ in range(2)]
+    for member in members:
+        member.line("^ready$")
+    command = [sys.executable, "-m", "failpoints", "page", "--no-open", "--fleet", folder]
+    context = browser.new_context()
+    tab = context.new_page()
+    problems: list[str] = []
+    tab.on("console", lambda message: problems.append(message.text))
+    tab.on("pageerror", lambda error: problems.append(str(error)))
+    tab.set_default_timeout(LIMIT)
+    tab.goto(run(command=command).line(r"(http://\S+)")[1])
+    tab.get_by_text("2 members").wait_for()
+    tab.get_by_label("Failpoint", exact=True).fill("stock.sell")
+    tab.get_by_label("Actions").fill("pausse")
+    tab.keyboard.press("Enter")
+    tab.get_by_text("did you mean 'pause'?").wait_for()
+    tab.get_by_label("Actions").fill("pause")
+    tab.keyboard.press("Enter")
+    tab.get_by_text("stock.sell: pause").wait_for()
+    for member in members:
+        member.send_line()
+    tab.get_by_role("heading", name="Waiting: 2", exact=True).wait_for()
+    label = re.compile(rf"^Resume MainThread in \S+:{members[1].pid} at stock.sell, order=7$")
+    tab.get_by_role("button", name=label).click()
+    members[1].line("^went on$")
+    tab.get_by_role("heading", name="Waiting: 1", exact=True).wait_for()
+    tab.locator(".card").get_by_text(f":{members[0].pid}: 1 hit, 0 misses, 1 trigger").wait_for()
+    tab.locator(".card").get_by_text("2 hits, 0 misses, 2 triggers").wait_for()
+    assert problems == []
+    context.close()
 
 
 async def hello(scope: Any, receive: Any, send: Any) -> None:

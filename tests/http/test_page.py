@@ -488,7 +488,7 @@ def test_a_position_that_is_not_known(stream: Callable[..., Stream], last: str) 
 
 def test_many_waiters_at_one_failpoint(stream: Callable[..., Stream], monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one failpoint, those that have waited longest are sent, and the number of all."""
-    monkeypatch.setattr("failpoints._http.program._MOST_WAITERS", 2)
+    monkeypatch.setattr("failpoints._http.program.MOST_WAITERS", 2)
     configure("a", "pause")
     with paused("a", {"n": 1}, {"n": 2}, {"n": 3}):
         status = stream().until_complete()["a"]
