@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -29,6 +31,26 @@ def pytest_collection_finish() -> None:
     """Let garbage collections look only at objects that tests create: the tests themselves take a tenth of a second."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
+    """Run a test with the marker `apart` in a process of its own: an exploration would wait for its threads."""
+    if pyfuncitem.get_closest_marker("apart") is None or "TESTED_APART" in os.environ:
+        return None
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n0", "-rs", "-p", "no:cacheprovider", pyfuncitem.nodeid],
+        cwd=pyfuncitem.config.rootpath,
+        env={**os.environ, "TESTED_APART": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    if "SKIPPED" in done.stdout:
+        pytest.skip(done.stdout.rpartition("SKIPPED")[2])
+    return True
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import django
 from django.conf import settings
 from django.http import HttpResponse
+from django.test.utils import override_settings
 from django.urls import path
 
 from failpoints import failpoint
@@ -28,7 +28,8 @@ async def async_view(request: Any) -> HttpResponse:
 urlpatterns = [path("sync", sync_view), path("async", async_view)]
 
 
-def configure() -> None:
+def site() -> override_settings:
+    """Return a block in which Django serves these views, whatever other tests have configured."""
     if not settings.configured:
-        settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="for tests", DATABASES={})
-        django.setup()
+        settings.configure()
+    return override_settings(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], MIDDLEWARE=[])

@@ -111,6 +111,7 @@ def test_aiohttp_answers_that_are_errors_have_the_report() -> None:
     assert len(stores_in_force) == 1
 
 
+@pytest.mark.apart
 def test_grpc() -> None:
     """The interceptors of gRPC pass the failpoints on, obey them, and bring back the counts, for all kinds of calls."""
     grpc = pytest.importorskip("grpc")

@@ -193,6 +193,7 @@ def test_another_client_sends_the_header_itself() -> None:
         scenario(None, {}, SLOW)  # type: ignore[arg-type]
 
 
+@pytest.mark.apart
 def test_three_services() -> None:
     """A handle has the hits of a service over HTTP, of one over gRPC, and of the worker of a queue."""
     grpc = pytest.importorskip("grpc")

@@ -128,12 +128,12 @@ def test_django(policy: RequestFailpoints) -> None:
     """Sync and async views of Django under WSGI belong to the request."""
     from django.core.wsgi import get_wsgi_application
 
-    from .django_site import configure
+    from .django_site import site
 
-    configure()
-    client = Client(FailpointsMiddleware(get_wsgi_application(), policy))
-    token = policy.sign([("django.stock", "return(none)")])
-    for path in ("/sync", "/async"):
-        answer = client.get(path, buffered=True, headers={"failpoints": token})
-        assert (answer.text, client.get(path, buffered=True).text) == ("none", "7")
-        assert report(answer)["django.stock"]["hits"] == 1
+    with site():
+        client = Client(FailpointsMiddleware(get_wsgi_application(), policy))
+        token = policy.sign([("django.stock", "return(none)")])
+        for path in ("/sync", "/async"):
+            answer = client.get(path, buffered=True, headers={"failpoints": token})
+            assert (answer.text, client.get(path, buffered=True).text) == ("none", "7")
+            assert report(answer)["django.stock"]["hits"] == 1
