@@ -83,6 +83,11 @@ async def test_exactly_the_signed_request_is_hit(policy: RequestFailpoints) -> N
     assert failpoints.statuses() == [] and len(stores_in_force) == 1
 
 
+@failpoint("asgi.declared")
+def declared() -> None:
+    """Declare a failpoint that has no other site, at which any exception could be declared."""
+
+
 def lasting(entries: Any, **options: Any) -> tuple[str, str]:
     """Return a header that is valid until the last test has run."""
     return "failpoints", policy_of(**options).sign(entries, seconds=3600)
@@ -94,7 +99,7 @@ BAD: list[tuple[list[tuple[str, str]], str]] = [
     ([("failpoints", "a" * 5000)], "larger than 4096 bytes"),
     ([lasting(FAILS), lasting(FAILS)], "more than one"),
     ([("Failpoints", lasting(FAILS, audience="elsewhere")[1])], "for the audience 'elsewhere'"),
-    ([lasting([("stock.reserve", "raise(NoSuchError)")])], "cannot raise NoSuchError"),
+    ([lasting([("asgi.declared", "raise(NoSuchError)")])], "cannot raise NoSuchError"),
 ]
 
 
