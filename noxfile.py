@@ -63,6 +63,13 @@ def checks(session: nox.Session) -> None:
 
 
 @nox.session
+def mutations(session: nox.Session) -> None:
+    """Put bugs into the search of orders, one after the other, and check that random programs find each."""
+    session.install("-e", ".[tests]")
+    session.run("python", "-m", "tests.explore.mutations", *session.posargs)
+
+
+@nox.session
 def canary(session: nox.Session) -> None:
     """Test against the newest pre-releases of our dependencies, and of the projects whose internals we use."""
     session.install("--pre", "--upgrade", "-e", ".[tests]", *runtime_floors(), *TOOLS_WITH_PRIVATE_NAMES)

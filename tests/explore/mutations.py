@@ -269,3 +269,14 @@ MUTATIONS = [
         "tasks",
     ),
 ]
+
+
+def main() -> None:
+    for mutation in MUTATIONS:
+        if "ends missed" not in mutation.find():
+            raise SystemExit(f"not found: {mutation.bug}")
+        print(f"found: {mutation.bug}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
