@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 import pytest
 import trio
+import trio.testing
 
 from failpoints import Call, Cancel, FailpointUsageError, Pause, Raise, configured, failpoint, failpoint_scope
 
