@@ -27,14 +27,18 @@ def client_interceptors() -> list[Any]:
     return [_UnaryUnary(), _UnaryStream(), _StreamUnary(), _StreamStream()]
 
 
+@runs_user_code
+async def _call(signed: SignedRequest | None, continuation: Callable[..., Any], details: Any, request: Any) -> Any:
+    return await continuation(details if signed is None else _with_token(details, signed), request)
+
+
 class _Unary:
     @runs_user_code
     async def _intercepted(self, continuation: Callable[..., Any], details: Any, request: Any) -> Any:
         signed = current()
-        if signed is None:
-            return await continuation(details, request)
-        call = await continuation(_with_token(details, signed), request)
-        _read(signed, await call.trailing_metadata())  # once it has ended
+        call = await _call(signed, continuation, details, request)
+        if signed is not None:
+            _read(signed, await call.trailing_metadata())  # once it has ended
         return call
 
 
@@ -42,9 +46,9 @@ class _Stream:
     @runs_user_code
     async def _intercepted(self, continuation: Callable[..., Any], details: Any, request: Any) -> Any:
         signed = current()
+        call = await _call(signed, continuation, details, request)
         if signed is None:
-            return await continuation(details, request)
-        call = await continuation(_with_token(details, signed), request)
+            return call
 
         async def responses() -> AsyncIterator[Any]:
             try:
