@@ -133,7 +133,8 @@ class Fleet:
         Raises:
             FleetTimeout: A member has not acknowledged it in time. It stays configured, so the member has it as soon as
                 it goes on.
-            FailpointUsageError: A member refuses it. Then it is not configured in any other either. Or an argument has
+            FailpointUsageError: A member refuses it. Then it is not configured in any other
+                either, and what it was to replace is in force. Or an argument has
                 a wrong type or no text form.
             ActionSyntaxError: *actions* cannot be parsed.
             FailpointNameError: *name*, or a pattern in *context*, is invalid.
@@ -201,19 +202,26 @@ class Fleet:
                 lease=self._lease or 0,
                 span=duration,
                 until=until,
-                block=block,
+                block=True,  # until no member refuses it
             )
             for document in documents
         ]
         state = await self._engine.change(lambda state: state.with_entries(entries))
         made = [entry for entry in state.entries if entry.serial > state.numbers - len(entries)]
-        await self._acknowledged(state, limit)
+        serials = frozenset(entry.serial for entry in made)
+        try:
+            await self._acknowledged(state, limit)
+        except FleetTimeout:
+            if not block:
+                await self._engine.change(lambda state: state.settled(serials))
+            raise
         seen = await self._engine.seen()
         problems = refusals(made, seen, await self._engine.reports(seen))
         if problems:
-            serials = {entry.serial for entry in made}
             await self._remove(lambda entry: entry.serial in serials, limit)
             raise FailpointUsageError("; ".join(f"member {member} refuses: {why}" for member, why in problems.items()))
+        if not block:
+            await self._engine.change(lambda state: state.settled(serials))
         return made
 
     async def remove(self, name: str, *, timeout: float = 10) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, NamedTuple, Self
 
@@ -109,6 +109,18 @@ class State:
             kept = tuple(each for each in state.entries if entry.block or not entry.replaces(each))
             state = replace(state, numbers=number, entries=(*kept, replace(entry, serial=number)))
         return state
+
+    def settled(self, serials: Collection[int]) -> State:
+        """Return the state in which these configurations have replaced for good what they hide."""
+        final = [entry for entry in self.entries if entry.serial in serials]
+        kept = (
+            each
+            for each in self.entries
+            if not any(entry.serial > each.serial and entry.replaces(each) for entry in final)
+        )
+        return replace(
+            self, entries=tuple(replace(each, block=False) if each.serial in serials else each for each in kept)
+        )
 
     def without(self, ended: Callable[[Entry], bool]) -> State:
         """Return the state without some configurations."""

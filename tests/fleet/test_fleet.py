@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
-from failpoints import FailpointTimeout, FailpointUsageError, FleetTimeout
+from failpoints import FailpointTimeout, FailpointUsageError, FleetTimeout, parse_actions
 from failpoints.fleet import Fleet, FleetWaiting
 
 Start = Callable[..., Any]
@@ -241,6 +241,26 @@ async def test_a_member_that_refuses_undoes_it_everywhere(start: Start, folder: 
         with pytest.raises(FailpointUsageError, match=rf"member .*:{member.pid} refuses: .*Nowhere"):
             await fleet.configure("x", "raise(Nowhere)")
         assert other.ask("len(failpoints.statuses())") == 0
+        assert await fleet.statuses() == []
+
+
+async def test_what_a_refused_configuration_was_to_replace_stays(start: Start, folder: Path) -> None:
+    """A call that fails has changed nothing: the configuration of before is in force, with its counts."""
+    member = start()
+    visit = "failpoints.failpoint('x')(lambda: 1)() or 1"
+    member.ask(visit)
+    async with Fleet(folder) as fleet:
+        await fleet.configure("x", "off")
+        member.ask(visit)
+        with pytest.raises(FailpointUsageError, match="refuses"):
+            await fleet.configure("x", "raise(Nowhere)")
+        member.ask(visit)
+        assert [(each.name, each.hits) for each in await fleet.statuses()] == [("x", 2)]
+        await fleet.configure("x", "pause")
+        await fleet.configure("x", "2*off")
+        status = await fleet.status("x")
+        assert (status.hits, tuple(status.actions)) == (0, tuple(parse_actions("2*off")))
+        await fleet.remove("x")
         assert await fleet.statuses() == []
 
 
