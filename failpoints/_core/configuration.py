@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
@@ -193,12 +193,15 @@ class Configuration:
 
         return go_on
 
-    def share(self, ledger: Ledger) -> None:
-        """Take the counts from a ledger from now on. What was used up so far is used up there, too."""
+    def share(self, ledger: Ledger, used: Sequence[int] = ()) -> None:
+        """Take the counts from a ledger from now on. What was used up so far is used up there, too.
+
+        *used* has, for each term, what another ledger has given.
+        """
         self.ledger = ledger
         for index, (term, left) in enumerate(zip(self.terms, self._left, strict=True)):
             if term.times is not None and left is not None:
-                for _ in range(term.times - left):
+                for _ in range(min(term.times, max(term.times - left, *used[index : index + 1], 0))):
                     ledger.take(index, term.times)
 
     def decide(self, hit: Hit | None, wakeup: Wakeup | None) -> Decision:
@@ -219,10 +222,11 @@ class Configuration:
             is_wait = self.may_wait and waits(term.action)
             if is_wait and wakeup is None:
                 return self._decisions[index]
-            if left is not None and self.ledger is None:
-                self._left[index] = left - 1
-            elif left is not None and self.ledger is not None and not self.ledger.take(index, left):
-                continue
+            if left is not None and term.times is not None:
+                if self.ledger is None:
+                    self._left[index] = left - 1
+                elif not self.ledger.take(index, term.times):
+                    continue
             self.triggers += 1
             if is_wait and wakeup is not None and hit is not None:
                 return Decision(term.action, self.enroll(hit, wakeup))

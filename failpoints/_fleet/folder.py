@@ -230,6 +230,11 @@ class Folder:
         """Draw the number of a trigger of a term, from 0, which no other trigger of the fleet has."""
         return files.draw_ticket(self._tickets(serial, term))
 
+    def drawn(self, serial: int, term: int) -> int:
+        """Return how many numbers were drawn so far for a term: 0 for one that has no limit."""
+        path = self._tickets(serial, term)
+        return path.stat().st_size if path.exists() else 0
+
     def write_report(self, member: str, report: Mapping[int, Reported]) -> None:
         """Show what a member knows beside its counts, by serial."""
         files.write_aside(self.path / "reports" / member, json.dumps(dict(report)))

@@ -9,7 +9,7 @@ import os
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
@@ -139,7 +139,13 @@ class Source:
             removed += before[kept:]
             added += list(entries.items())[kept:]
         if removed or added:
-            self._exchange(removed, added)
+            used = {each: self._used(each) for each in removed}
+            self._exchange(removed, added, used)
+
+    def _used(self, configuration: Configuration) -> list[int]:
+        """Return how often all processes together have used each term."""
+        serial = self._published[configuration].serial
+        return [self._folder.drawn(serial, term) for term in range(len(configuration.terms))]
 
     def _is_own(self, configuration: Configuration) -> bool:
         return configuration.ledger is None or configuration in self._published
@@ -159,7 +165,12 @@ class Source:
             block=True,  # the registry says itself what replaces what
         )
 
-    def _exchange(self, removed: list[Configuration], added: list[tuple[Configuration, Entry]]) -> None:
+    def _exchange(
+        self,
+        removed: list[Configuration],
+        added: list[tuple[Configuration, Entry]],
+        used: Mapping[Configuration, Sequence[int]],
+    ) -> None:
         self.refresh(removed)
         for configuration in removed:
             self._bases[configuration] = Counts(*configuration.elsewhere[:3])
@@ -176,7 +187,7 @@ class Source:
                 configuration.ledger = None
             for number, (configuration, entry) in enumerate(added, state.numbers - len(added) + 1):
                 self._published[configuration] = replace(entry, serial=number)
-                configuration.share(_Tickets(self._folder, number))
+                configuration.share(_Tickets(self._folder, number), used.get(configuration, ()))
         self._folder.wake_all()
         self._wait_for(state)
 
@@ -197,7 +208,7 @@ class Source:
             before = {each: Counts(*each.elsewhere[:3]) for each in self._published}
             again = [(each, entry) for each, entry in self._published.items()]
             try:
-                self._exchange(list(self._published), again)
+                self._exchange(list(self._published), again, {})
             except (OSError, Gone, FailpointUsageError) as error:
                 logger.warning("failpoints fleet: other processes go on counting: %s", error)
             for configuration in before:
