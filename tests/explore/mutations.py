@@ -215,8 +215,8 @@ MUTATIONS = [
     Mutation(
         "a fault is not tried before another one",
         SEARCH,
-        "earlier = [index for index in range(last) if not trace.choices[index]]",
-        "earlier = []",
+        "if not trace.choices[index] and trace.tasks[index] != trace.tasks[last]",
+        "if False",
         "locks",
     ),
     Mutation(

@@ -52,7 +52,7 @@ def run(program: Program, plan: Plan, max_faults: int) -> tuple[Trace, list[int]
             chosen = labels.index(orders.choose(labels, dict) or 0)
         elif left:
             chosen = plan.faults.get(label, 0)
-            trace.add(label, options - 1, chosen)
+            trace.add(label, (), options - 1, chosen)
             left -= chosen > 0
         else:
             return 0

@@ -171,7 +171,7 @@ class PlannedScheduler:
         if chosen > alternatives:
             self._divergence = self._divergence or Divergence(position, (label,), None)
             chosen = 0
-        self.trace.add(label, alternatives, chosen)
+        self.trace.add(label, key[0], alternatives, chosen)
         if chosen:
             self._faults_left -= 1
             self._faults_at[key] = self._faults_at.get(key, 0) + 1

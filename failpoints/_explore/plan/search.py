@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from .identity import TaskPath
 from .orders import Orders
 
 
@@ -42,23 +43,25 @@ class Plan:
 class Trace:
     """The visits of a run at which a fault could be injected, in order.
 
-    For each one, `labels` has its label, `options` the number of alternatives, and `choices` the injected one, from 1,
-    or 0 for none.
+    For each one, `labels` has its label, `tasks` its task, `options` the number of alternatives, and `choices` the
+    injected one, from 1, or 0 for none.
     """
 
-    __slots__ = ("choices", "labels", "options")
+    __slots__ = ("choices", "labels", "options", "tasks")
 
     def __init__(self) -> None:
         self.labels: list[int] = []
+        self.tasks: list[TaskPath] = []
         self.options: list[int] = []
         self.choices: list[int] = []
 
     def __len__(self) -> int:
         return len(self.choices)
 
-    def add(self, label: int, options: int, chosen: int) -> None:
+    def add(self, label: int, task: TaskPath, options: int, chosen: int) -> None:
         """Record a visit."""
         self.labels.append(label)
+        self.tasks.append(task)
         self.options.append(options)
         self.choices.append(chosen)
 
@@ -122,8 +125,12 @@ class Search:
             last = max((index for index, chosen in enumerate(trace.choices) if chosen), default=-1)
             self._extend(plan, trace, range(last + 1, len(trace)), is_ordinary=is_ordinary)
             if plan.orders is not None and plan.orders.is_reduced:
-                # An order that is left out may have these visits behind the last fault.
-                earlier = [index for index in range(last) if not trace.choices[index]]
+                # An order that is left out may have these visits of other tasks behind the last fault.
+                earlier = [
+                    index
+                    for index in range(last)
+                    if not trace.choices[index] and trace.tasks[index] != trace.tasks[last]
+                ]
                 self._extend(plan, trace, earlier, is_ordinary=False)
 
     def _extend(self, plan: Plan, trace: Trace, positions: Sequence[int], *, is_ordinary: bool) -> None:
