@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -20,19 +20,26 @@ _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _MAX_LOCATIONS = 3  # in a sentence
 
 
-def declared_sites() -> dict[str, tuple[Location, ...]]:
+def declared_sites(
+    files: Iterable[str] = (), seen: Mapping[str, Iterable[Location]] | None = None
+) -> dict[str, tuple[Location, ...]]:
     """Return the sites of each name, sorted by name.
 
     For a file whose source contains sites of a name, these are returned. For other files, the sites seen at run time.
+
+    Args:
+        files: The files of modules that other processes have imported.
+        seen: The sites that other processes have seen.
     """
     sites: dict[str, list[Location]] = {}
-    for scan in _scans():
-        for site in scan.declared:
+    for file in dict.fromkeys([*user_files(), *files]):
+        for site in _scan(file).declared:
             for name in site.names:
                 sites.setdefault(name, []).append(Location(site.file, site.line, site.function))
-    for name in known_names():
+    for name in {**dict.fromkeys(known_names()), **(seen or {})}:
         scanned = {site.file for site in sites.get(name, ())}
-        sites.setdefault(name, []).extend(site for site in known_sites(name) if site.file not in scanned)
+        at_run_time = [*known_sites(name), *(seen or {}).get(name, ())]
+        sites.setdefault(name, []).extend(site for site in at_run_time if site.file not in scanned)
     return {name: tuple(dict.fromkeys(found)) for name, found in sorted(sites.items())}
 
 
@@ -98,11 +105,16 @@ def relative_to_cwd(file: str) -> str:
 
 
 def _scans() -> Iterator[Scan]:
+    return map(_scan, user_files())
+
+
+def user_files() -> Iterator[str]:
+    """Yield the source files of the imported modules, without those of Python and of this package."""
     for module in list(sys.modules.values()):
         # sys.modules can contain anything, and getattr on a lazy module would import it.
         file = object.__getattribute__(module, "__dict__").get("__file__") if isinstance(module, ModuleType) else None  # pyright: ignore[reportUnnecessaryIsInstance]
         if isinstance(file, str) and file.endswith(".py") and is_user_file(file):
-            yield _scan(file)
+            yield file
 
 
 @cache

@@ -285,7 +285,10 @@ def wake(path: Path) -> None:
 # folders
 
 _FOLDERS: Final = ("members", "wake", "reports", "counts", "owners", "answers")
-_FILES: Final = {*_FOLDERS, "state.json", "lock"}
+VISITS: Final = "visits"
+"""The folder in which the members count their visits, if it is there."""
+
+_FILES: Final = {*_FOLDERS, VISITS, "state.json", "lock"}
 
 
 def check_folder(folder: Path) -> None:

@@ -221,6 +221,11 @@ class Folder:
             if self.state() is state:  # else counts may have moved from a file into the state meanwhile
                 return Seen(state.without(self._is_over), members, living)
 
+    @property
+    def wants_visits(self) -> bool:
+        """Whether the members that join now are to count their visits for a report."""
+        return (self.path / files.VISITS).is_dir()
+
     # counts, reports and answers
 
     def _tickets(self, serial: int, term: int) -> Path:

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from .._core.clock import monotonic
 from .._core.configuration import Configuration
@@ -27,6 +27,9 @@ from .files import Held, Pipe, Record
 from .folder import Folder, Gone, Reported, member_name
 from .leases import Leases
 from .state import Command, Counts, Entry, State
+
+if TYPE_CHECKING:
+    from .visits import VisitLog
 
 _LOOK: Final = 0.1  # seconds between two looks at the folder, if nothing wakes the member
 _REPORT: Final = 0.02  # seconds between two reports
@@ -114,6 +117,7 @@ class Member:
         self._trouble: dict[str, None] = {}  # to be logged
         self._logged: set[str] = set()  # until the next time that it joins
         self._fleet: str | None = None  # its id
+        self._visits: VisitLog | None = None
         self._thread = Background("failpoints fleet", self._step, self.wake)
 
     # from the start to the end
@@ -134,8 +138,10 @@ class Member:
 
     def end(self) -> None:
         """Stop following. The counts stay where they are, for those who sum them."""
-        if self._process == os.getpid() and self._thread.stop() and self._news:
-            self._report()
+        if self._process == os.getpid() and self._thread.stop():
+            if self._news:
+                self._report()
+            self._note_modules()
 
     def wake(self) -> None:
         """Let the thread look now."""
@@ -161,6 +167,7 @@ class Member:
     def _step(self) -> None:
         self._wait(_LOOK if self._file is not None else _ABSENT)
         self._follow()
+        self._note_modules()
 
     def _wait(self, seconds: float) -> None:
         if self._news:
@@ -212,6 +219,7 @@ class Member:
         with guard.lock:  # so that no visit is counted meanwhile
             for slot, (counts, configuration) in enumerate(self._mine.values()):
                 counts.move(slot, configuration)
+        self._count_visits(self._file.path.name)
         logger.info("joined the fleet in %s as %s", self.folder.path, member_name(self._file.path.name))
 
     def _leave(self) -> None:
@@ -221,6 +229,19 @@ class Member:
         file, self._file = self._file, None
         if file is not None:
             file.close()
+
+    def _count_visits(self, member: str) -> None:
+        before, self._visits = self._visits, None
+        if before is not None:
+            before.close()
+        if self.folder.wants_visits:
+            from .visits import VisitLog  # imported here because only a report needs it
+
+            self._visits = VisitLog(self.folder.path, member)
+
+    def _note_modules(self) -> None:
+        if self._visits is not None:
+            self._visits.note_modules()
 
     def _log_trouble(self) -> None:
         while self._trouble:

@@ -1,4 +1,4 @@
-"""The processes of a run of pytest as one: `failpoints_processes = true`."""
+"""The processes that tests start, as members of a fleet: `failpoints_processes = true`. Imports no pytest."""
 
 from __future__ import annotations
 
@@ -7,33 +7,40 @@ import shutil
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING
 
-import pytest
-
-from _failpoints_pytest.workers import is_worker
+if TYPE_CHECKING:
+    from .._fleet.visits import Visits
 
 _VARIABLE = "FAILPOINTS_FLEET"
 
 
 class Processes:
-    """Makes the processes that tests start members of a fleet, which has what is configured in this process.
+    """Makes the processes that tests start members of a fleet, which has what is configured in this process."""
 
-    Each worker of pytest-xdist has a fleet of its own. The process that starts them has none.
-    """
-
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self) -> None:
         self._undo = ExitStack()
-        if not is_worker(config) and cast(Any, config.option).__dict__.get("dist", "no") != "no":
-            return
         from .._fleet.folder import Folder  # imported here because most runs do without
         from .._fleet.source import Source
 
         folder = tempfile.mkdtemp(prefix="failpoints-")  # of mode 0700
+        self._folder = Path(folder)
         self._undo.callback(shutil.rmtree, folder, ignore_errors=True)
-        self._undo.callback(Source(Folder(Path(folder))).end)
+        self._undo.callback(Source(Folder(self._folder)).end)
         self._undo.callback(_restore, os.environ.get(_VARIABLE))
         os.environ[_VARIABLE] = folder
+
+    def count_visits(self) -> None:
+        """Let the processes that are started from now on count their visits."""
+        from .._fleet.visits import count_visits
+
+        count_visits(self._folder)
+
+    def visits(self) -> Visits:
+        """Return what they have counted so far."""
+        from .._fleet.visits import read_visits
+
+        return read_visits(self._folder)
 
     def end(self) -> None:
         """End what is configured in them, and remove the folder."""

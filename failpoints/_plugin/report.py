@@ -46,13 +46,15 @@ class Document(TypedDict):
     """The JSON of a run.
 
     *incomplete* is the reason why rows are missing, if there is one. *processes* is the number of processes that the
-    tests started, if there were any. The visits in them are not counted.
+    tests started, if there were any. *members* is the number of processes whose visits are counted beside those of the
+    tests' own process, if the setting *failpoints_processes* is on.
     """
 
     version: int
     seed: int
     incomplete: NotRequired[str]
     processes: NotRequired[int]
+    members: NotRequired[int]
     totals: dict[str, int]
     failpoints: list[Row]
 
@@ -74,6 +76,14 @@ class Tally:
             (self._hits if matched else self._misses)[name] += 1
             if ran is not None:
                 self._actions.setdefault(name, Counter())[ran] += 1
+
+    def add(self, counts: Mapping[tuple[str, bool, str | None], int]) -> None:
+        """Add what other processes have counted: by name, whether the context matched, and the label of the action."""
+        with self._lock:
+            for (name, matched, ran), count in counts.items():
+                (self._hits if matched else self._misses)[name] += count
+                if ran is not None:
+                    self._actions.setdefault(name, Counter())[ran] += count
 
     def names(self) -> set[str]:
         """Return every name that was visited while it was configured."""
@@ -149,13 +159,15 @@ def totals(rows: Sequence[Row]) -> dict[str, int]:
     }
 
 
-def to_document(rows: list[Row], seed: int, incomplete: str | None, processes: int) -> Document:
+def to_document(rows: list[Row], seed: int, incomplete: str | None, processes: int, members: int | None) -> Document:
     """Return the content of the JSON file."""
     document = Document(version=1, seed=seed, totals=totals(rows), failpoints=rows)
     if incomplete is not None:
         document["incomplete"] = incomplete
     if processes:
         document["processes"] = processes
+    if members is not None:
+        document["members"] = members
     return document
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import pytest
 
@@ -61,10 +61,12 @@ class Run:
         self._entries = _entries(options.configured)
         self._restore = PROCESS_STORE.save()
         self._processes: Processes | None = None
-        if options.processes and environment.ENABLED and not config.getoption("collectonly"):
+        # Each worker of pytest-xdist has a fleet of its own. The process that starts them has none.
+        runs_tests = is_worker(config) or cast(Any, config.option).__dict__.get("dist", "no") == "no"
+        if options.processes and runs_tests and environment.ENABLED and not config.getoption("collectonly"):
             from .processes import Processes  # imported here because it imports the rooms of the fleet
 
-            self._processes = Processes(config)
+            self._processes = Processes()
         self._configured: dict[int, Configuration] = {}  # by the number of the entry
         self._hit = set[str]()
         self._configure()
@@ -79,7 +81,7 @@ class Run:
         if options.report or options.report_json is not None:
             from .session_report import SessionReport  # imported here because most runs need no report
 
-            report = SessionReport(config, options, workers)
+            report = SessionReport(config, options, workers, self._processes)
             if not config.getoption("collectonly"):  # there is nothing to report if no test runs
                 config.pluginmanager.register(report, "failpoints-report")
 

@@ -14,6 +14,7 @@ from _failpoints_pytest.workers import Workers, is_worker, send_output
 from .._core.declared import declared_sites
 from .._core.hooks import observers
 from .children import follow_children, started
+from .processes import Processes
 from .report import Row, Tally, merge, rows_of_process, table_lines, to_document
 
 
@@ -23,19 +24,23 @@ class SessionReport:
     Raises `pytest.UsageError` if the file cannot be written.
     """
 
-    def __init__(self, config: pytest.Config, options: Options, workers: Workers) -> None:
+    def __init__(self, config: pytest.Config, options: Options, workers: Workers, processes: Processes | None) -> None:
         self._config = config
         self._seed = options.seed
         self._workers = workers
         self._tally = Tally()
         self._own_rows: list[Row] = []
         self._own_processes = 0
+        self._fleet = processes
+        self._own_members: int | None = 0 if options.processes else None
         self._failure: str | None = None
         self._show_table = options.report
         file = options.report_json
         self._file = None if file is None or is_worker(config) else Path(file).absolute()
         if self._file is not None:
             _check_writable(self._file)
+        if self._fleet is not None:
+            self._fleet.count_visits()
 
     def pytest_sessionstart(self) -> None:
         """Start counting."""
@@ -59,13 +64,13 @@ class SessionReport:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Write the file, or send the rows of a worker."""
-        self._own_rows = rows_of_process(self._tally, declared_sites(), self._config.rootpath)
+        self._own_rows = self._rows_of_processes()
         if is_worker(self._config):
-            send_output(self._config, rows=self._own_rows, processes=self._own_processes)
+            send_output(self._config, rows=self._own_rows, processes=self._own_processes, members=self._own_members)
             return
         if self._file is None or exitstatus == pytest.ExitCode.USAGE_ERROR:
             return
-        document = to_document(self._rows(), self._seed, self._incomplete(), self._processes())
+        document = to_document(self._rows(), self._seed, self._incomplete(), self._processes(), self._members())
         try:
             # Encoded before the file is opened. In ASCII, because a path need not be valid UTF-8.
             self._file.write_bytes(json.dumps(document, indent=2).encode("ascii") + b"\n")
@@ -86,10 +91,23 @@ class SessionReport:
         processes = self._processes()
         if processes:
             counted = f"{processes} {'process was' if processes == 1 else 'processes were'} started by the tests"
-            terminalreporter.write_line(f"{counted}: visits in other processes are not counted here")
+            members = self._members()
+            if members is None:
+                terminalreporter.write_line(f"{counted}: visits in other processes are not counted here")
+            else:
+                terminalreporter.write_line(f"{counted}: visits are counted in {members} that imported failpoints")
         incomplete = self._incomplete()
         if incomplete is not None:
             terminalreporter.write_line(f"incomplete: {incomplete}", red=True)
+
+    def _rows_of_processes(self) -> list[Row]:
+        """Return the rows of this process and of those that it has started, if they are members of its fleet."""
+        if self._fleet is None:
+            return rows_of_process(self._tally, declared_sites(), self._config.rootpath)
+        visits = self._fleet.visits()
+        self._own_members = len(visits.members)
+        self._tally.add(visits.counts)
+        return rows_of_process(self._tally, declared_sites(visits.files, visits.sites), self._config.rootpath)
 
     def _rows(self) -> list[Row]:
         return merge([*(output["rows"] for output in self._workers.outputs), self._own_rows])
@@ -98,6 +116,11 @@ class SessionReport:
         """Return how many processes the tests started, in all workers."""
         outputs = self._workers.outputs
         return sum(output["processes"] for output in outputs) if outputs else self._own_processes
+
+    def _members(self) -> int | None:
+        """Return how many processes have counted their visits, in all workers; `None` without the setting."""
+        members = [output["members"] for output in self._workers.outputs] or [self._own_members]
+        return None if None in members else sum(members)
 
     def _incomplete(self) -> str | None:
         missing = self._workers.missing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pytest
@@ -273,6 +274,82 @@ def test_own(failpoints, number):
         "2",
     )
     result.assert_outcomes(passed=8)
+
+
+SERVICE = """\
+    import sys
+    from failpoints import failpoint, failpoint_scope
+    from work import work
+
+    @failpoint("service.unused")
+    def unused() -> None:
+        pass
+
+    def serve(tenant):
+        for number in range(3):
+            failpoint("service.handle", context={"tenant": tenant}).hit()
+        with failpoint_scope("service.lock"):
+            work(1)
+
+    if __name__ == "__main__":
+        serve(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("arguments", [(), ("-n", "2")], ids=["one process", "xdist"])
+def test_the_session_report_counts_the_processes(
+    run_tests: RunTests, pytester: pytest.Pytester, arguments: tuple[str, ...]
+) -> None:
+    """The report has the visits in all processes, however they end, and what the modules declare that they import."""
+    result = run_tests(
+        HEAD
+        + """
+def serve(tenant):
+    return subprocess.run([sys.executable, "service.py", tenant], timeout=50).returncode
+
+def test_service(failpoints):
+    failpoints.set("service.handle", "1*print(first)->off", context={"tenant": "a"})
+    failpoints.set("work", "1*exit(9)->off")
+    assert [serve("a"), serve("a"), serve("b")] == [9, 0, 0]
+
+def test_pool(failpoints):
+    failpoints.set("work", "return(99)")
+    with pool("spawn") as workers:
+        assert list(workers.map(work, range(4))) == [99] * 4
+    assert work(1) == 99
+
+def test_fork_which_has_a_registry_of_its_own():
+    def visit():
+        with package.Registry() as registry:
+            registry.configure("service.lock", "off")
+            with package.failpoint_scope("service.lock"):
+                os._exit(7)
+    assert in_fork(visit) == 7
+""",
+        "--failpoints-report",
+        "--failpoints-report-json=report.json",
+        *arguments,
+        ini=INI,
+        files={"work.py": WORK, "service.py": SERVICE},
+        environment={"COLUMNS": "300"},
+    )
+    result.assert_outcomes(passed=3)
+    report = json.loads((pytester.path / "report.json").read_text(encoding="utf-8"))
+    rows = {row.pop("name"): row for row in report["failpoints"]}
+    assert {name: (row["hits"], row["misses"], row["actions"]) for name, row in rows.items()} == {
+        "service.handle": (6, 3, {"off": 5, "print(first)": 1}),
+        "service.lock": (1, 0, {"off": 1}),
+        "service.lock:after": (0, 0, {}),
+        "service.unused": (0, 0, {}),
+        "service.unused:after": (0, 0, {}),
+        "work": (8, 0, {"exit(9)": 1, "off": 2, "return(99)": 5}),
+        "work:after": (0, 0, {}),
+    }
+    assert [(site["file"], site["function"]) for site in rows["service.handle"]["sites"]] == [("service.py", "serve")]
+    assert [(site["file"], site["line"]) for site in rows["service.unused"]["sites"]] == [("service.py", 5)]
+    assert [(site["file"], site["function"]) for site in rows["work"]["sites"]] == [("work.py", "work")]
+    assert (report["processes"], report["members"]) == (5, 5)
+    result.stdout.fnmatch_lines(["5 processes were started by the tests: visits are counted in 5 that imported*"])
 
 
 def test_the_folder_is_removed(run_tests: RunTests, tmp_path_factory: pytest.TempPathFactory) -> None:
