@@ -193,7 +193,7 @@ class Member:
             )
         except FailpointUsageError as error:
             self.note_trouble(str(error))
-        except (OSError, TimeoutError) as error:
+        except OSError as error:  # a TimeoutError is one, too
             self.note_trouble(f"cannot reach the fleet in {str(self.folder.path)!r}: {error}")
         self._end_what_is_over()
         self._drop_stale()
@@ -369,6 +369,8 @@ class Member:
             report[serial] = Reported(counts.refusal, version, status)
         try:
             self.folder.write_report(file.path.name, report)
+        except FileNotFoundError:
+            pass  # the folder is being removed, as the next look finds
         except OSError as error:
             self.note_trouble(f"what waits in this process cannot be shown: {error}")
 
