@@ -34,7 +34,7 @@ class _Block(PythonEvaluator):
 
 pytest_collect_file = Sybil(
     parsers=[CodeBlockParser(language="python", evaluator=_Block())],
-    patterns=["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/*.md"],
+    patterns=["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/*.md", "docs/*/*.md"],
     fixtures=["failpoints"],
 ).pytest()
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 FOLDER = Path(__file__).parent
-README = FOLDER.parents[1] / "README.md"
+PAGE = FOLDER.parents[1] / "docs" / "costs.md"
 
 
 def benchmarks(*arguments: str | Path, timeout: float = 60) -> list[str]:
@@ -98,13 +98,13 @@ def test_a_run_can_be_compared_with_an_earlier_one(tmp_path: Path) -> None:
     assert re.fullmatch(r"`if FLAG:` around a call +the coroutine without it +1\.00 +(\d+\.\d\d) +\1", line)
 
 
-def test_the_tables_of_the_readme_have_the_rows_of_the_benchmarks() -> None:
+def test_the_tables_of_the_page_have_the_rows_of_the_benchmarks() -> None:
     """A row is added to both, removed from both, or renamed in both."""
-    section = README.read_text(encoding="utf-8").partition("\n## What it costs\n")[2].partition("\n## ")[0]
-    assert labels(section.splitlines()) == labels(benchmarks("--markdown"))
+    page = PAGE.read_text(encoding="utf-8")
+    assert labels(page.splitlines()) == labels(benchmarks("--markdown"))
 
 
-def test_the_readmes_tables_have_a_column_for_each_file(tmp_path: Path) -> None:
+def test_the_tables_have_a_column_for_each_file(tmp_path: Path) -> None:
     """A row that a file does not have has an empty cell."""
     files = [
         saved(

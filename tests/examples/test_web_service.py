@@ -270,17 +270,17 @@ async def test_removal_during_a_pause(office: BoxOffice) -> None:
 # by hand
 
 
-def shown_by_the_readme() -> tuple[list[str], list[str]]:
-    """Return the commands that the README shows, and the output that it shows for them."""
-    found = SESSION.search((ROOT / "README.md").read_text(encoding="utf-8"))
-    assert found, "README.md shows no commands below <!-- web service -->"
+def shown_by_the_page() -> tuple[list[str], list[str]]:
+    """Return the commands that the page shows, and the output that it shows for them."""
+    found = SESSION.search((ROOT / "docs" / "control-plane.md").read_text(encoding="utf-8"))
+    assert found, "docs/control-plane.md shows no commands below <!-- web service -->"
     return found[1].splitlines(), found[2].splitlines()
 
 
 @pytest.mark.skipif(not (shutil.which("bash") and shutil.which("curl")), reason="there is no bash or no curl")
-def test_the_commands_of_the_readme(tmp_path: Path) -> None:
-    """The commands of the README, with other ports, sell one seat twice and print what the README shows."""
-    commands, printed = shown_by_the_readme()
+def test_the_commands_of_the_page(tmp_path: Path) -> None:
+    """The commands of docs/control-plane.md, with other ports, sell one seat twice and print what it shows."""
+    commands, printed = shown_by_the_page()
     port, control_port = map(str, free_ports(2))
     shell = Process("bash", "--norc", folder=tmp_path, FAILPOINTS_URL=f"http://127.0.0.1:{control_port}")
     try:

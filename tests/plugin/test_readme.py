@@ -1,4 +1,4 @@
-"""The README's tests, run by pytest as in a user's project."""
+"""The tests that the README and docs/testing.md show, run as in a user's project."""
 
 from __future__ import annotations
 
@@ -10,24 +10,32 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
 
 
-def test_the_three_usual_tests_run_on_both_backends(run_tests: Callable[..., pytest.RunResult]) -> None:
-    """The README's first program and its tests with pytest pass as one file, beside every plugin that is installed."""
-    first, _, rest = README.partition("## Tests with pytest")
-    section = rest.partition("\n## ")[0]
-    blocks = re.findall(r"```python\n(.*?)```", first + section, flags=re.DOTALL)
-    result = run_tests("\n\n".join(blocks), plugins=None)
-    result.assert_outcomes(passed=9)
+def code_in(document: str, *sections: str) -> str:
+    """Return the Python of a document: all of it, or what comes before its first section and in *sections*."""
+    first, *rest = (ROOT / document).read_text(encoding="utf-8").split("\n## ")
+    chosen = [first, *(each for each in rest if not sections or each.partition("\n")[0] in sections)]
+    return "\n\n".join(re.findall(r"```python\n(.*?)```", "\n".join(chosen), flags=re.DOTALL))
+
+
+def test_the_readmes_test_runs_on_both_backends(run_tests: Callable[..., pytest.RunResult]) -> None:
+    """The README's program passes as one file of a user's own, with anyio's plugin."""
+    marker = "import pytest\n\npytestmark = pytest.mark.anyio\n\n"
+    run_tests(marker + code_in("README.md"), plugins=None).assert_outcomes(passed=2)
+
+
+def test_the_usual_tests_run_on_both_backends(run_tests: Callable[..., pytest.RunResult]) -> None:
+    """The tests of the page with pytest pass as one file, beside every plugin that is installed."""
+    code = code_in("docs/testing.md", "Tests with pytest", "Hypothesis")
+    run_tests(code, plugins=None).assert_outcomes(passed=9)
 
 
 def test_the_test_case_runs_under_unittest(tmp_path: Path) -> None:
-    """The README's first program and its test case run with `python -m unittest`."""
-    first, _, _ = README.partition("## Tests with pytest")
-    section = README.partition("## Tests with unittest")[2].partition("\n## ")[0]
-    blocks = re.findall(r"```python\n(.*?)```", first + section, flags=re.DOTALL)
-    (tmp_path / "test_pay.py").write_text("\n\n".join(blocks), encoding="utf-8")
+    """The program of the page and its test case run with `python -m unittest`."""
+    code = code_in("docs/testing.md", "Tests with unittest")
+    (tmp_path / "test_pay.py").write_text(code, encoding="utf-8")
     command = [sys.executable, "-m", "unittest", "test_pay"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert re.search(r"^Ran 1 test .*\n\nOK$", done.stderr, re.MULTILINE), done.stderr
