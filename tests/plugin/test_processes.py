@@ -276,6 +276,78 @@ def test_own(failpoints, number):
     result.assert_outcomes(passed=8)
 
 
+APPLICATION = """\
+    import os
+    from failpoints import failpoint
+
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            while (await receive())["type"] != "lifespan.shutdown":
+                await send({"type": "lifespan.startup.complete"})
+            return
+        await failpoint("work", context={"number": scope["path"]})
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
+"""
+
+
+@pytest.mark.slow
+def test_a_server_with_workers_a_pool_and_a_program(run_tests: RunTests) -> None:
+    """One `set` reaches a server's workers, a pool and a program, in each worker of pytest-xdist its own ones."""
+    result = run_tests(
+        HEAD
+        + """
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from urllib.request import urlopen
+
+@pytest.fixture(scope="session")
+def server():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        command = ["-m", "uvicorn", "service:app", "--workers", "2", "--fd", str(listening.fileno())]
+        with subprocess.Popen([sys.executable, *command], pass_fds=[listening.fileno()]) as process:
+            yield "http://127.0.0.1:%s" % listening.getsockname()[1]
+            process.terminate()
+
+def ask(url):
+    with urlopen(url, timeout=60) as answer:
+        return int(answer.read())
+
+@pytest.mark.parametrize("worker", range(2))
+def test_it(server, failpoints, worker):
+    workers_seen = set()
+    while len(workers_seen) < 2:  # both are up
+        workers_seen.add(ask(server))
+    handle = failpoints.set("work", "pause")
+    with pool("spawn") as executor, ThreadPoolExecutor() as threads:
+        request = threads.submit(ask, server + f"/{worker}")
+        handle.wait_paused_sync(1, timeout=60)
+        in_pool = executor.submit(work, 5)
+        handle.wait_paused_sync(2, timeout=60)
+        assert [each.context["number"] for each in handle.waiting] == [f"/{worker}", 5]
+        members = [each.member.rpartition(":")[2] for each in handle.waiting]
+        assert handle.resume(tasks=1) == 1
+        assert request.result(60) == int(members[0])
+        assert members[0] != members[1]
+        assert not in_pool.done()
+        assert len(handle.waiting) == 1
+        program = threads.submit(run, "from work import work; work(6)")
+        handle.wait_paused_sync(2, timeout=60)
+        assert handle.resume() == 2
+        assert (in_pool.result(60), program.result(60)) == (5, 0)
+    assert handle.hits == 3
+    failpoints.set("work", "off")
+    assert {ask(server) for _ in range(50)} <= workers_seen
+    assert failpoints.status("work").hits == 50
+""",
+        "-n",
+        "2",
+        ini=INI,
+        files={"work.py": WORK, "service.py": APPLICATION},
+    )
+    result.assert_outcomes(passed=2)
+
+
 SERVICE = """\
     import sys
     from failpoints import failpoint, failpoint_scope
