@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 from unittest import TestCase, TestResult
 
+from ._core import environment
 from ._core.store import PROCESS_STORE
 from ._plugin.children import follow_children
 from ._plugin.examples import follow_hypothesis, running
@@ -26,6 +27,8 @@ Check the name, the actions and the matchers. If this is intentional, pass expec
 failpoints_strict = False in the class for all its tests."""
 
 if TYPE_CHECKING:
+    from ._plugin.processes import Processes
+
     _Base = TestCase
 else:
     _Base = object  # a test case would be collected wherever it is imported
@@ -44,6 +47,8 @@ class FailpointsMixin(_Base):
         failpoints_strict: Whether a failpoint that a test sets must be hit.
         failpoints_timeout: The limit of a handle's waits, in seconds; `math.inf` for none.
         failpoints_pause_limit: How long a pause lasts before it raises `FailpointTimeout`, in seconds.
+        failpoints_processes: Whether the processes that the tests or `setUpClass` start have what a test sets, and
+            their hits count. For what `setUpClass` starts, it has to call `super().setUpClass()` first.
 
     >>> from unittest import TestCase
     >>> from failpoints.unittest import FailpointsMixin
@@ -60,6 +65,7 @@ class FailpointsMixin(_Base):
     failpoints_strict: bool = True
     failpoints_timeout: float = 10
     failpoints_pause_limit: float = 30
+    failpoints_processes: bool = False
     _failpoints_expectations: Expectations | None = None  # of the last run, and read by the pytest plugin
 
     def __init_subclass__(cls, **keywords: Any) -> None:
@@ -70,6 +76,22 @@ class FailpointsMixin(_Base):
                 f"{cls.__name__} must name FailpointsMixin before its test case:"
                 f" class {cls.__name__}(FailpointsMixin, …, TestCase)"
             )
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        """Follow the processes that are started from now on, if *failpoints_processes* is set. `unittest` calls it."""
+        processes = cls._new_processes()
+        if processes is not None:
+            cls.addClassCleanup(processes.end)
+        super().setUpClass()
+
+    @classmethod
+    def _new_processes(cls) -> Processes | None:
+        if not cls.failpoints_processes or not environment.ENABLED or PROCESS_STORE.others is not None:
+            return None
+        from ._plugin.processes import Processes  # imported here because most tests do without
+
+        return Processes()
 
     def __getstate__(self) -> object:
         # Django pickles a test to send the failure of a subtest to another process.
@@ -103,6 +125,7 @@ class FailpointsMixin(_Base):
 
     @contextmanager
     def _own_failpoints(self) -> Generator[Expectations]:
+        processes = self._new_processes()  # of this test alone, if setUpClass of the class was not called
         follow_children()
         follow_hypothesis()
         failure = self.failureException
@@ -130,3 +153,5 @@ class FailpointsMixin(_Base):
         finally:
             expectations.close()
             restore()
+            if processes is not None:
+                processes.end()

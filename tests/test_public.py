@@ -69,7 +69,8 @@ ATTRIBUTES = {
     "Failpoints": "handle paused remove reset resume seed set status statuses",
     "FailpointsClient": "configure configure_all configured page_url remove reset resume status statuses"
     " wait_until_hit wait_until_paused",
-    "FailpointsMixin": "debug doCleanups failpoints failpoints_pause_limit failpoints_strict failpoints_timeout run",
+    "FailpointsMixin": "debug doCleanups failpoints failpoints_pause_limit failpoints_processes failpoints_strict"
+    " failpoints_timeout run setUpClass",
     "FailpointsMiddleware": "",
     "Failure": "configuration faults kind replay summary timeline",
     "Fleet": "configure configure_all configured members remove reset resume status statuses"

@@ -185,7 +185,8 @@ class Expectations:
         if not self._has_own_seed and any(
             0 < term.probability < 1 for state in states for term in state.status.actions
         ):
-            parts.append(f"The random draws depend on the run's seed: --failpoints-seed={seed} repeats them.")
+            others = "" if PROCESS_STORE.others is None else ", but not those of other processes"
+            parts.append(f"The random draws depend on the run's seed: --failpoints-seed={seed} repeats them{others}.")
         return "\n".join(filter(None, parts))
 
     def _states(self, expectations: list[Expectation]) -> list[State]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
+from textwrap import dedent
 
 import pytest
 
@@ -227,7 +230,7 @@ def test_never_hit(failpoints):
     assert in_fork(lambda: work(1)) == 0
 
 def test_failing(failpoints):
-    failpoints.set("work", "off")
+    failpoints.set("work", "99%off")
     run("from work import work; work(1)")
     assert False
 """,
@@ -237,7 +240,9 @@ def test_failing(failpoints):
     assert "hits 0, misses 2, triggers 0" in failed["test_never_hit"].text
     assert "number=1 does not match '7'" in failed["test_never_hit"].text
     assert "2 started by the test; it was never hit there either" in failed["test_never_hit"].text
-    assert "hits 1, misses 0, triggers 1" in (failed["test_failing"].section or "")
+    section = failed["test_failing"].section or ""
+    assert "hits 1, misses 0" in section
+    assert " repeats them, but not those of other processes.\n" in section + "\n"
 
 
 def test_hypothesis(run_tests: RunTests) -> None:
@@ -422,6 +427,64 @@ def test_fork_which_has_a_registry_of_its_own():
     assert [(site["file"], site["function"]) for site in rows["work"]["sites"]] == [("work.py", "work")]
     assert (report["processes"], report["members"]) == (5, 5)
     result.stdout.fnmatch_lines(["5 processes were started by the tests: visits are counted in 5 that imported*"])
+
+
+CASES = (
+    HEAD
+    + """
+import unittest
+from failpoints.unittest import FailpointsMixin
+
+class TestProcesses(FailpointsMixin, unittest.TestCase):
+    failpoints_processes = True
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.workers = pool("spawn")
+        cls.addClassCleanup(cls.workers.shutdown)
+        cls.workers.submit(work, 0).result(50)
+
+    def test_pool(self):
+        handle = self.failpoints.set("work", "return(99)")
+        self.assertEqual(self.workers.submit(work, 1).result(50), 99)
+        self.assertEqual(handle.hits, 1)
+
+    def test_never_hit(self):
+        self.failpoints.set("work", "return(99)", context={"number": "7"})
+        self.assertEqual(self.workers.submit(work, 1).result(50), 1)
+
+class TestWithoutSetUpClass(FailpointsMixin, unittest.TestCase):
+    failpoints_processes = True
+
+    @classmethod
+    def setUpClass(cls):
+        pass
+
+    def test_it(self):
+        self.failpoints.set("work", "1*exit(9)")
+        self.assertEqual([in_fork(lambda: work(1)), run("from work import work; work(1)")], [9, 0])
+
+class TestWithout(FailpointsMixin, unittest.TestCase):
+    def test_it(self):
+        self.failpoints.set("work", "return(99)", expect_hit=False)
+        self.assertEqual(run("import sys; from work import work; sys.exit(work(1))"), 1)
+        self.assertNotIn("FAILPOINTS_FLEET", os.environ)
+"""
+)
+
+
+@pytest.mark.parametrize("runner", ["unittest", "pytest"])
+def test_a_test_case_of_unittest(pytester: pytest.Pytester, runner: str) -> None:
+    """With `failpoints_processes = True` in its class, a test case has what the fixture has with the setting."""
+    pytester.makepyfile(test_inner=CASES, work=dedent(WORK))
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("FAILPOINTS", "PYTEST"))}
+    done = subprocess.run(
+        [sys.executable, "-m", runner, "-v", "test_inner.py"], env=clean, capture_output=True, text=True, timeout=100
+    )
+    output = done.stdout + done.stderr
+    assert ("FAILED (failures=1)" if runner == "unittest" else "1 failed, 3 passed") in output
+    assert "last miss:  number=1 does not match '7'" in output
 
 
 def test_the_folder_is_removed(run_tests: RunTests, tmp_path_factory: pytest.TempPathFactory) -> None:
