@@ -42,10 +42,20 @@ class Waiter:
         self.arrival: float = math.inf
 
 
-class Decision(NamedTuple):
-    """The decision about a visit: to do nothing, to carry out an action, or to wait for one as an enrolled waiter."""
+class Ask(NamedTuple):
+    """What a visit asks the ledger of its configuration before it can be decided: one of the *times* of a term."""
 
-    action: Action | None = None
+    term: int
+    times: int
+
+
+class Decision(NamedTuple):
+    """The decision about a visit: to do nothing, to carry out an action, or to wait for one as an enrolled waiter.
+
+    Of an `Ask`, the answer is still needed.
+    """
+
+    action: Action | Ask | None = None
     waiter: Waiter | None = None
 
 
@@ -68,14 +78,24 @@ NOWHERE: Final = Elsewhere()
 
 
 class Ledger(Protocol):
-    """Shares the counts of a configuration with other processes. Called with the lock of the stores held."""
+    """Shares the counts of a configuration with other processes."""
 
-    def take(self, term: int, times: int) -> bool:
-        """Use up one of the *times* triggers of a term, and return whether there was one left in all processes."""
+    def take(self, term: int, times: int) -> bool | None:
+        """Use up one of the *times* triggers of a term, and return whether there was one left in all processes.
+
+        Returns `None` if that takes longer, so that `ask` has to. Called with the lock of the stores held.
+        """
+        ...
+
+    def ask(self, term: int, times: int, wakeup: Wakeup) -> Callable[[], bool]:
+        """Begin to take one, without a lock. *wakeup* is set soon, in any case, and the result then called once.
+
+        It returns whether there was one left. If the visit is cancelled before that, the one may be used up.
+        """
         ...
 
     def note(self, configuration: Configuration) -> None:
-        """Show the counts, and how many visits wait."""
+        """Show the counts, and how many visits wait. Called with the lock of the stores held."""
 
 
 class Configuration:
@@ -86,6 +106,7 @@ class Configuration:
         "_always",
         "_decisions",
         "_left",
+        "_numbered",
         "_random",
         "elsewhere",
         "ended_by",
@@ -142,6 +163,7 @@ class Configuration:
         self.ledger: Ledger | None = None  # if it is that of several processes
         self.error: Exception | None = None  # the last one that kept a site from carrying out an action
         self._decisions = [Decision(term.action) for term in terms]
+        self._numbered = tuple(enumerate(terms))
         first = terms[0]
         is_always = first.probability == 1 and first.times is None and not waits(first.action)
         self._always = self._decisions[0] if is_always else None  # whatever was decided before
@@ -204,29 +226,39 @@ class Configuration:
                 for _ in range(min(term.times, max(term.times - left, *used[index : index + 1], 0))):
                     ledger.take(index, term.times)
 
-    def decide(self, hit: Hit | None, wakeup: Wakeup | None) -> Decision:
+    def decide(
+        self, hit: Hit | None, wakeup: Wakeup | None, asked: Ask | None = None, *, granted: bool = False
+    ) -> Decision:
         """Choose the first term whose modifiers allow it, count it, and enroll the visit if the action waits.
 
-        Without a *wakeup* an action that waits is chosen, but not counted.
+        Without a *wakeup* an action that waits is chosen, but not counted. If the ledger has to be asked for a count,
+        the decision is an `Ask`. With this one as *asked*, the decision goes on at its term if it was *granted*, and
+        else after it.
         """
         if self._always is not None:
             self.triggers += 1
             return self._always
-        for index, term in enumerate(self.terms):
-            # Draw first, so that the draws do not depend on the counts.
-            if term.probability < 1 and not self._draw(term.probability):
-                continue
-            left = self._left[index]
-            if left == 0:
-                continue
+        for index, term in self._numbered:
             is_wait = self.may_wait and waits(term.action)
-            if is_wait and wakeup is None:
-                return self._decisions[index]
-            if left is not None and term.times is not None:
-                if self.ledger is None:
-                    self._left[index] = left - 1
-                elif not self.ledger.take(index, term.times):
+            if asked is not None and index <= asked.term:
+                if index < asked.term or not granted:
                     continue
+            else:
+                # Draw first, so that the draws do not depend on the counts.
+                if term.probability < 1 and not self._draw(term.probability):
+                    continue
+                left = self._left[index]
+                if left == 0:
+                    continue
+                if is_wait and wakeup is None:
+                    return self._decisions[index]
+                if left is not None and term.times is not None:
+                    if self.ledger is None:
+                        self._left[index] = left - 1
+                    elif not (taken := self.ledger.take(index, term.times)):
+                        if taken is None:
+                            return Decision(Ask(index, term.times))
+                        continue
             self.triggers += 1
             if is_wait and wakeup is not None and hit is not None:
                 return Decision(term.action, self.enroll(hit, wakeup))

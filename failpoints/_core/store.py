@@ -19,7 +19,7 @@ from ..errors import FailpointUsageError
 from . import environment
 from .actions import Actions, Hit
 from .arming import report_failures
-from .configuration import NOTHING, Configuration, Decision, Waiter, describe_waiters, in_order, site_places
+from .configuration import NOTHING, Ask, Configuration, Decision, Waiter, describe_waiters, in_order, site_places
 from .context import GivenMatchers, Matchers, Mismatch
 from .followers import Follower, Followers
 from .formatting import describe_actions
@@ -399,6 +399,31 @@ class Store:
         finally:
             if _unsettled or owed:
                 finish()
+        return decision
+
+    def decide_further(
+        self, configuration: Configuration, hit: Hit, wakeup: Wakeup | None, asked: Ask, *, granted: bool
+    ) -> Decision:
+        """Go on with the decision about a visit that has asked for a count. It does nothing if the configuration ended.
+
+        Args:
+            configuration: The configuration that decides the visit, which has counted it.
+            hit: The visit.
+            wakeup: What the visit will sleep on, if an action waits.
+            asked: What it has asked the ledger.
+            granted: The answer.
+        """
+        decision = NOTHING
+        try:
+            with _guard.lock:
+                current = self.current(hit.name)
+                if configuration in current:
+                    if hit.name in self._watches.names or self._followers.present:
+                        _unsettled[self, hit.name] = None
+                    decision = configuration.decide(hit, wakeup, asked, granted=granted)
+                    configuration.note()
+        finally:
+            finish()
         return decision
 
     def enroll(self, configuration: Configuration, hit: Hit, wakeup: Wakeup) -> Waiter | None:

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 from ..errors import FailpointUsageError
 from .accesses import Accesses
 from .actions import OUTCOMES, Action, Hit, Off, Outcome, Panic, Raise, Return, waits
-from .configuration import Configuration, Waiter
+from .configuration import Ask, Configuration, Waiter
 from .context import Context, GetContext, Mismatch, context_of_visit, no_context
 from .entered import find, note_stray
 from .hooks import Explorer, exploring, observers
@@ -25,7 +25,7 @@ from .perform import CONTINUE, Visit, log_action, perform, perform_now, perform_
 from .site import Site
 from .store import Store
 from .switches import Switch
-from .wakeups import TaskWakeup, Wakeup
+from .wakeups import TaskWakeup, ThreadWakeup, Wakeup, on_event_loop
 
 _NewWakeup: TypeAlias = Callable[[], Wakeup | None]
 
@@ -41,13 +41,28 @@ class _ConfiguredVisit(Visit):
     __slots__ = ("_store", "_waiter", "action", "configuration")
 
     def __init__(
-        self, store: Store, configuration: Configuration, hit: Hit, action: Action, waiter: Waiter | None
+        self, store: Store, configuration: Configuration, hit: Hit, action: Action | Ask, waiter: Waiter | None
     ) -> None:
         super().__init__(hit, None if waiter is None else waiter.wakeup, configuration.pause_limit)
-        self.action = action
+        self.action: Action | Ask | None = action
         self.configuration = configuration
         self._store = store
         self._waiter = waiter
+
+    def ask(self, ask: Ask, wakeup: Wakeup) -> Callable[[], bool]:
+        """Begin to take a count. See `Ledger.ask`."""
+        ledger = self.configuration.ledger
+        assert ledger is not None
+        return ledger.ask(ask.term, ask.times, wakeup)
+
+    def decide_further(self, ask: Ask, granted: bool, wakeup: Wakeup | None) -> None:
+        """Choose the action, now that the ledger has answered. It may be a question to the ledger again."""
+        self.action, self._waiter = self._store.decide_further(
+            self.configuration, self.hit, wakeup, ask, granted=granted
+        )
+        self.wakeup = None if self._waiter is None else self._waiter.wakeup
+        if not isinstance(self.action, Ask):
+            _show(self.configuration, self.action, self._waiter)
 
     def enroll(self, wakeup: Wakeup) -> bool:
         self._waiter = self._store.enroll(self.configuration, self.hit, wakeup)
@@ -152,7 +167,17 @@ def _declared(explorer: Explorer, site: Site, name: str, context: Context) -> Ac
 
 async def _carry_out(configured: _ConfiguredVisit, site: Site) -> Outcome:
     try:
-        return _decided_by(configured.configuration, await perform(configured.action, site, configured, "hit"))
+        action = configured.action
+        while isinstance(action, Ask):
+            wakeup = TaskWakeup()
+            is_granted = configured.ask(action, wakeup)
+            await wakeup.wait()
+            configured.decide_further(action, is_granted(), TaskWakeup())
+            action = configured.action
+        if action is None:
+            log_action("hit", configured.hit, action)
+            return CONTINUE
+        return _decided_by(configured.configuration, await perform(action, site, configured, "hit"))
     except FailpointUsageError as error:
         configured.configuration.error = error
         raise
@@ -192,7 +217,23 @@ def visit_sync(
 
 def _carry_out_sync(configured: _ConfiguredVisit, site: Site, function: str) -> Outcome:
     try:
-        return _decided_by(configured.configuration, perform_sync(configured.action, site, configured, "hit", function))
+        action = configured.action
+        while isinstance(action, Ask):
+            if on_event_loop():
+                raise FailpointUsageError(
+                    f"failpoint {configured.hit.name!r} cannot take a count of its fleet in the sync {function} on the"
+                    " thread of an event loop, which it would block: make the site async, call the function in a worker"
+                    " thread (anyio.to_thread.run_sync), or configure it without a count"
+                )
+            wakeup = ThreadWakeup()
+            is_granted = configured.ask(action, wakeup)
+            wakeup.wait()
+            configured.decide_further(action, is_granted(), ThreadWakeup())
+            action = configured.action
+        if action is None:
+            log_action("hit", configured.hit, action)
+            return CONTINUE
+        return _decided_by(configured.configuration, perform_sync(action, site, configured, "hit", function))
     except FailpointUsageError as error:
         configured.configuration.error = error
         raise
@@ -270,20 +311,20 @@ def _arrive(
             return CONTINUE
     action, waiter = decision
     if observers:
-        refused = waits(action) and waiter is None
         for observe in observers:
             for configuration, _ in missed:
                 observe(configuration, None, False)
-            if deciding is not None:
-                observe(deciding, None if refused else action, True)
+        if deciding is not None and not isinstance(action, Ask):
+            _show(deciding, action, waiter)
     if deciding is None:
         return CONTINUE
-    is_at_once = action is None or isinstance(action, _AT_ONCE)
-    if hit is None and (not is_at_once or logger.isEnabledFor(logging.INFO)):
+    if action is not None and not isinstance(action, _AT_ONCE):
+        if hit is None:
+            hit = Hit(name, context_of_visit(context), result)
+        return _ConfiguredVisit(store, deciding, hit, action, waiter)
+    if hit is None and logger.isEnabledFor(logging.INFO):
         hit = Hit(name, context_of_visit(context), result)
     if hit is not None:
-        if action is not None and not is_at_once:
-            return _ConfiguredVisit(store, deciding, hit, action, waiter)
         log_action("hit", hit, action)
     if action is None or isinstance(action, Off):
         return CONTINUE
@@ -292,6 +333,13 @@ def _arrive(
     except FailpointUsageError as error:
         deciding.error = error
         raise
+
+
+def _show(configuration: Configuration, action: Action | None, waiter: Waiter | None) -> None:
+    """Show the observers what a visit does. An action that waits is refused if there is no waiter."""
+    refused = waits(action) and waiter is None
+    for observe in observers:
+        observe(configuration, None if refused else action, True)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import atexit
 import os
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +19,7 @@ from .._core.context import Matchers
 from .._core.locks import guard
 from .._core.log import logger
 from .._core.store import PROCESS_STORE
+from .._core.wakeups import Wakeup
 from .._http.wire import status_document
 from ..errors import FailpointError, FailpointUsageError
 from . import files
@@ -67,6 +68,9 @@ class _SharedCounts:
         if not taken:
             self._spent.add(term)
         return taken
+
+    def ask(self, term: int, times: int, wakeup: Wakeup) -> Callable[[], bool]:
+        raise NotImplementedError  # `take` always has the answer
 
     def note(self, configuration: Configuration) -> None:
         counted = Counts(configuration.hits, configuration.misses, configuration.triggers)

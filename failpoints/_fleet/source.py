@@ -21,6 +21,7 @@ from .._core.locks import guard
 from .._core.log import logger
 from .._core.store import PROCESS_STORE
 from .._core.validation import check_count
+from .._core.wakeups import Wakeup
 from .._http.wire import entry_document, matchers_document
 from ..errors import FailpointUsageError
 from .background import Background
@@ -49,6 +50,9 @@ class _Tickets:
             return self._folder.draw(self.serial, term) < times
         except OSError:  # the folder is gone, and with it the fleet
             return False
+
+    def ask(self, term: int, times: int, wakeup: Wakeup) -> Callable[[], bool]:
+        raise NotImplementedError  # `take` always has the answer
 
     def note(self, configuration: Configuration) -> None:
         pass  # they are added to those of the fleet here
