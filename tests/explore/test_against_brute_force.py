@@ -9,8 +9,8 @@ from tests.explore.programs.generator import random_program
 from tests.explore.programs.interpreter import Program
 from tests.explore.programs.libraries import LIBRARIES
 
-PROGRAMS = 320  # for each library and mode: 2,560 in all, of which 2,000 have few enough orders to be compared
-SHARES = 4
+PROGRAMS = 160  # for each library and mode: 1,280 in all, of which 1,000 have few enough orders to be compared
+SHARES = 2
 
 
 def find_missed(library: str, mode: str, first: int, programs: int) -> tuple[Totals, list[str]]:
