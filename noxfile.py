@@ -63,6 +63,13 @@ def checks(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site of the documentation into the folder `site`. A warning is an error."""
+    session.install("-e", ".[docs]")
+    session.run("mkdocs", "build", *session.posargs, env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
 def mutations(session: nox.Session) -> None:
     """Put bugs into the search of orders, one after the other, and check that random programs find each."""
     session.install("-e", ".[tests]")

@@ -30,7 +30,8 @@ def test_links_lead_somewhere(document: Path) -> None:
         if "://" in link:
             continue
         target = (document.parent / path).resolve() if path else document
-        if not target.exists() or (anchor and anchor not in anchors(target)):
+        inside = "." not in anchor  # such as #failpoints.Registry: the site makes these
+        if not target.exists() or (anchor and inside and anchor not in anchors(target)):
             wrong.append(link)
     assert wrong == []
 
