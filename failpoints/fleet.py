@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple, Self
 
@@ -328,10 +329,25 @@ class Fleet:
     async def _status(self, name: str, only: int | None = None) -> FleetStatus:
         return status_of_fleet(name, *await self._reported(), only)
 
-    async def statuses(self) -> list[FleetStatus]:
-        """Return the status of every failpoint that is configured in the fleet, sorted by name."""
+    async def statuses(self, *, declared: bool = False, timeout: float = 10) -> list[FleetStatus]:
+        """Return the status of every failpoint that is configured in the fleet, sorted by name.
+
+        With *declared*, also of each failpoint that the modules declare which the members have imported, and all its
+        sites. Then it raises `FleetTimeout` if a member has not answered within *timeout* seconds.
+        """
+        sites = await self._declared(seconds(timeout)) if declared else {}
         seen, reports = await self._reported()
-        return [status_of_fleet(name, seen, reports) for name in sorted({entry.name for entry in seen.state.entries})]
+        names = sorted({*sites, *(entry.name for entry in seen.state.entries)})
+        statuses = (status_of_fleet(name, seen, reports) for name in names)
+        return [replace(each, sites=tuple(sorted({*each.sites, *sites.get(each.name, ())}))) for each in statuses]
+
+    async def _declared(self, timeout: float | None) -> dict[str, set[str]]:
+        """Return the sites of each name in all members."""
+        sites: dict[str, set[str]] = {}
+        for declared in (await self._command(Command(0, "", {}, declares=True), timeout)).values():
+            for name, places in (declared or {}).items():
+                sites.setdefault(name, set()).update(places)
+        return sites
 
     async def _reported(self) -> tuple[Seen, Reports]:
         """Return the counts, and reports that are as new, unless that takes too long."""

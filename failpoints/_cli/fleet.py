@@ -43,10 +43,14 @@ class FleetProgram(Program["Fleet"]):
             raise AnswerIsNo(str(error)) from None
 
     def statuses(self, *, declared: bool = False) -> Sequence[FailpointStatus]:
-        """Return the status of every configured failpoint."""
-        if declared:
-            raise FailpointUsageError("--all asks the control plane of one process: give its --url")
-        return self.ask(lambda fleet: fleet.statuses())
+        """Return the status of every configured failpoint, and with *declared* of those that members only declare."""
+        return self.ask(lambda fleet: fleet.statuses(declared=declared))
+
+    async def _declared(self, client: Fleet) -> Sequence[FailpointStatus]:
+        try:
+            return await client.statuses(declared=True)
+        except FleetTimeout:  # a member is stopped
+            return ()
 
     def configure(
         self, name: str, actions: str, context: Mapping[str, str] | None, duration: float | None = None

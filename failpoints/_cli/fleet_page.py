@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any, Final, TypeAlias
 
 import anyio
@@ -21,10 +22,11 @@ from .._http.page import Page
 from .._http.program import MOST_WAITERS, page_document
 from .._http.server import Server
 from .._http.wire import Entry, parse_entries, to_json
-from ..errors import FailpointUsageError
+from ..errors import FailpointUsageError, FleetTimeout
 from ..fleet import Fleet, FleetStatus, FleetWaiting
 
 _INTERVAL: Final = 0.25  # seconds between two looks at the folder, for a page that is shown
+_DECLARED_EVERY: Final = 10.0  # seconds: to find what is declared, a member goes through all its modules
 
 _Waiter: TypeAlias = tuple[str, str, str, str, int]
 
@@ -41,7 +43,7 @@ def serve_page(folder: str, announce: Callable[[str], None]) -> None:
             server.start()
             try:
                 announce(f"{server.url}/#{page.sessions.ticket()}")
-                await anyio.sleep_forever()
+                await shown.follow_declared()
             finally:
                 server.end()
 
@@ -49,7 +51,7 @@ def serve_page(folder: str, announce: Callable[[str], None]) -> None:
 
 
 class ShownFleet:
-    """The failpoints that are configured in a fleet, with what each member did."""
+    """The failpoints that a fleet has, with what each member did."""
 
     def __init__(self, fleet: Fleet, folder: str) -> None:
         self._fleet = fleet
@@ -58,6 +60,8 @@ class ShownFleet:
         self._latest = 0  # the look that the following is from
         self._members = 0
         self._documents: dict[str, bytes] = {}
+        self._declared: Sequence[FleetStatus] = ()
+        self._pages = 0  # that are shown
         self._numbers: dict[_Waiter, int] = {}
         self._waiting: dict[tuple[str, int], FleetWaiting] = {}  # by failpoint and number
         self._next_number = itertools.count(1)
@@ -67,12 +71,12 @@ class ShownFleet:
         return {"program": f"fleet {self._folder}", "members": self._members, "now": now().isoformat()}
 
     async def names(self) -> list[str]:
-        """Look at the folder, and return every name that is configured."""
+        """Look at the folder, and return every name that is configured or declared."""
         await self._look()
         return list(self._documents)
 
     def document(self, name: str) -> bytes | None:
-        """Return the JSON of a failpoint, or `None` if it is not configured."""
+        """Return the JSON of a failpoint, or `None` if it is neither configured nor declared."""
         return self._documents.get(name)
 
     @contextmanager
@@ -93,7 +97,21 @@ class ShownFleet:
                 if names or left <= _INTERVAL:
                     return names
 
-        yield changes
+        self._pages += 1
+        try:
+            yield changes
+        finally:
+            self._pages -= 1
+
+    async def follow_declared(self) -> None:
+        """Ask the members what they declare, again and again while a page is shown. Returns only by cancellation."""
+        asked = -_DECLARED_EVERY
+        while True:
+            if self._pages and anyio.current_time() >= asked + _DECLARED_EVERY:
+                asked = anyio.current_time()
+                with suppress(FleetTimeout, FailpointUsageError):  # a member is stopped, or the folder is gone
+                    self._declared = await self._fleet.statuses(declared=True)
+            await anyio.sleep(_INTERVAL)
 
     async def resume(self, name: str, waiter: int | None) -> int:
         """Wake one waiter of a failpoint, or all of them, and return how many were woken."""
@@ -130,7 +148,9 @@ class ShownFleet:
         shown: dict[tuple[str, int], FleetWaiting] = {}
         documents: dict[str, bytes] = {}
         equal = Counter[tuple[str, str, str, str]]()
-        for status in statuses:
+        sites = {each.name: each.sites for each in self._declared}
+        only_declared = [FleetStatus(name) for name in sites]
+        for status in {each.name: each for each in (*only_declared, *statuses)}.values():
             of_status: dict[float, FleetWaiting] = {}
             for each in status.waiting[:MOST_WAITERS]:
                 assert isinstance(each, FleetWaiting)
@@ -139,7 +159,8 @@ class ShownFleet:
                 waiter = (*same, equal[same])
                 number = numbers[waiter] = self._numbers.get(waiter) or next(self._next_number)
                 shown[status.name, number] = of_status[number] = each
-            documents[status.name] = to_json(_document(status, of_status))
+            all_sites = tuple(sorted({*status.sites, *sites.get(status.name, ())}))
+            documents[status.name] = to_json(_document(replace(status, sites=all_sites), of_status))
         self._numbers, self._waiting, self._documents = numbers, shown, documents
 
 

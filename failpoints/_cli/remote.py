@@ -52,8 +52,8 @@ class Program(Generic[_Client]):
         raise NotImplementedError
 
     async def _declared(self, client: _Client) -> Sequence[FailpointStatus]:
-        """Return what is declared, if the client can find that out."""
-        return ()
+        """Return what is configured or declared."""
+        raise NotImplementedError
 
     def remove(self, name: str) -> None:
         """Remove the configuration of a failpoint, which must be configured."""

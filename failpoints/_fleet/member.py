@@ -20,7 +20,7 @@ from .._core.locks import guard
 from .._core.log import logger
 from .._core.store import PROCESS_STORE
 from .._core.wakeups import Wakeup
-from .._http.wire import status_document
+from .._http.wire import shown_site, status_document
 from ..errors import FailpointError, FailpointUsageError
 from . import files
 from .background import Background
@@ -308,8 +308,10 @@ class Member:
         member = self._file.path.name if self._file is not None else ""
         mine = self._mine.get(command.serial) if command.serial is not None else None
         only = mine[1] if mine is not None else None
-        answer: int | list[str] = 0
-        if command.serial is not None and only is None:
+        answer: int | list[str] | dict[str, list[str]] = 0
+        if command.declares:
+            answer = _declared()
+        elif command.serial is not None and only is None:
             pass  # it is no longer configured here
         elif command.asks:
             status = PROCESS_STORE.status(command.name) if only is None else PROCESS_STORE.status_of(only)
@@ -377,6 +379,12 @@ class Member:
             pass  # the folder is being removed, as the next look finds
         except OSError as error:
             self.note_trouble(f"what waits in this process cannot be shown: {error}")
+
+
+def _declared() -> dict[str, list[str]]:
+    from .._core.declared import with_declared  # imported here because it brings in the scanner of source code
+
+    return {status.name: list(map(shown_site, status.sites)) for status in with_declared(())}
 
 
 def join(folder: Folder) -> None:

@@ -11,6 +11,7 @@ from ..errors import FailpointUsageError
 
 FORMAT: Final = 1
 _COMMANDS_KEPT: Final = 256  # a command is carried out within seconds
+_LARGE_COMMANDS_KEPT: Final = 8  # of those whose answers are large
 
 
 class Counts(NamedTuple):
@@ -68,6 +69,7 @@ class Command:
         tasks: How many to wake in each member; `None` for all. Members that are not named wake nothing.
         asks: Whether the members only answer since when such visits wait.
         waiter: The only one to be woken: its member as `HOST:PID`, its task, and since when it waits.
+        declares: Whether the members only answer which failpoints their modules declare, and where.
     """
 
     number: int
@@ -77,6 +79,7 @@ class Command:
     tasks: Mapping[str, int] | None = None
     asks: bool = False
     waiter: Sequence[str] | None = None
+    declares: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,8 @@ class State:
         """Return the state with one more command."""
         number = self.numbers + 1
         commands = (*self.commands, replace(command, number=number))[-_COMMANDS_KEPT:]
+        large = [each.number for each in commands if each.declares][:-_LARGE_COMMANDS_KEPT]
+        commands = tuple(each for each in commands if each.number not in large)
         return replace(self, numbers=number, commands=commands)
 
     def with_departed(self, counts: Mapping[str, Mapping[int, Counts]], present: Iterable[str]) -> State:

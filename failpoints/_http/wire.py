@@ -288,7 +288,7 @@ def status_document(status: FailpointStatus) -> dict[str, Any]:
             {"name": each.name, "context": shown_context(each.context), "since": each.since.isoformat()}
             for each in status.waiting
         ],
-        "sites": [_shown_site(site) for site in status.sites],
+        "sites": [shown_site(site) for site in status.sites],
         "configurations": list(map(status_document, status.configurations)),
         "strays": [
             {
@@ -331,7 +331,7 @@ def _shown(value: object) -> str | int | float | bool | None:
     return value if _is_json_scalar(value) else safe_repr(value)
 
 
-def _shown_site(site: str) -> str:
+def shown_site(site: str) -> str:
     """Return `file:line` with the file relative to the folder it was imported from."""
     for folder in _import_folders(tuple(sys.path), _current_directory()):
         if site.startswith(folder):

@@ -103,6 +103,30 @@ def test_a_member_that_does_not_answer(start: Start, folder: Path, run: Run, mon
     assert f":{member.pid}\n" in errors
 
 
+def test_what_the_members_declare(start: Start, folder: Path, run: Run, tmp_path: Path) -> None:
+    """`list --all` has what the modules of any member declare, beside what is configured, with all sites."""
+    site = "from failpoints import failpoint\n\n@failpoint('{}')\ndef function():\n    pass\n"
+    for module, name in (("shop", "shop.order"), ("stock", "stock.reserve")):
+        (tmp_path / f"{module}.py").write_text(site.format(name))
+        start(f"sys.path.insert(0, {str(tmp_path)!r})\nimport {module}\nmain()").line()
+    fleet = ("--fleet", str(folder))
+    assert run("set", "shop.order", "off", *fleet)[0] == 0
+    assert run("set", "typo", "off", *fleet)[0] == 0
+    listed = {each["name"]: each for each in json.loads(run("list", "--all", "--json", *fleet)[1])}
+    assert {name: [each["actions"], each["sites"]] for name, each in listed.items()} == {
+        "shop.order": ["off", ["shop.py:3"]],
+        "shop.order:after": ["", ["shop.py:3"]],
+        "stock.reserve": ["", ["stock.py:3"]],
+        "stock.reserve:after": ["", ["stock.py:3"]],
+        "typo": ["off", []],
+    }
+    assert (
+        "stock.reserve        -        -            0       0         0  -        stock.py:3\n"
+        in (run("list", "--all", *fleet)[1])
+    )
+    assert [each["name"] for each in json.loads(run("list", "--json", *fleet)[1])] == ["shop.order", "typo"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -114,7 +138,6 @@ def test_a_member_that_does_not_answer(start: Start, folder: Path, run: Run, mon
         (["list", "--fleet", "shop"], "the path must be absolute"),
         (["run", "--fleet", "shop", "--", "true"], "the path must be absolute"),
         (["members"], "give its folder with --fleet"),
-        (["list", "--all", "--fleet", "/x"], "--all asks the control plane of one process"),
     ],
 )
 def test_wrong_uses(arguments: list[str], message: str, run: Run) -> None:

@@ -111,6 +111,22 @@ def page(folder: Path) -> Iterator[Page]:
         page.end(signal.SIGKILL)
 
 
+def test_what_the_members_declare_is_shown(page: Page, start: Start, tmp_path: Path) -> None:
+    """The page shows the failpoints of the modules that any member has imported, configured or not."""
+    (tmp_path / "shop.py").write_text("from failpoints import failpoint\n\n@failpoint('order')\ndef order(): pass\n")
+    start(f"sys.path.insert(0, {str(tmp_path)!r})\nimport shop\nmain()").line()
+    page.enter()
+    assert page.ask("configure", [{"name": "typo", "actions": "off"}]) is None
+    assert page.follow(lambda: "order" in page.failpoints)
+    assert {name: (each["actions"], each["sites"]) for name, each in page.failpoints.items()} == {
+        "order": ("", ["shop.py:3"]),
+        "order:after": ("", ["shop.py:3"]),
+        "typo": ("off", []),
+    }
+    assert page.ask("configure", [{"name": "order", "actions": "off"}]) is None
+    assert page.follow(lambda: page.failpoints["order"]["actions"] == "off")
+
+
 def test_one_of_those_that_wait_is_resumed(page: Page, start: Start) -> None:
     """The page shows who waits in which member. It resumes one of them, and then all. The members have their counts."""
     members = start(count=2)
