@@ -18,7 +18,20 @@ import anyio
 import pytest
 
 import failpoints
-from failpoints import admin, asgi, client, errors, explore, fleet, instrument, pytest_plugin, request, unittest, wsgi
+from failpoints import (
+    admin,
+    asgi,
+    client,
+    errors,
+    explore,
+    files,
+    fleet,
+    instrument,
+    pytest_plugin,
+    request,
+    unittest,
+    wsgi,
+)
 from failpoints._sites.failpoint import Failpoint
 from failpoints._sites.scope import Scope
 from failpoints.pytest_plugin import Failpoints
@@ -31,8 +44,8 @@ MODULES = [
     if module.name != "failpoints._request.grpc" or find_spec("grpc")  # which has no wheels for Python 3.15
 ]
 FACES: list[Any] = [
-    failpoints, accept, admin, asgi, client, errors, explore, fleet, forward, instrument, pytest_plugin, request,
-    unittest, wsgi,
+    failpoints, accept, admin, asgi, client, errors, explore, files, fleet, forward, instrument, pytest_plugin,
+    request, unittest, wsgi,
 ]  # fmt: skip
 PUBLIC: dict[str, Any] = {name: getattr(face, name) for face in FACES for name in face.__all__}
 EXAMPLES = [

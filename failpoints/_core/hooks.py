@@ -11,6 +11,7 @@ from .accesses import Accesses
 from .actions import Action
 from .configuration import Configuration
 from .context import Context, GivenMatchers
+from .site import Site
 
 observers: Final[list[Callable[[Configuration, Action | None, bool], object]]] = []
 """Called at each visit of a configured failpoint, with the action that triggers and whether the context matched."""
@@ -78,10 +79,10 @@ class Explorer(Protocol):
     def turn_away(self) -> None:
         """Note that the running task was cancelled while it waited for its turn."""
 
-    def choose(self, name: str, context: Context, raises: tuple[type[BaseException], ...]) -> Action | None:
+    def choose(self, name: str, context: Context, site: Site) -> Action | None:
         """Choose what an async visit does instead of what is configured; `None` for the latter."""
 
-    def choose_sync(self, name: str, context: Context, raises: tuple[type[BaseException], ...]) -> Action | None:
+    def choose_sync(self, name: str, context: Context, site: Site) -> Action | None:
         """Choose what a visit in sync code does instead of what is configured; `None` for the latter."""
 
     def declare_step(self, accesses: Accesses) -> None:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, cast
 from ..errors import FailpointUsageError
 from . import known_sites
 from .accesses import Accesses, filled_in, problem_with
+from .actions import Action
 from .context import Context, GetContext, no_context
 from .functions import signature_of
 from .messages import safe_repr
@@ -27,7 +28,19 @@ Converter: TypeAlias = Callable[[str], Any]
 class Site:
     """The declaration of one site: the arguments of `failpoint`, `failpoint_scope` or `instrument`."""
 
-    __slots__ = ("begun", "cancel", "code", "context", "convert", "is_checked", "name", "raises", "reads", "writes")
+    __slots__ = (
+        "begun",
+        "cancel",
+        "code",
+        "context",
+        "convert",
+        "faults",
+        "is_checked",
+        "name",
+        "raises",
+        "reads",
+        "writes",
+    )
 
     def __init__(
         self,
@@ -47,6 +60,7 @@ class Site:
         self.reads = reads
         self.writes = writes
         self.code: CodeType | None = None  # of the function that is the site
+        self.faults: tuple[Action, ...] = ()  # to inject instead of the exceptions in `raises`
         self.is_checked = False
         self.begun: str | None = None  # where to put the failpoint instead, if the work here may have begun already
 

@@ -135,7 +135,7 @@ async def _visit_in_exploration(name: str, site: Site, context: GetContext, resu
     elif accesses is not None:
         explorer.enter_region(region, accesses)
     try:
-        action = explorer.choose(name, values, site.raises)
+        action = explorer.choose(name, values, site)
         outcome: Outcome = CONTINUE
         if action is not None:
             with _ErrorsTo(explorer):
@@ -201,7 +201,7 @@ def visit_sync(
             explorer.enter_region(region, accesses)
     try:
         if explorer is not None and hit is not None:
-            action = explorer.choose_sync(name, hit.context, site.raises)
+            action = explorer.choose_sync(name, hit.context, site)
             if action is not None:
                 with _ErrorsTo(explorer):
                     return perform_sync(action, site, Visit(hit, None), "injected", function)

@@ -1,26 +1,21 @@
 """The recorder in Python: functions of `os` and `open` note what they do to the folder.
 
-They are replaced in the child process that runs the program, which ends afterwards. What does not go through them is
-not seen: C code, system calls by other means, and references to the functions that were taken before.
+They are replaced in the child process that runs the program, which ends afterwards. References to the functions that
+were taken before are replaced, too, unless they are in C code, a closure or an instance.
 """
 
 from __future__ import annotations
 
-import _pyio  # type: ignore[import-not-found]
 import fcntl
-import functools
 import gc
-import io
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
-from types import FunctionType, ModuleType
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from .._core.reentrancy import runs_user_code
 from .notes import Notes
 from .operations import Kind
+from .replacing import Replacements, do, place_of
 
 _WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _TEMPORARY: Final = getattr(os, "O_TMPFILE", 0)
@@ -29,100 +24,34 @@ _ACCESS_READ, _ACCESS_COPY = 1, 3  # of mmap
 _NETWORK: Final = ("socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo")
 
 
-@runs_user_code
-def _do(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """Call a function for the program: a failpoint on it is visited."""
-    return function(*arguments, **options)
-
-
-_REPLACED: Final = (
-    *("open", "write", "writev", "pwrite", "pwritev", "sendfile", "copy_file_range", "truncate", "ftruncate"),
-    *("posix_fallocate", "rename", "replace", "link", "symlink", "unlink", "remove", "mkdir", "rmdir"),
-    *("fsync", "fdatasync", "sync"),
-)
-
-
-def _replacement(original: Any, method: Callable[..., Any]) -> Any:
-    def replacement(*arguments: Any, **options: Any) -> Any:
-        return method(original, *arguments, **options)
-
-    # Not a function, which would become a method as an attribute of a class. Those of `os` do not.
-    return staticmethod(functools.wraps(original)(replacement))
-
-
-def _replace_in(thing: Any, replacements: dict[int, Any]) -> None:
-    """Replace functions that a module or a class has, or a function as the default of an argument.
-
-    Runs no code of the object: looking at the class of a lazy one, or into a lazy module, may load what it stands for.
-    """
-    kind = cast(Any, type(thing))
-    if kind is FunctionType:
-        if thing.__defaults__ is not None:
-            thing.__defaults__ = tuple(_replaced(each, replacements) for each in thing.__defaults__)
-    elif issubclass(kind, ModuleType):
-        names: dict[str, Any] = ModuleType.__getattribute__(thing, "__dict__")
-        names.update(
-            {
-                name: replaced
-                for name, value in names.items()
-                if (replaced := _replaced(value, replacements)) is not value
-            }
-        )
-    elif issubclass(kind, type):
-        for name, value in list(type.__getattribute__(thing, "__dict__").items()):
-            replaced = _replaced(value, replacements)
-            if replaced is not value:
-                with suppress(TypeError):  # a class of C
-                    type.__setattr__(thing, name, replaced)
-
-
-def _replaced(value: Any, replacements: dict[int, Any]) -> Any:
-    kind = cast(Any, type(value))
-    return replacements.get(id(value.__func__ if kind is staticmethod else value), value)
-
-
 class Replaced:
     """The functions of `os` that change files, replaced by ones that take notes."""
 
     def __init__(self, notes: Notes) -> None:
         self._notes = notes
         self._os: Any = type("originals", (), {})  # the original functions
-        for name in ("open", "fstat", "stat", "lseek", "pread", "readlink", "path"):
+        for name in ("open", "fstat", "stat", "lseek", "pread"):
             setattr(self._os, name, getattr(os, name))
 
     def install(self) -> None:
         """Replace the functions wherever a module has them, for as long as the process lives."""
-        replacements: dict[Any, Any] = {}
-        for name in _REPLACED:
-            original = getattr(os, name, None)
-            if original is not None:  # else it is not on this system
-                replacements[original] = _replacement(original, getattr(self, f"_{name}"))
-        for supporting in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
-            supporting.update(replacements[each] for each in list(supporting) if each in replacements)
-        raw = _raw_file(self, replacements[os.open])
-        replacements[io.open] = _open_with(raw)
-        replacements[io.FileIO] = raw
-        gc.unfreeze()  # else it does not return all
-        by_identity = {id(original): replacement for original, replacement in replacements.items()}
-        for thing in (*sys.modules.values(), *gc.get_objects()):
-            _replace_in(thing, by_identity)
+        gc.unfreeze()  # else not all objects are found
+        Replacements(self).install()
         sys.addaudithook(self._audit)
+
+    def is_replaced(self, file: Any, mode: str) -> bool:
+        """Return whether a file that is being opened can matter: every one can."""
+        return True
+
+    def write_raw(self, write: Callable[[Any], int | None], descriptor: int, data: Any) -> int | None:
+        """Write to a file that `open` has opened."""
+        return self.write_through(lambda: write(data) or 0, descriptor, lambda count: _bytes(data)[:count])
 
     # Places
 
-    def _place(self, path: Any, folder: int | None = None, *, follow: bool = False) -> str:
-        """Return the absolute path of a name, whose last part is a symbolic link only if *follow* is false."""
-        text = os.fsdecode(path)
-        if not os.path.isabs(text):
-            text = os.path.join(os.getcwd() if folder is None else self._os.readlink(f"/proc/self/fd/{folder}"), text)
-        if follow:
-            return os.path.realpath(text)
-        head, tail = os.path.split(text.rstrip("/"))
-        return os.path.realpath(text) if tail in ("", ".", "..") else os.path.join(os.path.realpath(head), tail)
-
     def _inside(self, path: Any, folder: int | None = None) -> str:
         """Return the path of a name in the folder, and refuse one outside of it."""
-        place = self._place(path, folder)
+        place = place_of(path, folder)
         relative = self._notes.relative(place)
         if relative is None:
             self._notes.refuse(f"the program changes a file outside of its folder: {place}")
@@ -135,17 +64,17 @@ class Replaced:
 
     def _open(self, original: Any, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         if not flags & _WRITING:
-            reading: int = _do(original, path, flags, mode, dir_fd=dir_fd)
+            reading: int = do(original, path, flags, mode, dir_fd=dir_fd)
             return reading
         notes = self._notes
         with notes.lock:
-            place = self._place(path, dir_fd, follow=not flags & (os.O_NOFOLLOW | os.O_EXCL))
+            place = place_of(path, dir_fd, follow=not flags & (os.O_NOFOLLOW | os.O_EXCL))
             relative = notes.relative(place)
             exists = os.path.lexists(place)
             is_temporary = bool(_TEMPORARY) and flags & _TEMPORARY == _TEMPORARY
             if relative is None and not (exists and not os.path.isfile(place)):
                 notes.refuse(f"the program writes to a file outside of its folder: {place}")
-            descriptor: int = _do(original, path, flags, mode, dir_fd=dir_fd)
+            descriptor: int = do(original, path, flags, mode, dir_fd=dir_fd)
             if relative is None:  # a device
                 return descriptor
             if is_temporary:
@@ -171,12 +100,10 @@ class Replaced:
         self._notes.written(number, offset, data, is_synced=is_synced)
 
     def _write(self, original: Any, fd: int, data: Any, /) -> int:
-        return self.write_through(
-            lambda: _do(original, fd, data), fd, lambda count: bytes(memoryview(data).cast("B"))[:count]
-        )
+        return self.write_through(lambda: do(original, fd, data), fd, lambda count: _bytes(data)[:count])
 
     def _writev(self, original: Any, fd: int, buffers: Any, /) -> int:
-        return self.write_through(lambda: _do(original, fd, buffers), fd, lambda count: _joined(buffers)[:count])
+        return self.write_through(lambda: do(original, fd, buffers), fd, lambda count: _joined(buffers)[:count])
 
     def _pwrite(self, original: Any, fd: int, data: Any, offset: int, /) -> int:
         return self._written_at(original, fd, [data], offset, (fd, data, offset))
@@ -191,7 +118,7 @@ class Replaced:
         with self._notes.lock:
             number = self._number(fd)
             end = self._os.fstat(fd).st_size
-            count: int = _do(original, *arguments)
+            count: int = do(original, *arguments)
             if number is not None:
                 is_appended = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND  # Linux then ignores the offset
                 self._written(number, fd, end if is_appended else offset, _joined(buffers)[:count], is_synced=is_synced)
@@ -200,7 +127,7 @@ class Replaced:
     def _sendfile(self, original: Any, out_fd: int, in_fd: int, offset: int | None, count: int) -> int:
         position = self._os.lseek(in_fd, 0, os.SEEK_CUR) if offset is None else offset
         return self.write_through(
-            lambda: _do(original, out_fd, in_fd, offset, count),
+            lambda: do(original, out_fd, in_fd, offset, count),
             out_fd,
             lambda sent: self._os.pread(in_fd, sent, position),
         )
@@ -217,7 +144,7 @@ class Replaced:
         with self._notes.lock:
             source = self._os.lseek(src, 0, os.SEEK_CUR) if offset_src is None else offset_src
             target = self._os.lseek(dst, 0, os.SEEK_CUR) if offset_dst is None else offset_dst
-            copied: int = _do(original, src, dst, count, offset_src, offset_dst)
+            copied: int = do(original, src, dst, count, offset_src, offset_dst)
             number = self._number(dst)
             if number is not None:
                 self._written(number, dst, target, self._os.pread(src, copied, source))
@@ -226,8 +153,8 @@ class Replaced:
     def _truncate(self, original: Any, path: Any, length: int) -> None:
         with self._notes.lock:
             if not isinstance(path, int):
-                self._inside(self._place(path, follow=True))
-            _do(original, path, length)
+                self._inside(place_of(path, follow=True))
+            do(original, path, length)
             number = self._notes.number_of(self._os.stat(path))
             if number is not None:
                 self._notes.resized(number, length)
@@ -238,7 +165,7 @@ class Replaced:
     def _posix_fallocate(self, original: Any, fd: int, offset: int, length: int, /) -> None:
         with self._notes.lock:
             size = self._os.fstat(fd).st_size
-            _do(original, fd, offset, length)
+            do(original, fd, offset, length)
             number = self._number(fd)
             if number is not None and offset + length > size:
                 self._notes.resized(number, offset + length)
@@ -249,7 +176,7 @@ class Replaced:
         with self._notes.lock:
             source, path = self._inside(src, src_dir_fd), self._inside(dst, dst_dir_fd)
             is_same = self._is_same(source, path)
-            _do(original, src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+            do(original, src, dst, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
             if not is_same:  # two names of one file: nothing happens
                 self._notes.renamed(source, path)
 
@@ -277,7 +204,7 @@ class Replaced:
         with self._notes.lock:
             path = self._inside(dst, dst_dir_fd)
             options = {"src_dir_fd": src_dir_fd, "dst_dir_fd": dst_dir_fd, "follow_symlinks": follow_symlinks}
-            _do(original, src, dst, **options)
+            do(original, src, dst, **options)
             number = self._notes.number_of(self._os.stat(os.path.join(self._notes.root, path), follow_symlinks=False))
             if number is None:
                 self._notes.refuse(f"the program links a file that is outside of its folder: {os.fsdecode(src)}")
@@ -288,31 +215,31 @@ class Replaced:
     ) -> None:
         with self._notes.lock:
             path = self._inside(dst, dir_fd)
-            _do(original, src, dst, target_is_directory, dir_fd=dir_fd)
+            do(original, src, dst, target_is_directory, dir_fd=dir_fd)
             status = self._os.stat(os.path.join(self._notes.root, path), follow_symlinks=False)
             self._notes.made(path, status, Kind.LINK, os.fsdecode(src))
 
     def _unlink(self, original: Any, path: Any, *, dir_fd: int | None = None) -> None:
         with self._notes.lock:
             relative = self._inside(path, dir_fd)
-            _do(original, path, dir_fd=dir_fd)
+            do(original, path, dir_fd=dir_fd)
             self._notes.removed(relative)
 
     _remove = _rmdir = _unlink
 
     def _mkdir(self, original: Any, path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
         with self._notes.lock:
-            place = self._place(path, dir_fd)
+            place = place_of(path, dir_fd)
             if self._notes.relative(place) is None and os.path.lexists(place):
-                _do(original, path, mode, dir_fd=dir_fd)  # which raises
+                do(original, path, mode, dir_fd=dir_fd)  # which raises
             relative = self._inside(path, dir_fd)
-            _do(original, path, mode, dir_fd=dir_fd)
+            do(original, path, mode, dir_fd=dir_fd)
             status = self._os.stat(os.path.join(self._notes.root, relative), follow_symlinks=False)
             self._notes.made(relative, status, Kind.FOLDER)
 
     def _fsync(self, original: Any, fd: Any) -> None:
         with self._notes.lock:
-            _do(original, fd)
+            do(original, fd)
             number = self._number(fd if isinstance(fd, int) else fd.fileno())
             if number is not None:
                 self._notes.synced(number)
@@ -321,7 +248,7 @@ class Replaced:
 
     def _sync(self, original: Any) -> None:
         with self._notes.lock:
-            _do(original)
+            do(original)
             self._notes.synced(None)
 
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -336,43 +263,9 @@ class Replaced:
             self._notes.refuse(f"the program uses the network ({event}), which a crash of this machine does not undo")
 
 
+def _bytes(data: Any) -> bytes:
+    return bytes(memoryview(data).cast("B"))
+
+
 def _joined(buffers: Any) -> bytes:
-    return b"".join(bytes(memoryview(each).cast("B")) for each in buffers)
-
-
-def _raw_file(replaced: Replaced, opener: Callable[[Any, int, int], int]) -> type[io.FileIO]:
-    class FileIO(io.FileIO):
-        """A file that notes what is written."""
-
-        def __init__(self, file: Any, mode: str = "r", closefd: bool = True, opener: Any = None) -> None:
-            if opener is None and not isinstance(file, int):
-                opener = _open_file
-            super().__init__(file, mode, closefd, opener)
-
-        def write(self, data: Any, /) -> Any:
-            write = super().write
-            return replaced.write_through(
-                lambda: write(data) or 0, self.fileno(), lambda count: bytes(memoryview(data).cast("B"))[:count]
-            )
-
-        def truncate(self, size: int | None = None, /) -> int:
-            size = self.tell() if size is None else size
-            os.ftruncate(self.fileno(), size)
-            return size
-
-    def _open_file(path: Any, flags: int) -> int:
-        return opener(path, flags, 0o666)
-
-    FileIO.__module__ = "io"
-    return FileIO
-
-
-def _open_with(raw: type[io.FileIO]) -> Any:
-    """Return `open` as Python has it in `_pyio`, on top of this class of files."""
-    names = {
-        name: getattr(io, name) for name in ("BufferedRandom", "BufferedReader", "BufferedWriter", "TextIOWrapper")
-    }
-    original: Any = vars(_pyio)["open"]
-    function: FunctionType = getattr(original, "__func__", original)  # a static method, since no class binds `open`
-    copied = FunctionType(function.__code__, {**vars(_pyio), **names, "FileIO": raw}, "open", function.__defaults__)
-    return staticmethod(functools.wraps(io.open)(copied))
+    return b"".join(map(_bytes, buffers))

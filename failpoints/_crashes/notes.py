@@ -12,6 +12,7 @@ from .._core.accesses import Accesses
 from .._core.actions import Action
 from .._core.context import Context
 from .._core.messages import safe_repr
+from .._core.site import Site
 from ..errors import FailpointUsageError
 from .operations import Acknowledge, Kind, Link, Make, Operation, Remove, Rename, Sync, Truncate, Visit, Write
 
@@ -122,7 +123,7 @@ class NotedVisits:
     def turn_away(self) -> None:
         """Do nothing."""
 
-    def choose(self, name: str, context: Context, raises: tuple[type[BaseException], ...]) -> Action | None:
+    def choose(self, name: str, context: Context, site: Site) -> Action | None:
         """Note a visit, and do what is configured."""
         self._notes.visit(name)
         return None

@@ -11,6 +11,7 @@ from typing import Protocol
 from .._core.accesses import Accesses
 from .._core.actions import Action
 from .._core.context import Context
+from .._core.site import Site
 from ..errors import FailpointUsageError
 from .plan.accesses import Mode
 from .plan.faults import Alternatives
@@ -168,17 +169,17 @@ class Execution:
         self.held.pop(task, None)
         self.loop.forget(task)
 
-    def choose(self, name: str, context: Context, raises: tuple[type[BaseException], ...]) -> Action | None:
+    def choose(self, name: str, context: Context, site: Site) -> Action | None:
         """Choose the fault to inject at an async visit whose turn it is."""
         if not self.active or threading.get_ident() != self.thread:
             # Outside the explored part; or on another event loop, in a thread of the run.
-            return self.choose_sync(name, context, raises)
+            return self.choose_sync(name, context, site)
         if not self._looks_at_visits:
             return None
         task = self.loop.current_node()
-        return self._go_on(task, task.label, context, raises, is_async=True)
+        return self._go_on(task, task.label, context, site, is_async=True)
 
-    def choose_sync(self, name: str, context: Context, raises: tuple[type[BaseException], ...]) -> Action | None:
+    def choose_sync(self, name: str, context: Context, site: Site) -> Action | None:
         """Choose the fault to inject at a visit in sync code, on the event loop or in a thread."""
         if not self.active:
             if self.recorder is not None:
@@ -189,7 +190,7 @@ class Execution:
         label = self._identify(task, name)
         if not self._looks_at_visits:
             return None
-        return self._go_on(task, label, context, raises, is_async=False)
+        return self._go_on(task, label, context, site, is_async=False)
 
     def declare_step(self, accesses: Accesses) -> None:
         """Note what a site declares of the running step."""
@@ -246,15 +247,14 @@ class Execution:
             self.scheduler.visit_repeats()
         return self._labels.of_visit(key, occurrence)
 
-    def _go_on(
-        self, task: TaskNode, label: int, context: Context, raises: tuple[type[BaseException], ...], *, is_async: bool
-    ) -> Action | None:
+    def _go_on(self, task: TaskNode, label: int, context: Context, site: Site, *, is_async: bool) -> Action | None:
         if self.recorder is not None:
             self.recorder.visited(self._shown(label, context), inside=True)
         if not self._injects_faults:
             return None
         name = self._labels.visit(label).name
-        return self._choose_fault(label, context, self._alternatives.of(name, raises, is_async=is_async), raises)
+        alternatives = self._alternatives.of(name, site.faults or site.raises, is_async=is_async)
+        return self._choose_fault(label, context, alternatives, site.raises)
 
     def _shown(self, label: int, context: Context) -> Visit:
         return replace(self._labels.visit(label), context=context_text(context))

@@ -219,7 +219,7 @@ def _fault_mark(fault: Action | None) -> str:
 
 def _site_location(name: str) -> str:
     sites = known_sites(name)
-    if len(sites) == 1:
+    if len(sites) == 1 and sites[0].line:  # else only what was instrumented is known, not where
         return format_location(sites[0].file, sites[0].line)
     frame: FrameType | None = sys._getframe()  # pyright: ignore[reportPrivateUsage] # noqa: SLF001 - inspect.currentframe, without its checks
     while frame is not None:

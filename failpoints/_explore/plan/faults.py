@@ -18,6 +18,10 @@ GivenFaults: TypeAlias = Mapping[str, Sequence[Actions]]
 """The type of `explore(faults=…)`: alternatives by failpoint name, or by a pattern with `*`, `?` and `[…]`."""
 
 
+Declared: TypeAlias = tuple[type[BaseException], ...] | tuple[Action, ...]
+"""What a site declares: the exceptions that it can raise, or the faults to inject."""
+
+
 def parse_faults(given: GivenFaults | None) -> dict[str, tuple[Action, ...]]:
     """Return the actions of `explore(faults=…)` by name or pattern.
 
@@ -35,35 +39,35 @@ def parse_faults(given: GivenFaults | None) -> dict[str, tuple[Action, ...]]:
 
 
 class Alternatives:
-    """The faults to try at each visit, looked up by failpoint name and by the exceptions that the site declares."""
+    """The faults to try at each visit, looked up by failpoint name and by what the site declares."""
 
     def __init__(self, parsed_faults: Mapping[str, tuple[Action, ...]], *, cancellations: bool = False) -> None:
         self._parsed_faults = parsed_faults
         self._cancellations = cancellations
-        self._known: dict[tuple[str, tuple[type[BaseException], ...], bool], tuple[Action, ...]] = {}
+        self._known: dict[tuple[str, Declared, bool], tuple[Action, ...]] = {}
         self._visited: dict[str, None] = {}
         self._matched: set[str] = set()
 
-    def of(self, name: str, raises: tuple[type[BaseException], ...], *, is_async: bool) -> tuple[Action, ...]:
-        """Return the faults to try at a visit of failpoint *name* whose site declares *raises*."""
-        known = self._known.get((name, raises, is_async))
+    def of(self, name: str, declared: Declared, *, is_async: bool) -> tuple[Action, ...]:
+        """Return the faults to try at a visit of failpoint *name*, whose site declares exceptions or faults."""
+        known = self._known.get((name, declared, is_async))
         if known is None:
             self._visited[name] = None
-            known = self._find(name, raises)
+            known = self._find(name, declared)
             if is_async and self._cancellations and Cancel() not in known:
                 known = (*known, Cancel())
-            self._known[name, raises, is_async] = known
+            self._known[name, declared, is_async] = known
         return known
 
     def at_wakeup(self) -> tuple[Action, ...]:
         """Return the faults to try where a task goes on that is not at a visit."""
         return (Cancel(),) if self._cancellations else ()
 
-    def _find(self, name: str, raises: tuple[type[BaseException], ...]) -> tuple[Action, ...]:
+    def _find(self, name: str, declared: Declared) -> tuple[Action, ...]:
         matching = [pattern for pattern in self._parsed_faults if pattern == name or fnmatchcase(name, pattern)]
         self._matched.update(matching)
         if not matching:
-            return tuple(Raise(kind) for kind in raises) or (Raise(),)
+            return tuple(Raise(each) if isinstance(each, type) else each for each in declared) or (Raise(),)
         return self._parsed_faults[name if name in matching else matching[0]]
 
     def check_all_matched(self) -> None:
