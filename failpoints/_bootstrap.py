@@ -78,8 +78,8 @@ def _join_fleet() -> None:
         logger.warning("FAILPOINTS_FLEET is ignored, because FAILPOINTS_ENABLED=0: %s", environment.FLEET)
         return
     # Imported here, so that a program that is not a member does not pay for it.
-    from ._fleet.folder import parse_url
     from ._fleet.member import join
+    from ._fleet.urls import parse_url
 
     join(parse_url(environment.FLEET, "FAILPOINTS_FLEET"))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -25,10 +24,11 @@ from ._core.status import FailpointStatus
 from ._core.validation import check_count, check_name, entry_parts, seconds
 from ._core.waits import DEFAULT_LIMIT
 from ._core.watches import Watch
-from ._fleet.engine import Engine, FolderEngine
-from ._fleet.folder import Reports, Seen, member_name, parse_url
+from ._fleet.engine import Engine
+from ._fleet.place import Reports, Seen, member_name
 from ._fleet.state import Command, Entry, State
 from ._fleet.status import FleetStatus, FleetWaiting, refusals, status_of_fleet
+from ._fleet.urls import parse_url
 from ._http.wire import entry_document, matchers_document
 from .errors import FailpointTimeout, FailpointUsageError, FleetTimeout
 
@@ -68,7 +68,7 @@ class Fleet:
     """
 
     def __init__(self, url: str | os.PathLike[str], *, lease: float | None = 30.0) -> None:
-        self._folder = parse_url(url, "the fleet's URL")
+        self._place = parse_url(url, "the fleet's URL")
         is_number = isinstance(lease, (int, float)) and not isinstance(lease, bool)
         if lease is not None and not (is_number and 0 < lease < math.inf):
             raise FailpointUsageError(f"lease must be a number of seconds above 0, or None; got {safe_repr(lease)}")
@@ -77,12 +77,12 @@ class Fleet:
         self._entered: Engine | None = None
 
     def __repr__(self) -> str:
-        return f"<Fleet in {str(self._folder.path)!r}>"
+        return f"<Fleet in {self._place}>"
 
     async def __aenter__(self) -> Self:
         if self._entered is not None:
             raise FailpointUsageError("this Fleet is already entered; make one for each block")
-        engine = FolderEngine(self._folder)
+        engine = Engine(self._place)
         self._owner = await engine.open(self._lease)
         self._entered = engine
         return self
@@ -104,7 +104,7 @@ class Fleet:
     def _engine(self) -> Engine:
         if self._entered is None:
             raise FailpointUsageError(
-                f"this Fleet has not been entered: write async with Fleet({str(self._folder.path)!r}) as fleet:"
+                f"this Fleet in {self._place} has not been entered: write async with Fleet(…) as fleet:"
             )
         return self._entered
 
@@ -191,7 +191,7 @@ class Fleet:
         limit = seconds(timeout)
         if duration is not None and not (isinstance(duration, (int, float)) and 0 < duration < math.inf):
             raise FailpointUsageError(f"duration must be a number of seconds above 0; got {safe_repr(duration)}")
-        until = None if duration is None else time.time() + duration
+        until = None if duration is None else await self._engine.time() + duration
         documents = [entry_document(*parts) for parts in given]
         entries = [
             Entry(

@@ -14,7 +14,7 @@ import typer
 
 from .._core.environment import child_environment
 from .._core.grammar import parse_entries
-from .._fleet.folder import parse_url
+from .._fleet.urls import parse_url
 from .._http.address import parse_address
 from .._instrument.variable import parse_instrumented
 from ..errors import ActionSyntaxError, FailpointUsageError

@@ -14,10 +14,11 @@ import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from .._core.locks import ForkSafeLock
 from ..errors import FailpointUsageError
+from .place import Record, Shown
 from .state import Counts
 
 if sys.platform != "win32":
@@ -65,6 +66,11 @@ class Held:
             with suppress(OSError):
                 aside.unlink()
             raise
+
+    @property
+    def name(self) -> str:
+        """The name of the file."""
+        return self.path.name
 
     @property
     def is_open(self) -> bool:
@@ -159,23 +165,6 @@ def write_aside(path: Path, text: str) -> None:
 # the file of a member
 
 
-class Record(NamedTuple):
-    """What a member has counted of one configuration."""
-
-    serial: int
-    counts: Counts
-    waiting: int
-    refused: bool
-    version: int  # of what waits and of the misses, of which the report has the rest
-
-
-class MemberFile(NamedTuple):
-    """What the file of a member contains: the revision that it has, and a record of each configuration."""
-
-    revision: int
-    records: dict[int, Record]
-
-
 EMPTY_MEMBER: Final = _HEADER.pack(_MAGIC, 0)
 
 
@@ -190,7 +179,7 @@ def write_record(file: Held, slot: int, record: Record) -> bool:
     return file.write(values, _HEADER.size + slot * _RECORD.size)
 
 
-def read_member(path: Path) -> MemberFile | None:
+def read_member(path: Path) -> Shown | None:
     """Return the content of a member's file, or `None` if it is gone or is another file."""
     try:
         content = path.read_bytes()
@@ -206,7 +195,7 @@ def read_member(path: Path) -> MemberFile | None:
     for serial, *counts, waiting, refused, version in _RECORD.iter_unpack(content[_HEADER.size : whole]):
         if serial:
             records[serial] = Record(serial, Counts(*counts), waiting, bool(refused), version)
-    return MemberFile(revision, records)
+    return Shown(revision, records)
 
 
 # tickets

@@ -9,68 +9,49 @@ import json
 import os
 import secrets
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeAlias, cast
-from urllib.parse import quote, unquote
+from typing import Any, Final
+from urllib.parse import quote
 
 from .._core.clock import monotonic
-from ..errors import FailpointUsageError
+from .._core.wakeups import Wakeup
 from . import files
-from .files import Held, MemberFile, Pipe
+from .files import Held, Pipe
+from .place import Gone, Record, Renewal, Reported, Reports, Seat, Seen, Shown
 from .state import Counts, Entry, State
 
 _RETRY: Final = 0.002  # seconds between two attempts to become the only writer
 _STALE_FILES: Final = 60.0  # seconds after which a file that was never finished is removed
 
 
-class Gone(Exception):
-    """The folder, or the state in it, is not there."""
-
-
-class Reported(NamedTuple):
-    """What a member knows of a configuration beside its counts."""
-
-    refusal: str | None
-    version: int
-    status: Any
-
-
-Reports: TypeAlias = Mapping[str, Mapping[int, Reported]]
-"""The reports of members, by member and serial."""
-
-
-class Seen(NamedTuple):
-    """The state of a fleet and the counts of all its members, at one moment."""
-
-    state: State
-    members: Mapping[str, MemberFile]  # those that are there, and those that have ended and are not yet in the state
-    living: frozenset[str]
-
-    def waiting(self, serial: int) -> int:
-        """Return how many visits wait at a configuration, in all processes."""
-        records = (self.members[name].records.get(serial) for name in self.living)
-        return sum(record.waiting for record in records if record is not None)
-
-    def counts(self, serial: int) -> Counts:
-        """Return what a configuration did in all processes, those that have ended included."""
-        counts = self.state.departed.get(serial, Counts())
-        for member in self.members.values():
-            if serial in member.records:
-                counts = counts.plus(member.records[serial].counts)
-        return counts
-
-
 class Folder:
-    """The folder of a fleet. Any thread may call any method. All raise `OSError` if the file system refuses."""
+    """The folder of a fleet: a `Place`. All methods raise `OSError` if the file system refuses."""
+
+    needs_leave: Final = False  # it is this user's alone
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._state_path = path / "state.json"
         self._read: tuple[tuple[int, int, int], State] | None = None
+
+    def __str__(self) -> str:
+        return repr(str(self.path))
+
+    def close(self) -> None:
+        """Use it no longer."""
+
+    def forget(self) -> None:
+        """Forget, in a forked child, what is of the parent."""
+
+    @staticmethod
+    def time() -> float:
+        """Return the time."""
+        return time.time()
 
     # making, reading and changing the state
 
@@ -176,17 +157,9 @@ class Folder:
 
     # members
 
-    def join(self) -> Held:
+    def join(self, before: Seat | None) -> FolderSeat:
         """Make the file of a new member, and hold it."""
-        name = f"{quote(socket.gethostname(), safe='')}:{os.getpid()}:{secrets.token_hex(4)}"
-        return Held(self.path / "members" / name, files.EMPTY_MEMBER)
-
-    def make_pipe(self, member: str) -> Pipe | None:
-        """Make the pipe at which a member waits. `None` if the file system has no pipes."""
-        try:
-            return Pipe(self.path / "wake" / member)
-        except OSError:
-            return None
+        return FolderSeat(self, before.counted if isinstance(before, FolderSeat) else {})
 
     def wake(self, member: str) -> None:
         """Let a member look at the state now."""
@@ -200,7 +173,7 @@ class Folder:
         """Return the members whose process is there."""
         return sorted(name for name in files.names_in(self.path / "members") if self.is_alive(name))
 
-    def _files_of_members(self) -> Iterator[tuple[str, MemberFile]]:
+    def _files_of_members(self) -> Iterator[tuple[str, Shown]]:
         for name in files.names_in(self.path / "members"):
             file = files.read_member(self.path / "members" / name)
             if file is not None:
@@ -222,9 +195,9 @@ class Folder:
                 return Seen(state.without(self._is_over), members, living)
 
     @property
-    def wants_visits(self) -> bool:
-        """Whether the members that join now are to count their visits for a report."""
-        return (self.path / files.VISITS).is_dir()
+    def folder_of_visits(self) -> Path | None:
+        """The folder in which the members that join now are to count their visits; `None` for none."""
+        return self.path if (self.path / files.VISITS).is_dir() else None
 
     # counts, reports and answers
 
@@ -240,10 +213,6 @@ class Folder:
         path = self._tickets(serial, term)
         return path.stat().st_size if path.exists() else 0
 
-    def write_report(self, member: str, report: Mapping[int, Reported]) -> None:
-        """Show what a member knows beside its counts, by serial."""
-        files.write_aside(self.path / "reports" / member, json.dumps(dict(report)))
-
     def report(self, member: str) -> dict[int, Reported]:
         """Return what a member knows beside its counts, by serial."""
         document: Any = _read_json(self.path / "reports" / member) or {}
@@ -252,10 +221,6 @@ class Folder:
     def reports(self, seen: Seen) -> Reports:
         """Return the reports of all members, those that have ended included."""
         return {name: self.report(name) for name in seen.members}
-
-    def write_answer(self, command: int, member: str, answer: object) -> None:
-        """Answer a command."""
-        files.write_aside(self.path / "answers" / f"{command}-{member}", json.dumps(answer))
 
     def answers(self, command: int) -> dict[str, Any]:
         """Return the answers to a command, by member."""
@@ -268,7 +233,7 @@ class Folder:
 
     # owners
 
-    def own(self) -> Held:
+    def own(self, lease: float = 0) -> Held:
         """Make the file of a new owner, and hold it."""
         return Held(self.path / "owners" / f"{os.getpid()}-{secrets.token_hex(8)}")
 
@@ -278,14 +243,77 @@ class Folder:
             return True
         return entry.until is not None and entry.until <= time.time()
 
-    def renewed(self, owner: str) -> float | None:
-        """Return when an owner has shown that it is not stopped, by the wall clock; `None` if it has ended."""
+    def renewed(self, owner: str) -> Renewal | None:
+        """Return when an owner has shown that it is not stopped; `None` if it has ended."""
         path = self.path / "owners" / owner
         try:
-            status = path.stat()
+            touched = path.stat().st_mtime_ns / 1e9
         except FileNotFoundError:
             return None
-        return status.st_mtime_ns / 1e9 if files.is_held(path) else None
+        return Renewal(touched, time.time() - touched) if files.is_held(path) else None
+
+
+class FolderSeat:
+    """A member in a folder: a file that its process holds, and a pipe at which it waits."""
+
+    def __init__(self, folder: Folder, counted_before: Mapping[int, Counts]) -> None:
+        self._folder = folder
+        self.name = f"{quote(socket.gethostname(), safe='')}:{os.getpid()}:{secrets.token_hex(4)}"
+        self._file = Held(folder.path / "members" / self.name, files.EMPTY_MEMBER)
+        self._pipe: Pipe | None = None
+        with suppress(OSError):  # a file system may have no pipes
+            self._pipe = Pipe(folder.path / "wake" / self.name)
+        self._woken = threading.Event()
+        self.counted: dict[int, Counts] = {}
+        self.counted_before = counted_before
+
+    @property
+    def is_in_place(self) -> bool:
+        return self._file.is_in_place
+
+    def wait(self, seconds: float) -> None:
+        pipe = self._pipe
+        if pipe is None:
+            self._woken.wait(seconds)
+            self._woken.clear()
+        elif not pipe.wait(seconds):  # the program has closed it
+            self._pipe = None
+
+    def wake(self) -> None:
+        if self._pipe is None:
+            self._woken.set()
+        else:
+            self._folder.wake(self.name)
+
+    def acknowledge(self, revision: int) -> None:
+        files.write_revision(self._file, revision)
+
+    def write_record(self, slot: int, record: Record) -> bool:
+        is_written = files.write_record(self._file, slot, record)
+        if is_written:
+            self.counted[record.serial] = record.counts
+        return is_written
+
+    def write_report(self, report: Mapping[int, Reported]) -> None:
+        files.write_aside(self._folder.path / "reports" / self.name, json.dumps(dict(report)))
+
+    def write_answer(self, command: int, answer: object) -> None:
+        files.write_aside(self._folder.path / "answers" / f"{command}-{self.name}", json.dumps(answer))
+
+    def take(self, serial: int, term: int, times: int) -> bool:
+        try:
+            return self._folder.draw(serial, term) < times
+        except FileNotFoundError:  # it is no longer configured, and the member is about to see it
+            return False
+
+    def ask(self, serial: int, term: int, times: int, wakeup: Wakeup) -> Callable[[], bool | None]:
+        raise NotImplementedError  # `take` always has the answer
+
+    def flush(self) -> None:
+        pass  # what is written is shown
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def _read_json(path: Path) -> Any:
@@ -293,28 +321,3 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return None
-
-
-def member_name(member: str) -> str:
-    """Return a member as people know it: `HOST:PID`."""
-    return unquote(member.rpartition(":")[0])
-
-
-def parse_url(url: object, source: str) -> Folder:
-    """Return the folder that a URL names. Raises `FailpointUsageError`, whose message names *source*."""
-    given: object = os.fspath(cast("os.PathLike[str]", url)) if isinstance(url, os.PathLike) else url
-    if not isinstance(given, str) or not given or "\0" in given:
-        raise FailpointUsageError(f"{source} is {given!r}: expected the absolute path of a folder, such as /run/shop")
-    scheme, separator, _ = given.partition("://")
-    if separator:
-        known = scheme in ("redis", "rediss", "valkey", "valkeys")
-        problem = "this version has no fleets on a server" if known else "this is not the URL of a fleet"
-        raise FailpointUsageError(
-            f"{source} begins with {scheme}://: {problem}; give the absolute path of a folder, such as /run/shop"
-        )
-    if not os.path.isabs(given):
-        raise FailpointUsageError(
-            f"{source} is {given!r}: the path must be absolute, since processes have different working directories;"
-            f" did you mean {os.path.abspath(given)!r}?"
-        )
-    return Folder(Path(given))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
+import math
 from typing import Final
 
 from .._core.clock import monotonic
-from .folder import Folder
+from .place import Place, Renewal
 from .state import Entry, State
 
 _CLOCK_SKEW: Final = 1.0  # seconds: the file system has a coarser clock
@@ -15,8 +15,8 @@ _CLOCK_SKEW: Final = 1.0  # seconds: the file system has a coarser clock
 class Leases:
     """Follows the owners of a fleet. The wall clock is only asked for what was before this process looked."""
 
-    def __init__(self, folder: Folder) -> None:
-        self._folder = folder
+    def __init__(self, place: Place) -> None:
+        self._place = place
         self._renewals: dict[str, tuple[float, float]] = {}  # of an owner: what its file showed, and since when
         self._limits: dict[int, float] = {}  # of a configuration that lasts so long
 
@@ -36,20 +36,19 @@ class Leases:
         if entry.span is None or entry.until is None:
             return False
         if entry.serial not in self._limits:
-            self._limits[entry.serial] = now + min(max(entry.until - time.time(), 0), entry.span)
+            self._limits[entry.serial] = now + min(max(entry.until - self._place.time(), 0), entry.span)
         return now >= self._limits[entry.serial]
 
     def _is_lost(self, owner: str, lease: float, now: float) -> bool:
         seen = self._renewals.get(owner)
         try:
-            renewed = self._folder.renewed(owner)
+            renewed = self._place.renewed(owner)
         except OSError:  # it cannot be reached
-            renewed = seen[0] if seen is not None else 0.0
+            renewed = Renewal(seen[0] if seen is not None else 0.0, math.inf)
         if renewed is None:
             return True
         if seen is None:
-            age = time.time() - renewed
-            self._renewals[owner] = seen = renewed, now - (age if age > _CLOCK_SKEW else 0)
-        elif seen[0] != renewed:
-            self._renewals[owner] = seen = renewed, now
+            self._renewals[owner] = seen = renewed.token, now - (renewed.age if renewed.age > _CLOCK_SKEW else 0)
+        elif seen[0] != renewed.token:
+            self._renewals[owner] = seen = renewed.token, now
         return now - seen[1] >= lease

@@ -1,6 +1,6 @@
 """A member of a fleet: keeps the process-wide registry as the fleet has it, and shows what happens there.
 
-A thread looks at the folder when it is woken, and ten times a second. Visits do not wait for it.
+A thread looks at the place of the fleet when it is woken, and ten times a second. Visits do not wait for it.
 """
 
 from __future__ import annotations
@@ -19,20 +19,18 @@ from .._core.context import Matchers
 from .._core.locks import guard
 from .._core.log import logger
 from .._core.store import PROCESS_STORE
-from .._core.wakeups import Wakeup
+from .._core.wakeups import Wakeup, wake
 from .._http.wire import shown_site, status_document
 from ..errors import FailpointError, FailpointUsageError
-from . import files
 from .background import Background
-from .files import Held, Pipe, Record
-from .folder import Folder, Gone, Reported, member_name
 from .leases import Leases
+from .place import Gone, Place, Record, Reported, Seat, member_name
 from .state import Command, Counts, Entry, State
 
 if TYPE_CHECKING:
     from .visits import VisitLog
 
-_LOOK: Final = 0.1  # seconds between two looks at the folder, if nothing wakes the member
+_LOOK: Final = 0.1  # seconds between two looks at the place, if nothing wakes the member
 _REPORT: Final = 0.02  # seconds between two reports
 _ABSENT: Final = 1.0  # seconds between two attempts to join
 
@@ -48,29 +46,43 @@ class _SharedCounts:
         self.slot = slot
         self.refusal = refusal
         self._spent: set[int] = set()
-        self._base = Counts()  # what was counted in another file
+        self._base = Counts()  # what was counted in another seat
         self._written = Counts()
         self._waiting = 0
         self.version = 0  # of what waits, and of the misses
 
-    def take(self, term: int, times: int) -> bool:
+    def take(self, term: int, times: int) -> bool | None:
         if term in self._spent:
             return False
+        seat = self._member.seat
         try:
-            taken = self._member.folder.draw(self.entry.serial, term) < times
-        except FileNotFoundError:  # it is no longer configured, and the member is about to see it
-            return False
+            taken = seat is not None and seat.take(self.entry.serial, term, times)
         except OSError as error:
-            self._member.note_trouble(
-                f"a count of {self.entry.name!r} cannot be taken, so its action is left out: {error}"
-            )
+            self._leave_out(error)
             return False
-        if not taken:
+        if taken is False and seat is not None:
             self._spent.add(term)
         return taken
 
     def ask(self, term: int, times: int, wakeup: Wakeup) -> Callable[[], bool]:
-        raise NotImplementedError  # `take` always has the answer
+        seat = self._member.seat
+        if seat is None:
+            wake([wakeup])
+            return lambda: False
+        answer = seat.ask(self.entry.serial, term, times, wakeup)
+
+        def is_granted() -> bool:
+            taken = answer()
+            if taken is None:
+                self._leave_out("there was no answer in time")
+            elif not taken:
+                self._spent.add(term)
+            return bool(taken)
+
+        return is_granted
+
+    def _leave_out(self, why: object) -> None:
+        self._member.note_trouble(f"a count of {self.entry.name!r} cannot be taken, so its action is left out: {why}")
 
     def note(self, configuration: Configuration) -> None:
         counted = Counts(configuration.hits, configuration.misses, configuration.triggers)
@@ -92,10 +104,14 @@ class _SharedCounts:
         counts = Counts(*(max(count - base, 0) for count, base in zip(counted, self._base, strict=True)))
         return Record(self.entry.serial, counts, waiting, self.refusal is not None, self.version)
 
-    def move(self, slot: int, configuration: Configuration | None) -> None:
-        """Go on in another file. What was counted so far stays in the one before."""
-        self.slot = slot
+    def leave_to_parent(self) -> None:
+        """Begin to count, in a forked child: what was counted so far is the parent's."""
         self._base = self._written
+
+    def move(self, slot: int, configuration: Configuration | None, before: Counts) -> None:
+        """Go on in another seat. What was counted *before* stays in the one before."""
+        self.slot = slot
+        self._base = self._base.plus(before)
         if configuration is not None:
             self.note(configuration)
         else:
@@ -104,16 +120,15 @@ class _SharedCounts:
 
 
 class Member:
-    """This process as a member of the fleet in a folder."""
+    """This process as a member of a fleet."""
 
-    def __init__(self, folder: Folder) -> None:
-        self.folder = folder
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.seat: Seat | None = None
         self._process = os.getpid()
-        self._file: Held | None = None
-        self._pipe: Pipe | None = None
         self._woken = threading.Event()
         self._state: State | None = None
-        self._leases = Leases(folder)
+        self._leases = Leases(place)
         self._mine: dict[int, tuple[_SharedCounts, Configuration | None]] = {}
         self._commands_done = 0
         self._news = False
@@ -129,11 +144,11 @@ class Member:
     def start(self) -> None:
         """Join, have what is configured, and follow the fleet from now on.
 
-        Raises `FailpointUsageError` if the folder can never be that of a fleet. If it cannot be reached, or the state
+        Raises `FailpointUsageError` if the place can never be that of a fleet. If it cannot be reached, or the state
         cannot be read, that is logged, and the program goes on and joins when it can.
         """
         with suppress(OSError):  # it is tried again
-            self.folder.open()
+            self.place.open()
         self._follow()
         self._thread.start()
         atexit.register(self.end)
@@ -146,19 +161,28 @@ class Member:
             if self._news:
                 self._report()
             self._note_modules()
+            self._flush()
+            self.place.close()
 
     def wake(self) -> None:
         """Let the thread look now."""
-        if self._pipe is None:
+        seat = self.seat
+        if seat is None:
             self._woken.set()
-        elif self._file is not None:
-            self.folder.wake(self._file.path.name)
+        else:
+            seat.wake()
+
+    def _flush(self) -> None:
+        if self.seat is not None:
+            self.seat.flush()
 
     def _in_child(self) -> None:
         """Join in a forked child, before any code of the program runs there."""
         self._process = os.getpid()
-        self._pipe = None  # which is closed, as is the file
-        self._file = None
+        self.seat = None
+        self.place.forget()
+        for counts, _ in self._mine.values():
+            counts.leave_to_parent()
         self._woken = threading.Event()
         self._follow()
         try:
@@ -169,36 +193,33 @@ class Member:
     # the thread
 
     def _step(self) -> None:
-        self._wait(_LOOK if self._file is not None else _ABSENT)
+        self._wait(_LOOK if self.seat is not None else _ABSENT)
         self._follow()
         self._note_modules()
 
     def _wait(self, seconds: float) -> None:
         if self._news:
             seconds = min(seconds, max(self._next_report - monotonic(), 0))
-        pipe = self._pipe
-        if pipe is None:
+        if self.seat is not None:
+            self.seat.wait(seconds)
+        else:
             self._woken.wait(seconds)
             self._woken.clear()
-        elif not pipe.wait(seconds):  # the program has closed it
-            self._pipe = None
 
     def _follow(self) -> None:
         """Do what is due. Called on the thread, and before the thread runs."""
         try:
-            if self._file is None or not self._file.is_in_place:
+            if self.seat is None or not self.seat.is_in_place:
                 self._join()
-            state = self.folder.state()
+            state = self.place.state()
             self._apply(state)
         except Gone:
             self._leave()
-            self.note_trouble(
-                f"the folder {str(self.folder.path)!r} is gone, and with it what was configured for the fleet"
-            )
+            self.note_trouble(f"the fleet in {self.place} is gone, and with it what it had configured")
         except FailpointUsageError as error:
             self.note_trouble(str(error))
         except OSError as error:  # a TimeoutError is one, too
-            self.note_trouble(f"cannot reach the fleet in {str(self.folder.path)!r}: {error}")
+            self.note_trouble(f"cannot reach the fleet in {self.place}: {error}")
         self._end_what_is_over()
         self._drop_stale()
         if self._news and monotonic() >= self._next_report:
@@ -206,42 +227,43 @@ class Member:
         self._log_trouble()
 
     def _join(self) -> None:
-        before, self._file = self._file, None
+        before, self.seat = self.seat, None
         if before is not None:
             before.close()
         if self._fleet is None:
-            self.folder.open()
-        state = self.folder.state()
+            self.place.open()
+        state = self.place.state()
         if state.fleet != self._fleet:
             self._leave()
             self._fleet = state.fleet
-        self._file = self.folder.join()
-        self._pipe = self.folder.make_pipe(self._file.path.name)
-        self._commands_done = self.folder.state().numbers
+        seat = self.place.join(before)
+        self._commands_done = self.place.state().numbers
         self._state = None
         self._logged.clear()
         with guard.lock:  # so that no visit is counted meanwhile
+            self.seat = seat
             for slot, (counts, configuration) in enumerate(self._mine.values()):
-                counts.move(slot, configuration)
-        self._count_visits(self._file.path.name)
-        logger.info("joined the fleet in %s as %s", self.folder.path, member_name(self._file.path.name))
+                counts.move(slot, configuration, seat.counted_before.get(counts.entry.serial, Counts()))
+        self._count_visits(seat.name)
+        logger.info("joined the fleet in %s as %s", self.place, member_name(seat.name))
 
     def _leave(self) -> None:
         """End everything of the fleet: it is gone."""
         self._remove(list(self._mine))
         self._state = None
-        file, self._file = self._file, None
-        if file is not None:
-            file.close()
+        seat, self.seat = self.seat, None
+        if seat is not None:
+            seat.close()
 
     def _count_visits(self, member: str) -> None:
         before, self._visits = self._visits, None
         if before is not None:
             before.close()
-        if self.folder.wants_visits:
+        folder = self.place.folder_of_visits
+        if folder is not None:
             from .visits import VisitLog  # imported here because only a report needs it
 
-            self._visits = VisitLog(self.folder.path, member)
+            self._visits = VisitLog(folder, member)
 
     def _note_modules(self) -> None:
         if self._visits is not None:
@@ -255,7 +277,8 @@ class Member:
                 logger.warning("failpoints fleet: %s (process %d)", trouble, os.getpid())
 
     def _apply(self, state: State) -> None:
-        if state is self._state or self._file is None:
+        seat = self.seat
+        if state is self._state or seat is None:
             return
         over = self._leases.ended(state)
         wanted = {entry.serial: entry for entry in state.entries if entry.serial not in over}
@@ -265,11 +288,11 @@ class Member:
         self._remove([serial for serial in self._mine if serial not in wanted])
         for command in state.commands:
             if command.number > self._commands_done:
-                self._carry_out(command)
+                self._carry_out(command, seat)
                 self._commands_done = command.number
         if any(counts.refusal for counts, _ in self._mine.values()):
             self._report()  # first, so that whoever sees the revision can read why
-        files.write_revision(self._file, state.revision)
+        seat.acknowledge(state.revision)
         self._state = state
 
     def _remove(self, serials: Iterable[int]) -> None:
@@ -286,7 +309,7 @@ class Member:
             return
         self._remove([serial for serial in over if serial in self._mine])
         with suppress(OSError, FailpointUsageError):  # else a process that can write does it
-            self.folder.change(lambda state: state.without(lambda entry: entry.serial in over), patience=0)
+            self.place.change(lambda state: state.without(lambda entry: entry.serial in over), patience=0)
 
     def _prepare(self, entry: Entry) -> Configuration | None:
         taken = {counts.slot for counts, _ in self._mine.values()}
@@ -304,8 +327,7 @@ class Member:
         self.has_news()
         return configuration
 
-    def _carry_out(self, command: Command) -> None:
-        member = self._file.path.name if self._file is not None else ""
+    def _carry_out(self, command: Command, seat: Seat) -> None:
         mine = self._mine.get(command.serial) if command.serial is not None else None
         only = mine[1] if mine is not None else None
         answer: int | list[str] | dict[str, list[str]] = 0
@@ -319,14 +341,14 @@ class Member:
             answer = [each.since.isoformat() for each in status.waiting if matchers.mismatch(each.context) is None]
         elif command.waiter is not None:
             answer = self._resume_one(command.name, *command.waiter)
-        elif command.tasks is None or member in command.tasks:
-            tasks = command.tasks[member] if command.tasks is not None else None
+        elif command.tasks is None or seat.name in command.tasks:
+            tasks = command.tasks[seat.name] if command.tasks is not None else None
             answer = PROCESS_STORE.resume(command.name, command.matchers, tasks, only=only)
-        self.folder.write_answer(command.number, member, answer)
+        seat.write_answer(command.number, answer)
 
     def _resume_one(self, name: str, member: str, task: str, since: str) -> int:
         """Wake one waiter, and return how many were woken: none if it is of another member, or has gone on."""
-        if self._file is None or member_name(self._file.path.name) != member:
+        if self.seat is None or member_name(self.seat.name) != member:
             return 0
         for arrival, each in PROCESS_STORE.parked(name, sys.maxsize)[1].items():
             if (each.name, each.since.isoformat()) == (task, since):
@@ -345,11 +367,11 @@ class Member:
     def write_record(self, record: Record, slot: int) -> bool:
         """Show the counts of a configuration, and return whether they are. Called with the lock of the stores held."""
         self._news = True
-        file = self._file
-        if file is None or self._process != os.getpid():
+        seat = self.seat
+        if seat is None or self._process != os.getpid():
             return False
         try:
-            return files.write_record(file, slot, record)
+            return seat.write_record(slot, record)
         except OSError as error:
             self.note_trouble(f"the counts of this process cannot be written: {error}")
             return False
@@ -365,8 +387,8 @@ class Member:
     def _report(self) -> None:
         self._news = False
         self._next_report = monotonic() + _REPORT
-        file = self._file
-        if file is None:
+        seat = self.seat
+        if seat is None:
             return
         report: dict[int, Reported] = {}
         for serial, (counts, configuration) in list(self._mine.items()):
@@ -374,7 +396,7 @@ class Member:
             status = None if configuration is None else status_document(PROCESS_STORE.status_of(configuration))
             report[serial] = Reported(counts.refusal, version, status)
         try:
-            self.folder.write_report(file.path.name, report)
+            seat.write_report(report)
         except FileNotFoundError:
             pass  # the folder is being removed, as the next look finds
         except OSError as error:
@@ -387,6 +409,6 @@ def _declared() -> dict[str, list[str]]:
     return {status.name: list(map(shown_site, status.sites)) for status in with_declared(())}
 
 
-def join(folder: Folder) -> None:
+def join(place: Place) -> None:
     """Make this process a member, until it ends."""
-    Member(folder).start()
+    Member(place).start()

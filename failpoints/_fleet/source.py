@@ -25,8 +25,9 @@ from .._core.wakeups import Wakeup
 from .._http.wire import entry_document, matchers_document
 from ..errors import FailpointUsageError
 from .background import Background
-from .folder import Folder, Gone, Reports, Seen, member_name
+from .folder import Folder
 from .member import Member
+from .place import Gone, Reports, Seen, member_name
 from .state import Command, Counts, Entry, State
 from .status import status_of_fleet
 
@@ -164,7 +165,7 @@ class Source:
             name=configuration.name,
             actions=document["actions"],
             matchers=document["context_matchers"],
-            owner=self._owner.path.name,
+            owner=self._owner.name,
             lease=_LEASE,
             block=True,  # the registry says itself what replaces what
         )

@@ -12,8 +12,7 @@ from .._core.grammar import parse_actions
 from .._core.status import FailpointStatus, Stray, Waiting, summed
 from .._core.values import dataclass, set_field
 from .._http.wire import parse_status
-from .files import Record
-from .folder import Reported, Reports, Seen, member_name
+from .place import Record, Reported, Reports, Seen, member_name
 from .state import Entry
 
 
