@@ -217,11 +217,12 @@ class Fleet:
                 await self._engine.change(lambda state: state.settled(serials))
             raise
         seen = await self._engine.seen()
-        problems = refusals(made, seen, await self._engine.reports(seen))
+        refused = (record.refused for member in seen.members.values() for record in member.records.values())
+        problems = refusals(made, seen, await self._engine.reports(seen)) if any(refused) else {}
         if problems:
             await self._remove(lambda entry: entry.serial in serials, limit)
             raise FailpointUsageError("; ".join(f"member {member} refuses: {why}" for member, why in problems.items()))
-        if not block:
+        if not block and state.settled(serials) is not state:
             await self._engine.change(lambda state: state.settled(serials))
         return made
 
@@ -248,7 +249,7 @@ class Fleet:
             pause = _FIRST_LOOK
             while missing := await self._engine.unacknowledged(state.revision):
                 await anyio.sleep(pause)
-                pause = min(pause * 1.5, _LAST_LOOK)
+                pause = min(pause * 1.2, _LAST_LOOK)
             return
         missing = missing or await self._engine.unacknowledged(state.revision)
         if missing:

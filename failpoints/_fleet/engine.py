@@ -65,13 +65,7 @@ class Engine:
 
     async def change(self, alter: Callable[[State], State]) -> State:
         """Change the state at one moment, let all members know, and return what it is now."""
-
-        def change() -> State:
-            state = self._place.change(alter)
-            self._place.wake_all()
-            return state
-
-        return await self._run(change)
+        return await self._run(partial(self._place.change, alter))
 
     async def unacknowledged(self, revision: int) -> list[str]:
         """Return the members whose process is there, and that do not have a revision yet."""

@@ -26,6 +26,7 @@ from .place import Gone, Record, Renewal, Reported, Reports, Seat, Seen, Shown
 from .state import Counts, Entry, State
 
 _RETRY: Final = 0.002  # seconds between two attempts to become the only writer
+_RARELY: Final = 32  # changes: what a killed process has not finished harms nobody
 _STALE_FILES: Final = 60.0  # seconds after which a file that was never finished is removed
 
 
@@ -77,7 +78,9 @@ class Folder:
         return state
 
     def change(self, alter: Callable[[State], State], patience: float = 5.0) -> State:
-        """Change the state, and return what it is now. *alter* returns what it is to be, and may raise.
+        """Change the state, let every member look at it, and return what it is now.
+
+        *alter* returns what it is to be, and may raise.
 
         Raises `TimeoutError` if other processes are changing it for *patience* seconds.
         """
@@ -104,6 +107,7 @@ class Folder:
         after = replace(after, revision=before.revision + 1).with_departed(counts, present)
         self._make_tickets(entry for entry in after.entries if entry.serial > before.numbers)
         files.write_aside(self._state_path, after.to_json())
+        self.wake_all()  # before the rest, for which nobody waits
         self._remove_leftovers(after)
         return after
 
@@ -136,8 +140,9 @@ class Folder:
             if is_over:
                 with suppress(OSError):
                     (self.path / folder / name).unlink()
-        for folder in (".", "members", "reports", "answers", "owners"):
-            self._remove_unfinished(self.path / folder)
+        if state.revision % _RARELY == 0:
+            for folder in (".", "members", "reports", "answers", "owners"):
+                self._remove_unfinished(self.path / folder)
 
     def _remove_unfinished(self, folder: Path) -> None:
         with suppress(OSError):

@@ -169,7 +169,10 @@ class Place(Protocol):
         ...
 
     def change(self, alter: Callable[[State], State], patience: float = 5.0) -> State:
-        """Change the state, and return what it is now. *alter* returns what it is to be, and may raise."""
+        """Change the state, let every member look at it, and return what it is now.
+
+        *alter* returns what it is to be, and may raise.
+        """
         ...
 
     def wake_all(self) -> None:

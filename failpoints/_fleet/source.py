@@ -193,7 +193,6 @@ class Source:
             for number, (configuration, entry) in enumerate(added, state.numbers - len(added) + 1):
                 self._published[configuration] = replace(entry, serial=number)
                 configuration.share(_Tickets(self._folder, number), used.get(configuration, ()))
-        self._folder.wake_all()
         self._wait_for(state)
 
     def _wait_for(self, state: State) -> None:
@@ -292,7 +291,6 @@ class Source:
         try:
             command = Command(0, name, matchers_document(context or {}), serial, tasks, asks)
             state = self._folder.change(lambda state: state.with_command(command))
-            self._folder.wake_all()
             self._wait_for(state)
             answers = self._folder.answers(state.commands[-1].number)
         except (OSError, Gone, FailpointUsageError) as error:

@@ -116,14 +116,7 @@ class State:
     def settled(self, serials: Collection[int]) -> State:
         """Return the state in which these configurations have replaced for good what they hide."""
         final = [entry for entry in self.entries if entry.serial in serials]
-        kept = (
-            each
-            for each in self.entries
-            if not any(entry.serial > each.serial and entry.replaces(each) for entry in final)
-        )
-        return replace(
-            self, entries=tuple(replace(each, block=False) if each.serial in serials else each for each in kept)
-        )
+        return self.without(lambda each: any(entry.serial > each.serial and entry.replaces(each) for entry in final))
 
     def without(self, ended: Callable[[Entry], bool]) -> State:
         """Return the state without some configurations."""
