@@ -15,7 +15,19 @@ import pytest
 import failpoints
 
 ROOT = Path(__file__).parents[2]
-MODULES = ["admin", "asgi", "client", "explore", "fleet", "instrument", "pytest_plugin", "request", "unittest", "wsgi"]
+MODULES = [
+    "admin",
+    "asgi",
+    "client",
+    "explore",
+    "files",
+    "fleet",
+    "instrument",
+    "pytest_plugin",
+    "request",
+    "unittest",
+    "wsgi",
+]
 
 
 @pytest.fixture(scope="module")
