@@ -71,7 +71,7 @@ DIAGRAMS: dict[str, Diagram] = {
                     Sequence(
                         Terminal("("),
                         NonTerminal("exception"),
-                        Optional(Sequence(Terminal(":"), NonTerminal("text"))),
+                        Optional(Sequence(Terminal(":"), NonTerminal("message"))),
                         Terminal(")"),
                     )
                 ),
@@ -99,16 +99,18 @@ DIAGRAMS: dict[str, Diagram] = {
     ),
 }
 
-# What a part that is not spelled out may be, or the diagram that spells it out.
-PARTS: dict[str, list[str] | str] = {
+# What a part that is not spelled out may be, the diagram that spells it out, or None for
+# a word that is another one each time.
+PARTS: dict[str, list[str] | str | None] = {
     "percentage": ["25", "0.5", "100"],
     "count": ["1", "12"],
     "duration": ["100", "1.5s", "30ms", "2m"],
     "text": ["42", '"a (b"', "no space left", "f(x)"],
+    "message": ["disk full", "no f(x)"],
     "exception": ["OSError", "TimeoutError"],
     "status": ["0", "3"],
     "name": ["backup", "gateway.charge:after"],
-    "key": [f"key{number}" for number in range(1000)],
+    "key": None,
     "pattern": ["3", "test_.*", r'"a\\["', "(a|b)[0-9]"],
     "actions": "actions",
     "action that goes on": "going-on",
@@ -129,6 +131,8 @@ def sentence(item: Any, chance: random.Random) -> str:
         return item.text
     if isinstance(item, NonTerminal):
         part = PARTS[item.text]
+        if part is None:
+            return f"{item.text}{chance.getrandbits(64)}"
         return sentence(DIAGRAMS[part], chance) if isinstance(part, str) else chance.choice(part)
     if isinstance(item, Choice):
         return sentence(chance.choice(item.items), chance)
