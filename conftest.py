@@ -34,7 +34,7 @@ class _Block(PythonEvaluator):
 
 pytest_collect_file = Sybil(
     parsers=[CodeBlockParser(language="python", evaluator=_Block())],
-    patterns=["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/*.md", "docs/*/*.md"],
+    patterns=["README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/*.md", "docs/*/*.md", "failpoints/_cli/errors.md"],
     fixtures=["failpoints"],
 ).pytest()
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .codes import show_code
 from .cut_short import CutShort
 from .options import add_options, read_options
 from .workers import Workers, is_worker, send_output
@@ -138,6 +139,11 @@ class Hooks:
         if self._run is not None:  # the test has asked for the fixture
             self._run.judge(item)
         return result
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Lead from an error of failpoints to its documentation."""
+        show_code(report, self._config)
 
     def pytest_unconfigure(self) -> None:
         """Forget this run."""

@@ -25,6 +25,7 @@ OTHER_PLACES = {
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "security.md",
     "findings/README.md": "surprises.md",
+    "failpoints/_cli/errors.md": "errors.md",  # there, so that `failpoints explain` has it
 }
 PLACES = {page: document for document, page in OTHER_PLACES.items()}
 

@@ -6,6 +6,7 @@ It needs the extra `cli` (`pip install 'failpoints[cli]'`). `failpoints --help` 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -15,11 +16,12 @@ from typing import TextIO
 from ._cli.endings import AnswerIsNo, CannotRun
 from ._cli.text import printable
 from ._core.messages import missing_extra
-from .errors import FailpointError
+from .errors import FailpointError, FailpointUsageError
 
 __all__ = ["main"]
 
 _PACKAGES = {"httpx", "rich", "typer"}  # those of the extra
+_WIDE = 80  # columns of a terminal in which an error is followed by its code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,12 +76,20 @@ def _status_of(call: Callable[[], None]) -> int:
     except CannotRun as error:
         return _complain(f"Error: {error}", error.status)
     except FailpointError as error:
-        return _complain(f"Error: {error}", 2)
+        return _complain(f"Error: {error}{_explained(error)}", 2)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _PACKAGES:
             raise
         return _complain(f"Error: {missing_extra(error, 'the command failpoints', 'cli')}", 2)
     return 0
+
+
+def _explained(error: FailpointError) -> str:
+    """Return a line that leads to the documentation of an error, for a terminal that has place for it."""
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    if not is_terminal or shutil.get_terminal_size().columns < _WIDE or error.code == FailpointUsageError.code:
+        return ""
+    return f"\n[{error.code}] failpoints explain {error.code}"
 
 
 def _complain(text: str, status: int) -> int:

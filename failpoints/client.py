@@ -333,17 +333,20 @@ class FailpointsClient:
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise FailpointUsageError(
                 f"cannot connect to {self._url} ({_reason(error)}): is the program running, with FAILPOINTS_HTTP set to"
-                " this host and port?"
+                " this host and port?",
+                code="FP019",
             ) from error
         except httpx.TimeoutException as error:
             limit = f"{round(_ANSWER_TIMEOUT + waiting, 1):g} s"
             raise FailpointUsageError(
-                f"{self._url} did not answer within {limit}: is this a control plane of failpoints?"
+                f"{self._url} did not answer within {limit}: is this a control plane of failpoints?",
+                code="FP019",
             ) from error
         except httpx.HTTPError as error:
             raise FailpointUsageError(
                 f"{self._url} did not answer ({_reason(error)}): either the program has ended, or"
-                " this is not a control plane of failpoints"
+                " this is not a control plane of failpoints",
+                code="FP019",
             ) from error
         except httpx.InvalidURL as error:
             raise FailpointUsageError(f"the failpoint's name does not fit in a URL: {error}") from error
@@ -358,7 +361,8 @@ class FailpointsClient:
             raise self._not_ours(response)
         if response.status_code == httpx.codes.UNAUTHORIZED:
             raise FailpointUsageError(
-                f"{message}; the token of {self._url} is its FAILPOINTS_TOKEN, or the token= of its admin_app"
+                f"{message}; the token of {self._url} is its FAILPOINTS_TOKEN, or the token= of its admin_app",
+                code="FP019",
             )
         if response.is_server_error:
             raise FailpointUsageError(f"{self._url} answered {response.status_code}: {message}")
@@ -388,7 +392,8 @@ class FailpointsClient:
     def _not_ours(self, response: httpx.Response) -> FailpointUsageError:
         return FailpointUsageError(
             f"{self._url}{_PATH} is not a control plane of failpoints: {response.request.method} was answered with"
-            f" {response.status_code} and {safe_repr(response.text)}"
+            f" {response.status_code} and {safe_repr(response.text)}",
+            code="FP019",
         )
 
 

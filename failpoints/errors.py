@@ -37,7 +37,12 @@ _SHOWN = 60  # characters on either side of the caret: a whole FAILPOINTS can be
 
 
 class FailpointError(Exception):
-    """The base of the exceptions that report a problem with the use of the library. Catch it to catch them all."""
+    """The base of the exceptions that report a problem with the use of the library. Catch it to catch them all.
+
+    `code` is the address of the error in the documentation: `failpoints explain FP012` prints what it means.
+    """
+
+    code: str
 
 
 class ActionSyntaxError(FailpointError, ValueError):
@@ -49,6 +54,8 @@ class ActionSyntaxError(FailpointError, ValueError):
         problem: The sentence that describes the problem.
         source: Where the text came from, such as `"FAILPOINTS"`, or `None`.
     """
+
+    code = "FP001"
 
     def __init__(self, text: str, position: int, problem: str, source: str | None = None) -> None:
         super().__init__(text, position, problem, source)
@@ -65,13 +72,29 @@ class ActionSyntaxError(FailpointError, ValueError):
 class FailpointNameError(FailpointError, ValueError):
     """A name that cannot be a failpoint's, or a matcher's pattern that is not a regular expression."""
 
+    code = "FP002"
+
+    def __init__(self, *args: object, code: str | None = None) -> None:
+        super().__init__(*args)
+        if code is not None:
+            self.code = code
+
 
 class FailpointUsageError(FailpointError, RuntimeError):
     """A site or a call that cannot do what was asked. The message says what to do instead."""
 
+    code = "FP004"
+
+    def __init__(self, *args: object, code: str | None = None) -> None:
+        super().__init__(*args)
+        if code is not None:
+            self.code = code
+
 
 class FailpointCancelled(FailpointError):
     """The `cancel` event ended the wait of a decorated function or a scope. *name* is the failpoint's."""
+
+    code = "FP005"
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -87,13 +110,19 @@ class FailpointTimeout(FailpointError, TimeoutError):
     After a wait, *status* is the failpoint's `FailpointStatus` at that moment. After a pause it is `None`.
     """
 
-    def __init__(self, message: str, status: FailpointStatus | None = None) -> None:
+    code = "FP006"
+
+    def __init__(self, message: str, status: FailpointStatus | None = None, *, code: str | None = None) -> None:
         super().__init__(message)
         self.status = status
+        if code is not None:
+            self.code = code
 
 
 class FleetTimeout(FailpointTimeout):
     """Processes of a fleet that have not acknowledged a change in time. *members* names them, as `HOST:PID`."""
+
+    code = "FP008"
 
     def __init__(self, message: str, members: tuple[str, ...] = ()) -> None:
         super().__init__(message)
@@ -103,9 +132,13 @@ class FleetTimeout(FailpointTimeout):
 class InjectedFault(Exception):
     """The exception of an action `raise` that names no other one. Only a failpoint raises it."""
 
+    code = "FP009"
+
 
 class FailpointPanic(BaseException):
     """The exception of the action `panic`. No `except Exception` catches it, as none would catch a crash."""
+
+    code = "FP010"
 
 
 def pointed_at(text: str, position: int) -> str:

@@ -416,9 +416,9 @@ class Fleet:
         if not serials:
             what = f"failpoint {name!r}" if only is None else f"this configuration of failpoint {name!r}"
             if begun:
-                raise FailpointUsageError(f"{what} was removed while a task was waiting for it")
+                raise FailpointUsageError(f"{what} was removed while a task was waiting for it", code="FP016")
             near = did_you_mean(name, (entry.name for entry in seen.state.entries))
-            raise FailpointUsageError(f"{what} is not configured in the fleet: configure it first{near}")
+            raise FailpointUsageError(f"{what} is not configured in the fleet: configure it first{near}", code="FP016")
         if event == "hit":
             return sum(seen.counts(serial).hits for serial in serials) >= target
         return sum(seen.waiting(serial) for serial in serials) >= target

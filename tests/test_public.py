@@ -56,7 +56,7 @@ EXAMPLES = [
 ]
 
 ATTRIBUTES = {
-    "ActionSyntaxError": "position problem source text",
+    "ActionSyntaxError": "code position problem source text",
     "Break": "",
     "Call": "function",
     "Cancel": "",
@@ -69,16 +69,16 @@ ATTRIBUTES = {
     "Exploration": (
         "audited bounds cut_short exhaustive failures hits interleavings max_faults replayed runs tasks visits"
     ),
-    "ExplorationFailed": "exploration failure replay",
+    "ExplorationFailed": "code exploration failure replay",
     "Failpoint": "hit name",
-    "FailpointCancelled": "name",
-    "FailpointError": "",
-    "FailpointNameError": "",
-    "FailpointPanic": "",
+    "FailpointCancelled": "code name",
+    "FailpointError": "code",
+    "FailpointNameError": "code",
+    "FailpointPanic": "code",
     "FailpointStatus": "actions configurations hits last_mismatch last_miss matchers misses name sites strays"
     " triggers waiting",
-    "FailpointTimeout": "status",
-    "FailpointUsageError": "",
+    "FailpointTimeout": "code status",
+    "FailpointUsageError": "code",
     "Failpoints": "handle paused remove reset resume seed set status statuses",
     "FailpointsClient": "configure configure_all configured page_url remove reset resume status statuses"
     " wait_until_hit wait_until_paused",
@@ -91,13 +91,13 @@ ATTRIBUTES = {
     "FleetHandle": "name remove resume status wait_hit wait_paused",
     "FleetStatus": "actions configurations hits last_mismatch last_miss matchers members misses name sites strays"
     " triggers waiting",
-    "FleetTimeout": "members status",
+    "FleetTimeout": "code members status",
     "FleetWaiting": "context member name since",
     "Handle": "hits misses name remove resume status triggers"
     " wait_hit wait_hit_sync wait_paused wait_paused_sync waiting",
     "Hit": "context name result",
     "Injected": "action alternative label number visit",
-    "InjectedFault": "",
+    "InjectedFault": "code",
     "Injecting": "",
     "Instrumentation": "",
     "Job": "report",

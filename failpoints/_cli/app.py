@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import check, drive, explore, page, request, run, scan
+from . import check, drive, explain, explore, page, request, run, scan
 from .options import DEFAULT_URL, Connection, examples
 from .output import require_output, write_lines
 
@@ -84,5 +84,5 @@ def _failpoints(  # pyright: ignore[reportUnusedFunction] - called by typer
     context.obj = Connection(url, token, fleet)
 
 
-for _verbs in (drive, page, explore, check, scan, run, request):
+for _verbs in (drive, page, explore, check, explain, scan, run, request):
     app.add_typer(_verbs.app)

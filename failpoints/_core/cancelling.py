@@ -23,7 +23,7 @@ async def cancel_task(name: str) -> NoReturn:
     else:
         _asyncio_task(name).cancel(reason)
     await anyio.lowlevel.checkpoint()
-    raise FailpointUsageError(f"failpoint {name!r} cannot cancel: the task refused")
+    raise FailpointUsageError(f"failpoint {name!r} cannot cancel: the task refused", code="FP025")
 
 
 def _runs_trio() -> bool:
@@ -39,7 +39,9 @@ def _asyncio_task(name: str) -> Any:
     except RuntimeError:  # there is no loop
         task = None
     if task is None:
-        raise FailpointUsageError(f"failpoint {name!r} cannot cancel: no task of an event loop runs its code")
+        raise FailpointUsageError(
+            f"failpoint {name!r} cannot cancel: no task of an event loop runs its code", code="FP025"
+        )
     return task
 
 
@@ -52,6 +54,7 @@ def _innermost_scope(name: str) -> Any:
     if nursery is None or (nursery.parent_task is trio.current_root_task() and scope is nursery.cancel_scope):
         raise FailpointUsageError(
             f"failpoint {name!r} cannot cancel: no cancel scope is around it, in the main task of the trio run; run the"
-            " code in a nursery, or in a CancelScope"
+            " code in a nursery, or in a CancelScope",
+            code="FP025",
         )
     return scope

@@ -175,7 +175,8 @@ def _compiled(key: str, pattern: Any) -> re.Pattern[str]:
         return re.compile(pattern)
     except (re.error, ValueError, OverflowError, RecursionError) as error:
         raise FailpointNameError(
-            f"the pattern for {key!r} is not a valid regular expression: {pattern!r}: {error}"
+            f"the pattern for {key!r} is not a valid regular expression: {pattern!r}: {error}",
+            code="FP003",
         ) from None
 
 

@@ -167,7 +167,9 @@ class _Parser:
             check(value)
         except FailpointNameError as error:
             sentence = str(error).partition("\n")[0]
-            raise FailpointNameError(f"{self.source}: {sentence}\n{pointed_at(self.text, start)}") from None
+            raise FailpointNameError(
+                f"{self.source}: {sentence}\n{pointed_at(self.text, start)}", code=error.code
+            ) from None
 
     def matchers(self) -> dict[str, str] | None:
         """Parse `[key=pattern,key=pattern]`, if it comes next, and the `=` after it."""

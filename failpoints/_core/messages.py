@@ -150,4 +150,5 @@ def without_addresses(text: str) -> str:
 def missing_extra(error: ModuleNotFoundError, feature: str, extra: str) -> FailpointUsageError:
     """Return the exception to raise, from *error*, when a package of an extra is not installed."""
     package = (error.name or "a package").partition(".")[0]
-    return FailpointUsageError(f"{feature} needs {package}, which is not installed: pip install 'failpoints[{extra}]'")
+    sentence = f"{feature} needs {package}, which is not installed: pip install 'failpoints[{extra}]'"
+    return FailpointUsageError(sentence, code="FP018")

@@ -143,10 +143,11 @@ def _check_sync(action: Action, visit: Visit, function: str) -> None:
     if visit.wakeup is None and waits(action) and on_event_loop():
         raise FailpointUsageError(
             f"{refused} on the thread of an event loop, which it would block: make the site async, call the function in"
-            " a worker thread (anyio.to_thread.run_sync), or configure 'delay', which blocks on purpose"
+            " a worker thread (anyio.to_thread.run_sync), or configure 'delay', which blocks on purpose",
+            code="FP013",
         )
     if isinstance(steps(action)[-1], actions.Cancel):
-        raise FailpointUsageError(f"{refused}: only a task can be cancelled; make the site async")
+        raise FailpointUsageError(f"{refused}: only a task can be cancelled; make the site async", code="FP025")
 
 
 async def _call(function: Callable[[Hit], Any], visit: Visit) -> Any:
@@ -260,7 +261,8 @@ def _after_wait(action: Pause | Sleep, visit: Visit, ended: Ended) -> Outcome:
         context = f", context {safe_repr(dict(hit.context))}" if hit.context else ""
         raise FailpointTimeout(
             f"failpoint {hit.name!r}: {describe_actions(action)} held {visit.sleeper}{context}, and was not resumed"
-            f" within {_seconds(action, visit):g} s{limit}"
+            f" within {_seconds(action, visit):g} s{limit}",
+            code="FP007",
         )
     if ended is Ended.WOKEN:
         return _woken(visit)

@@ -39,7 +39,8 @@ def make_exception(action: Raise, name: str, raises: tuple[type[BaseException], 
     except Exception as problem:
         raise FailpointUsageError(
             f"failpoint {name!r} cannot make {kind.__name__} from a message alone ({problem});"
-            f" configure Raise({kind.__name__}(…)) in Python"
+            f" configure Raise({kind.__name__}(…)) in Python",
+            code="FP014",
         ) from problem
 
 
@@ -91,7 +92,8 @@ def _named(text: str, name: str, raises: tuple[type[BaseException], ...]) -> typ
     hint = "; did you mean the action 'cancel'?" if is_cancellation(text) else did_you_mean(text, [*declared, *known])
     raise FailpointUsageError(
         f"failpoint {name!r} cannot raise {text}, which is neither a builtin exception nor declared at the site"
-        f" (raises={', '.join(declared) or 'nothing'}){hint}"
+        f" (raises={', '.join(declared) or 'nothing'}){hint}",
+        code="FP014",
     )
 
 

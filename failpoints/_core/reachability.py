@@ -24,7 +24,7 @@ def reachable_terms(name: object, actions: Actions) -> tuple[Term, ...]:
     terms = as_terms(actions)
     problem = unreachable(terms)
     if problem is not None:
-        raise FailpointUsageError(f"failpoint {safe_repr(name)}: {problem}")
+        raise FailpointUsageError(f"failpoint {safe_repr(name)}: {problem}", code="FP015")
     return terms
 
 

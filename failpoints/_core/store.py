@@ -129,7 +129,8 @@ class Store:
         """
         if not environment.ENABLED:
             raise FailpointUsageError(
-                f"cannot configure {name!r}: this process was started with FAILPOINTS_ENABLED=0; unset it"
+                f"cannot configure {name!r}: this process was started with FAILPOINTS_ENABLED=0; unset it",
+                code="FP017",
             )
         import_for_visits()
         terms = as_terms(actions)

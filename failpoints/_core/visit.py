@@ -223,7 +223,8 @@ def _carry_out_sync(configured: _ConfiguredVisit, site: Site, function: str) -> 
                 raise FailpointUsageError(
                     f"failpoint {configured.hit.name!r} cannot take a count of its fleet in the sync {function} on the"
                     " thread of an event loop, which it would block: make the site async, call the function in a worker"
-                    " thread (anyio.to_thread.run_sync), or configure it without a count"
+                    " thread (anyio.to_thread.run_sync), or configure it without a count",
+                    code="FP013",
                 )
             wakeup = ThreadWakeup()
             is_granted = configured.ask(action, wakeup)

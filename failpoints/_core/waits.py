@@ -42,7 +42,8 @@ def wait_sync(store: Store, watch: Watch, timeout: float | None) -> None:
     if on_event_loop():
         raise FailpointUsageError(
             f"waiting for {watch.name!r} here would block the event loop of this thread: use the wait without"
-            " _sync, with await"
+            " _sync, with await",
+            code="FP013",
         )
     deadline = monotonic() + (math.inf if timeout is None else timeout)
     try:

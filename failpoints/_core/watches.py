@@ -53,10 +53,10 @@ class Watch:
             return True  # a hit stays true whatever comes after it, a pause that is over does not
         if self._hopeless:
             awaited = "it to be hit" if self._event == "hit" else "a pause there"
-            raise FailpointUsageError(f"{self._hopeless} while a task was waiting for {awaited}")
+            raise FailpointUsageError(f"{self._hopeless} while a task was waiting for {awaited}", code="FP016")
         counted = self._counted(current)
         if not counted:
-            raise FailpointUsageError(self._never(current, names))
+            raise FailpointUsageError(self._never(current, names), code="FP016")
         for configuration in counted:
             configuration.dismiss_abandoned()
         return self._holds(counted)

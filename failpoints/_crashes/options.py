@@ -63,7 +63,7 @@ class CrashOptions:
         if not hasattr(os, "fork"):
             raise FailpointUsageError("explore_crashes() forks processes, which this system cannot do")
         if not environment.ENABLED:
-            raise FailpointUsageError("explore_crashes() visits failpoints: unset FAILPOINTS_ENABLED=0")
+            raise FailpointUsageError("explore_crashes() visits failpoints: unset FAILPOINTS_ENABLED=0", code="FP017")
         if on_event_loop():
             raise FailpointUsageError(
                 "explore_crashes() runs event loops of its own: call it in a plain function or test, not an async one"
@@ -71,7 +71,9 @@ class CrashOptions:
         if self.recorder == "strace":
             check_strace()
         if self.backend == "trio" and find_spec("trio") is None:
-            raise FailpointUsageError("backend='trio' needs trio, which is not installed: pip install trio")
+            raise FailpointUsageError(
+                "backend='trio' needs trio, which is not installed: pip install trio", code="FP018"
+            )
 
     @property
     def is_power(self) -> bool:

@@ -316,7 +316,8 @@ def _raise_usage_error(execution: Execution) -> NoReturn:
         raise error
     raise FailpointUsageError(
         f"{fault_text(injected.action)} cannot be injected at {injected.visit.name!r}: {error};"
-        " or leave it out with faults="
+        " or leave it out with faults=",
+        code=error.code,
     ) from error
 
 
@@ -370,20 +371,22 @@ def _armed() -> Generator[None]:
 
 def _check_surroundings() -> None:
     if not environment.ENABLED:
-        raise FailpointUsageError("explore() has no effect with FAILPOINTS_ENABLED=0: unset it")
+        raise FailpointUsageError("explore() has no effect with FAILPOINTS_ENABLED=0: unset it", code="FP017")
     if on_event_loop():
         raise FailpointUsageError(
             "explore() runs event loops of its own, which is not possible inside another one: call it in a plain"
-            " function or test, not in an async one"
+            " function or test, not in an async one",
+            code="FP022",
         )
     for configuration in in_force():
         if not all(isinstance(term.action, Off) for term in configuration.terms):
             raise FailpointUsageError(
                 f"explore() decides what every visit does: remove the configuration of {configuration.name!r}, pass its"
-                " actions as faults=, or configure it inside the scenario ('off', which only counts, may stay)"
+                " actions as faults=, or configure it inside the scenario ('off', which only counts, may stay)",
+                code="FP022",
             )
     if threading.get_ident() in ignored_threads:
-        raise FailpointUsageError("explore() cannot be called inside a run of another exploration")
+        raise FailpointUsageError("explore() cannot be called inside a run of another exploration", code="FP022")
 
 
 def _check_scenario(scenario: Any) -> None:

@@ -144,6 +144,7 @@ class ExplorationFailed(AssertionError):
     to pass to `explore` as `replay=`. If a crash was explored, it is a `CrashExploration`.
     """
 
+    code = "FP023"
     exploration: Any  # an Exploration, or a CrashExploration, which is of the room above
 
     def __init__(self, message: str, exploration: Any, failure: Failure) -> None:

@@ -199,7 +199,7 @@ def _import_backend(name: str) -> tuple[_Backend, Callable[[], AbstractContextMa
 
         return asyncio_run.run, asyncio_order.deterministic_order
     if find_spec("trio") is None:
-        raise FailpointUsageError("backend='trio' needs trio, which is not installed: pip install trio")
+        raise FailpointUsageError("backend='trio' needs trio, which is not installed: pip install trio", code="FP018")
     from .loops import trio_clock, trio_order
 
     return trio_clock.run, trio_order.deterministic_order

@@ -283,23 +283,26 @@ _FILES: Final = {*_FOLDERS, VISITS, "state.json", "lock"}
 def check_folder(folder: Path) -> None:
     """Raise `FailpointUsageError` if the folder cannot be that of a fleet of this user."""
     if sys.platform == "win32":
-        raise FailpointUsageError("a fleet in a folder needs file locks that Windows does not have")
+        raise FailpointUsageError("a fleet in a folder needs file locks that Windows does not have", code="FP026")
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode):
-        raise FailpointUsageError(f"the fleet {str(folder)!r} is not a folder")
+        raise FailpointUsageError(f"the fleet {str(folder)!r} is not a folder", code="FP026")
     if status.st_uid != os.geteuid():
         raise FailpointUsageError(
-            f"the fleet's folder {str(folder)!r} belongs to another user: whoever can write there can end this process"
+            f"the fleet's folder {str(folder)!r} belongs to another user: whoever can write there can end this process",
+            code="FP026",
         )
     if status.st_mode & 0o077:
         raise FailpointUsageError(
             f"the fleet's folder {str(folder)!r} is open to other users (mode {stat.S_IMODE(status.st_mode):04o}), and"
-            f" whoever can write there can end this process: chmod 700 {folder}"
+            f" whoever can write there can end this process: chmod 700 {folder}",
+            code="FP026",
         )
     foreign = [each.name for each in folder.iterdir() if each.name not in _FILES and not each.name.endswith(ASIDE)]
     if foreign:
         raise FailpointUsageError(
-            f"the fleet's folder {str(folder)!r} has other files in it, such as {min(foreign)!r}: use an empty folder"
+            f"the fleet's folder {str(folder)!r} has other files in it, such as {min(foreign)!r}: use an empty folder",
+            code="FP026",
         )
 
 

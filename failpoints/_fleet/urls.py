@@ -26,6 +26,7 @@ def parse_url(url: object, source: str) -> Place:
     if not os.path.isabs(given):
         raise FailpointUsageError(
             f"{source} is {given!r}: the path must be absolute, since processes have different working directories;"
-            f" did you mean {os.path.abspath(given)!r}?"
+            f" did you mean {os.path.abspath(given)!r}?",
+            code="FP026",
         )
     return Folder(Path(given))

@@ -35,13 +35,14 @@ def parse_address(text: str, source: str = "FAILPOINTS_HTTP") -> Address:
     """
     found = _ADDRESS.fullmatch(text)
     if not found or int(found["port"]) > 65535:
-        raise FailpointUsageError(f"{source} is {safe_repr(text)}: {_EXPECTED}")
+        raise FailpointUsageError(f"{source} is {safe_repr(text)}: {_EXPECTED}", code="FP020")
     host = found["six"] or found["host"]
     try:
         host.encode("idna")  # as getaddrinfo encodes it
     except UnicodeError:
         raise FailpointUsageError(
-            f"{source} is {safe_repr(text)}, whose host is neither an address nor a host name: {_EXPECTED}"
+            f"{source} is {safe_repr(text)}, whose host is neither an address nor a host name: {_EXPECTED}",
+            code="FP020",
         ) from None
     return Address(host, int(found["port"]))
 
@@ -56,11 +57,13 @@ def bind(address: Address, *, allow_remote: bool) -> socket.socket:
         family, name = _resolve(address)
     except OSError as error:
         raise FailpointUsageError(
-            f"FAILPOINTS_HTTP: cannot resolve the host {safe_repr(address.host)}: {error.strerror}"
+            f"FAILPOINTS_HTTP: cannot resolve the host {safe_repr(address.host)}: {error.strerror}",
+            code="FP020",
         ) from None
     if not allow_remote and not is_loopback(name[0]):
         raise FailpointUsageError(
-            f"FAILPOINTS_HTTP would let other machines connect to {name[0]}: use 127.0.0.1, or set FAILPOINTS_TOKEN"
+            f"FAILPOINTS_HTTP would let other machines connect to {name[0]}: use 127.0.0.1, or set FAILPOINTS_TOKEN",
+            code="FP020",
         )
     # Without an explicit protocol, asyncio does not set TCP_NODELAY, and small answers are delayed.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -77,7 +80,8 @@ def bind(address: Address, *, allow_remote: bool) -> socket.socket:
             raise PortInUse(_port_in_use(name)) from None
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise FailpointUsageError(
-            f"FAILPOINTS_HTTP: cannot listen on {_authority(name)}: {reason}; choose another port, or 0 for a free one"
+            f"FAILPOINTS_HTTP: cannot listen on {_authority(name)}: {reason}; choose another port, or 0 for a free one",
+            code="FP020",
         ) from None
     return listener
 

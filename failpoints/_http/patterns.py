@@ -75,7 +75,8 @@ def _compiled(key: str, pattern: str, budget: Budget, *, allow_any: bool) -> _Ma
     """Return a function that matches a whole text, as `re.compile(pattern).fullmatch` does, and in linear time."""
     if len(pattern) > MAX_PATTERN:
         raise FailpointNameError(
-            f"the pattern for {safe_repr(key)} must have at most {MAX_PATTERN} characters; got {len(pattern)}"
+            f"the pattern for {safe_repr(key)} must have at most {MAX_PATTERN} characters; got {len(pattern)}",
+            code="FP003",
         )
     budget.spend(_CHARACTER_COST * len(pattern) + _deepest_nesting(pattern) * len(pattern) // _NESTED_PER_UNIT)
     try:
@@ -90,13 +91,15 @@ def _compiled(key: str, pattern: str, budget: Budget, *, allow_any: bool) -> _Ma
         raise FailpointNameError(
             f"the pattern for {safe_repr(key)} is not accepted from outside, because {refusal}: simplify"
             f" {safe_repr(pattern)}, or let the control plane accept any pattern"
-            " (FAILPOINTS_HTTP_ALLOW=any-pattern, or admin_app(allow_any_pattern=True))"
+            " (FAILPOINTS_HTTP_ALLOW=any-pattern, or admin_app(allow_any_pattern=True))",
+            code="FP003",
         ) from None
     except RecursionError:
         raise FailpointNameError(f"the pattern for {safe_repr(key)} is nested too deeply") from None
     except (re.error, ValueError, OverflowError, Warning) as error:  # a warning if the program makes them errors
         raise FailpointNameError(
-            f"the pattern for {safe_repr(key)} is not a valid regular expression: {safe_repr(pattern)}: {error}"
+            f"the pattern for {safe_repr(key)} is not a valid regular expression: {safe_repr(pattern)}: {error}",
+            code="FP003",
         ) from None
 
 

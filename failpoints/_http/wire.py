@@ -123,7 +123,7 @@ def parse_entries(body: bytes, budget: Budget, prepare: Callable[[Entry], _T]) -
         except FailpointError as error:
             if len(entries) == 1 or isinstance(error, TooMuchWork):
                 raise
-            raise FailpointUsageError(f"entry {number}: {error}") from None
+            raise FailpointUsageError(f"entry {number}: {error}", code=error.code) from None
     return prepared
 
 

@@ -148,8 +148,8 @@ def instrument(
     try:
         parsed = parse_path(path)
     except PathProblem as problem:
-        raise FailpointUsageError(f"{path!r} is not the path of a function: {problem}") from None
+        raise FailpointUsageError(f"{path!r} is not the path of a function: {problem}", code="FP021") from None
     missing = missing_module(parsed.module)
     if missing is not None:
-        raise FailpointUsageError(f"{path!r}: {missing}")
+        raise FailpointUsageError(f"{path!r}: {missing}", code="FP021")
     return Instrumentation(parsed, site, f"instrument({path!r}, {name!r})")

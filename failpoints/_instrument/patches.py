@@ -43,7 +43,7 @@ class Patch:
             self.target.set(replacement_of(self.target, self._instrumented))
         except (TypeError, AttributeError) as error:
             self._withdraw()
-            raise FailpointUsageError(f"{str(self.path)!r} cannot be replaced: {error}") from error
+            raise FailpointUsageError(f"{str(self.path)!r} cannot be replaced: {error}", code="FP021") from error
 
     def deactivate(self) -> None:
         """Pass every call on to the function from now on."""

@@ -135,7 +135,8 @@ def _inner_owner(path: Path, index: int, owner: Any, attribute: str) -> Any:
         rest = ".".join(path.attributes[index + 1 :])
         raise FailpointUsageError(
             f"{str(path)!r}: {here} is not a class but an instance of {cls.__qualname__}; instrument the function in"
-            f" its class{_did_you_mean_in(cls, rest)}"
+            f" its class{_did_you_mean_in(cls, rest)}",
+            code="FP021",
         )
     return inner
 
@@ -163,33 +164,38 @@ def _check_replaceable(path: Path, target: Target) -> None:
     if isinstance(function, type):
         constructor = _constructor_in_python(function, "__init__", "__new__", "__call__")
         hint = f"; did you mean '{path}.{constructor}'?" if constructor else ""
-        raise FailpointUsageError(f"{what} a class: instrument one of its methods{hint}")
+        raise FailpointUsageError(f"{what} a class: instrument one of its methods{hint}", code="FP021")
     if isinstance(function, ModuleType):
-        raise FailpointUsageError(f"{what} a module: instrument one of its functions, '{function.__name__}:…'")
+        raise FailpointUsageError(
+            f"{what} a module: instrument one of its functions, '{function.__name__}:…'", code="FP021"
+        )
     if isinstance(function, (property, functools.cached_property)):
-        raise FailpointUsageError(f"{what} a property: instrument a function that it calls")
+        raise FailpointUsageError(f"{what} a property: instrument a function that it calls", code="FP021")
     if not callable(function) and not makes_methods(function):
-        raise FailpointUsageError(f"{what} {safe_repr(function)}, which cannot be called")
+        raise FailpointUsageError(f"{what} {safe_repr(function)}, which cannot be called", code="FP021")
     if not (inspect.isroutine(function) or isinstance(function, functools.partial)):
         hint = _did_you_mean_in(cls, "__call__")
-        raise FailpointUsageError(f"{what} a callable instance of {cls.__qualname__}{hint}")
+        raise FailpointUsageError(f"{what} a callable instance of {cls.__qualname__}{hint}", code="FP021")
     if isinstance(target.owner, type) and function is vars(object).get(target.attribute):
         constructor = _constructor_in_python(target.owner, "__init__", "__new__")
         method = ".".join((*path.attributes[:-1], constructor or ""))
         hint = f"; did you mean '{path.module}:{method}'?" if constructor else ""
         raise FailpointUsageError(
             f"{str(path)!r} is the method of object, which behaves differently once a class has its own: instrument a"
-            f" method of the class{hint}"
+            f" method of the class{hint}",
+            code="FP021",
         )
     if cls is type(vars(dict)["fromkeys"]):
         raise FailpointUsageError(
             f"{str(path)!r} is a class method written in C, which cannot be wrapped: instrument a function that calls"
-            " it"
+            " it",
+            code="FP021",
         )
     if isinstance(target.owner, type) and target.owner.__flags__ & _IMMUTABLE:
         raise FailpointUsageError(
             f"{str(path)!r} is a method of a class written in C, which Python does not allow to be changed: instrument"
-            " the method of a subclass, or a Python function that calls it"
+            " the method of a subclass, or a Python function that calls it",
+            code="FP021",
         )
 
 
@@ -205,13 +211,14 @@ def _not_found(path: Path, index: int, owner: Any) -> FailpointUsageError:
     if isinstance(owner, type) and hasattr(owner, attribute):
         return FailpointUsageError(
             f"{str(path)!r}: {attribute!r} is not a method of the class but of its metaclass"
-            f"{_did_you_mean_in(type(owner), attribute)}"
+            f"{_did_you_mean_in(type(owner), attribute)}",
+            code="FP021",
         )
     near = next(_classes_with(owner, attribute), None) or nearest(attribute, dir(owner))
     before = f"{path.module}:{''.join(f'{part}.' for part in path.attributes[:index])}"
     hint = "" if near is None else f"; did you mean {before + '.'.join((near, *path.attributes[index + 1 :]))!r}?"
     where = _up_to(path, index - 1) if index else f"the module {path.module}"
-    return FailpointUsageError(f"{str(path)!r}: there is no {attribute!r} in {where}{hint}")
+    return FailpointUsageError(f"{str(path)!r}: there is no {attribute!r} in {where}{hint}", code="FP021")
 
 
 def _classes_with(owner: Any, method: str) -> Iterator[str]:

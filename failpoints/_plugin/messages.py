@@ -14,7 +14,8 @@ from .._core.store import PROCESS_STORE
 from ..errors import FailpointError
 from .children import Started, environment_text, started, still_running, was_hit
 
-_NEVER_HIT = "was set and never hit"
+NEVER_HIT = "was set and never hit"
+"""The problem of a failpoint that a test set, in the message of its failure."""
 
 
 class Expectation(NamedTuple):
@@ -43,7 +44,7 @@ def problem_of(expectation: Expectation) -> str:
     configuration, expect_hit, _ = expectation
     if configuration.error is not None and expect_hit is not False:
         return "could not do what it was configured to do"
-    return _NEVER_HIT if expect_hit and not was_hit(configuration) else ""
+    return NEVER_HIT if expect_hit and not was_hit(configuration) else ""
 
 
 def state_of(expectation: Expectation) -> State:
@@ -78,7 +79,7 @@ def verdict(unmet: Iterable[State], advice: str, configured: Iterable[Configurat
     processes = list(_facts_on_processes(configured, before))
     described: dict[str, list[str]] = {}  # by what to do about it
     for state, earlier in _alike(unmet):
-        facts = [*earlier, *(processes if state.problem == _NEVER_HIT else ())]
+        facts = [*earlier, *(processes if state.problem == NEVER_HIT else ())]
         described.setdefault("It is configured for the whole run." if state.is_of_the_run else advice, []).append(
             f"failpoint {state.status.name!r} {state.problem}: the test passed without exercising it.\n"
             + _details(state, elsewhere, facts)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import pytest
 
+from _failpoints_pytest.codes import note_code
 from _failpoints_pytest.cut_short import CutShort
 from _failpoints_pytest.options import Options
 from _failpoints_pytest.workers import Workers, is_worker, send_output
@@ -26,6 +27,7 @@ from .expectations import Expectations
 from .explorations import Explorations
 from .fixture import Failpoints
 from .markers import read_markers, use_fixture
+from .messages import NEVER_HIT
 
 if TYPE_CHECKING:
     from .processes import Processes
@@ -201,6 +203,7 @@ class Run:
             section = expectations.section(self._options.seed)
             if section:
                 report.sections.append(("failpoints", section))
+            note_code(report, _code_of(verdict, call.excinfo and call.excinfo.value))
         return report
 
     @pytest.hookimpl(tryfirst=True)
@@ -243,6 +246,13 @@ def _entries(option: str) -> tuple[Entry, ...]:
         return (*parse_entries(from_environment, "FAILPOINTS"), *parse_entries(option, "--failpoints"))
     except FailpointError as error:
         raise pytest.UsageError(str(error)) from None
+
+
+def _code_of(verdict: str, error: BaseException | None) -> str:
+    """Return the code of what failed a test, or an empty string if that is not an error of this package."""
+    if NEVER_HIT in verdict:
+        return "FP011"
+    return getattr(error, "code", "") if type(error).__module__.startswith("failpoints.") else ""
 
 
 def _fail(message: str) -> NoReturn:

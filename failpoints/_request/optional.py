@@ -16,5 +16,5 @@ def optional(module: str, feature: str, package: str) -> Any:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):  # a dependency of its own
             raise
         raise FailpointUsageError(
-            f"{feature} needs {package}, which is not installed: pip install {package}"
+            f"{feature} needs {package}, which is not installed: pip install {package}", code="FP018"
         ) from error

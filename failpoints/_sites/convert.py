@@ -38,11 +38,11 @@ def returned_value(name: str, outcome: Return, function: Callable[..., Any], con
             return convert(text)
         except Exception as error:
             failure = f"convert={callable_name(convert)} raised {type(error).__name__}: {error}"
-            raise FailpointUsageError(f"{problem} {failure}; {remedy}") from error
+            raise FailpointUsageError(f"{problem} {failure}; {remedy}", code="FP024") from error
     try:
         return _converted(text, _return_annotation(function))
     except _NotConvertible as error:
-        raise FailpointUsageError(f"{problem} {error}; {remedy}") from None
+        raise FailpointUsageError(f"{problem} {error}; {remedy}", code="FP024") from None
 
 
 def _return_annotation(function: Callable[..., Any]) -> Any:

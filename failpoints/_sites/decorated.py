@@ -414,7 +414,8 @@ class Decorated:
             with recording_usage_errors(name):
                 raise FailpointUsageError(
                     f"failpoint {name!r} cannot return {outcome.value!r} from the async generator"
-                    f" {self._qualname}, which can only end: configure 'return' without a value"
+                    f" {self._qualname}, which can only end: configure 'return' without a value",
+                    code="FP012",
                 )
 
 

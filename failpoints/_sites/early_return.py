@@ -114,9 +114,11 @@ def leave_function(name: str, frame: FrameType, outcome: Return) -> NoReturn:
         raise FailpointUsageError(
             f"failpoint {name!r} cannot return from {place}, because nothing would catch that: this call did not"
             " come through the function's @failpoint decorator, or it began before the return was configured; configure"
-            " first, then call the decorated function"
+            " first, then call the decorated function",
+            code="FP012",
         )
     raise FailpointUsageError(
         f"failpoint {name!r} cannot return from {place}, because nothing would catch that: the function directly"
-        " around the scope is not decorated with @failpoint; decorate it, under any name"
+        " around the scope is not decorated with @failpoint; decorate it, under any name",
+        code="FP012",
     )

@@ -212,5 +212,6 @@ def _refuse_if_dropped(outcome: Return, point: Failpoint, frame: FrameType, visi
             raise FailpointUsageError(
                 f"failpoint {point.name!r} cannot {describe_actions(outcome)} at {code.co_filename}:{frame.f_lineno},"
                 f" where {code.co_qualname} drops the outcome: use it (if outcome := {visit}: return outcome.value),"
-                " or configure another action"
+                " or configure another action",
+                code="FP012",
             )

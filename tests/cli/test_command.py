@@ -34,6 +34,7 @@ VERBS = [
     "page",
     "explore",
     "check",
+    "explain",
     "scan",
     "run",
     "request",
@@ -114,7 +115,7 @@ def test_the_examples_run(verb: str, run: Run, monkeypatch: pytest.MonkeyPatch, 
         before = len(asked) + len(started)
         done = run(*words)
         assert done.status == 0, done
-        assert len(asked) + len(started) == before + (words[0] not in {"explore", "check", "scan"})
+        assert len(asked) + len(started) == before + (words[0] not in {"explore", "check", "explain", "scan"})
     for words in examples(run("set", "--help").output):
         assert run("check", words[2]).status == 0
 
