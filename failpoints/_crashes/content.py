@@ -58,10 +58,15 @@ class Content:
 def _cut(pieces: tuple[_Piece, ...], low: int, high: int) -> tuple[_Piece, ...]:
     """Return those pieces, and parts of pieces, that are between two positions."""
     return tuple(
-        (max(start, low), min(end, high), source, position + max(0, low - start))
-        for start, end, source, position in pieces
-        if start < high and end > low
+        piece if low <= piece[0] and piece[1] <= high else _part_of(piece, low, high)
+        for piece in pieces
+        if piece[0] < high and piece[1] > low
     )
+
+
+def _part_of(piece: _Piece, low: int, high: int) -> _Piece:
+    start, end, source, position = piece
+    return max(start, low), min(end, high), source, position + max(0, low - start)
 
 
 EMPTY: Final = Content()

@@ -9,13 +9,11 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal
-
-import anyio
 
 from .._core.hooks import spectators
 from .._explore.result import Failure, counted
@@ -23,8 +21,8 @@ from .folder import write_folder
 from .losses import Replay, checksum, shapes
 from .operations import Acknowledge, Operation, Truncate, Visit, Write
 from .options import CrashOptions, name_of
-from .processes import Ending, call, run_in_child
-from .recording import Recording, first_difference, record
+from .processes import Child, Ending, call, run_in_child
+from .recording import Recording, first_difference, record, warm_up
 from .report import crashes_failed, describe_failure, failed_without_crash, nondeterministic
 from .result import CrashExploration, CrashProgress
 from .states import CrashStates, State
@@ -108,9 +106,12 @@ def explore_crashes(
         replay=replay,
         on_state=on_state,
     )
-    anyio.run(anyio.sleep, 0, backend=backend)  # what it imports is not imported again in each child process
-    with _folder() as folder, tempfile.TemporaryFile() as output:
-        exploration = _Exploration(options, folder, output)
+    warm_up(backend)
+    with (
+        _folder() as folder,
+        tempfile.TemporaryFile() as output,
+        closing(_Exploration(options, folder, output)) as exploration,
+    ):
         result: CrashExploration | None = None
         try:
             return (result := exploration.run() if options.replayed is None else exploration.replay(options.replayed))
@@ -148,6 +149,13 @@ class _Exploration:
         self._texts: list[str] = []
         self._cause: BaseException | None = None
         self._confirmed: set[tuple[str, str]] = set()  # kinds and places of failures
+        self._acknowledged: list[bytes] = []  # all values, pickled
+        self._next: Child | None = None  # forked for the next state, while `check` runs on this one
+
+    def close(self) -> None:
+        """End the process that no state was left for."""
+        if self._next is not None:
+            self._next.end()
 
     # The parts of an exploration
 
@@ -245,6 +253,7 @@ class _Exploration:
         if _written(one) != _written(other):
             self._bounds.append(f"{name} writes other bytes in each run (a time, an id), and one run was explored")
         self._operations = sum(not isinstance(each, Acknowledge | Visit) for each in one.operations)
+        self._acknowledged = [each.value for each in one.operations if isinstance(each, Acknowledge)]
         return one
 
     def _record(
@@ -328,26 +337,37 @@ class _Exploration:
     def _run_check(self, program: _Program, state: State, *, is_recorded: bool) -> tuple[Ending, _Program | None]:
         options = self._options
         write_folder(self._folder, state.names, state.files)
-        act = (program.crashes[0][0] if program.crashes else program.recording).operations
-        pickled = [each.value for each in act if isinstance(each, Acknowledge)][: state.acknowledged]
         self._output.truncate(0)
         self._output.seek(0)
-        check = partial(_check_with, options.check, pickled, self._output.fileno())
+        check = partial(_check_with, options.check, self._acknowledged, self._output.fileno())
         if not is_recorded:
-            function = partial(call, check, Path(self._folder), backend=options.backend)
-            return run_in_child(partial(_only, function), options.timeout), None
-        ending, recording = self._record(check, (Path(self._folder),), is_act=False)
+            return self._in_child(check, state), None
+        ending, recording = self._record(check, (Path(self._folder), state.acknowledged), is_act=False)
         if recording is None or not recording.operations:
             return ending, None
         return ending, _Program(recording, (*program.crashes, (program.recording, state)))
 
+    def _in_child(self, check: Callable[[Path, int], object], state: State) -> Ending:
+        """Run `check` in a child process, and fork the one for the next state meanwhile, on another processor."""
 
-def _check_with(check: Callable[..., Any], pickled: list[bytes], output: int, folder: Path) -> Any:
+        def function(acknowledged: int) -> None:
+            call(check, Path(self._folder), acknowledged, backend=self._options.backend)
+
+        child, self._next = self._next or Child(function), None
+        try:
+            child.start(state.acknowledged, is_error_needed=not self._confirmed)
+            self._next = Child(function)
+            return child.wait(self._options.timeout)
+        finally:
+            child.end()
+
+
+def _check_with(check: Callable[..., Any], acknowledged: list[bytes], output: int, folder: Path, count: int) -> Any:
     """Run `check`. What it prints goes into a file, since it runs on thousands of states."""
     os.dup2(output, 1)
     os.dup2(output, 2)
     sys.stdout = sys.stderr = open(1, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115 - stays open
-    return check(folder, [pickle.loads(value) for value in pickled])
+    return check(folder, [pickle.loads(value) for value in acknowledged[:count]])
 
 
 def _only(function: Callable[[], object]) -> None:

@@ -55,17 +55,21 @@ def run_in_child(function: Callable[[], object], timeout: float) -> Ending:
 
     Processes that the child leaves behind in its process group are killed.
     """
-    child = Child(function)
+    child = Child(lambda _: function())
     try:
+        child.start()
         return child.wait(timeout)
     finally:
         child.end()
 
 
 class Child:
-    """A forked child process that runs a function: at once or, if there is something to *prepare*, after `start`."""
+    """A forked child process that runs a function of one argument, once that is given to it.
 
-    def __init__(self, function: Callable[[], object], prepare: Callable[[], None] | None = None) -> None:
+    It calls *prepare* before.
+    """
+
+    def __init__(self, function: Callable[[Any], object], prepare: Callable[[], None] | None = None) -> None:
         self._answers, answering = os.pipe()
         held, self._starting = os.pipe()
         self.pid = _fork()
@@ -75,13 +79,15 @@ class Child:
             _run_and_exit(function, prepare, held, answering)
         if prepare is not None:
             os.read(self._answers, 1)
-        else:
-            self.start()
         os.close(answering)
         os.close(held)
 
-    def start(self) -> None:
-        """Let the function begin."""
+    def start(self, argument: object = None, *, is_error_needed: bool = True) -> None:
+        """Let the function begin. Unless it is needed, the error that it raises is only described, which is faster."""
+        os.write(self._starting, pickle.dumps((argument, is_error_needed)))
+        self._close_start()
+
+    def _close_start(self) -> None:
         if self._starting >= 0:
             os.close(self._starting)
             self._starting = -1
@@ -112,7 +118,7 @@ class Child:
 
     def end(self) -> None:
         """Kill what is left of the process and of its process group."""
-        self.start()
+        self._close_start()
         os.close(self._answers)
         if self.pid:
             with suppress(OSError):
@@ -121,6 +127,14 @@ class Child:
                 os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
             self.pid = 0
+
+
+def warm_up() -> None:
+    """Do here for the first time what takes long only then, since each child would do it for the first time again."""
+    try:
+        raise AssertionError
+    except AssertionError as error:
+        _describe(error)
 
 
 def _fork() -> int:
@@ -134,19 +148,22 @@ def _fork() -> int:
 
 
 def _run_and_exit(
-    function: Callable[[], object], prepare: Callable[[], None] | None, held: int, answering: int
+    function: Callable[[Any], object], prepare: Callable[[], None] | None, held: int, answering: int
 ) -> NoReturn:
     try:
         os.setpgid(0, 0)
         if prepare is not None:
             prepare()
             os.write(answering, b"\0")
-        os.read(held, 1)  # until the parent starts it
+        given = os.read(held, _CHUNK)  # once the parent starts it, else nothing
         os.close(held)
+        if not given:
+            os._exit(0)
+        argument, is_error_needed = pickle.loads(given)
         try:
-            answer = _pickled(Ending("returned", function()))
+            answer = _pickled(Ending("returned", function(argument)))
         except BaseException as error:
-            answer = _describe(error)
+            answer = _describe(error, is_needed=is_error_needed)
         for stream in (sys.stdout, sys.stderr):
             with suppress(Exception):
                 stream.flush()
@@ -164,12 +181,14 @@ def _pickled(ending: Ending) -> bytes:
     return answer
 
 
-def _describe(error: BaseException) -> bytes:
+def _describe(error: BaseException, *, is_needed: bool = True) -> bytes:
     kind = type(error).__name__
     message = str(error).strip()
     location = raised_at(error)
-    text = "".join(traceback.format_exception(error))
     sentence = f"{kind}: {message}" if message else kind
+    if not is_needed:
+        return _pickled(Ending("error", None, sentence, location))
+    text = "".join(traceback.format_exception(error))
     error.__traceback__ = None
     error.add_note(f"\nIn the child process:\n{text}")
     try:

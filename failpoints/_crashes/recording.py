@@ -8,8 +8,11 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import zip_longest
 from typing import Any
+
+import anyio
 
 from .._core.clock import monotonic
 from .._core.hooks import exploring
@@ -22,6 +25,7 @@ from .losses import shapes
 from .notes import Markers, NotedVisits, Notes
 from .operations import Operation
 from .processes import Ending, call, run_in_child
+from .processes import warm_up as warm_up_processes
 from .strace import trace
 from .traced import BEGIN, END
 
@@ -65,6 +69,15 @@ class Recording:
     refused: str = ""
     own: tuple[str, ...] = ()
     mapped: tuple[str, ...] = ()
+
+
+def warm_up(backend: str) -> None:
+    """Import what child processes need, since each of them would import it again."""
+    import_module(f"{__package__}.files")  # here, because it needs modules that Windows does not have
+    anyio.run(anyio.sleep, 0, backend=backend)
+    import_for_visits()
+    with _deterministic_order(backend):
+        warm_up_processes()
 
 
 def record(

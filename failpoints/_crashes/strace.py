@@ -43,7 +43,7 @@ def trace(function: Callable[[int], object], timeout: float, root: str, start: D
     marker = os.open(os.devnull, os.O_WRONLY)
     traced = Traced(root, start, marker)
     with tempfile.NamedTemporaryFile(prefix="failpoints-strace-") as output:
-        child = Child(lambda: function(marker), prepare=_allow_tracing)
+        child = Child(lambda _: function(marker), prepare=_allow_tracing)
         try:
             strace = _attach(child.pid, output.name)
             child.start()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from collections.abc import Sequence
+from itertools import islice
 
 import pytest
 
 from failpoints._crashes.disk import Disk
 from failpoints._crashes.losses import Loss, Replay, checksum
-from failpoints._crashes.operations import ROOT, Acknowledge, Make, Operation, Rename, Sync, Truncate, Write
+from failpoints._crashes.operations import ROOT, Acknowledge, Kind, Make, Operation, Rename, Sync, Truncate, Write
 from failpoints._crashes.states import CrashStates, State
 from tests.crashes.model import Folder, all_states, random_program
 
@@ -107,3 +110,22 @@ def test_versions_beyond_the_limit_are_noted() -> None:
     assert states.is_cut_off
     assert len(found) < len(list(crash_states(program)))
     assert sum(not state.loss.dropped and len(state.loss.lost) == 1 for state in found) == 36
+
+
+def test_memory_stays_level() -> None:
+    """Of a state that was checked, only its key is kept: less than 250 bytes."""
+    program: list[Operation] = [Make("d", 1, Kind.FOLDER)]
+    for file in range(2, 6):
+        program += [Make(f"d/{file}", file), *(Write(file, 2 * line, b"ab") for line in range(3))]
+    states = iter(crash_states(program))
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in islice(states, 1_000)) == 1_000
+        gc.collect()
+        before, _ = tracemalloc.get_traced_memory()
+        assert sum(1 for _ in islice(states, 4_000)) == 4_000
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 4_000 * 250
