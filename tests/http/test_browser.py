@@ -6,6 +6,7 @@ With `FAILPOINTS_SCREENSHOTS=docs/images`, the run also makes the screenshots of
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 import os
 import re
@@ -42,18 +43,10 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-# What a page itself sees: the violations of its policy, its long tasks, and when rows appear.
+# What a page itself sees: the violations of its policy, and when rows appear.
 OBSERVE = """
-    window.seen = { violations: [], longTasks: [], frames: [], rows: {} };
+    window.seen = { violations: [], rows: {} };
     addEventListener("securitypolicyviolation", (event) => seen.violations.push(event.violatedDirective));
-    new PerformanceObserver((list) => seen.longTasks.push(...list.getEntries().map((entry) => entry.duration)))
-        .observe({ type: "longtask", buffered: true });
-    const request = window.requestAnimationFrame.bind(window);
-    window.requestAnimationFrame = (render) => request((time) => {
-        const begin = performance.now();
-        render(time);
-        seen.frames.push(performance.now() - begin);
-    });
     new MutationObserver((changes) => {
         for (const change of changes) for (const node of change.addedNodes) {
             const since = node.querySelector?.("time")?.dateTime;
@@ -379,8 +372,30 @@ def test_another_site(shown: Shown, browser: Any, serve: Callable[..., AbstractC
         context.close()
 
 
-def test_a_thousand_failpoints_and_waiters(shown: Shown) -> None:
-    """They are shown in many short frames, and go again."""
+UNTIL_WAITING = """(number) => new Promise((resolve) => {
+    const look = () => at("waiting-count").textContent === number ? resolve() : setTimeout(look, 20);
+    look();
+})"""
+SEARCH = """(text) => new Promise((resolve) => {
+    at("search").value = text;
+    at("search").dispatchEvent(new Event("input"));
+    requestAnimationFrame(() => setTimeout(() => resolve(document.querySelectorAll(".card:not([hidden])").length)));
+})"""
+
+
+def test_a_thousand_failpoints_and_waiters(shown: Shown, browser: Any) -> None:
+    """They are shown, filtered, and go again, and no task keeps the page's thread busy for 50 ms."""
+    for _ in range(3):  # other programs make caches cold, which takes the processor's time, too
+        tasks = show_a_thousand(shown, browser)
+        logger.info("the longest tasks of the page in milliseconds: %s", sorted(tasks)[-5:])
+        if max(tasks) <= 50:
+            break
+    assert len(tasks) > 100
+    assert max(tasks) <= 50
+
+
+def show_a_thousand(shown: Shown, browser: Any) -> list[float]:
+    """Show, filter and remove a thousand failpoints and waiters, and return what `tasks_of` has."""
     names = [f"many.{number:03}" for number in range(1000)]
     failpoints.configure_all([(name, "pause") for name in names])
 
@@ -393,20 +408,33 @@ def test_a_thousand_failpoints_and_waiters(shown: Shown) -> None:
                 group.start_soon(visit, name, name=f"task of {name}")
 
     thread = threading.Thread(target=anyio.run, args=(visit_all,))
-    thread.start()
-    shown.until_waiting(1000)
-    assert shown.tab.locator(".waiter").count() == 1000
-    shown.tab.get_by_placeholder("Part of a name").fill("many.99")
-    shown.tab.wait_for_function("document.querySelectorAll('.card:not([hidden])').length === 10")
-    shown.button("Resume task of many.500 at many.500, order=many.500").click()
-    shown.until_waiting(999)
-    shown.button("Remove all configurations").click()
-    shown.until_waiting(0)
+    with tasks_of(browser, shown.tab) as tasks:
+        thread.start()
+        shown.tab.evaluate(UNTIL_WAITING, "1,000")
+        assert shown.tab.evaluate(SEARCH, "many.99") == 10
+        assert shown.tab.evaluate(SEARCH, "") >= 1000
+        shown.tab.evaluate("rows[500].resume.click()")
+        shown.tab.evaluate(UNTIL_WAITING, "999")
+        shown.tab.evaluate("at('remove-all').click()")
+        shown.tab.evaluate(UNTIL_WAITING, "0")
     thread.join(30)
-    seen = shown.tab.evaluate("seen")
-    assert len(seen["frames"]) > 20
-    figures = {"frames": len(seen["frames"]), "longest": max(seen["frames"]), "long tasks": seen["longTasks"]}
-    logger.info("frames in milliseconds: %s", figures)
+    return tasks
+
+
+@contextmanager
+def tasks_of(browser: Any, tab: Any) -> Iterator[list[float]]:
+    """Yield a list that has, after the block, the milliseconds of processor time of each task of the tab's main thread.
+
+    These are the page's script, style, layout and paint, and what Playwright does there. Its locators take longer than
+    the page, so use none in the block.
+    """
+    found: list[float] = []
+    browser.start_tracing(page=tab, categories=["disabled-by-default-devtools.timeline"])
+    yield found
+    events = json.loads(browser.stop_tracing())["traceEvents"]
+    main = {(each["pid"], each["tid"]) for each in events if each.get("args", {}).get("name") == "CrRendererMain"}
+    tasks = (each for each in events if each["name"] == "RunTask" and (each["pid"], each["tid"]) in main)
+    found += [each.get("tdur", 0) / 1000 for each in tasks]
 
 
 AXE = importlib.util.find_spec("axe_playwright_python")
