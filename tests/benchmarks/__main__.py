@@ -5,7 +5,7 @@
     python tests/benchmarks --markdown [FILE...]
 
 The first form measures and prints a table: most figures are ratios of two sides that are timed in turn. The second form
-shows what an earlier run has written with --json, the third one prints the tables of docs/costs.md.
+shows what an earlier run has written with --json, the third one prints the tables of docs/costs.md and docs/fleet.md.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import alternatives
 import configured
+import fleets
 import many
 import middlewares
 import off
@@ -23,11 +24,12 @@ import processes
 from measure import Row
 from results import Figure, Results, comparison, markdown, table
 
-# Each group is a table of docs/costs.md.
+# Each group is a table of docs/costs.md, and the last one that of docs/fleet.md.
 GROUPS: list[list[Row]] = [
     [*off.ROWS, *middlewares.ROWS, *processes.ROWS],
     [*configured.ROWS, *many.ROWS],
     alternatives.ROWS,
+    fleets.ROWS,
 ]
 
 
@@ -71,7 +73,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=number_of_rounds, default=60, metavar="N", help="the rounds of each row (60)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to a file")
     parser.add_argument("--against", type=saved_results, metavar="FILE", help="compare with the results in this file")
-    parser.add_argument("--markdown", action="store_true", help="print the tables of docs/costs.md, with these results")
+    parser.add_argument(
+        "--markdown", action="store_true", help="print the tables of the documentation, with these results"
+    )
     return parser
 
 

@@ -98,7 +98,7 @@ def comparison(results: Results, earlier: Results) -> Iterable[str]:
 
 
 def markdown(groups: Iterable[Sequence[Row]], all_results: Sequence[Results]) -> Iterable[str]:
-    """Yield the tables of docs/costs.md: one for each group of rows, with a column for each of the results."""
+    """Yield the tables of the documentation: one for each group of rows, with a column for each of the results."""
     pythons = [results.python.split()[-1].rpartition(".")[0] for results in all_results]
     values = [{row.key: shown(row.value) for row in results.rows} for results in all_results]
     for rows in groups:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 FOLDER = Path(__file__).parent
-PAGE = FOLDER.parents[1] / "docs" / "costs.md"
+PAGES = [FOLDER.parents[1] / "docs" / name for name in ("costs.md", "fleet.md")]
 
 
 def benchmarks(*arguments: str | Path, timeout: float = 60) -> list[str]:
@@ -98,10 +98,11 @@ def test_a_run_can_be_compared_with_an_earlier_one(tmp_path: Path) -> None:
     assert re.fullmatch(r"`if FLAG:` around a call +the coroutine without it +1\.00 +(\d+\.\d\d) +\1", line)
 
 
-def test_the_tables_of_the_page_have_the_rows_of_the_benchmarks() -> None:
+def test_the_tables_of_the_pages_have_the_rows_of_the_benchmarks() -> None:
     """A row is added to both, removed from both, or renamed in both."""
-    page = PAGE.read_text(encoding="utf-8")
-    assert labels(page.splitlines()) == labels(benchmarks("--markdown"))
+    parts = [part for page in PAGES for part in page.read_text(encoding="utf-8").split("\n\n")]
+    tables = [part for part in parts if part.startswith("| what | compared with |")]
+    assert labels("\n".join(tables).splitlines()) == labels(benchmarks("--markdown"))
 
 
 def test_the_tables_have_a_column_for_each_file(tmp_path: Path) -> None:
