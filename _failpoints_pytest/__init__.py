@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .annotations import FailureAnnotations, are_wanted
 from .codes import show_code
 from .cut_short import CutShort
 from .options import add_options, read_options
@@ -47,7 +48,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(hooks.workers, "failpoints-workers")
     config.pluginmanager.register(hooks.cut_short, "failpoints-cut-short")
     config.pluginmanager.register(hooks, "failpoints-hooks")
-    if options.configured or options.report or options.report_json is not None or "failpoints" in sys.modules:
+    if are_wanted(config):
+        config.pluginmanager.register(FailureAnnotations(config), "failpoints-annotations")
+    if options.configured or options.counts_visits or "failpoints" in sys.modules:
         hooks.load()
     else:
         _without_failpoints.append(hooks)

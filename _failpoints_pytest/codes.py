@@ -14,9 +14,14 @@ def note_code(report: pytest.TestReport, code: str) -> None:
         setattr(report, _ATTRIBUTE, code)
 
 
+def code_of(report: pytest.TestReport) -> str | None:
+    """Return the code that was kept with a report, if there is one."""
+    return getattr(report, _ATTRIBUTE, None)
+
+
 def show_code(report: pytest.TestReport, config: pytest.Config) -> None:
     """Add a line that leads to the documentation of the error, for a terminal that has place for it."""
-    code = getattr(report, _ATTRIBUTE, None)
+    code = code_of(report)
     terminal: pytest.TerminalReporter | None = config.pluginmanager.get_plugin("terminalreporter")
     if code is None or terminal is None or not terminal.isatty or config.get_terminal_writer().fullwidth < _WIDE:
         return

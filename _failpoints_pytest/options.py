@@ -22,9 +22,15 @@ class Options(NamedTuple):
     configured: str
     report: bool
     report_json: str | None
+    fail_under: float | None
     processes: bool
     explore: int | None
     replay: str | None
+
+    @property
+    def counts_visits(self) -> bool:
+        """Whether something is said at the end about the visits of the whole run."""
+        return self.report or self.report_json is not None or self.fail_under is not None
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -50,6 +56,12 @@ def add_options(parser: pytest.Parser) -> None:
         help="at the end, list every failpoint that the imported modules declare; those never hit come first",
     )
     group.addoption("--failpoints-report-json", metavar="FILE", help="write that report to FILE, as JSON")
+    group.addoption(
+        "--failpoints-fail-under",
+        type=parse_percentage,
+        metavar="N",
+        help="fail the run if less than N percent of the failpoints that the imported modules declare were hit",
+    )
     group.addoption(
         "--failpoints-explore",
         nargs="?",
@@ -77,6 +89,17 @@ def add_options(parser: pytest.Parser) -> None:
     )
     _add_seconds(parser, "failpoints_timeout", "seconds until a wait for a hit or a pause times out (default: 10)", 10)
     _add_seconds(parser, "failpoints_pause_limit", "seconds until a pause raises FailpointTimeout (default: 30)", 30)
+
+
+def parse_percentage(text: str) -> float:
+    """Return the percentage of `--failpoints-fail-under`."""
+    try:
+        percentage = float(text)
+    except ValueError:
+        percentage = math.nan
+    if not 0 <= percentage <= 100:
+        raise argparse.ArgumentTypeError(f"expected a percentage from 0 to 100; got {text!r}")
+    return percentage
 
 
 def _number_of_orders(text: str) -> int:
@@ -107,6 +130,7 @@ def read_options(config: pytest.Config) -> Options:
         configured=config.getoption("failpoints_configured") or "",
         report=bool(config.getoption("failpoints_report")),
         report_json=config.getoption("failpoints_report_json"),
+        fail_under=config.getoption("failpoints_fail_under"),
         processes=_setting(config, "failpoints_processes"),
         explore=config.getoption("failpoints_explore"),
         replay=config.getoption("failpoints_replay"),

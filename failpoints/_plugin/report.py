@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import textwrap
 import threading
@@ -157,6 +158,32 @@ def totals(rows: Sequence[Row]) -> dict[str, int]:
         "misses": sum(row["misses"] for row in rows),
         "triggers": sum(row["triggers"] for row in rows),
     }
+
+
+def declared_and_never_hit(rows: Iterable[Row]) -> list[Row]:
+    """Return the rows of the failpoints that are declared and were never hit."""
+    return [row for row in rows if row["sites"] and not row["hits"]]
+
+
+def shortfall(rows: Sequence[Row], fail_under: float, incomplete: str | None) -> str | None:
+    """Return why less than *fail_under* percent of the declared failpoints were hit, or `None` if enough were."""
+    option = f"--failpoints-fail-under={fail_under:g}"
+    if incomplete is not None:
+        return f"{option} cannot be judged: {incomplete}"
+    declared = sum(bool(row["sites"]) for row in rows)
+    if not declared:
+        return f"{option} cannot be judged: the imported modules declare no failpoint" if fail_under else None
+    never_hit = declared_and_never_hit(rows)
+    hit = declared - len(never_hit)
+    if 100 * hit >= fail_under * declared:
+        return None
+    percentage = math.floor(1000 * hit / declared) / 10  # not rounded up to the limit
+    return "\n".join(
+        [
+            f"{option}: {hit} of {declared} declared failpoints were hit ({percentage:g} %). Never hit:",
+            *(f"  {row['name']}, declared at {_places(row)}" for row in never_hit),
+        ]
+    )
 
 
 def to_document(rows: list[Row], seed: int, incomplete: str | None, processes: int, members: int | None) -> Document:

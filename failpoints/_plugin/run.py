@@ -80,7 +80,7 @@ class Run:
         # A run that explores the tests themselves has a summary of its own.
         explorations = Explorations(config, cut_short if options.explore is None else None)
         config.pluginmanager.register(explorations, "failpoints-explorations")
-        if options.report or options.report_json is not None:
+        if options.counts_visits:
             from .session_report import SessionReport  # imported here because most runs need no report
 
             report = SessionReport(config, options, workers, self._processes)

@@ -1,13 +1,14 @@
-"""The hooks of `--failpoints-report` and `--failpoints-report-json`."""
+"""The hooks of `--failpoints-report`, `--failpoints-report-json` and `--failpoints-fail-under`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
+from _failpoints_pytest.annotations import annotation, are_wanted
 from _failpoints_pytest.options import Options
 from _failpoints_pytest.workers import Workers, is_worker, send_output
 
@@ -15,7 +16,16 @@ from .._core.declared import declared_sites
 from .._core.hooks import observers
 from .children import follow_children, started
 from .processes import Processes
-from .report import Row, Tally, merge, rows_of_process, table_lines, to_document
+from .report import (
+    Row,
+    Tally,
+    declared_and_never_hit,
+    merge,
+    rows_of_process,
+    shortfall,
+    table_lines,
+    to_document,
+)
 
 
 class SessionReport:
@@ -35,6 +45,9 @@ class SessionReport:
         self._own_members: int | None = 0 if options.processes else None
         self._failure: str | None = None
         self._show_table = options.report
+        self._fail_under = options.fail_under
+        self._shortfall: str | None = None
+        self._unjudged: str | None = None  # why it is not known which failpoints the tests do not hit
         file = options.report_json
         self._file = None if file is None or is_worker(config) else Path(file).absolute()
         if self._file is not None:
@@ -63,12 +76,20 @@ class SessionReport:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Write the file, or send the rows of a worker."""
+        """Judge the percentage and write the file, or send the rows of a worker."""
         self._own_rows = self._rows_of_processes()
         if is_worker(self._config):
             send_output(self._config, rows=self._own_rows, processes=self._own_processes, members=self._own_members)
             return
-        if self._file is None or exitstatus == pytest.ExitCode.USAGE_ERROR:
+        if exitstatus == pytest.ExitCode.USAGE_ERROR:
+            return
+        ended_early = session.shouldfail or session.shouldstop or exitstatus == pytest.ExitCode.INTERRUPTED
+        self._unjudged = "the run ended early" if ended_early else self._incomplete()
+        if self._fail_under is not None:
+            self._shortfall = shortfall(self._rows(), self._fail_under, self._unjudged)
+            if self._shortfall is not None and session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if self._file is None:
             return
         document = to_document(self._rows(), self._seed, self._incomplete(), self._processes(), self._members())
         try:
@@ -83,8 +104,24 @@ class SessionReport:
         """Show the table."""
         if self._failure is not None:
             terminalreporter.write_line(self._failure, red=True)
-        if not self._show_table:
-            return
+        if self._show_table:
+            self._write_table(terminalreporter)
+        if self._shortfall is not None:
+            terminalreporter.write_line(self._shortfall, red=True)
+        if are_wanted(self._config) and self._unjudged is None:
+            for line in self._annotations():
+                terminalreporter.write_line(line)
+
+    def _annotations(self) -> Iterator[str]:
+        names: dict[tuple[str, int], list[str]] = {}
+        for row in declared_and_never_hit(self._rows()):
+            for site in row["sites"]:
+                names.setdefault((site["file"], site["line"]), []).append(row["name"])
+        for (file, line), never_hit in names.items():
+            message = f"no test hit {' or '.join(map(repr, never_hit))} while it was configured"
+            yield annotation("warning", self._config.rootpath / file, line, "failpoint never hit", message)
+
+    def _write_table(self, terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("failpoints")
         for line, never_hit in table_lines(self._rows(), self._config.get_terminal_writer().fullwidth):
             terminalreporter.write_line(line, yellow=never_hit)
