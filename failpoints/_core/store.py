@@ -47,13 +47,13 @@ stores_in_force: Final[dict[Store, None]] = {}
 _unsettled: Final[dict[tuple[Store, str], None]] = {}  # the names that were changed, until all that follows is done
 
 
-def _forget_other_threads() -> None:
+def _begin_in_child() -> None:
     for store in list(_stores):
-        store.forget_other_threads()
+        store.begin_in_child()
     forget_other_threads()
 
 
-_guard.after_fork = _forget_other_threads
+_guard.after_fork = _begin_in_child
 
 
 def finish() -> None:
@@ -577,11 +577,16 @@ class Store:
             self._followers.note(name)
             _arm_or_disarm(name)
 
-    def forget_other_threads(self) -> None:
-        """Forget, after a fork, what waits in threads that this process does not have."""
+    def begin_in_child(self) -> None:
+        """Forget, after a fork, what waits in threads that this process does not have.
+
+        Unless the draws are seeded, they differ from those of the parent and of its other children.
+        """
         for stack in self.stacks.values():
             for configuration in stack.configurations():
                 configuration.forget_other_threads()
+                if self._seed is None:
+                    configuration.seed(None)
         self._watches.forget_other_threads()
         self._followers.forget_other_threads()
 

@@ -246,3 +246,21 @@ def test_a_fork_in_a_task_keeps_the_waiters_of_its_thread() -> None:
 
         anyio.run(main)
     """)
+
+
+def test_children_draw_differently_unless_the_draws_are_seeded() -> None:
+    """Two children and their parent have draws of their own. With a seed, each of them repeats the same ones."""
+    run("""
+        def draws():
+            return "".join(str(int(bool(failpoint("x").hit()))) for _ in range(64))
+
+        def draws_in_child():
+            reading, writing = os.pipe()
+            assert in_child(lambda: os.write(writing, draws().encode())) == 0
+            return os.read(reading, 64).decode()
+
+        for seed, different in [(None, 3), (7, 1)]:
+            failpoints.seed(seed)
+            configure("x", "50%return")
+            assert len({draws_in_child(), draws_in_child(), draws()}) == different
+    """)
