@@ -183,7 +183,9 @@ def waiting_lines(statuses: Iterable[FailpointStatus], now: datetime) -> list[st
     lines: list[str] = []
     for each, name in waiting[:_MOST_WAITING]:
         context = ", ".join(f"{key}={value!r}" for key, value in each.context.items())
-        lines.append(printable(f"{each.name} at {name} for {waited(each, now)}{': ' if context else ''}{context}"))
+        member: str | None = getattr(each, "member", None)  # of a fleet
+        task = each.name if member is None else f"{each.name} in {member}"
+        lines.append(printable(f"{task} at {name} for {waited(each, now)}{': ' if context else ''}{context}"))
     more = len(waiting) - len(lines)
     return [*lines, f"and {more} more"] if more else lines
 

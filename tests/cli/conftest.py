@@ -197,12 +197,12 @@ def server(shared_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return shared_server
 
 
-def _visit(name: str) -> None:
+def _visit(name: str, **context: object) -> None:
     if name.endswith(":after"):
         with failpoints.failpoint_scope(name.removesuffix(":after")):
             pass
     else:
-        failpoints.failpoint(name).hit()
+        failpoints.failpoint(name, context=context).hit()
 
 
 @pytest.fixture
@@ -210,9 +210,9 @@ def waiter() -> Iterator[Callable[..., threading.Thread]]:
     """Start a thread that pauses at a failpoint, and return once it is waiting there."""
     threads: list[threading.Thread] = []
 
-    def waiter(name: str, thread_name: str = "waiter") -> threading.Thread:
+    def waiter(name: str, thread_name: str = "waiter", **context: object) -> threading.Thread:
         already_waiting = len(failpoints.status(name).waiting)
-        thread = threading.Thread(target=_visit, args=[name], name=thread_name)
+        thread = threading.Thread(target=_visit, args=[name], kwargs=context, name=thread_name)
         threads.append(thread)
         thread.start()
         PROCESS_WIDE.wait_until_paused_sync(name, already_waiting + 1, timeout=SECONDS)

@@ -16,6 +16,7 @@ from failpoints import FailpointStatus, Waiting, parse_actions
 from failpoints._cli.status_table import declared_lines, plain_lines, table, waiting_lines
 from failpoints._cli.text import printable
 from failpoints._core.elapsed import duration
+from failpoints.fleet import FleetWaiting
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -217,13 +218,15 @@ def test_no_colour_at_a_terminal(terminal: Callable[..., Any], server: str) -> N
 
 
 def test_what_waits() -> None:
-    """Each task that waits has a line with its context, those that have waited longest first, and not too many."""
+    """Each task that waits has a line with its context and its member, the longest waiting first, and not too many."""
     tasks = [Waiting(f"Task-{ago}", {"customer": "Ada\n", "n": ago}, NOW - timedelta(seconds=ago)) for ago in range(12)]
     statuses = [FailpointStatus("a", waiting=tuple(tasks)), FailpointStatus("b", waiting=waiting(20))]
     lines = waiting_lines(statuses, NOW)
     assert lines[:2] == ["Task-0 at b for 20.0 s", "Task-11 at a for 11.0 s: customer='Ada\\n', n=11"]
     assert (len(lines), lines[-1]) == (11, "and 3 more")
     assert waiting_lines(statuses[1:], NOW) == lines[:1]
+    member = FleetWaiting("Task-7", {}, NOW - timedelta(seconds=2), "db1:4711")
+    assert waiting_lines([FailpointStatus("a", waiting=(member,))], NOW) == ["Task-7 in db1:4711 at a for 2.0 s"]
 
 
 def test_what_is_declared() -> None:

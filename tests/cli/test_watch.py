@@ -104,10 +104,11 @@ def test_a_terminal(
     shown.read_until("no failpoint is configured")
     failpoints.configure("backup", "pause")
     shown.read_until("backup")
-    waiter("backup", "Thread-of-mine")
+    waiter("backup", "Thread-of-mine", shard=3)
     shown.read_until_true(
         lambda output: len(set(re.findall(r"Thread-of-mine for (\d+\.\d) s", output))) > 1, "a second duration"
     )
+    assert re.search(r"Thread-of-mine at backup for \d+\.\d s: shard=3", shown.output)
     failpoints.configure("backup", "2*off", context={"tenant_id": "t1"})
     shown.read_until("tenant_id=t1")
     assert HIDE_CURSOR in shown.output

@@ -164,6 +164,7 @@ def test_two_tasks_pause_and_one_is_resumed(shown: Shown) -> None:
         milliseconds = shown.tab.evaluate("seen.rows")
         assert set(milliseconds) == {"Ada", "Grace"}
         logger.info("milliseconds until shown: %s", milliseconds)
+        assert min(milliseconds.values()) <= 200  # the other one may wait for the processor
         shown.button("Resume Grace at bookings.reserve, customer=Grace").click()
         threads["Grace"].join(30)
         shown.until_waiting(1)
