@@ -60,7 +60,12 @@ def _report_unknown_names(process: int, configurations: Sequence[Configuration])
         from ._core.declared import declared_sites, where_declared
 
         if name not in declared_sites():
-            logger.warning("FAILPOINTS names %r, but no site had that name; declared: %s", name, where_declared(name))
+            logger.warning(
+                "FAILPOINTS names %r, but no site had that name; declared: %s",
+                name,
+                where_declared(name),
+                extra={"failpoint": name, "failpoint_event": "unknown"},
+            )
 
 
 def _instrument() -> None:

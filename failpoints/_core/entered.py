@@ -105,4 +105,5 @@ def _warn_of_strays(store: Store) -> None:
                 status.name,
                 "; ".join(map(describe_stray, status.strays)),
                 BOUND,
+                extra={"failpoint": status.name, "failpoint_event": "stray"},
             )

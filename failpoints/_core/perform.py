@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -18,6 +17,7 @@ from .actions import Action, Cancelled, Continue, Hit, Outcome, Pause, Sleep, in
 from .cancelling import cancel_task
 from .debugger import stop_at
 from .ending import end_process
+from .events import fields, paused, resumed, visited
 from .formatting import describe_actions
 from .functions import callable_name
 from .limits import limited
@@ -84,7 +84,7 @@ async def perform(action: Action, site: Site, visit: Visit, event: str) -> Outco
         visit: The visit, with a wakeup if the action waits.
         event: How the action came to be, for the log: `"hit"`, `"injected"` or `"called"`.
     """
-    log_action(event, visit.hit, action)
+    visited(event, visit.hit, action, site)
     for step in steps(action):
         outcome: Outcome = CONTINUE
         match step:
@@ -109,7 +109,7 @@ async def perform(action: Action, site: Site, visit: Visit, event: str) -> Outco
 
 def perform_sync(action: Action, site: Site, visit: Visit, event: str, function: str) -> Outcome:
     """Carry out an action in sync code, like `perform`. Messages name *function*, which contains the site."""
-    log_action(event, visit.hit, action)
+    visited(event, visit.hit, action, site)
     _check_sync(action, visit, function)
     for step in steps(action):
         outcome: Outcome = CONTINUE
@@ -186,13 +186,6 @@ async def _awaited(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
 
 
-def log_action(event: str, hit: Hit, action: Action | None) -> None:
-    """Log what a visit does."""
-    if logger.isEnabledFor(logging.INFO):
-        what = "no term applies" if action is None else describe_actions(action)
-        logger.info("%s %s: %s%s", event, hit.name, what, f" at {safe_repr(hit.context)}" if hit.context else "")
-
-
 def _returned_action(function: Callable[[Hit], Any], result: object, visit: Visit) -> Action | None:
     """Return the action that the function of a `Call` returned, if there is one to carry out."""
     if result is None or isinstance(result, Action):
@@ -213,15 +206,14 @@ async def _wait(action: Pause | Sleep, site: Site, visit: Visit) -> Outcome:
         return _CANCELLED
     if not visit.park():
         return _woken(visit)
-    atomic = warning(visit.hit.name)
-    logger.info("paused %s: %s waits%s", visit.hit.name, visit.sleeper, f"; the function {atomic}" if atomic else "")
+    paused(visit.hit, action, site, visit.sleeper, warning(visit.hit.name))
     seconds = _seconds(action, visit)
     if isinstance(action, Sleep):
-        return _after_wait(action, visit, await wakeup.wait(seconds, cancel))
+        return _after_wait(action, site, visit, await wakeup.wait(seconds, cancel))
     ended = Ended.EXPIRED
     with limited(seconds):
         ended = await wakeup.wait(None, cancel)
-    return _after_wait(action, visit, ended)
+    return _after_wait(action, site, visit, ended)
 
 
 def _wait_sync(action: Pause | Sleep, site: Site, visit: Visit) -> Outcome:
@@ -234,8 +226,8 @@ def _wait_sync(action: Pause | Sleep, site: Site, visit: Visit) -> Outcome:
         return _CANCELLED
     if not visit.park():
         return _woken(visit)
-    logger.info("paused %s: %s waits", visit.hit.name, visit.sleeper)
-    return _after_wait(action, visit, wakeup.wait(_seconds(action, visit), cancel))
+    paused(visit.hit, action, site, visit.sleeper, None)
+    return _after_wait(action, site, visit, wakeup.wait(_seconds(action, visit), cancel))
 
 
 def _woken(visit: Visit) -> Outcome:
@@ -249,9 +241,9 @@ def _seconds(action: Pause | Sleep, visit: Visit) -> float | None:
     return visit.pause_limit if duration is None else in_seconds(duration)
 
 
-def _after_wait(action: Pause | Sleep, visit: Visit, ended: Ended) -> Outcome:
+def _after_wait(action: Pause | Sleep, site: Site, visit: Visit, ended: Ended) -> Outcome:
     hit = visit.hit
-    logger.info("resumed %s", hit.name)
+    resumed(hit, action, site)
     if ended is not Ended.WOKEN and not visit.leave():
         ended = Ended.WOKEN  # woken in time, but it ran only after the timeout
     if ended is Ended.CANCELLED:
@@ -287,7 +279,8 @@ def perform_now(action: Action, name: str, site: Site) -> Outcome:
         case actions.Exit(status=status):
             end_process(status, name, place_of(site))
         case actions.Print(message=message):
-            logger.info("%s", f"failpoint {name} was reached" if message is None else message)
+            text = f"failpoint {name} was reached" if message is None else message
+            logger.info("%s", text, extra=fields("print", name, site=site))
         case actions.Delay(duration=duration):
             time.sleep(min(in_seconds(duration), threading.TIMEOUT_MAX))
         case actions.Break():

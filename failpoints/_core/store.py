@@ -21,6 +21,7 @@ from .actions import Actions, Hit
 from .arming import report_failures
 from .configuration import NOTHING, Ask, Configuration, Decision, Waiter, describe_waiters, in_order, site_places
 from .context import GivenMatchers, Matchers, Mismatch
+from .events import fields
 from .followers import Follower, Followers
 from .formatting import describe_actions
 from .grammar import as_terms
@@ -160,16 +161,19 @@ class Store:
         for configuration in configurations:
             problem = unreachable(configuration.terms)
             if problem is not None:
-                logger.warning("configured %s: %s", configuration.name, problem)
+                noted = fields("configured", configuration.name, action=describe_actions(configuration.terms))
+                logger.warning("configured %s: %s", configuration.name, problem, extra=noted)
         if not logger.isEnabledFor(logging.INFO):
             return
         for configuration in configurations:
             asked = configuration.matchers.given
+            actions = describe_actions(configuration.terms)
             logger.info(
                 "configured %s: %s%s",
                 configuration.name,
-                describe_actions(configuration.terms),
+                actions,
                 f" where {safe_repr(asked)}" if asked else "",
+                extra=fields("configured", configuration.name, action=actions),
             )
 
     def remove(self, name: str) -> None:
@@ -536,7 +540,7 @@ class Store:
 
     def _remove(self, changes: Callable[[Mapping[str, Stack]], Mapping[str, Stack]]) -> None:
         for name in self._change(changes):
-            logger.info("removed %s", name)
+            logger.info("removed %s", name, extra=fields("removed", name))
 
     def _restore(self, saved: Mapping[str, Stack], seed: int | str | None) -> None:
         self._change(

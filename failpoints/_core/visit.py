@@ -5,7 +5,6 @@ There are two forms, for async and for sync code. What does not wait is shared.
 
 from __future__ import annotations
 
-import logging
 import threading
 import weakref
 from collections.abc import Callable, Coroutine, Generator
@@ -19,9 +18,9 @@ from .actions import OUTCOMES, Action, Hit, Off, Outcome, Panic, Raise, Return, 
 from .configuration import Ask, Configuration, Waiter
 from .context import Context, GetContext, Mismatch, context_of_visit, no_context
 from .entered import find, note_stray
+from .events import are_taken, visited
 from .hooks import Explorer, exploring, observers
-from .log import logger
-from .perform import CONTINUE, Visit, log_action, perform, perform_now, perform_sync, thread_wakeup
+from .perform import CONTINUE, Visit, perform, perform_now, perform_sync, thread_wakeup
 from .site import Site
 from .store import Store
 from .switches import Switch
@@ -175,7 +174,7 @@ async def _carry_out(configured: _ConfiguredVisit, site: Site) -> Outcome:
             configured.decide_further(action, is_granted(), TaskWakeup())
             action = configured.action
         if action is None:
-            log_action("hit", configured.hit, action)
+            visited("hit", configured.hit, action, site)
             return CONTINUE
         return _decided_by(configured.configuration, await perform(action, site, configured, "hit"))
     except FailpointUsageError as error:
@@ -232,7 +231,7 @@ def _carry_out_sync(configured: _ConfiguredVisit, site: Site, function: str) -> 
             configured.decide_further(action, is_granted(), ThreadWakeup())
             action = configured.action
         if action is None:
-            log_action("hit", configured.hit, action)
+            visited("hit", configured.hit, action, site)
             return CONTINUE
         return _decided_by(configured.configuration, perform_sync(action, site, configured, "hit", function))
     except FailpointUsageError as error:
@@ -323,10 +322,10 @@ def _arrive(
         if hit is None:
             hit = Hit(name, context_of_visit(context), result)
         return _ConfiguredVisit(store, deciding, hit, action, waiter)
-    if hit is None and logger.isEnabledFor(logging.INFO):
+    if hit is None and are_taken():
         hit = Hit(name, context_of_visit(context), result)
     if hit is not None:
-        log_action("hit", hit, action)
+        visited("hit", hit, action, site)
     if action is None or isinstance(action, Off):
         return CONTINUE
     try:
