@@ -345,8 +345,10 @@ class Fleet:
     async def _declared(self, timeout: float | None) -> dict[str, set[str]]:
         """Return the sites of each name in all members."""
         sites: dict[str, set[str]] = {}
-        for declared in (await self._command(Command(0, "", {}, declares=True), timeout)).values():
-            for name, places in (declared or {}).items():
+        answers = await self._command(Command(0, "", {}, declares=True), timeout)
+        given: list[dict[str, list[str]]] = [each for each in answers.values() if each]
+        for declared in given:
+            for name, places in declared.items():
                 sites.setdefault(name, set()).update(places)
         return sites
 
