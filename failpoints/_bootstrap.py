@@ -80,13 +80,15 @@ def _join_fleet() -> None:
     if not environment.FLEET:
         return
     if not environment.ENABLED:
-        logger.warning("FAILPOINTS_FLEET is ignored, because FAILPOINTS_ENABLED=0: %s", environment.FLEET)
+        logger.warning("FAILPOINTS_FLEET is ignored, because FAILPOINTS_ENABLED=0")
         return
     # Imported here, so that a program that is not a member does not pay for it.
+    from ._fleet.leave import parse_leave
     from ._fleet.member import join
     from ._fleet.urls import parse_url
 
-    join(parse_url(environment.FLEET, "FAILPOINTS_FLEET"))
+    leave = parse_leave(environment.FLEET_ALLOW, "FAILPOINTS_FLEET_ALLOW")
+    join(parse_url(environment.FLEET, "FAILPOINTS_FLEET"), leave)
 
 
 def _serve() -> None:

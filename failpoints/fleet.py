@@ -48,17 +48,18 @@ class Fleet:
     has what is configured from its first visit on. Counts are of the fleet: `1*exit(9)` ends one process.
 
     Leaving the block removes what it has configured. If this process is killed, the members do that, at once. If it is
-    stopped, they do it after *lease* seconds.
+    stopped, or the fleet is on a server, they do it after *lease* seconds.
 
     Args:
         url: The absolute path of a folder, which is made if it is not there. It belongs to this user alone: who can
-            write there can end the processes.
+            write there can end the processes. Or a server, such as `redis://HOST:6379/0?fleet=shop`.
         lease: Seconds after which the members end what it has configured, if this process does not show that it is
             running. `None` leaves it configured until it is removed, also after the block.
 
     Raises:
-        FailpointUsageError: On construction, if *url* is not the path of a folder, or *lease* is not a number. From
-            every verb: outside the block, and if the folder is gone, damaged, full, or not of a fleet of this user.
+        FailpointUsageError: On construction, if *url* is not the URL of a fleet, or *lease* is not a number. From
+            every verb: outside the block, and if the folder is gone, damaged, full, or not of a fleet of this user. Or
+            if the server cannot be reached, or refuses.
 
     >>> from failpoints.fleet import Fleet
     >>> async def crash_one_worker(folder: str) -> None:
@@ -355,6 +356,7 @@ class Fleet:
     async def _reported(self) -> tuple[Seen, Reports]:
         """Return the counts, and reports that are as new, unless that takes too long."""
         deadline = monotonic() + _REPORTED
+        await self._engine.refresh(_REPORTED)
         while True:
             seen = await self._engine.seen()
             reports = await self._engine.reports(seen)

@@ -29,7 +29,6 @@ from failpoints import (
     instrument,
     pytest_plugin,
     request,
-    strategies,
     unittest,
     wsgi,
 )
@@ -46,7 +45,7 @@ MODULES = [
 ]
 FACES: list[Any] = [
     failpoints, accept, admin, asgi, client, errors, explore, files, fleet, forward, instrument, pytest_plugin,
-    request, strategies, unittest, wsgi,
+    request, unittest, wsgi,
 ]  # fmt: skip
 PUBLIC: dict[str, Any] = {name: getattr(face, name) for face in FACES for name in face.__all__}
 EXAMPLES = [

@@ -62,7 +62,7 @@ def _failpoints(  # pyright: ignore[reportUnusedFunction] - called by typer
         str | None,
         typer.Option(
             "--fleet",
-            metavar="FOLDER",
+            metavar="FLEET",
             envvar="FAILPOINTS_FLEET",
             show_envvar=False,
             help="Control all processes of this fleet instead. Default: $FAILPOINTS_FLEET, unless --url is given.",
@@ -75,7 +75,7 @@ def _failpoints(  # pyright: ignore[reportUnusedFunction] - called by typer
     """Control the failpoints of a running program, run a program with failpoints, or check actions and source code.
 
     To make a program controllable, run it with FAILPOINTS_HTTP=127.0.0.1:22381 in its environment. To control a program
-    of many processes, run it with FAILPOINTS_FLEET=FOLDER, and use the same --fleet.
+    of many processes, run it with FAILPOINTS_FLEET=FLEET, and use the same --fleet.
 
     Exit status: 0 success, 1 the answer is no, 2 usage error or the program cannot be reached.
     """

@@ -247,7 +247,7 @@ def members(context: typer.Context, as_json: AsJson = False, fleet: FleetUrl = N
     connection: Connection = context.obj
     folder = fleet or connection.fleet
     if not folder:
-        raise FailpointUsageError("members lists the processes of a fleet: give its folder with --fleet")
+        raise FailpointUsageError("members lists the processes of a fleet: give its folder or URL with --fleet")
     names = FleetProgram(folder).members()
     if as_json:
         write_lines([json.dumps(names)])

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from .._core.clock import now
+from .._fleet.urls import without_password
 from .._http.address import Address
 from .._http.app import page_app
 from .._http.budget import Budget
@@ -25,7 +26,7 @@ from .._http.wire import Entry, parse_entries, to_json
 from ..errors import FailpointUsageError, FleetTimeout
 from ..fleet import Fleet, FleetStatus, FleetWaiting
 
-_INTERVAL: Final = 0.25  # seconds between two looks at the folder, for a page that is shown
+_INTERVAL: Final = 0.25  # seconds between two looks at the fleet, for a page that is shown
 _DECLARED_EVERY: Final = 10.0  # seconds: to find what is declared, a member goes through all its modules
 
 _Waiter: TypeAlias = tuple[str, str, str, str, int]
@@ -68,7 +69,11 @@ class ShownFleet:
 
     def description(self) -> dict[str, Any]:
         """Return what identifies the fleet, and the time of day."""
-        return {"program": f"fleet {self._folder}", "members": self._members, "now": now().isoformat()}
+        return {
+            "program": f"fleet {without_password(self._folder)}",
+            "members": self._members,
+            "now": now().isoformat(),
+        }
 
     async def names(self) -> list[str]:
         """Look at the folder, and return every name that is configured or declared."""

@@ -25,7 +25,7 @@ Token = Annotated[
 ]
 FleetUrl = Annotated[
     str | None,
-    typer.Option("--fleet", metavar="FOLDER", help="All processes of a fleet. Default: $FAILPOINTS_FLEET."),
+    typer.Option("--fleet", metavar="FLEET", help="All processes of a fleet. Default: $FAILPOINTS_FLEET."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

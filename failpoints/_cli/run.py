@@ -62,7 +62,7 @@ def run(
     ] = None,
     fleet: Annotated[
         str | None,
-        typer.Option("--fleet", metavar="FOLDER", help="Make its processes members of this fleet (FAILPOINTS_FLEET)."),
+        typer.Option("--fleet", metavar="FLEET", help="Make its processes members of this fleet (FAILPOINTS_FLEET)."),
     ] = None,
     matchers: Annotated[list[str] | None, typer.Option("--context", hidden=True)] = None,
 ) -> None:

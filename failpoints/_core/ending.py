@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, NoReturn
+
+before_end: Final[list[Callable[[], object]]] = []
+"""Called before the process is ended. Each returns soon."""
 
 
 def end_process(status: int, name: str, place: str) -> NoReturn:
@@ -17,4 +22,7 @@ def end_process(status: int, name: str, place: str) -> NoReturn:
             os.write(2, f"{line}\n".encode(errors="backslashreplace"))
     except (OSError, ValueError):  # such as a pipe that nothing reads any more
         pass
+    for each in before_end:
+        with suppress(Exception):
+            each()
     os._exit(status)

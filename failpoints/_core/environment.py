@@ -64,6 +64,9 @@ HTTP_ALLOW = (_value("FAILPOINTS_HTTP_ALLOW") or "").strip()
 FLEET = _value("FAILPOINTS_FLEET") or ""
 """`FAILPOINTS_FLEET`: the fleet that this process is a member of, such as `/run/shop`, or empty for none."""
 
+FLEET_ALLOW = (_value("FAILPOINTS_FLEET_ALLOW") or "").strip()
+"""`FAILPOINTS_FLEET_ALLOW`: what a fleet on a server may do in this process beside the usual, such as `exit,delay`."""
+
 TOKEN = _value("FAILPOINTS_TOKEN")
 """`FAILPOINTS_TOKEN`: the token of the control plane, or `None`."""
 

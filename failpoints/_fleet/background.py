@@ -47,6 +47,16 @@ class Background:
         thread.join(_STOP_TIMEOUT)  # no longer: it may wait for a lock that the calling thread holds
         return True
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and not stopped."""
+        return self._thread is not None
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the thread that asks, which is in *step*, is to end."""
+        return self._thread is not threading.current_thread()
+
     def _run(self) -> None:
         while self._thread is threading.current_thread():
             try:

@@ -83,6 +83,10 @@ class Engine:
         """Let all members report what is new."""
         await self._run(self._place.wake_all)
 
+    async def refresh(self, seconds: float) -> None:
+        """Wait until every member has shown what it had counted so far, or until this has taken too long."""
+        await self._run(partial(self._place.refresh, seconds))
+
     async def answers(self, command: int) -> dict[str, Any]:
         """Return the answers to a command, by member."""
         return await self._run(partial(self._place.answers, command))

@@ -33,8 +33,6 @@ _STALE_FILES: Final = 60.0  # seconds after which a file that was never finished
 class Folder:
     """The folder of a fleet: a `Place`. All methods raise `OSError` if the file system refuses."""
 
-    needs_leave: Final = False  # it is this user's alone
-
     def __init__(self, path: Path) -> None:
         self.path = path
         self._state_path = path / "state.json"
@@ -98,8 +96,6 @@ class Folder:
             before = self.state()
         except Gone:
             before = State(secrets.token_hex(8))
-            for name in files.names_in(self.path / "members"):  # of a fleet that is gone: they join this one
-                (self.path / "members" / name).unlink(missing_ok=True)
         ended = {name: file for name, file in self._files_of_members() if not self.is_alive(name)}
         after = alter(before.without(self._is_over))
         if after is before and before.revision and not ended.keys() - before.folded:
@@ -162,6 +158,9 @@ class Folder:
         for name in files.names_in(self.path / "wake"):
             self.wake(name)
 
+    def refresh(self, seconds: float) -> None:
+        """Do nothing: what a member has counted is in its file."""
+
     # members
 
     def join(self, before: Seat | None) -> FolderSeat:
@@ -200,6 +199,11 @@ class Folder:
             living = frozenset(name for name in members if self.is_alive(name))
             if self.state() is state:  # else counts may have moved from a file into the state meanwhile
                 return Seen(state.without(self._is_over), members, living)
+
+    @property
+    def needs_leave(self) -> bool:
+        """Whether others than this user can configure something: no."""
+        return False
 
     @property
     def folder_of_visits(self) -> Path | None:

@@ -9,13 +9,14 @@ import atexit
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .._core.clock import monotonic
 from .._core.configuration import Configuration
 from .._core.context import Matchers
+from .._core.ending import before_end
 from .._core.locks import guard
 from .._core.log import logger
 from .._core.store import PROCESS_STORE
@@ -24,6 +25,7 @@ from .._http.wire import shown_site, status_document
 from ..errors import FailpointError, FailpointUsageError
 from .background import Background
 from .leases import Leases
+from .leave import refusal
 from .place import Gone, Place, Record, Reported, Seat, member_name
 from .state import Command, Counts, Entry, State
 
@@ -122,8 +124,9 @@ class _SharedCounts:
 class Member:
     """This process as a member of a fleet."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, leave: Collection[str] = ()) -> None:
         self.place = place
+        self._leaves = leave
         self.seat: Seat | None = None
         self._process = os.getpid()
         self._woken = threading.Event()
@@ -131,7 +134,6 @@ class Member:
         self._leases = Leases(place)
         self._mine: dict[int, tuple[_SharedCounts, Configuration | None]] = {}
         self._commands_done = 0
-        self._unanswered: dict[int, object] = {}  # the answers to commands that are done
         self._news = False
         self._next_report = 0.0
         self._trouble: dict[str, None] = {}  # to be logged
@@ -153,6 +155,8 @@ class Member:
         self._follow()
         self._thread.start()
         atexit.register(self.end)
+        before_end.append(self._end_here)
+        self._end_with_multiprocessing()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._in_child)
 
@@ -162,8 +166,13 @@ class Member:
             if self._news:
                 self._report()
             self._note_modules()
-            self._flush()
-            self.place.close()
+            self._end_here()
+
+    def _end_with_multiprocessing(self) -> None:
+        """Have `end` called in a child of multiprocessing, too. It ends by `os._exit`, after its own finalizers."""
+        util: Any = sys.modules.get("multiprocessing.util")
+        if util is not None:
+            util.register_after_fork(self, lambda member: util.Finalize(member, member.end, exitpriority=-100))
 
     def wake(self) -> None:
         """Let the thread look now."""
@@ -173,9 +182,10 @@ class Member:
         else:
             seat.wake()
 
-    def _flush(self) -> None:
+    def _end_here(self) -> None:
         if self.seat is not None:
             self.seat.flush()
+        self.place.close()
 
     def _in_child(self) -> None:
         """Join in a forked child, before any code of the program runs there."""
@@ -186,6 +196,7 @@ class Member:
             counts.leave_to_parent()
         self._woken = threading.Event()
         self._follow()
+        self._end_with_multiprocessing()
         try:
             self._thread.start()
         except RuntimeError as error:  # no more threads can be started
@@ -238,7 +249,6 @@ class Member:
             self._leave()
             self._fleet = state.fleet
         seat = self.place.join(before)
-        self._unanswered.clear()
         self._commands_done = self.place.state().numbers
         self._state = None
         self._logged.clear()
@@ -290,11 +300,8 @@ class Member:
         self._remove([serial for serial in self._mine if serial not in wanted])
         for command in state.commands:
             if command.number > self._commands_done:
+                self._carry_out(command, seat)
                 self._commands_done = command.number
-                self._unanswered[command.number] = self._carry_out(command, seat)
-        for number, answer in list(self._unanswered.items()):  # what cannot be written now is tried again
-            seat.write_answer(number, answer)
-            del self._unanswered[number]
         if any(counts.refusal for counts, _ in self._mine.values()):
             self._report()  # first, so that whoever sees the revision can read why
         seat.acknowledge(state.revision)
@@ -323,17 +330,19 @@ class Member:
         configuration: Configuration | None = None
         try:
             configuration = PROCESS_STORE.prepare(entry.name, entry.actions, entry.matchers, for_block=True)
+            counts.refusal = refusal(configuration.terms, self._leaves) if self.place.needs_leave else None
             configuration.ledger = counts
         except FailpointError as error:
             counts.refusal = str(error)
-            logger.error("failpoints fleet: process %d refuses %s: %s", os.getpid(), entry.name, error)
+        if counts.refusal is not None:
+            configuration = None
+            logger.error("failpoints fleet: process %d refuses %s: %s", os.getpid(), entry.name, counts.refusal)
         self._mine[entry.serial] = counts, configuration
         counts.write_first()
         self.has_news()
         return configuration
 
-    def _carry_out(self, command: Command, seat: Seat) -> object:
-        """Do what a command says, and return the answer."""
+    def _carry_out(self, command: Command, seat: Seat) -> None:
         mine = self._mine.get(command.serial) if command.serial is not None else None
         only = mine[1] if mine is not None else None
         answer: int | list[str] | dict[str, list[str]] = 0
@@ -350,7 +359,7 @@ class Member:
         elif command.tasks is None or seat.name in command.tasks:
             tasks = command.tasks[seat.name] if command.tasks is not None else None
             answer = PROCESS_STORE.resume(command.name, command.matchers, tasks, only=only)
-        return answer
+        seat.write_answer(command.number, answer)
 
     def _resume_one(self, name: str, member: str, task: str, since: str) -> int:
         """Wake one waiter, and return how many were woken: none if it is of another member, or has gone on."""
@@ -415,6 +424,6 @@ def _declared() -> dict[str, list[str]]:
     return {status.name: list(map(shown_site, status.sites)) for status in with_declared(())}
 
 
-def join(place: Place) -> None:
-    """Make this process a member, until it ends."""
-    Member(place).start()
+def join(place: Place, leave: Collection[str]) -> None:
+    """Make this process a member, until it ends. *leave* has the words of `FAILPOINTS_FLEET_ALLOW`."""
+    Member(place, leave).start()

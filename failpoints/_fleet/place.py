@@ -178,6 +178,9 @@ class Place(Protocol):
     def wake_all(self) -> None:
         """Let every member look at the state, and report what is new."""
 
+    def refresh(self, seconds: float) -> None:
+        """Wait until every member has shown what it had counted so far, or until this has taken too long."""
+
     def unacknowledged(self, revision: int) -> list[str]:
         """Return the members that do not have a revision yet, and whose process is there."""
         ...

@@ -25,7 +25,6 @@ MODULES = [
     "instrument",
     "pytest_plugin",
     "request",
-    "strategies",
     "unittest",
     "wsgi",
 ]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import Empty, Queue
@@ -19,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 LIMIT = 30.0
 
 PRELUDE = """
-import json, os, signal, sys, threading
+import atexit, json, os, signal, sys, threading
 import failpoints
 from failpoints import failpoint
 
@@ -43,6 +47,7 @@ def fork(code):
         try:
             exec(code, globals())
         finally:
+            atexit._run_exitfuncs()  # as a process that ends by itself
             os._exit(0)
     return child
 
@@ -59,10 +64,10 @@ def main():
 class Program:
     """A process that evaluates what it is asked to."""
 
-    def __init__(self, folder: Path | None, code: str = "main()", **environment: str) -> None:
+    def __init__(self, fleet: str | None, code: str = "main()", **environment: str) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("FAILPOINTS")}
-        if folder is not None:
-            environment["FAILPOINTS_FLEET"] = str(folder)
+        if fleet is not None:
+            environment["FAILPOINTS_FLEET"] = fleet
         self.process = subprocess.Popen(
             [sys.executable, "-W", "error", "-W", "ignore:This process:DeprecationWarning", "-c", PRELUDE + code],
             env={**inherited, "PYTHONPATH": str(ROOT), **environment},
@@ -135,13 +140,87 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "fleet"
 
 
+class Server:
+    """A Redis server of its own, which keeps nothing unless it is told to."""
+
+    def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
+        self.port = port if port is not None else free_port()
+        self.folder = folder
+        self.options = options
+        self.start()
+
+    def start(self) -> None:
+        ours = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        self.process = subprocess.Popen(
+            ["redis-server", *ours, "--save", "", "--enable-debug-command", "local", *self.options],
+            stdout=subprocess.DEVNULL,
+        )
+        self.until_it_listens()
+
+    def until_it_listens(self) -> None:
+        deadline = time.monotonic() + LIMIT
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", self.port or 1), timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.005)
+        raise AssertionError("the server does not listen")
+
+    def url(self, name: str | None = None) -> str:
+        return f"redis://127.0.0.1:{self.port}/0?fleet={name or uuid.uuid4().hex}"
+
+    def ask(self, *command: str | int) -> Any:
+        """Send a command by another client than ours, and return the reply."""
+        import redis
+
+        with redis.Redis(port=self.port, decode_responses=True, socket_timeout=LIMIT) as client:
+            return client.execute_command(*command)
+
+    def kill(self, by: signal.Signals = signal.SIGKILL) -> None:
+        self.process.send_signal(by)
+        self.process.wait(LIMIT)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Run a server for all tests, of which each has a fleet of its own on it."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed")
+    server = Server(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture(params=["folder", "redis"])
+def place(request: pytest.FixtureRequest) -> str:
+    """Return the URL of a fleet in a folder, or on a server."""
+    if request.param == "folder":
+        return str(request.getfixturevalue("folder"))
+    return str(request.getfixturevalue("shared_server").url())
+
+
 @pytest.fixture
-def start(folder: Path) -> Iterator[Callable[..., Program]]:
+def start(request: pytest.FixtureRequest) -> Iterator[Callable[..., Program]]:
     """Start programs that are members, and have joined when the call returns. They are killed after the test."""
     programs: list[Program] = []
+    own = request.getfixturevalue("place" if "place" in request.fixturenames else "folder")
 
-    def start(code: str = "main()", *, member: bool = True, count: int | None = None, **environment: str) -> Any:
-        new = [Program(folder if member else None, code, **environment) for _ in range(count or 1)]
+    def start(
+        code: str = "main()",
+        *,
+        member: bool = True,
+        fleet: object = own,
+        count: int | None = None,
+        **environment: str,
+    ) -> Any:
+        environment.setdefault("FAILPOINTS_FLEET_ALLOW", "exit,delay,break")
+        new = [Program(str(fleet) if member else None, code, **environment) for _ in range(count or 1)]
         programs.extend(new)
         if code == "main()":
             for program in new:

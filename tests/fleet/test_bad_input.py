@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 
-from failpoints import FailpointUsageError, FleetTimeout
+from failpoints import FailpointUsageError
 from failpoints.fleet import Fleet
 
 Start = Callable[..., Any]
@@ -46,7 +46,16 @@ def imported(fleet: str) -> tuple[int, str]:
     [
         ("run/shop", "'run/shop': the path must be absolute, since processes have different working directories"),
         ("ftp://host/shop", "begins with ftp://: this is not the URL of a fleet"),
-        ("redis://user:secret@host/0", "begins with redis://: this version has no fleets on a server"),
+        ("redis://user:secret@host/0", "must name the fleet by letters, digits, '_', '.' and '-', as in redis://HOST"),
+        (
+            "redis://user:secret@host/0?fleet=a&retry=1",
+            "has the option 'retry', which is not one of",
+        ),
+        ("redis://user:secret@host/zero?fleet=a", "has the database 'zero', which is not a number"),
+        ("redis://user:secret@host:port/0?fleet=a", "is not a URL: Port could not be cast to integer value as 'port'"),
+        ("redis://:secret@/0?fleet=a", "does not name a server: write it as redis://HOST:6379/0?fleet=shop"),
+        ("rediss://host/0?fleet=a&ssl_ca_certs=/none", "has ssl_ca_certs='/none', which cannot be read: [Errno 2]"),
+        ("redis:user:secret@host/0", "is '***@host/0': the path must be absolute"),
     ],
 )
 def test_a_url_that_is_none(url: str, problem: str) -> None:
@@ -64,7 +73,9 @@ def test_a_url_that_is_none(url: str, problem: str) -> None:
 @pytest.mark.parametrize("url", [7, "", b"/run/shop", None, "/a\0b"])
 def test_what_is_not_a_url(url: Any) -> None:
     """Anything but a text or a path is a usage error, and so is a lease that is not a number of seconds."""
-    with pytest.raises(FailpointUsageError, match="expected the absolute path of a folder"):
+    with pytest.raises(
+        FailpointUsageError, match="expected the absolute path of a folder, such as /run/shop, or redis://"
+    ):
         Fleet(url)
     for lease in (0, -1, float("inf"), float("nan"), True, "30"):
         with pytest.raises(FailpointUsageError, match="lease must be"):
@@ -204,59 +215,6 @@ async def test_a_folder_that_is_removed(start: Start, folder: Path) -> None:
     ]
 
 
-@pytest.mark.anyio
-@pytest.mark.parametrize("part", ["wake", "reports", "answers", "owners", "lock", "state.json"])
-async def test_a_part_of_the_folder_that_is_removed(start: Start, folder: Path, part: str) -> None:
-    """Whatever is removed, what is configured after it is in force, and counted exactly."""
-    member = start()
-    async with Fleet(folder, lease=None) as fleet:
-        await fleet.configure("x", "3*return")
-        if (path := folder / part).is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-        await fleet.configure("y", "2*return(8)")
-        with anyio.fail_after(20):
-            while not await fleet.members():  # without its state, this is another fleet, which it joins
-                await anyio.sleep(0.02)
-        assert member.ask("visit('y', 3)") == ["Return(value='8')"] * 2 + ["Continue()"]
-        assert member.ask("visit('x', 4)").count("Return(value=None)") == (0 if part == "state.json" else 3)
-
-
-@pytest.mark.anyio
-async def test_counts_that_are_removed(start: Start, folder: Path) -> None:
-    """Without the files of counts, no count is taken, and a change is refused."""
-    member = start()
-    async with Fleet(folder, lease=None) as fleet:
-        await fleet.configure("x", "3*return")
-        shutil.rmtree(folder / "counts")
-        with pytest.raises(FailpointUsageError, match="No such file or directory"):
-            await fleet.configure("y", "2*return(8)")
-        assert member.ask("visit('x') + visit('y')") == ["Continue()"] * 2
-
-
-@pytest.mark.anyio
-async def test_an_answer_that_cannot_be_written(start: Start, folder: Path) -> None:
-    """A command is carried out once, also if it cannot be answered. That is logged once, and answered later."""
-    member = start()
-    async with Fleet(folder) as fleet:
-        await fleet.configure("x", "pause")
-        member.ask("visit_in_thread('x')")
-        await fleet.wait_until_paused("x")
-        shutil.rmtree(folder / "answers")
-        with pytest.raises(FleetTimeout):
-            await fleet.resume("x", timeout=0.5)
-        member.ask("visit_in_thread('x')")
-        await fleet.wait_until_hit("x", 2)
-        await anyio.sleep(0.3)  # in which the member looks thrice
-        assert len((await fleet.status("x")).waiting) == 1
-        (folder / "answers").mkdir(0o700)
-        assert await fleet.resume("x", tasks=1) == 1
-    assert member.end() == 0
-    (said,) = [line for line in member.errors if line]
-    assert "cannot reach the fleet" in said
-
-
 NO_SPACE = "__import__('resource').setrlimit(__import__('resource').RLIMIT_FSIZE, (0, 0)) or 1"
 
 
@@ -282,7 +240,7 @@ def test_a_fleet_that_cannot_write_changes_nothing(start: Start, folder: Path) -
     member = start()
     code = f"""
 import anyio
-from failpoints import FailpointUsageError, FleetTimeout
+from failpoints import FailpointUsageError
 from failpoints.fleet import Fleet
 async def run():
     async with Fleet({str(folder)!r}, lease=None) as fleet:

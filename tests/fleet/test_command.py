@@ -137,7 +137,7 @@ def test_what_the_members_declare(start: Start, folder: Path, run: Run, tmp_path
         (["set", "x", "off", "--for", "1s)->sleep(1", "--fleet", "/x"], "--for must be a duration such as 10m"),
         (["list", "--fleet", "shop"], "the path must be absolute"),
         (["run", "--fleet", "shop", "--", "true"], "the path must be absolute"),
-        (["members"], "give its folder with --fleet"),
+        (["members"], "give its folder or URL with --fleet"),
     ],
 )
 def test_wrong_uses(arguments: list[str], message: str, run: Run) -> None:

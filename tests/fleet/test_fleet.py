@@ -20,10 +20,28 @@ Start = Callable[..., Any]
 pytestmark = pytest.mark.anyio
 
 
-async def test_every_member_has_what_is_configured_when_configure_returns(start: Start, folder: Path) -> None:
+@pytest.fixture(params=["folder asyncio", "folder trio", "redis trio"])
+def setting(request: pytest.FixtureRequest) -> list[str]:
+    """Return the kind of place, and the event loop of the test."""
+    return str(request.param).split()
+
+
+@pytest.fixture
+def anyio_backend(setting: list[str]) -> str:
+    return setting[1]
+
+
+@pytest.fixture
+def place(setting: list[str], request: pytest.FixtureRequest) -> str:
+    if setting[0] == "folder":
+        return str(request.getfixturevalue("folder"))
+    return str(request.getfixturevalue("shared_server").url())
+
+
+async def test_every_member_has_what_is_configured_when_configure_returns(start: Start, place: str) -> None:
     """`configure` returns once every member has it, whenever it joined."""
     early = start(count=2)
-    async with Fleet(folder) as fleet:
+    async with Fleet(place) as fleet:
         await fleet.configure("x", "return(7)", context={"tenant": "t.*"})
         late = start()
         for member in (*early, late):
@@ -38,10 +56,10 @@ async def test_every_member_has_what_is_configured_when_configure_returns(start:
         assert all("<string>" in site for site in status.sites)
 
 
-async def test_removing_returns_once_no_member_has_it(start: Start, folder: Path) -> None:
+async def test_removing_returns_once_no_member_has_it(start: Start, place: str) -> None:
     """`remove` and `reset` return once every member has acknowledged them."""
     member = start()
-    async with Fleet(folder) as fleet:
+    async with Fleet(place) as fleet:
         await fleet.configure_all([("x", "return"), ("y", "return"), ("z", "return")])
         assert [each.name for each in await fleet.statuses()] == ["x", "y", "z"]
         await fleet.remove("x")
@@ -51,21 +69,21 @@ async def test_removing_returns_once_no_member_has_it(start: Start, folder: Path
         assert (await fleet.status("x")).actions == ()
 
 
-async def test_leaving_removes_what_this_fleet_has_configured(start: Start, folder: Path) -> None:
+async def test_leaving_removes_what_this_fleet_has_configured(start: Start, place: str) -> None:
     """Leaving the block removes its own configurations only. With `lease=None` they stay."""
     member = start()
-    async with Fleet(folder, lease=None) as fleet:
+    async with Fleet(place, lease=None) as fleet:
         await fleet.configure("kept", "return")
-    async with Fleet(folder) as fleet:
+    async with Fleet(place) as fleet:
         await fleet.configure("x", "return")
         assert member.ask("[s.name for s in failpoints.statuses()]") == ["kept", "x"]
     assert member.ask("[s.name for s in failpoints.statuses()]") == ["kept"]
 
 
-async def test_configurations_of_one_name_are_told_apart_by_their_matchers(start: Start, folder: Path) -> None:
+async def test_configurations_of_one_name_are_told_apart_by_their_matchers(start: Start, place: str) -> None:
     """A configuration replaces the one with equal matchers, and without any it replaces all of its name."""
     member = start()
-    async with Fleet(folder) as fleet:
+    async with Fleet(place) as fleet:
         await fleet.configure("x", "return(all)")
         await fleet.configure("x", "return(1)", context={"shard": 1})
         await fleet.configure("x", "return(2)", context={"shard": 2})
@@ -82,10 +100,10 @@ async def test_configurations_of_one_name_are_told_apart_by_their_matchers(start
         assert member.ask(shards) == ["Return(value='last')"] * 3
 
 
-async def test_a_block_restores_what_it_replaced(start: Start, folder: Path) -> None:
+async def test_a_block_restores_what_it_replaced(start: Start, place: str) -> None:
     """Leaving `configured` puts back what it had replaced, of the fleet and of the process, also where it came late."""
     early = start(FAILPOINTS="y=return(own)")
-    async with Fleet(folder) as fleet:
+    async with Fleet(place) as fleet:
         await fleet.configure("x", "return(first)")
         async with (
             fleet.configured("x", "return(second)") as handle,
@@ -101,10 +119,10 @@ async def test_a_block_restores_what_it_replaced(start: Start, folder: Path) -> 
         assert (await fleet.status("x")).hits == 2
 
 
-async def test_waits_are_about_all_members_together(start: Start, folder: Path) -> None:
+async def test_waits_are_about_all_members_together(start: Start, place: str) -> None:
     """Two tasks in two processes are paused. One of them is resumed, then the other."""
     members = start(count=2)
-    async with Fleet(folder) as fleet:
+    async with Fleet(place) as fleet:
         await fleet.configure("x", "pause")
         async with anyio.create_task_group() as group:
             group.start_soon(fleet.wait_until_paused, "x", 2)
@@ -126,10 +144,10 @@ async def test_waits_are_about_all_members_together(start: Start, folder: Path) 
         await fleet.wait_until_hit("x", 2)
 
 
-async def test_resuming_wakes_the_longest_waiting_of_all_members(start: Start, folder: Path) -> None:
+async def test_resuming_wakes_the_longest_waiting_of_all_members(start: Start, place: str) -> None:
     """`tasks` is a limit for all members together, and those that have waited longest come first."""
     members = start(count=3)
-    async with Fleet(folder) as fleet, fleet.configured("x", "pause") as handle:
+    async with Fleet(place) as fleet, fleet.configured("x", "pause") as handle:
         for number in range(6):
             members[number % 3].ask(f"visit_in_thread('x', order={number})")
             await handle.wait_paused(number + 1)
@@ -139,10 +157,10 @@ async def test_resuming_wakes_the_longest_waiting_of_all_members(start: Start, f
         assert await fleet.resume("x", tasks=1) == 0
 
 
-async def test_one_of_those_that_wait_is_resumed(start: Start, folder: Path) -> None:
+async def test_one_of_those_that_wait_is_resumed(start: Start, place: str) -> None:
     """`waiter` wakes the one that a status has shown, once, and no other. Anything else is refused."""
     members = start(count=2)
-    async with Fleet(folder) as fleet:
+    async with Fleet(place) as fleet:
         await fleet.configure("x", "pause")
         for number in range(4):
             members[number % 2].ask("visit_in_thread('x')")
@@ -158,10 +176,10 @@ async def test_one_of_those_that_wait_is_resumed(start: Start, folder: Path) -> 
             await fleet.resume("x", waiter="visitor")  # type: ignore[arg-type]
 
 
-async def test_a_wait_ends_when_its_failpoint_is_removed(start: Start, folder: Path) -> None:
+async def test_a_wait_ends_when_its_failpoint_is_removed(start: Start, place: str) -> None:
     """A wait goes on through a reconfiguration, and ends with an error when the failpoint is removed."""
     member = start()
-    async with Fleet(folder) as fleet:
+    async with Fleet(place) as fleet:
         with pytest.raises(FailpointUsageError, match="'y' is not configured in the fleet.*did you mean 'yy'"):
             await fleet.configure("yy", "off")
             await fleet.wait_until_hit("y")
@@ -181,10 +199,10 @@ async def test_a_wait_ends_when_its_failpoint_is_removed(start: Start, folder: P
             await fleet.remove("x")
 
 
-async def test_a_wait_that_takes_too_long_describes_the_failpoint(start: Start, folder: Path) -> None:
+async def test_a_wait_that_takes_too_long_describes_the_failpoint(start: Start, place: str) -> None:
     """The message of a timeout has the counts, the last miss, and what waits."""
     member = start()
-    async with Fleet(folder) as fleet:
+    async with Fleet(place) as fleet:
         await fleet.configure("x", "pause", context={"shard": 1})
         member.ask("visit('x', shard=2)")
         member.ask("visit_in_thread('x', shard=1)")
@@ -200,11 +218,11 @@ async def test_a_wait_that_takes_too_long_describes_the_failpoint(start: Start, 
     assert caught.value.status.hits == 1
 
 
-async def test_a_member_that_does_not_answer_is_named(start: Start, folder: Path) -> None:
+async def test_a_member_that_does_not_answer_is_named(start: Start, place: str) -> None:
     """`configure` raises `FleetTimeout`, which names the members that have not acknowledged it. They have it later."""
     quick, stopped = start(count=2)
     stopped.process.send_signal(signal.SIGSTOP)
-    async with Fleet(folder) as fleet:
+    async with Fleet(place) as fleet:
         with pytest.raises(FleetTimeout, match=rf"1 of 2 members did not .* within 2 s: .*:{stopped.pid}") as caught:
             await fleet.configure("x", "return", timeout=2)
         assert [name.rpartition(":")[2] for name in caught.value.members] == [str(stopped.pid)]
@@ -232,24 +250,24 @@ async def test_a_member_that_is_killed_is_not_waited_for(start: Start, folder: P
         assert len(list((folder / "members").iterdir())) == 1
 
 
-async def test_a_member_that_refuses_undoes_it_everywhere(start: Start, folder: Path) -> None:
+async def test_a_member_that_refuses_undoes_it_everywhere(start: Start, place: str) -> None:
     """If a member cannot configure it, `configure` raises its reason, and no member has it."""
     member = start()
     other = start()
     member.ask("failpoints.failpoint('x')(lambda: 1)() or 1")
-    async with Fleet(folder) as fleet:
+    async with Fleet(place) as fleet:
         with pytest.raises(FailpointUsageError, match=rf"member .*:{member.pid} refuses: .*Nowhere"):
             await fleet.configure("x", "raise(Nowhere)")
         assert other.ask("len(failpoints.statuses())") == 0
         assert await fleet.statuses() == []
 
 
-async def test_what_a_refused_configuration_was_to_replace_stays(start: Start, folder: Path) -> None:
+async def test_what_a_refused_configuration_was_to_replace_stays(start: Start, place: str) -> None:
     """A call that fails has changed nothing: the configuration of before is in force, with its counts."""
     member = start()
     visit = "failpoints.failpoint('x')(lambda: 1)() or 1"
     member.ask(visit)
-    async with Fleet(folder) as fleet:
+    async with Fleet(place) as fleet:
         await fleet.configure("x", "off")
         member.ask(visit)
         with pytest.raises(FailpointUsageError, match="refuses"):
@@ -264,11 +282,11 @@ async def test_what_a_refused_configuration_was_to_replace_stays(start: Start, f
         assert await fleet.statuses() == []
 
 
-async def test_what_has_no_text_cannot_be_sent(folder: Path) -> None:
+async def test_what_has_no_text_cannot_be_sent(place: str) -> None:
     """A predicate, a `Call`, a name or actions that are wrong are refused before anything is changed."""
     from failpoints import ActionSyntaxError, Call, FailpointNameError
 
-    async with Fleet(folder) as fleet:
+    async with Fleet(place) as fleet:
         for error, arguments, context in [
             (FailpointUsageError, ("x", Call(print)), None),
             (FailpointUsageError, ("x", "off"), {"k": lambda value: True}),
