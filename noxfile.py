@@ -25,7 +25,11 @@ def runtime_floors() -> dict[str, str]:
     extras = project["optional-dependencies"]
     requirements = [
         *project["dependencies"],
-        *(each for name in ("pytest", "http", "cli", "request", "otel", "examples") for each in extras[name]),
+        *(
+            each
+            for name in ("pytest", "http", "cli", "request", "otel", "hypothesis", "examples")
+            for each in extras[name]
+        ),
     ]
     # tests/test_floors.py checks that each has a floor, and the same one everywhere.
     return dict(re.findall(r"^([\w.-]+)>=([\w.]+)", "\n".join(requirements), re.MULTILINE))

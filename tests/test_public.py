@@ -29,6 +29,7 @@ from failpoints import (
     instrument,
     pytest_plugin,
     request,
+    strategies,
     unittest,
     wsgi,
 )
@@ -45,7 +46,7 @@ MODULES = [
 ]
 FACES: list[Any] = [
     failpoints, accept, admin, asgi, client, errors, explore, files, fleet, forward, instrument, pytest_plugin,
-    request, unittest, wsgi,
+    request, strategies, unittest, wsgi,
 ]  # fmt: skip
 PUBLIC: dict[str, Any] = {name: getattr(face, name) for face in FACES for name in face.__all__}
 EXAMPLES = [

@@ -51,7 +51,7 @@ def explain(
 
 def read_sections() -> dict[str, Section]:
     """Return the sections of the page, by their codes."""
-    page = resources.files(__package__).joinpath("errors.md").read_text(encoding="utf-8")
+    page = resources.files("failpoints._cli").joinpath("errors.md").read_text(encoding="utf-8")
     return {
         found[1]: Section(" ".join(found[2].removesuffix(".").split()), found[0].strip())
         for found in _SECTION.finditer(page)

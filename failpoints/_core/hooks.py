@@ -35,17 +35,6 @@ class Others(Protocol):
         ...
 
 
-class Advance(Protocol):
-    """The state of an exploration after a run: the number of runs, their limit, and those known to be necessary."""
-
-    @property
-    def runs(self) -> int: ...
-    @property
-    def max_runs(self) -> int: ...
-    @property
-    def queued(self) -> int: ...
-
-
 class Result(Protocol):
     """The result of an exploration that found no failure."""
 
@@ -60,8 +49,8 @@ class Result(Protocol):
 class Spectator(Protocol):
     """Follows every exploration of the process."""
 
-    def advanced(self, advance: Advance) -> None:
-        """Note that a run has ended."""
+    def advanced(self, done: int, total: int | None, what: str) -> None:
+        """Note how much is done, and of how much, as far as that is known. *what* is "runs" or "states"."""
 
     def ended(self, result: Result | None, tried: str) -> None:
         """Note that an exploration has ended, with a result or with an error. *tried* is such as "7 runs"."""

@@ -305,6 +305,8 @@ class _Exploration:
             if (ending.kind, ending.location) not in self._confirmed:
                 self._confirm(program, state, ending)
             self._add_failure(program, state, ending)
+        for spectator in spectators:
+            spectator.advanced(self._states, None, "states")
         if options.on_state is not None:
             options.on_state(CrashProgress(self._states, options.max_states, self._broken))
         return following

@@ -124,7 +124,7 @@ class Options:
     def report(self, progress: Progress) -> None:
         """Report that a run has ended."""
         for spectator in spectators:
-            spectator.advanced(progress)
+            spectator.advanced(progress.runs, min(progress.runs + progress.queued, progress.max_runs), "runs")
         if self.on_run is not None:
             self.on_run(progress)
 

@@ -53,7 +53,7 @@ class Held:
         """Make the file. It is held from the moment at which it has its name."""
         aside = path.with_name(f".{path.name}{ASIDE}")
         self.path = path
-        with _guard.lock:
+        with _guard.lock, _naming(path.parent):
             self.descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             self._identity = _identity(os.fstat(self.descriptor))
             _held.add(self)
@@ -148,14 +148,24 @@ def locked(path: Path) -> Generator[bool]:
             os.close(descriptor)
 
 
+@contextmanager
+def _naming(path: Path) -> Generator[None]:
+    """Let an error name a path, and not the file beside it, whose name differs each time: each error is logged once."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def write_aside(path: Path, text: str) -> None:
     """Replace a file at one moment."""
     aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{ASIDE}")
     try:
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        aside.replace(path)
+        with _naming(path):
+            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            aside.replace(path)
     except BaseException:
         with suppress(OSError):
             aside.unlink()

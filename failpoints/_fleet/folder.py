@@ -96,6 +96,8 @@ class Folder:
             before = self.state()
         except Gone:
             before = State(secrets.token_hex(8))
+            for name in files.names_in(self.path / "members"):  # of a fleet that is gone: they join this one
+                (self.path / "members" / name).unlink(missing_ok=True)
         ended = {name: file for name, file in self._files_of_members() if not self.is_alive(name)}
         after = alter(before.without(self._is_over))
         if after is before and before.revision and not ended.keys() - before.folded:

@@ -134,6 +134,7 @@ class Member:
         self._leases = Leases(place)
         self._mine: dict[int, tuple[_SharedCounts, Configuration | None]] = {}
         self._commands_done = 0
+        self._unanswered: dict[int, object] = {}  # the answers to commands that are done
         self._news = False
         self._next_report = 0.0
         self._trouble: dict[str, None] = {}  # to be logged
@@ -249,6 +250,7 @@ class Member:
             self._leave()
             self._fleet = state.fleet
         seat = self.place.join(before)
+        self._unanswered.clear()
         self._commands_done = self.place.state().numbers
         self._state = None
         self._logged.clear()
@@ -300,8 +302,11 @@ class Member:
         self._remove([serial for serial in self._mine if serial not in wanted])
         for command in state.commands:
             if command.number > self._commands_done:
-                self._carry_out(command, seat)
                 self._commands_done = command.number
+                self._unanswered[command.number] = self._carry_out(command, seat)
+        for number, answer in list(self._unanswered.items()):  # what cannot be written now is tried again
+            seat.write_answer(number, answer)
+            del self._unanswered[number]
         if any(counts.refusal for counts, _ in self._mine.values()):
             self._report()  # first, so that whoever sees the revision can read why
         seat.acknowledge(state.revision)
@@ -342,7 +347,8 @@ class Member:
         self.has_news()
         return configuration
 
-    def _carry_out(self, command: Command, seat: Seat) -> None:
+    def _carry_out(self, command: Command, seat: Seat) -> object:
+        """Do what a command says, and return the answer."""
         mine = self._mine.get(command.serial) if command.serial is not None else None
         only = mine[1] if mine is not None else None
         answer: int | list[str] | dict[str, list[str]] = 0
@@ -359,7 +365,7 @@ class Member:
         elif command.tasks is None or seat.name in command.tasks:
             tasks = command.tasks[seat.name] if command.tasks is not None else None
             answer = PROCESS_STORE.resume(command.name, command.matchers, tasks, only=only)
-        seat.write_answer(command.number, answer)
+        return answer
 
     def _resume_one(self, name: str, member: str, task: str, since: str) -> int:
         """Wake one waiter, and return how many were woken: none if it is of another member, or has gone on."""

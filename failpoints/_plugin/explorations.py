@@ -11,7 +11,7 @@ import pytest
 from _failpoints_pytest.cut_short import CutShort
 
 from .._core.clock import monotonic
-from .._core.hooks import Advance, Result, spectators
+from .._core.hooks import Result, spectators
 
 _PATIENCE = 2.0  # seconds without a bar
 _INTERVAL = 0.2  # seconds between two changes of the bar
@@ -31,9 +31,9 @@ class Explorations:
         """Take note of the test that runs now."""
         self._test = nodeid
 
-    def advanced(self, advance: Advance) -> None:
+    def advanced(self, done: int, total: int | None, what: str) -> None:
         """Show the bar, if the exploration takes long."""
-        self._bar.show(advance)
+        self._bar.show(done, total, what)
 
     def ended(self, result: Result | None, tried: str) -> None:
         """Remove the bar, and take note of a result that is not exhaustive."""
@@ -54,13 +54,13 @@ class _Bar:
         self._next = 0.0  # when to change it, on the monotonic clock
         self._width = 0
 
-    def show(self, advance: Advance) -> None:
+    def show(self, done: int, total: int | None, what: str) -> None:
         now = monotonic()
         if not self._next:
             self._next = now + _PATIENCE
         elif now >= self._next:
             self._next = now + _INTERVAL
-            self._write(_text(advance))
+            self._write(_text(done, total, what))
 
     def clear(self) -> None:
         self._next = 0.0
@@ -82,7 +82,8 @@ class _Bar:
         self._width = len(text)
 
 
-def _text(advance: Advance) -> str:
-    total = min(advance.runs + advance.queued, advance.max_runs)
-    full = _CELLS * advance.runs // max(total, 1)
-    return f" [{'#' * full}{'.' * (_CELLS - full)}] {advance.runs:,} of {total:,} runs"
+def _text(done: int, total: int | None, what: str) -> str:
+    if total is None:
+        return f" {done:,} {what}"
+    full = _CELLS * done // max(total, 1)
+    return f" [{'#' * full}{'.' * (_CELLS - full)}] {done:,} of {total:,} {what}"

@@ -25,6 +25,7 @@ MODULES = [
     "instrument",
     "pytest_plugin",
     "request",
+    "strategies",
     "unittest",
     "wsgi",
 ]

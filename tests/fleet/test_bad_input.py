@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 
-from failpoints import FailpointUsageError
+from failpoints import FailpointUsageError, FleetTimeout
 from failpoints.fleet import Fleet
 
 Start = Callable[..., Any]
@@ -215,6 +215,59 @@ async def test_a_folder_that_is_removed(start: Start, folder: Path) -> None:
     ]
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("part", ["wake", "reports", "answers", "owners", "lock", "state.json"])
+async def test_a_part_of_the_folder_that_is_removed(start: Start, folder: Path, part: str) -> None:
+    """Whatever is removed, what is configured after it is in force, and counted exactly."""
+    member = start()
+    async with Fleet(folder, lease=None) as fleet:
+        await fleet.configure("x", "3*return")
+        if (path := folder / part).is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+        await fleet.configure("y", "2*return(8)")
+        with anyio.fail_after(20):
+            while not await fleet.members():  # without its state, this is another fleet, which it joins
+                await anyio.sleep(0.02)
+        assert member.ask("visit('y', 3)") == ["Return(value='8')"] * 2 + ["Continue()"]
+        assert member.ask("visit('x', 4)").count("Return(value=None)") == (0 if part == "state.json" else 3)
+
+
+@pytest.mark.anyio
+async def test_counts_that_are_removed(start: Start, folder: Path) -> None:
+    """Without the files of counts, no count is taken, and a change is refused."""
+    member = start()
+    async with Fleet(folder, lease=None) as fleet:
+        await fleet.configure("x", "3*return")
+        shutil.rmtree(folder / "counts")
+        with pytest.raises(FailpointUsageError, match="No such file or directory"):
+            await fleet.configure("y", "2*return(8)")
+        assert member.ask("visit('x') + visit('y')") == ["Continue()"] * 2
+
+
+@pytest.mark.anyio
+async def test_an_answer_that_cannot_be_written(start: Start, folder: Path) -> None:
+    """A command is carried out once, also if it cannot be answered. That is logged once, and answered later."""
+    member = start()
+    async with Fleet(folder) as fleet:
+        await fleet.configure("x", "pause")
+        member.ask("visit_in_thread('x')")
+        await fleet.wait_until_paused("x")
+        shutil.rmtree(folder / "answers")
+        with pytest.raises(FleetTimeout):
+            await fleet.resume("x", timeout=0.5)
+        member.ask("visit_in_thread('x')")
+        await fleet.wait_until_hit("x", 2)
+        await anyio.sleep(0.3)  # in which the member looks thrice
+        assert len((await fleet.status("x")).waiting) == 1
+        (folder / "answers").mkdir(0o700)
+        assert await fleet.resume("x", tasks=1) == 1
+    assert member.end() == 0
+    (said,) = [line for line in member.errors if line]
+    assert "cannot reach the fleet" in said
+
+
 NO_SPACE = "__import__('resource').setrlimit(__import__('resource').RLIMIT_FSIZE, (0, 0)) or 1"
 
 
@@ -240,7 +293,7 @@ def test_a_fleet_that_cannot_write_changes_nothing(start: Start, folder: Path) -
     member = start()
     code = f"""
 import anyio
-from failpoints import FailpointUsageError
+from failpoints import FailpointUsageError, FleetTimeout
 from failpoints.fleet import Fleet
 async def run():
     async with Fleet({str(folder)!r}, lease=None) as fleet:

@@ -17,7 +17,7 @@ from tests.plugin.inner_files import RunTests
 SOURCE = """
     import pytest
     from failpoints import failpoint
-    from failpoints.explore import ExplorationFailed, explore
+    from failpoints.explore import ExplorationFailed, explore, explore_crashes
 
     async def scenario(run):
         async with run.injecting():
@@ -39,6 +39,9 @@ SOURCE = """
 
     def test_exhaustive():
         explore(scenario)
+
+    def test_crashes():
+        explore_crashes(lambda folder: (folder / "a").touch(), lambda folder, acknowledged: None, timeout=60)
 
     def test_failing():
         with pytest.raises(ExplorationFailed):
@@ -62,21 +65,21 @@ def summary_of(result: pytest.RunResult) -> list[str]:
 def test_explorations_that_were_not_exhaustive(run_tests: RunTests, arguments: tuple[str, ...]) -> None:
     """Each test whose exploration was cut short has a line that mentions why, under pytest-xdist too."""
     result = run_tests(SOURCE, *arguments)
-    result.assert_outcomes(passed=5)
+    result.assert_outcomes(passed=6)
     assert sorted(summary_of(result)) == LINES
 
 
 def test_no_section(run_tests: RunTests) -> None:
     """There is no section if every exploration was exhaustive, or failed."""
-    result = run_tests(SOURCE, "-k", "exhaustive or failing")
-    result.assert_outcomes(passed=2, deselected=3)
+    result = run_tests(SOURCE, "-k", "exhaustive or failing or crashes")
+    result.assert_outcomes(passed=3, deselected=3)
     assert "explorations" not in result.stdout.str()
 
 
 def test_no_bar_outside_a_terminal(run_tests: RunTests) -> None:
     """There is no bar in the log of a CI system."""
     result = run_tests(SOURCE, files={"conftest.py": IMPATIENT})
-    result.assert_outcomes(passed=5)
+    result.assert_outcomes(passed=6)
     assert "runs\b" not in result.stdout.str()
     assert "[#" not in result.stdout.str()
 
@@ -98,7 +101,8 @@ def test_a_bar_in_a_terminal(pytester: pytest.Pytester, capture: str) -> None:
     for name, source in (("conftest", IMPATIENT), ("test_inner", SOURCE)):
         (pytester.path / f"{name}.py").write_text(dedent(source), encoding="utf-8")
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "pytest", "-v", f"--capture={capture}", "-k", "exhaustive", "-p", "no:randomly"]
+    command = [sys.executable, "-m", "pytest", "-v", f"--capture={capture}", "-p", "no:randomly"]
+    command += ["-k", "exhaustive or crashes"]
     environment: dict[str, Any] = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
     with subprocess.Popen(command, cwd=pytester.path, env=environment, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
@@ -118,3 +122,5 @@ def test_a_bar_in_a_terminal(pytester: pytest.Pytester, capture: str) -> None:
     shown = text[text.index(" [######....] 2 of 3 runs") :].partition("PASSED")[0]
     assert shown.endswith("\b" * len(" [##########] 3 of 3 runs"))
     assert "3 of 3 runs" in shown
+    assert "test_inner.py::test_crashes  2 states" in text
+    assert f"{' 2 states'}{len(' 2 states') * chr(8)}{' ' * len(' 2 states')}" in text
