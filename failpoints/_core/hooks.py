@@ -65,6 +65,9 @@ class Explorer(Protocol):
     def arrive(self, name: str, context: Context) -> Awaitable[object] | None:
         """Return what an async visit has to await before it continues: the turn of its task."""
 
+    def arrive_sync(self, name: str, context: Context) -> None:
+        """Wait until it is the turn of the running thread, at a visit in sync code."""
+
     def turn_away(self) -> None:
         """Note that the running task was cancelled while it waited for its turn."""
 

@@ -194,6 +194,7 @@ def visit_sync(
     if explorer is not None:
         hit = Hit(name, context_of_visit(context), result)
         accesses = _declared(explorer, site, name, hit.context) if site.reads or site.writes else None
+        explorer.arrive_sync(name, hit.context)
         if accesses is not None and region is None:
             explorer.declare_step(accesses)
         elif accesses is not None:

@@ -120,6 +120,9 @@ class NotedVisits:
         """Hold no task."""
         return None
 
+    def arrive_sync(self, name: str, context: Context) -> None:
+        """Do not wait: tasks and threads are not put in order."""
+
     def turn_away(self) -> None:
         """Do nothing."""
 

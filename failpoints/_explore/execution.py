@@ -6,7 +6,7 @@ import threading
 from collections.abc import Awaitable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Protocol
+from typing import Any, Protocol
 
 from .._core.accesses import Accesses
 from .._core.actions import Action
@@ -86,8 +86,11 @@ class Recorder(Protocol):
     def visited(self, visit: Visit, *, inside: bool) -> None:
         """Record a visit that goes on. *inside* is whether it is explored: inside `run.injecting()`."""
 
-    def resumed(self, wakeup: Visit, location: str, line: str) -> None:
-        """Record that a task goes on at a wake-up, after the line at which it was suspended. Both may be ""."""
+    def resumed(self, wakeup: Visit, location: str, line: str, *, is_before: bool = False) -> None:
+        """Record that a task goes on at a wake-up, after the line at which it was suspended. Both may be "".
+
+        *is_before* is whether a thread has yet to carry out that line.
+        """
 
     def injected(self, path: TaskPath, action: Action, raises: tuple[type[BaseException], ...]) -> None:
         """Record that a fault is injected at the last visit of this task, at a site that declares *raises*."""
@@ -129,6 +132,8 @@ class Execution:
         self.is_reduced = steps is not None  # equivalent orders are left out
         self.seen: object = None  # of the primitives of the libraries, if equivalent orders are left out
         self.holds_wakeups = False  # between `begin` and `end`, with every wake-up as a switch point
+        self.steering: Any = None  # of the threads of the run, if its scenario is a plain function
+        self.holds_threads = False  # between `begin` and `end`, if the order of the threads is explored
         self._has_begun = False
         self._regions: list[tuple[object, TaskNode, Accesses]] = []  # in the order in which they were entered
         self._has_threads = self._are_threads_beside = False
@@ -144,11 +149,30 @@ class Execution:
         self._last: TaskNode | None = None
         self._faultable = 0
 
+    @property
+    def is_sync(self) -> bool:
+        """Whether the scenario is a plain function, so that its threads are steered."""
+        return self.steering is not None
+
     # Called by sites: see Explorer.
+
+    def arrive_sync(self, name: str, context: Context) -> None:
+        """Stop a thread that is steered, at a visit in sync code, until it is its turn."""
+        if not self.active or self.steering is None or threading.get_ident() != self.thread:
+            return
+        task = self.loop.current_node()
+        task.label = label = self._identify(task, name)
+        if self.holds_threads:
+            if self.recorder is not None:
+                self.recorder.arrived(self._shown(label, context))
+            self.steering.visit(label)
 
     def arrive(self, name: str, context: Context) -> Awaitable[object] | None:
         """Return what to await until it is the turn of the running task."""
         if not self.active or threading.get_ident() != self.thread:
+            return None
+        if self.steering is not None:  # on an event loop that the scenario runs by itself
+            self.arrive_sync(name, context)
             return None
         task = self.loop.current_node()
         task.label = label = self._identify(task, name)
@@ -187,7 +211,8 @@ class Execution:
                 self.recorder.visited(Visit(path, name, 0, context_text(context)), inside=False)
             return None
         task = self._current_task()
-        label = self._identify(task, name)
+        is_steered = self.steering is not None and threading.get_ident() == self.thread
+        label = task.label if is_steered else self._identify(task, name)
         if not self._looks_at_visits:
             return None
         return self._go_on(task, label, context, site, is_async=False)
@@ -289,6 +314,13 @@ class Execution:
             label = self._labels.of_visit((task.path, ""), task.wakeups)
         self.held[task] = label
 
+    def label_of_point(self, task: TaskNode) -> int:
+        """Return the label of the next point of a thread that is not a visit."""
+        if not self.holds_threads:
+            return -1
+        task.wakeups += 1
+        return self._labels.of_visit((task.path, ""), task.wakeups)
+
     def intrude(self) -> None:
         """Take note that something outside the run has an effect now: the clock, a thread or a socket."""
         if self.steps is not None:
@@ -323,7 +355,7 @@ class Execution:
         if self.steps is not None:
             self.steps.begin_turn(task)
             self.order.append(held[task])
-        if self.holds_wakeups and (self._injects_faults or self.recorder is not None):
+        if (self.holds_wakeups or self.holds_threads) and (self._injects_faults or self.recorder is not None):
             self._resume(task, held[task])
         self._release(task)
 
@@ -333,7 +365,8 @@ class Execution:
         if wakeup.name:  # a visit, which does the same once it goes on
             return
         if self.recorder is not None:
-            self.recorder.resumed(wakeup, *self.loop.position(task))
+            is_before = self.holds_threads and self.steering.is_before(task)
+            self.recorder.resumed(wakeup, *self.loop.position(task), is_before=is_before)
         if not self._injects_faults or not self.loop.can_cancel(task):
             return
         if self._choose_fault(label, {}, self._alternatives.at_wakeup()) is not None:
@@ -384,7 +417,10 @@ class Execution:
         self._has_begun = True
         self.active = True
         self.steps = self._steps
-        self.holds_wakeups = self._interleavings == "awaits"
+        self.holds_wakeups = self._interleavings == "awaits" and self.steering is None
+        self.holds_threads = self._interleavings is not None and self.steering is not None
+        if self.holds_threads:
+            self.steering.begin()
         self.expect = expect
         if self.steps is not None:
             for _, task, accesses in self._regions:  # that were entered before
@@ -398,18 +434,20 @@ class Execution:
             self.scheduler.bounds.add("unordered threads")
         if self.steps is not None:
             self.steps.leave(self._acting_task())
+        if self.holds_threads:
+            self.held.clear()  # they go on once this thread waits
         self._deactivate()
         for task in sorted(self.held, key=_last_turn):
             self._release(task)
 
     def stop(self) -> None:
         """Decide nothing any more, since the event loop ends the run. It lets all tasks go on, to clean up."""
-        if self.holds_wakeups:
+        if self.holds_wakeups or self.holds_threads:
             self.held.clear()
         self._deactivate()
 
     def _deactivate(self) -> None:
-        self.active = self.holds_wakeups = False
+        self.active = self.holds_wakeups = self.holds_threads = False
         if self.steps is not None:
             self.steps.end_turn()
             self.steps = None

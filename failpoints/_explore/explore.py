@@ -155,7 +155,15 @@ def explore(
     )
     _check_surroundings()
     runner = Runner(scenario, options)
-    with _armed(), same_in_every_run(), runner.deterministic_order(), runner.noting_primitives(), watching() as watched:
+    runner.check_options()
+    with (
+        _armed(),
+        same_in_every_run(),
+        runner.deterministic_order(),
+        runner.noting_primitives(),
+        runner.steering_threads(),
+        watching() as watched,
+    ):
         runner.watched = watched
         exploration: Exploration | None = None
         try:
@@ -184,6 +192,7 @@ def _explore(runner: Runner) -> Exploration:
             max_faults=options.fault_limit,
             interleavings=options.held_at,
             cut_short=cut_short,
+            are_threads=runner.is_sync,
             audited=0 if auditing is None else auditing.runs,
         )
 
@@ -299,7 +308,12 @@ def _replay(runner: Runner, script: Script) -> Exploration:
     failed = outcome.problem is not None
     runner.options.report(Progress(1, runner.options.max_runs, 0, len(execution.injected), failed))
     exploration = Exploration(
-        runs=1, hits=hits, tasks=timeline.tasks, interleavings=scheduler.interleavings, replayed=True
+        runs=1,
+        hits=hits,
+        tasks=timeline.tasks,
+        interleavings=scheduler.interleavings,
+        replayed=True,
+        are_threads=runner.is_sync,
     )
     if outcome.problem is not None:
         raise run_failed(runner, outcome, exploration) from outcome.problem.error
@@ -346,6 +360,7 @@ def _describe_bound(bound: str, options: Options) -> str:
         "threads": "a task went on before a thread had answered",
         "sockets": "a task went on before a socket, a pipe or a process had answered",
         "unordered threads": "threads were not put in order",
+        "blocked thread": "a thread went on before another one had returned from something that is not steered",
     }[bound]
 
 
@@ -393,15 +408,15 @@ def _check_scenario(scenario: Any) -> None:
     if inspect.iscoroutine(scenario):
         scenario.close()
         raise FailpointUsageError(
-            "explore() takes the async function itself, since it calls it once per run: leave out the ()"
+            "explore() takes the function itself, since it calls it once per run: leave out the ()"
         )
     if not callable(scenario):
-        raise FailpointUsageError(f"explore() takes an async function; got {safe_repr(scenario)}")
+        raise FailpointUsageError(f"explore() takes a function; got {safe_repr(scenario)}")
     try:
         signature_of(scenario).bind(object())
     except TypeError:
         raise FailpointUsageError(
-            f"a scenario must take one argument, the run: async def {getattr(scenario, '__name__', 'scenario')}(run): …"
+            f"a scenario must take one argument, the run: def {getattr(scenario, '__name__', 'scenario')}(run): …"
         ) from None
     except ValueError:  # a callable without a signature
         pass

@@ -131,7 +131,8 @@ def _circumstances(outcome: Outcome, exploration: Exploration) -> str:
     parts = ["no fault" if not faults else "1 fault" if faults == 1 else f"{faults} faults"]
     if has_orders and outcome.timeline.tasks > 1:
         switches = execution.preemptions
-        parts.append(f"{switches or 'no'} switch{'' if switches == 1 else 'es'} away from a task that could go on")
+        noun = "thread" if exploration.are_threads else "task"
+        parts.append(f"{switches or 'no'} switch{'' if switches == 1 else 'es'} away from a {noun} that could go on")
     return f"{where}, with {' and '.join(parts)}"
 
 

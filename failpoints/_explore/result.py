@@ -83,6 +83,7 @@ class Exploration:
             it was not.
         replayed: Whether this was the replay of a single run.
         cut_short: The number of further runs that ended early, since all that could follow had been run.
+        are_threads: Whether the tasks are threads, of a scenario that is a plain function.
         audited: The number of further runs in which steps that were said not to meet came in the other order.
     """
 
@@ -98,6 +99,7 @@ class Exploration:
     replayed: bool = False
     cut_short: int = 0
     audited: int = 0
+    are_threads: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hits", _Counts(self.hits))
@@ -119,10 +121,12 @@ class Exploration:
     def _scope(self) -> str:
         if not self.hits and not self.tasks:
             return "no failpoint was visited inside run.injecting(), so there was nothing to try"
-        at_wakeups = self.interleavings == "awaits"
+        at_wakeups = self.interleavings == "awaits" and not self.are_threads
         parts: list[str] = []
         if self.interleavings and not self.tasks:
-            parts.append("no tasks to reorder")
+            parts.append(f"no {'threads' if self.are_threads else 'tasks'} to reorder")
+        elif self.interleavings and self.are_threads:
+            parts.append(f"every order of {counted(self.tasks, 'thread')} at visits and primitives")
         elif self.interleavings:
             parts.append(f"every order of {counted(self.tasks, 'task')}{' at every wake-up' if at_wakeups else ''}")
         if self.max_faults and not self.visits:

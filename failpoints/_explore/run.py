@@ -127,7 +127,10 @@ def _of_task(place: tuple[TaskPath, int]) -> str:
 
 
 class Injecting:
-    """The part of a scenario that is explored, as an async context manager. Returned by `run.injecting()`."""
+    """The part of a scenario that is explored, as a context manager, which is async in an async scenario.
+
+    Returned by `run.injecting()`.
+    """
 
     def __init__(self, run: Run, execution: Execution, expect: tuple[type[BaseException], ...]) -> None:
         self._run = run
@@ -135,7 +138,24 @@ class Injecting:
         self._expect = expect
         self._boundary: AbstractContextManager[object]
 
+    def __enter__(self) -> Self:
+        if not self._execution.is_sync:
+            raise FailpointUsageError("a scenario that is an async function takes async with run.injecting():")
+        self._execution.begin(self._expect)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self._execution.end()
+        if error is not None and self._execution.is_surfaced(error):
+            self._run.error = error
+            return True
+        return False
+
     async def __aenter__(self) -> Self:
+        if self._execution.is_sync:
+            raise FailpointUsageError("a scenario that is a plain function takes with run.injecting():, without async")
         self._execution.begin(self._expect)
         self._boundary = cancellation_boundary(self._execution)
         self._boundary.__enter__()

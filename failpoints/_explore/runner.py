@@ -5,10 +5,11 @@ from __future__ import annotations
 import gc
 import inspect
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable
+from collections.abc import Callable, Coroutine, Generator, Hashable
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, Protocol, TypeAlias
 
@@ -31,11 +32,14 @@ from .plan.scheduler import PlannedScheduler, Scheduler
 from .plan.search import Plan
 from .problem import Problem
 from .run import Run
+from .steering.installing import steering_threads
+from .steering.scenario import NotAFunction
+from .steering.scenario import run as run_sync
 from .steps import Steps
 from .timeline import Timeline
 from .watchdog import Stuck, WatchedThread
 
-Scenario: TypeAlias = Callable[[Run], Awaitable[object]]
+Scenario: TypeAlias = Callable[[Run], object]
 
 _RUNS_BETWEEN_COLLECTIONS = 100  # while other threads explore as well, so that garbage collection is never switched on
 _lock = threading.Lock()
@@ -102,9 +106,28 @@ class Runner:
         self.options = options
         self.alternatives = Alternatives(options.parsed_faults, cancellations=options.cancellations)
         self.labels = Labels()
+        self.is_sync = not _is_async(scenario)
         self._slow_waits: set[Hashable] = set()
         self.watched: WatchedThread
         self._backend, self.deterministic_order = _import_backend(options.backend)
+
+    def check_options(self) -> None:
+        """Raise `FailpointUsageError` for an option that has no meaning for threads."""
+        if self.is_sync and inspect.isfunction(self.scenario):
+            if self.options.cancellations:
+                raise FailpointUsageError(
+                    f"cancellations= cancels tasks, and {self.name} has none: it is a plain function, whose threads"
+                    " cannot be cancelled"
+                )
+            if self.options.audit:
+                raise FailpointUsageError(
+                    f"audit= exchanges the steps of tasks, and {self.name} is a plain function with threads, whose"
+                    " steps it cannot exchange"
+                )
+
+    def steering_threads(self) -> AbstractContextManager[None]:
+        """Steer the threads of the runs, if the scenario is a plain function."""
+        return steering_threads() if self.is_sync else nullcontext()
 
     def noting_primitives(self) -> AbstractContextManager[None]:
         """Note in the runs what tasks do to locks, events, queues and so on, if the search needs it."""
@@ -125,7 +148,8 @@ class Runner:
         options = self.options
         if options.sample is not None:
             return SampledOrders(options.sample, lambda label: self.labels.visit(label).path)
-        return EveryOrder(is_reduced=options.is_reduced, needs_declaration=options.reduction == "sound")
+        needs_declaration = options.reduction == "sound" and not self.is_sync
+        return EveryOrder(is_reduced=options.is_reduced, needs_declaration=needs_declaration)
 
     def scheduler(self, plan: Plan) -> PlannedScheduler:
         """Return what makes a run follow a plan of the search, within the bounds of the exploration."""
@@ -138,6 +162,13 @@ class Runner:
 
     def run(self, scheduler: Scheduler, *, recording: bool = False) -> Outcome:
         """Run the scenario once, with the decisions of the scheduler."""
+        try:
+            return self._run_once(scheduler, recording=recording)
+        except NotAFunction:
+            self.is_sync = False
+            return self._run_once(scheduler, recording=recording)
+
+    def _run_once(self, scheduler: Scheduler, *, recording: bool) -> Outcome:
         timeline = Timeline(self.short_name) if recording else None
         steps = self._steps() if scheduler.is_reduced else None
         execution = Execution(scheduler, self.alternatives, self.labels, self.watched, timeline, steps)
@@ -150,20 +181,28 @@ class Runner:
 
     def _steps(self) -> Steps:
         options = self.options
-        return Steps(needs_declaration=options.reduction == "sound", runs_woken=options.held_at == "visits")
+        return Steps(
+            needs_declaration=options.reduction == "sound",
+            runs_woken=options.held_at == "visits" and not self.is_sync,
+            are_of_threads=self.is_sync,
+        )
 
     def _run(self, execution: Execution, run: Run) -> Problem | None:
         exploring.set(execution)
         begin_run(execution.root)
         with Registry() as registry:
             registry.seed(0)
-            main = self._call_scenario(run)
+            main = None if self.is_sync else self._call_scenario(run)
             deadline = monotonic() + self.options.timeout
             problem: Problem | None = None
             interrupted_at: str | None = None
             self.watched.begin(deadline)
             try:
-                problem = self._backend(execution, main, deadline, is_virtual=self.options.is_virtual)
+                if main is None:
+                    call = partial(self._call_sync_scenario, run)
+                    problem = run_sync(execution, call, deadline, is_virtual=self.options.is_virtual)
+                else:
+                    problem = self._backend(execution, main, deadline, is_virtual=self.options.is_virtual)
             finally:
                 while True:
                     try:
@@ -178,6 +217,16 @@ class Runner:
             problem = replace(problem, sentence=f"the run did not end within its {self.options.timeout:g} s")
         return problem
 
+    def _call_sync_scenario(self, run: Run) -> None:
+        returned: Any = _call(self.scenario, run)
+        if inspect.iscoroutine(returned):
+            returned.close()
+            raise NotAFunction
+        if inspect.isawaitable(returned):
+            raise FailpointUsageError(
+                f"a scenario must be a function or an async function; {self.name} returned {safe_repr(returned)}"
+            )
+
     def _call_scenario(self, run: Run) -> Coroutine[Any, Any, Any]:
         coroutine: Any = _call(self.scenario, run)
         if not inspect.iscoroutine(coroutine):
@@ -186,6 +235,11 @@ class Runner:
                 f" {self.name} returned {safe_repr(coroutine)}"
             )
         return coroutine
+
+
+def _is_async(scenario: Any) -> bool:
+    call = getattr(scenario, "__call__", None)  # noqa: B004 - of an object, whose method may be async
+    return inspect.iscoroutinefunction(scenario) or inspect.iscoroutinefunction(call)
 
 
 @runs_user_code

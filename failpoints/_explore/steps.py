@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable
 
 from .._core.accesses import Accesses as Declared
-from .plan.accesses import EVERYTHING, Accesses, Mode, add_access, merge
+from .plan.accesses import EVERYTHING, PROGRAM, Accesses, Mode, add_access, merge
 from .plan.identity import TaskNode
 from .plan.races import Segment
 
@@ -23,12 +23,14 @@ class Steps:
     Args:
         needs_declaration: Whether a step of which nothing was declared touches everything.
         runs_woken: Whether a task that was woken runs in the same turn, and is not held before.
+        are_of_threads: Whether they are steps of threads.
     """
 
-    def __init__(self, *, needs_declaration: bool, runs_woken: bool) -> None:
+    def __init__(self, *, needs_declaration: bool, runs_woken: bool, are_of_threads: bool = False) -> None:
         self.segments: list[Segment] = []
         self._needs_declaration = needs_declaration
         self._runs_woken = runs_woken
+        self._are_of_threads = are_of_threads
         self._turn = -1
         self._first = 0  # the first segment of the current turn
         self._tasks: list[TaskNode | None] = []  # of the segments
@@ -84,10 +86,15 @@ class Steps:
         for segment in self.segments[self._first :]:
             if segment.task is not None:
                 is_opaque = self._needs_declaration and not segment.is_declared
-                add_access(segment.accesses, EVERYTHING, "w" if is_opaque else "u")
+                if not self._are_of_threads:
+                    add_access(segment.accesses, EVERYTHING, "w" if is_opaque else "u")
+                    continue
+                add_access(segment.accesses, EVERYTHING, "u")
+                if self._needs_declaration and not segment.is_exact:
+                    add_access(segment.accesses, PROGRAM, "w" if is_opaque else "u")
 
     def _begin(self, task: TaskNode) -> Segment:
-        accesses: Accesses = {(CANCELLATION, task.path): "u"}
+        accesses: Accesses = {} if self._are_of_threads else {(CANCELLATION, task.path): "u"}
         segment = Segment(task.path, self._turn, accesses=accesses, because=self._woken.pop(task, []))
         self._add(task, segment)
         self._running = task
@@ -103,30 +110,38 @@ class Steps:
         self.segments.append(segment)
         self._tasks.append(task)
 
-    def _segment(self, task: TaskNode) -> Segment:
+    def segment(self, task: TaskNode) -> Segment:
+        """Return the running segment of a task."""
         if self._running is task and task not in self._woken:
             return self.segments[-1]
         return self._begin(task)
+
+    def pend(self, task: TaskNode, label: int, accesses: Accesses, *, may_wait: bool) -> None:
+        """Note what a task would touch that waits at the end of the run, held at a label."""
+        self._turn += 1
+        add_access(accesses, EVERYTHING, "u")
+        segment = Segment(task.path, self._turn, is_chosen=True, accesses=accesses, pending=label, may_wait=may_wait)
+        self._add(task, segment)
 
     # Called by what a program does.
 
     def accesses(self, task: TaskNode) -> Accesses:
         """Return what the running step of a task touches, to add to."""
-        return self._segment(task).accesses
+        return self.segment(task).accesses
 
     def leave(self, task: TaskNode) -> None:
         """Note that the explored part ends, so that what other tasks would still do comes too late for its result."""
-        add_access(self._segment(task).accesses, EVERYTHING, "w")
+        add_access(self.segment(task).accesses, EVERYTHING, "w")
 
     def touch(self, task: TaskNode, resource: Hashable, mode: Mode) -> None:
         """Note that the running step of a task touches a resource that the program has declared."""
-        segment = self._segment(task)
+        segment = self.segment(task)
         segment.is_declared = True
         add_access(segment.accesses, resource, mode)
 
     def split(self, task: TaskNode, because: int | None = None) -> None:
         """Begin a new segment of the running task, which could not have run before segment *because*."""
-        before, declared = self._segment(task), self._declared
+        before, declared = self.segment(task), self._declared
         segment = self._begin(task)
         segment.is_declared = before.is_declared
         self.declare_step(task, declared)
@@ -135,16 +150,16 @@ class Steps:
 
     def follow(self, task: TaskNode, because: Iterable[int]) -> None:
         """Take note that the running segment could not have run before any of these, since its task waited for all."""
-        self._segment(task).because.extend(because)
+        self.segment(task).because.extend(because)
 
     def mark(self, task: TaskNode) -> int:
         """Return the number of the running segment, to be used as *because* later."""
-        self._segment(task)
+        self.segment(task)
         return len(self.segments) - 1
 
     def declare_step(self, task: TaskNode, declared: Declared) -> None:
         """Declare what the running step of a task touches, until it is suspended."""
-        self._segment(task)
+        self.segment(task)
         self._declared = (*self._declared, *declared)
         for resource, mode in declared:
             self.touch(task, resource, mode)

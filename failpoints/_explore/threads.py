@@ -108,12 +108,13 @@ def _look_at_threads() -> Iterator[tuple[threading.Thread, FrameType, bool]]:
     """Generate the other threads, their frames, and whether the operating system is about to run them, if it shows."""
     # A thread that was woken inside a C function may wait for the interpreter's lock. Reading a file releases that, so
     # such a thread is runnable then, or it has left the function before the frames are taken.
-    runnable = {thread for thread in threading.enumerate() if _is_runnable(thread)}
+    runnable = {thread for thread in threading.enumerate() if is_runnable(thread)}
     for thread, frame in other_threads().items():
         yield thread, frame, thread in runnable
 
 
-def _is_runnable(thread: threading.Thread) -> bool:
+def is_runnable(thread: threading.Thread) -> bool:
+    """Return whether the operating system runs a thread, or is about to, if it shows."""
     try:
         with open(f"/proc/self/task/{thread.native_id}/stat", "rb") as file:
             return file.read().rpartition(b")")[2].split()[0] == b"R"

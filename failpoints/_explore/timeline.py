@@ -35,6 +35,7 @@ class _Event:
     visit: Visit  # without a name for a wake-up
     location: str
     line: str = ""  # the source text at which a task was suspended that goes on at a wake-up
+    is_before: bool = False  # whether this line is still to be carried out
     is_inside: bool = True
     fault: Action | None = None
     raises: tuple[type[BaseException], ...] = ()  # of the site, if there is a fault
@@ -58,9 +59,9 @@ class Timeline:
         """Record a visit that goes on."""
         self._events.append(_Event(visit.path, _Kind.VISIT, visit, _site_location(visit.name), is_inside=inside))
 
-    def resumed(self, wakeup: Visit, location: str, line: str) -> None:
+    def resumed(self, wakeup: Visit, location: str, line: str, *, is_before: bool = False) -> None:
         """Record that a task goes on at a wake-up."""
-        self._events.append(_Event(wakeup.path, _Kind.TURN, wakeup, location, line))
+        self._events.append(_Event(wakeup.path, _Kind.TURN, wakeup, location, line, is_before))
 
     def injected(self, path: TaskPath, action: Action, raises: tuple[type[BaseException], ...]) -> None:
         """Record that a fault is injected where this task went on last, at a site that declares *raises*."""
@@ -116,7 +117,8 @@ class Timeline:
             elif event.kind is _Kind.TURN:
                 if index and events[index - 1].path == event.path and event.fault is None:
                     continue  # it goes on without a switch
-                text = f"goes on after {_cropped(event.line)}" if event.line else "starts"
+                where = "at" if event.is_before else "after"
+                text = f"goes on {where} {_cropped(event.line)}" if event.line else "starts"
             elif (arrival := held.pop(event.path, None)) is None or _goes_on_at_once(events, arrival):
                 text = visit
             else:

@@ -6,7 +6,7 @@ import ctypes
 import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -25,12 +25,16 @@ class Stuck(BaseException):
 
 
 class WatchedThread:
-    """A thread that explores, with the deadline of its current run."""
+    """A thread that explores, with the deadline of its current run.
 
-    __slots__ = ("_deadline", "_interrupted_at", "_lock", "_thread", "_thrown")
+    `thread` is the ident of the thread that runs the program's code: the one that explores, or one of its run.
+    """
+
+    __slots__ = ("_deadline", "_interrupted_at", "_lock", "_thrown", "look", "thread")
 
     def __init__(self) -> None:
-        self._thread = threading.get_ident()
+        self.thread = threading.get_ident()
+        self.look: Callable[[], object] | None = None  # called every now and then, by the watchdog's thread
         self._deadline: float | None = None
         self._interrupted_at: str | None = None
         self._thrown = 0.0
@@ -67,7 +71,7 @@ class WatchedThread:
         return self._interrupted_at
 
     def _throw(self) -> None:
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(Stuck))
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.thread), ctypes.py_object(Stuck))
 
     def check(self, now: float) -> None:
         """Interrupt the thread if it is past its deadline, and again after a second if it goes on."""
@@ -75,7 +79,7 @@ class WatchedThread:
             deadline = self._deadline
             if deadline is None or now < deadline + _GRACE or now < self._thrown + _REPEAT_INTERVAL:
                 return
-            line = _user_line(sys._current_frames().get(self._thread))  # pyright: ignore[reportPrivateUsage] # noqa: SLF001 - there is no public way
+            line = _user_line(sys._current_frames().get(self.thread))  # pyright: ignore[reportPrivateUsage] # noqa: SLF001 - there is no public way
             self._interrupted_at = self._interrupted_at or line
             self._thrown = now
             self._throw()
@@ -130,5 +134,8 @@ def _watch() -> None:
                 _has_work.clear()
         for watched in all_watched:
             watched.check(now)
+            look = watched.look
+            if look is not None:
+                look()
         if all_watched:
             time.sleep(_CHECK_INTERVAL)

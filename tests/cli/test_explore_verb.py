@@ -165,7 +165,7 @@ def test_json(run: Run, module: Callable[[str], str]) -> None:
         ("{name}.py:correct", "expected MODULE:FUNCTION"),
         ("no_such_module:correct", "no module named 'no_such_module' can be imported from"),
         ("{name}:corect", "{name} has no 'corect'; did you mean 'correct'?"),
-        ("{name}:number", "explore() takes an async function; got 3"),
+        ("{name}:number", "explore() takes a function; got 3"),
     ],
 )
 def test_invalid_scenarios(run: Run, module: Callable[[str], str], scenario: str, message: str) -> None:

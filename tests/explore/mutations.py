@@ -84,7 +84,7 @@ MUTATIONS = [
     Mutation(
         "a race of steps that were not chosen plans no run",
         ORDERS,
-        "self._expand(later.turn)",
+        "self._expand(min(later.turn, len(nodes) - 1))",
         "pass",
     ),
     Mutation(
@@ -126,8 +126,8 @@ MUTATIONS = [
     Mutation(
         "a step that is not declared meets nothing",
         STEPS,
-        '"w" if is_opaque else "u"',
-        '"u"',
+        'EVERYTHING, "w" if is_opaque else "u"',
+        'EVERYTHING, "u"',
         "undeclared",
     ),
     Mutation(
@@ -208,7 +208,7 @@ MUTATIONS = [
     Mutation(
         "the end meets nothing",
         STEPS,
-        'add_access(self._segment(task).accesses, EVERYTHING, "w")',
+        'add_access(self.segment(task).accesses, EVERYTHING, "w")',
         "pass",
         "tasks",
     ),

@@ -8,11 +8,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 import anyio
 
+from ..lock_names import lock_name as name_of_lock
 from ..plan.identity import TaskNode, TaskPath, current_node
 from ..problem import BlockedTask, Problem
 from ..replacement import Replacement
@@ -59,7 +60,7 @@ def _describe(task: UnfinishedTask, nodes: dict[int, TaskNode], lock_names: dict
     holder: TaskPath | None = None
     lock_name = ""
     if lock is not None:
-        name = _lock_name(lock, frames[: innermost + 1])
+        name = name_of_lock((lock.outer, lock.inner), type(lock.outer).__name__, frames[: innermost + 1])
         namesakes = sum(known.partition(" (")[0] == name for known in lock_names.values())
         lock_name = lock_names.setdefault(id(lock.inner), f"{name} ({namesakes + 1})" if namesakes else name)
         holder = _holder(lock.inner, nodes)
@@ -100,27 +101,6 @@ def _holder(lock: Any, nodes: dict[int, TaskNode]) -> TaskPath | None:
     # anyio has the id() of the owning task, trio the task itself.
     node = nodes.get(owner.id if isinstance(owner, anyio.TaskInfo) else id(owner))
     return node.path if node is not None else None
-
-
-def _lock_name(lock: _Lock, frames: Sequence[FrameType]) -> str:
-    """Return the name of a lock in the user's code, such as `self.lock`, where it can be found."""
-    for frame in reversed(frames):
-        for scope in (frame.f_locals, frame.f_globals):
-            for name, thing in scope.items():
-                if thing is lock.outer or thing is lock.inner:
-                    return name
-        for name, thing in frame.f_locals.items():
-            for attribute, value in _attributes(thing):
-                if value is lock.outer or value is lock.inner:
-                    return f"{name}.{attribute}"
-    return f"{type(lock.outer).__name__} without a name"
-
-
-def _attributes(thing: Any) -> list[tuple[str, Any]]:
-    try:
-        return [*cast(dict[str, Any], object.__getattribute__(thing, "__dict__")).items()]
-    except AttributeError:
-        return []
 
 
 # The locks of asyncio do not know their owner, so it is recorded when they become locked.

@@ -14,6 +14,9 @@ Accesses: TypeAlias = dict[Hashable, Mode]
 EVERYTHING: Final = "*"
 """A resource that every step touches: a step that is not declared writes it, any other step updates it."""
 
+PROGRAM: Final = "program"
+"""The same for the steps of threads, of which the operations of primitives are steps of their own, without it."""
+
 
 def add_access(accesses: Accesses, resource: Hashable, mode: Mode) -> None:
     """Add an access. A resource that is touched in two ways counts as written."""

@@ -9,7 +9,7 @@ The algorithm is that of Abdulla, Aronis, Jonsson and Sagonas (Source Sets, JACM
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from .accesses import Accesses, meet, merge
@@ -149,9 +149,11 @@ class EveryOrder:
         if self.is_reduced:
             if self._nodes and not self._is_asleep:  # a task that is still held may come before the end
                 self._nodes[-1].todo.update(self._nodes[-1].options)
-            touched = touched_by_turn(segments, len(self._nodes))
-            self._add_races(segments, touched)
-            self._remember(touched)
+            labels = [node.chosen for node in self._nodes]
+            labels += [segment.pending for segment in segments if segment.pending is not None]
+            touched = touched_by_turn(segments, len(labels))
+            self._add_races(segments, touched, labels)
+            self._remember(touched[: len(self._nodes)])
         self._next()
 
     def _stop_reducing(self) -> None:
@@ -186,47 +188,50 @@ class EveryOrder:
         for node, accesses in list(zip(self._nodes, touched, strict=True))[max(self._analysed, 0) :]:
             node.asleep[node.chosen] = accesses
 
-    def _add_races(self, segments: Sequence[Segment], touched: Sequence[Accesses]) -> None:
+    def _add_races(self, segments: Sequence[Segment], touched: Sequence[Accesses], labels: Sequence[int]) -> None:
+        """Plan runs in which races go the other way. *labels* has those of the turns, then of what is pending."""
         nodes = self._nodes
         order = HappensBefore(segments)
-        before = turns_before(segments, order.before, len(nodes)) if order.races else []
-        for first, second in order.races:
+        before = turns_before(segments, order.before, len(labels)) if order.races else []
+        for first, second in (*order.races, *_behind(segments, order)):
             earlier, later = segments[first], segments[second]
-            if earlier.turn < 0 or later.turn >= len(nodes):
+            if earlier.turn < 0 or earlier.turn >= len(nodes) or later.turn >= len(labels):
                 continue
             is_known = later.turn < self._analysed
             if not (earlier.is_chosen and later.is_chosen):
                 if not is_known:
-                    self._expand(later.turn)
+                    self._expand(min(later.turn, len(nodes) - 1))
             elif earlier.turn < later.turn and not nodes[earlier.turn].is_full:
                 if not is_known:
-                    self._reverse(earlier.turn, later.turn, before)
-                self._wake(earlier.turn, later.turn, before, touched)
+                    self._reverse(earlier.turn, later.turn, before, labels)
+                self._wake(earlier.turn, later.turn, before, touched, labels)
 
-    def _reverse(self, earlier: int, later: int, before: list[int]) -> None:
+    def _reverse(self, earlier: int, later: int, before: list[int], labels: Sequence[int]) -> None:
         """Plan a run in which the later one of two turns that meet comes first."""
         between = [turn for turn in range(earlier + 1, later) if not before[turn] >> earlier & 1]
-        self._plan_one_of(earlier, [*between, later], before)
+        self._plan_one_of(earlier, [*between, later], before, labels)
 
-    def _wake(self, earlier: int, later: int, before: list[int], touched: Sequence[Accesses]) -> None:
+    def _wake(
+        self, earlier: int, later: int, before: list[int], touched: Sequence[Accesses], labels: Sequence[int]
+    ) -> None:
         """Plan a run for a task that sleeps where its turn would be reversed, in which it is woken by other turns.
 
         The runs that it has been tried in begin with its turn, so what comes before that must not meet it. Whatever the
         earlier one of the two turns has changed, what it would touch is known.
         """
         node = self._nodes[earlier]
-        accesses = node.asleep.get(self._nodes[later].chosen)
-        if accesses is None or self._nodes[later].chosen in node.todo:
+        accesses = node.asleep.get(labels[later])
+        if accesses is None or labels[later] in node.todo:
             return
         others = [turn for turn in range(earlier + 1, len(before)) if not before[turn] >> earlier & 1]
         if any(meet(touched[turn], accesses) for turn in others):
-            self._plan_one_of(earlier, others, before)
+            self._plan_one_of(earlier, others, before, labels)
 
-    def _plan_one_of(self, number: int, turns: Sequence[int], before: list[int]) -> None:
+    def _plan_one_of(self, number: int, turns: Sequence[int], before: list[int], labels: Sequence[int]) -> None:
         """Plan a run in which one of these turns comes at a node, unless there is one already."""
         node = self._nodes[number]
         bits = sum(1 << turn for turn in turns)
-        firsts = [self._nodes[turn].chosen for turn in turns if not before[turn] & bits]
+        firsts = [labels[turn] for turn in turns if not before[turn] & bits]
         firsts = [label for label in firsts if label in node.options]
         if not firsts:
             node.todo.update(node.options)
@@ -238,6 +243,20 @@ class EveryOrder:
         for node in self._nodes[: last + 1]:
             node.is_full = True
             node.todo.update(node.options)
+
+
+def _behind(segments: Sequence[Segment], order: HappensBefore) -> Iterator[tuple[int, int]]:
+    """Generate the pairs that meet behind a race, with an operation that may wait.
+
+    What such an operation has a race with may be what it was waiting for. So it could not come right before that, but
+    maybe before what made it wait.
+    """
+    for second, later in enumerate(segments):
+        if later.may_wait:
+            for first, earlier in enumerate(segments[:second]):
+                is_fixed = earlier.task == later.task or order.caused[second] >> first & 1
+                if earlier.is_chosen and not is_fixed and meet(earlier.accesses, later.accesses):
+                    yield first, second
 
 
 def touched_by_turn(segments: Sequence[Segment], turns: int) -> list[Accesses]:

@@ -25,6 +25,9 @@ class Segment:
         accesses: What it touched.
         because: The indexes of earlier segments that made it possible.
         is_declared: Whether anything of it was declared.
+        is_exact: Whether it is an operation of a primitive and nothing else, in a thread.
+        may_wait: Whether such an operation had to wait, or would have had to at another time, for several others.
+        pending: If the run ended before it, because it would still have to wait, the label at which its task was held.
     """
 
     task: TaskPath | None
@@ -33,6 +36,9 @@ class Segment:
     accesses: Accesses = field(default_factory=dict[Hashable, Mode])
     because: list[int] = field(default_factory=list[int])
     is_declared: bool = False
+    is_exact: bool = False
+    may_wait: bool = False
+    pending: int | None = None
 
 
 class _History:
@@ -70,8 +76,13 @@ class HappensBefore:
             causes = fixed
             for resource, mode in segment.accesses.items():
                 history = histories.get(resource)
+                if history is None and segment.pending is not None:
+                    continue
                 if history is None:
                     history = histories[resource] = _History(mode)
+                elif segment.pending is not None:  # it was not run, so it is not before any other one
+                    causes |= history.last if mode != history.mode or mode == "w" else history.before
+                    continue
                 elif mode != history.mode or mode == "w":
                     history.mode = mode
                     history.before, history.last = history.last, 0

@@ -13,7 +13,9 @@ from .search import Plan, Trace
 MAX_FAULTS_AT_A_VISIT = 10  # per run, since a loop that retries for ever goes on as long as it is made to fail
 MAX_TURNS_AT_A_VISIT = 100  # per run, since a loop that polls can be released again and again
 _MAX_TURNS_IN_A_ROW = 100  # of one task while others are held and no preemption is left
-_LATE: Final = frozenset({"sockets", "threads"})  # the bounds on waiting for answers from outside the run
+_LATE: Final = frozenset(
+    {"blocked thread", "sockets", "threads"}
+)  # the bounds on waiting for answers from outside the run
 
 Touched: TypeAlias = Callable[[], Accesses]
 """Returns what was touched since the last choice of a task."""

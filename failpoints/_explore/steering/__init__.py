@@ -1,0 +1,1 @@
+"""The threads of a run: one of them runs at a time, and the search decides which."""

@@ -1,0 +1,603 @@
+"""Runs the threads of a scenario one at a time.
+
+The thread that runs has the *baton*. It stops at each *point*: before and after an operation of a primitive, at a
+visit, in `time.sleep`. There it has the next thread chosen, passes the baton on, and sleeps on a lock of its own until
+it is chosen. A thread that waits for something is not among those that can be chosen until that is there.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from _thread import allocate_lock
+from collections.abc import Awaitable, Callable, Hashable
+from sys import _getframe  # pyright: ignore[reportPrivateUsage]  # imported by name, since sys._getframe can be replaced
+from threading import get_ident
+from types import FrameType
+from typing import Any, Final, TypeAlias, cast
+
+from ..._core.clock import monotonic
+from ..._core.hooks import exploring
+from ..execution import Execution
+from ..plan.accesses import EVERYTHING, Accesses, Mode, add_access
+from ..plan.identity import TaskNode, TaskPath
+from ..problem import Problem
+from ..threads import acting_threads, busy_threads, ignored_threads, is_only_thread, is_runnable
+from ..user_frames import frame_location, is_user_frame, source_line
+from .blocked import BlockedThread, blocked_problem
+
+_real_sleep: Final = time.sleep
+_INFINITE: Final = float("inf")
+_MOST_POINTS: Final = 1_000  # of a thread that is being ended
+_CHECK: Final = 0.001  # seconds until threads that are not steered are looked at again
+_DOUBT: Final = 0.02  # seconds for which they have to be idle
+GRACE: Final = 1.0  # seconds to wait for them before a timer fires
+BLOCKED: Final = 0.5  # seconds for which the running thread has to wait for something else, until another one goes on
+
+
+Wants: TypeAlias = tuple[tuple[Any, Mode, str], ...]
+
+
+ALL: Final = "all"
+"""The part of a primitive of which all operations meet."""
+
+
+class Abandoned(BaseException):
+    """Ends a thread whose run has ended."""
+
+
+class Steered:
+    """A thread of the scenario.
+
+    Attributes:
+        node: Its place in the tree of tasks.
+        ident: That of the thread, once it has been started.
+        baton: Held by the thread itself, except for the moment at which it goes on.
+        is_enabled: Returns whether what it waits for is there. `None` if it waits for nothing.
+        deadline: When its wait ends by itself, on the clock of the run.
+        has_timed_out: Whether that time has come.
+        thing: The primitive that it is at.
+        wants: What it would touch if it went on, if it waits: primitives, modes and parts.
+        label: Identifies the point at which it is.
+        since: When it came to this point: a number that grows.
+        is_after: Whether the point is one after an operation.
+        is_ended: Whether it has ended, or is about to.
+        end: The number of its last segment.
+        is_outside: Whether another thread went on while it was running, since it was waiting for something else.
+        points: The number of points at which it was while it was being ended.
+    """
+
+    __slots__ = (
+        "baton",
+        "deadline",
+        "end",
+        "has_timed_out",
+        "ident",
+        "is_after",
+        "is_enabled",
+        "is_ended",
+        "is_outside",
+        "label",
+        "node",
+        "points",
+        "since",
+        "thing",
+        "thread",
+        "wants",
+    )
+
+    def __init__(self, node: TaskNode, thread: threading.Thread | None, ident: int = 0) -> None:
+        self.node = node
+        self.thread = thread
+        self.ident = ident
+        self.baton: Any = allocate_lock()
+        self.baton.acquire()
+        self.is_enabled: Callable[[], bool] | None = None
+        self.deadline = _INFINITE
+        self.has_timed_out = self.is_after = self.is_ended = self.is_outside = False
+        self.thing: Any = None
+        self.wants: Wants = ()
+        self.label = -1
+        self.since = 0
+        self.end: int | None = None
+        self.points = 0
+
+
+class Steering:
+    """The threads of one run. It is the run's `Loop`.
+
+    Attributes:
+        running: The thread that has the baton.
+        now: The time of the run, in seconds since its beginning.
+        is_internal: Whether an operation is carried out, in which no other one counts.
+        is_ending: Whether the run has ended, so that its threads are to end.
+        problem: The reason, if it was ended from here.
+    """
+
+    def __init__(self, execution: Execution, deadline: float, *, is_virtual: bool) -> None:
+        self.execution = execution
+        self.is_virtual = is_virtual
+        self.is_internal = self.is_ending = self.is_settling = False
+        self.problem: Problem | None = None
+        self.errors: list[tuple[TaskNode, BaseException]] = []  # that have ended threads
+        self.now = 0.0
+        self.running = self._main = Steered(execution.root, None, get_ident())
+        self.threads: dict[TaskNode, Steered] = {self._main.node: self._main}
+        self.by_thread: dict[threading.Thread, Steered] = {}
+        self.marks: dict[Hashable, int] = {}
+        self._waiting: dict[TaskNode, Steered] = {}
+        self._ended: list[Steered] = []  # and not yet gone
+        self._began = monotonic()
+        self._deadline = deadline
+        self._chosen: Steered | None = None
+        self._since = 0
+        self._stalled_since: float | None = None
+        self._seen: Any = None  # of the running thread, when it was last looked at: its frame, and where that is
+        self._seen_since = 0.0
+        self._outside: dict[int, Steered] = {}  # by ident
+
+    # Loop, for the run
+
+    def current_node(self) -> TaskNode:
+        """Return the running thread."""
+        return self.running.node
+
+    acting_node = current_node
+
+    def hold(self, task: TaskNode) -> Awaitable[object]:
+        """Not called: sites stop their thread by `visit`."""
+        raise NotImplementedError
+
+    suspend: Any = hold
+
+    def release(self, task: TaskNode) -> None:
+        """Choose a thread."""
+        self._chosen = self.threads[task]
+
+    def position(self, task: TaskNode) -> tuple[str, str]:
+        """Return the user's line that a thread is at: its place, and its text."""
+        thread = self.threads[task]
+        frame = self._frame_of(thread)
+        while frame is not None and not is_user_frame(frame):
+            frame = frame.f_back
+        return ("", "") if frame is None else (frame_location(frame), source_line(frame))
+
+    def is_before(self, task: TaskNode) -> bool:
+        """Return whether a thread is at an operation that it has not carried out yet."""
+        return not self.threads[task].is_after
+
+    def can_cancel(self, task: TaskNode) -> bool:
+        """Return false: there is no way to cancel a thread."""
+        return False
+
+    def cancel(self, task: TaskNode) -> None:
+        """Not called."""
+
+    def forget(self, task: TaskNode) -> None:
+        """Not called: a thread is not cancelled while it is held."""
+
+    def end_asleep(self) -> None:
+        """End the run, since everything that could follow has been run."""
+        self.problem = Problem("asleep", "")
+
+    # Points
+
+    def visit(self, label: int) -> None:
+        """Stop the running thread at a visit."""
+        self._stop(label, None, None, None, is_after=False)
+
+    def before(
+        self,
+        thing: Any,
+        is_enabled: Callable[[], bool] | None = None,
+        timeout: float | None = None,
+        wants: Wants = (),
+    ) -> bool:
+        """Stop the running thread before an operation, until that is possible. Return false if it is not in time."""
+        self.running.wants = wants
+        if self.execution.holds_threads or self.is_ending or not (is_enabled is None or is_enabled()):
+            self._stop(self._label(), thing, is_enabled, timeout, is_after=False)
+        return is_enabled is None or is_enabled()
+
+    def after(self) -> None:
+        """Stop the running thread after an operation."""
+        if self.execution.holds_threads:
+            self._stop(self._label(), None, None, None, is_after=True)
+
+    def sleep(self, seconds: float) -> None:
+        """Stop the running thread for a time."""
+        if self.is_ending:
+            raise Abandoned
+        self._stop(self._label(), None, _never, seconds, is_after=False)
+
+    def _label(self) -> int:
+        return self.execution.label_of_point(self.running.node)
+
+    def _stop(
+        self, label: int, thing: Any, is_enabled: Callable[[], bool] | None, timeout: float | None, *, is_after: bool
+    ) -> None:
+        me = self.running
+        if self.is_ending:
+            self._pass_by(me, is_enabled)
+            return
+        me.label = label
+        me.thing = thing
+        me.is_enabled = is_enabled
+        me.is_after = is_after
+        me.has_timed_out = False
+        me.deadline = _INFINITE if timeout is None else self.time() + max(timeout, 0.0)
+        self._since += 1
+        me.since = self._since
+        self._waiting[me.node] = me
+        self._switch(me)
+
+    def _pass_by(self, me: Steered, is_enabled: Callable[[], bool] | None) -> None:
+        """Let a thread that is being ended go past a point, unless it would have to wait there."""
+        me.points += 1
+        if me.points > _MOST_POINTS:  # it goes round in a loop that swallows everything
+            self._give_up(me)
+        if not (is_enabled is None or is_enabled()):
+            raise Abandoned
+
+    def _give_up(self, me: Steered) -> None:
+        if me is not self._main:
+            self._pass_on(self._main)
+            me.baton.acquire()  # for ever
+        raise Abandoned
+
+    def _switch(self, me: Steered) -> None:
+        chosen = self._choose()
+        if chosen is me:
+            return
+        if self.is_ending:
+            chosen = self._main
+        assert chosen is not None
+        if chosen is not me:
+            self._pass_on(chosen)
+            me.baton.acquire()
+        if self.is_ending:
+            raise Abandoned
+
+    def _pass_on(self, thread: Steered) -> None:
+        self.running = thread
+        self.execution.thread = self.execution.watched.thread = thread.ident
+        thread.baton.release()
+
+    # Threads that wait for something that is not steered
+
+    def look(self) -> None:
+        """Let another thread go on if the running one waits for something that is not steered. For the watchdog."""
+        running = self.running
+        frame = sys._current_frames().get(running.ident)  # noqa: SLF001 - there is no public way
+        seen = None if frame is None else (self._since, running, id(frame), frame.f_lasti)
+        del frame
+        now = monotonic()
+        if seen is None or seen != self._seen or is_runnable(running.thread or threading.main_thread()):
+            self._seen, self._seen_since = seen, now
+            return
+        if now - self._seen_since < BLOCKED or self.is_ending or not self._is_any_able():
+            return
+        self.execution.thread = 0
+        running.is_outside = True
+        self._outside[running.ident] = running
+        self.execution.scheduler.bounds.add("blocked thread")
+        chosen = self._choose()
+        self._pass_on(self._main if chosen is None else chosen)
+
+    def _is_any_able(self) -> bool:
+        return any(thread.is_enabled is None or thread.is_enabled() for thread in list(self._waiting.values()))
+
+    def come_back(self) -> bool:
+        """Let the calling thread wait for the baton, if it has lost it. Return whether it has it."""
+        me = self._outside.pop(get_ident(), None)
+        if me is None:
+            return False
+        me.is_outside = False
+        me.label = self.execution.label_of_point(me.node)
+        me.is_enabled, me.deadline, me.has_timed_out = None, _INFINITE, False
+        self._since += 1
+        me.since = self._since
+        self._waiting[me.node] = me
+        me.baton.acquire()
+        if self.is_ending:
+            raise Abandoned
+        return True
+
+    # The choice
+
+    def _choose(self) -> Steered | None:
+        """Return the thread that goes on, or `None` if the run ends, and why is in `problem`."""
+        execution = self.execution
+        while True:
+            if monotonic() > self._deadline:
+                self._end(self._blocked("hang"))
+                return None
+            able = [
+                thread
+                for thread in self._waiting.values()
+                if thread.is_enabled is None or thread.has_timed_out or thread.is_enabled()
+            ]
+            if able:
+                self._wake()
+                if execution.holds_threads:
+                    execution.held = {thread.node: thread.label for thread in able}
+                    execution.release_one()
+                    if self.problem is not None:
+                        self._end(self.problem)
+                        return None
+                    chosen = self._chosen
+                    assert chosen is not None
+                else:
+                    chosen = self.running if self.running in able else min(able, key=_since)
+                del self._waiting[chosen.node]
+                return chosen
+            problem = self._rest()
+            if problem is not None:
+                self._end(problem)
+                return None
+
+    def _rest(self) -> Problem | None:
+        """Let something happen, since no thread can go on: time passes, or a thread that is not steered answers."""
+        timer = min((thread.deadline for thread in self._waiting.values()), default=_INFINITE)
+        self._reap()
+        if self._outside:
+            _real_sleep(_CHECK)
+            return None
+        if not self._is_alone():
+            now = monotonic()
+            if self._stalled_since is None:
+                self._stalled_since = now
+            is_busy = bool(busy_threads() if timer == _INFINITE else acting_threads())
+            if (is_busy and timer == _INFINITE) or now - self._stalled_since < (GRACE if is_busy else _DOUBT):
+                _real_sleep(_CHECK)
+                return None
+            if is_busy:
+                self.execution.scheduler.bounds.add("threads")
+        if timer == _INFINITE:
+            self._pend()
+            return self._blocked("leak" if self.is_settling else "deadlock")
+        if self.is_virtual:
+            self.now = max(self.now, timer)
+        else:
+            _real_sleep(max(min(timer - self.time(), self._deadline - monotonic()), 0.0))
+        self._stalled_since = None
+        self.execution.intrude()
+        now = self.time()
+        for thread in self._waiting.values():
+            thread.has_timed_out = thread.has_timed_out or thread.deadline <= now
+        return None
+
+    def _pend(self) -> None:
+        steps = self.execution.steps
+        if steps is not None:
+            steps.end_turn()
+            for thread in sorted(self._waiting.values(), key=_path):
+                accesses: Accesses = {}
+                for thing, mode, part in thread.wants:
+                    add_access(accesses, (self.name(thing), part), mode)
+                may_wait = any(part == ALL for _, _, part in thread.wants)
+                steps.pend(thread.node, thread.label, accesses, may_wait=may_wait)
+
+    def _is_alone(self) -> bool:
+        return is_only_thread()
+
+    def _wake(self) -> None:
+        if self._stalled_since is not None:  # a thread that is not steered has answered
+            self._stalled_since = None
+            self.execution.intrude()
+
+    def time(self) -> float:
+        """Return the time of the run, in seconds since its beginning."""
+        return self.now if self.is_virtual else monotonic() - self._began
+
+    # The end
+
+    def _end(self, problem: Problem) -> None:
+        self.problem = problem
+        self.is_ending = True
+        self.execution.stop()
+
+    def _blocked(self, kind: str) -> Problem:
+        waiting = [thread for thread in self.threads.values() if not thread.is_ended and thread is not self.running]
+        if not self.running.is_ended:
+            waiting.append(self.running)
+        waiting.sort(key=lambda thread: thread.node.path)
+        if self.is_settling:
+            waiting.remove(self._main)
+        return blocked_problem(
+            kind,
+            [
+                BlockedThread(thread.node.path, self._frames_of(thread), thread.thing, self._awaited(thread))
+                for thread in waiting
+            ],
+        )
+
+    def _awaited(self, thread: Steered) -> tuple[int, ...] | None:
+        awaited = self.by_thread.get(thread.thing) if isinstance(thread.thing, threading.Thread) else None
+        return None if awaited is None else awaited.node.path
+
+    def _frame_of(self, thread: Steered) -> FrameType | None:
+        if thread.ident == get_ident():
+            return _getframe(1)
+        return sys._current_frames().get(thread.ident)  # noqa: SLF001 - there is no public way
+
+    def _frames_of(self, thread: Steered) -> list[FrameType]:
+        frames: list[FrameType] = []
+        frame = self._frame_of(thread)
+        while frame is not None:
+            frames.append(frame)
+            frame = frame.f_back
+        return frames[::-1]
+
+    def add(self, thread: Steered) -> None:
+        """Add a thread that has been started, and is waiting for the baton."""
+        self.threads[thread.node] = thread
+        if thread.thread is not None:
+            self.by_thread[thread.thread] = thread
+        thread.label = self.execution.label_of_point(thread.node)
+        self._since += 1
+        thread.since = self._since
+        thread.is_after = True
+        self._waiting[thread.node] = thread
+        ignored_threads[thread.ident] = None
+
+    def interrupted(self) -> None:
+        """End the run, since code of the running thread did not return."""
+        self._end(self._blocked("hang"))
+
+    def finish(self, me: Steered) -> None:
+        """End a thread, which has the baton, and pass that on."""
+        if me is not self.running:  # another one went on meanwhile
+            me.is_ended = True
+            self._outside.pop(me.ident, None)
+            return
+        steps = self.execution.steps
+        if steps is not None:
+            self.touch(me.node, "w", "end")
+            me.end = steps.mark(me.node)
+        me.is_ended = True
+        self._ended.append(me)
+        chosen = None if self.is_ending else self._choose()
+        self._pass_on(self._main if chosen is None else chosen)
+
+    def begin(self) -> None:
+        """Label the points of the threads that were started before the explored part."""
+        for thread in self._waiting.values():
+            thread.label = self.execution.label_of_point(thread.node)
+
+    def _reap(self) -> None:
+        """Wait until threads that have ended are gone: the last steps of each are those of Python."""
+        was_internal, self.is_internal = self.is_internal, True
+        while self._ended:
+            thread = self._ended.pop()
+            if thread.ident != get_ident() and thread.thread is not None:
+                thread.thread.join(GRACE)
+                ignored_threads.pop(thread.ident, None)
+        self.is_internal = was_internal
+
+    def settle(self) -> None:
+        """Let the other threads run until they end, since the scenario has."""
+        self.is_settling = True
+        if not all(map(_is_done, self._others())):
+            self._stop(-1, None, lambda: all(map(_is_done, self._others())), None, is_after=False)
+
+    def _others(self) -> list[Steered]:
+        return [thread for thread in self.threads.values() if thread is not self._main]
+
+    def unwind(self) -> None:
+        """End all threads that are left. The scenario's own has the baton."""
+        self.is_ending = True
+        logger = logging.getLogger("concurrent.futures")  # to which each worker writes that it is ended
+        was_disabled, logger.disabled = logger.disabled, True
+        for thread in self._others():
+            if not thread.is_ended and not thread.is_outside:
+                self._pass_on(thread)
+                self._main.baton.acquire()
+        logger.disabled = was_disabled
+        self._reap()
+        for thread in self._others():
+            ignored_threads.pop(thread.ident, None)
+
+    # What operations note
+
+    def name(self, thing: Any) -> Hashable:
+        """Return the name of a primitive: the thing itself if it was made outside the run."""
+        if isinstance(thing, TaskNode):
+            return thing.path
+        named: tuple[Steering, Hashable] | None = getattr(thing, "_failpoints_name", None)
+        return named[1] if named is not None and named[0] is self else cast(Hashable, thing)
+
+    def create(self, thing: Any) -> None:
+        """Name a primitive that the running thread has made, with the same name in every run."""
+        node = self.running.node
+        node.created += 1
+        thing._failpoints_name = (self, (node.path, node.created))  # noqa: SLF001
+
+    def note(self, thing: Any, mode: Mode, *parts: str) -> None:
+        """Note that the running operation touches parts of a primitive, and nothing but primitives."""
+        steps = self.execution.steps
+        if steps is not None:
+            segment = steps.segment(self.running.node)
+            segment.is_exact = self.execution.holds_threads
+            name = self.name(thing)
+            for part in parts:
+                add_access(segment.accesses, (name, part), mode)
+                segment.may_wait = segment.may_wait or (part == ALL and bool(self.running.wants))
+
+    def touch(self, thing: Any, mode: Mode, part: str) -> None:
+        """Note that the running step touches a part of a primitive, in the middle of other things."""
+        steps = self.execution.steps
+        if steps is not None:
+            add_access(steps.accesses(self.running.node), (self.name(thing), part), mode)
+
+    def touch_everything(self) -> None:
+        """Note that the running step meets every other one."""
+        steps = self.execution.steps
+        if steps is not None:
+            add_access(steps.accesses(self.running.node), EVERYTHING, "w")
+
+    def mark(self) -> int | None:
+        """Return the number of the running segment."""
+        steps = self.execution.steps
+        return None if steps is None else steps.mark(self.running.node)
+
+    def set_mark(self, thing: Any) -> None:
+        """Remember the running segment as the one that has last made something possible."""
+        steps = self.execution.steps
+        if steps is not None:
+            self.marks[self.name(thing)] = steps.mark(self.running.node)
+
+    def split(self, *because: int | None) -> None:
+        """Begin a new segment of the running operation, which could not have run before these."""
+        steps = self.execution.steps
+        if steps is not None:
+            for mark in because:
+                if mark is not None:
+                    steps.split(self.running.node, mark)
+                    steps.segments[-1].is_exact = self.execution.holds_threads
+
+    def mark_of(self, thing: Any) -> int | None:
+        """Return the segment that was remembered for a primitive."""
+        return self.marks.get(self.name(thing))
+
+
+def _never() -> bool:
+    return False
+
+
+def _path(thread: Steered) -> TaskPath:
+    return thread.node.path
+
+
+def _since(thread: Steered) -> int:
+    return thread.since
+
+
+def _is_done(thread: Steered) -> bool:
+    return thread.is_ended or is_expendable(thread)
+
+
+def is_expendable(thread: Steered) -> bool:
+    """Return whether a thread may be left behind: a daemon, or a worker that waits for work."""
+    if thread.thread is None or thread.thread.daemon:
+        return True
+    target = getattr(thread.thread, "_target", None)
+    is_worker = (getattr(target, "__module__", ""), getattr(target, "__name__", "")) == (
+        "concurrent.futures.thread",
+        "_worker",
+    )
+    is_waiting = thread.is_enabled is not None and not thread.is_enabled()
+    return is_worker and is_waiting and type(thread.thing).__name__ == "SimpleQueue"
+
+
+def steering() -> Steering | None:
+    """Return the threads of the run that the calling thread belongs to and has the baton of, or `None`."""
+    execution: Any = exploring.get()
+    if execution is None:
+        return None
+    found: Steering | None = execution.steering
+    if found is None or (execution.thread != get_ident() and not found.come_back()):
+        return None
+    return None if found.is_internal else found

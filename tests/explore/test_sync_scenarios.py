@@ -1,0 +1,452 @@
+"""Scenarios that are plain functions: faults, time, replay, and the threads that they start."""
+
+from __future__ import annotations
+
+import _thread
+import functools
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
+from typing import Any
+
+import flask
+import pytest
+
+from failpoints import FailpointUsageError, failpoint
+from failpoints._explore.steering import control
+from failpoints.explore import ExplorationFailed, Run, explore
+from tests.explore.threads_model import Totals, check, ends_of_model, random_program
+
+
+def race(*targets: Callable[[], object]) -> None:
+    """Run functions in threads, and wait for all."""
+    threads = [threading.Thread(target=target) for target in targets]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def locked(count: int, expected: int | None = None) -> Callable[[Run], None]:
+    """Return a scenario in which threads count behind a lock, with a visit before it and one inside."""
+
+    def scenario(run: Run) -> None:
+        lock, counted = threading.Lock(), [0]
+
+        def work() -> None:
+            failpoint("before").hit()
+            with lock:
+                failpoint("inside", writes=("counted",)).hit()
+                counted[0] += 1
+
+        with run.injecting():
+            race(*[work] * count)
+        assert counted[0] == (count if expected is None else expected)
+
+    return scenario
+
+
+def lost_update(run: Run) -> None:
+    counted = [0]
+
+    def work() -> None:
+        failpoint("read", reads=("counted",)).hit()
+        seen = counted[0]
+        failpoint("write", writes=("counted",)).hit()
+        counted[0] = seen + 1
+
+    with run.injecting():
+        race(work, work)
+    assert counted[0] == 2
+
+
+def failure_of(scenario: Callable[[Run], object], **options: Any) -> ExplorationFailed:
+    with pytest.raises(ExplorationFailed) as failed:
+        explore(scenario, **options)
+    return failed.value
+
+
+# Faults
+
+
+def test_every_fault_of_a_plain_function() -> None:
+    """The faults of sync visits are injected, those of `:after` too, and one that surfaces is in `run.error`."""
+    surfaced: list[object] = []
+
+    @failpoint("bank.move", raises=(OSError, ValueError))
+    def move() -> None:
+        pass
+
+    def scenario(run: Run) -> None:
+        with run.injecting():
+            move()
+        surfaced.append(type(run.error))
+
+    exploration = explore(scenario)
+    assert (exploration.runs, exploration.exhaustive) == (5, True)
+    assert surfaced == [type(None), OSError, ValueError, OSError, ValueError]
+
+
+def test_a_failure_is_minimised_and_replayed() -> None:
+    """The message has the replay text, and the replay fails in the same way."""
+
+    def scenario(run: Run) -> None:
+        done: list[str] = []
+        with run.injecting():
+            for name in ("one", "two"):
+                failpoint(name).hit()
+                done.append(name)
+        assert done != ["one"]
+
+    failed = failure_of(scenario)
+    assert failed.failure.faults == ("two=raise",)
+    again = failure_of(scenario, replay=failed.replay)
+    assert again.failure.timeline == failed.failure.timeline
+
+
+def test_what_is_random_is_the_same_in_every_run() -> None:
+    """A scenario and its threads draw the same numbers in every run."""
+    drawn: list[tuple[Any, ...]] = []
+
+    def scenario(run: Run) -> None:
+        with run.injecting():
+            failpoint("visit").hit()
+            seen = [random.random()]
+            race(lambda: seen.append(random.SystemRandom().random()))
+            drawn.append(tuple(seen))
+
+    explore(scenario, faults={"*": ["off"]})
+    assert len(set(drawn)) == 1
+    assert len(drawn) == 2
+
+
+def test_time_is_virtual_for_the_threads_of_the_scenario() -> None:
+    """`time.sleep` and time-outs take no time, `time.monotonic` and `time.time` know, and other threads do not."""
+    asked: queue.SimpleQueue[None] = queue.SimpleQueue()
+    told: queue.SimpleQueue[float] = queue.SimpleQueue()
+
+    def tell() -> None:
+        asked.get()
+        told.put(time.monotonic())
+
+    teller = threading.Thread(target=tell)
+    teller.start()
+
+    def scenario(run: Run) -> None:
+        before = time.monotonic(), time.time()
+        with run.injecting():
+            time.sleep(1_000)
+            assert not threading.Event().wait(2_000)
+            assert not threading.Lock().locked()
+            with pytest.raises(queue.Empty):
+                queue.Queue[None]().get(timeout=500)
+        assert (time.monotonic() - before[0], time.time() - before[1]) == (3_500, pytest.approx(3_500))
+        asked.put(None)
+        assert told.get(timeout=10) < before[0] + 1_000
+
+    began = time.monotonic()
+    assert explore(scenario, max_faults=0).runs == 1
+    assert time.monotonic() - began < 100
+    teller.join(10)
+
+
+def test_a_clock_that_is_real() -> None:
+    """With `clock="real"`, sleeping takes its time."""
+
+    def scenario(run: Run) -> None:
+        with run.injecting():
+            time.sleep(0.05)
+
+    began = time.monotonic()
+    explore(scenario, max_faults=0, clock="real")
+    assert time.monotonic() - began >= 0.05
+
+
+def test_flask_s_client_works_inside() -> None:
+    """A view fails at its visit, and its client gets the answer of the handler."""
+    app = flask.Flask(__name__)
+
+    @app.get("/order")
+    def order() -> str:
+        try:
+            failpoint("stock.take", raises=(OSError,)).hit()
+        except OSError:
+            return "none left"
+        return "ordered"
+
+    answers: list[str] = []
+
+    def scenario(run: Run) -> None:
+        with run.injecting():
+            answers.append(app.test_client().get("/order").text)
+
+    assert explore(scenario).runs == 2
+    assert answers == ["ordered", "none left"]
+
+
+# Orders
+
+
+@pytest.mark.parametrize(("threads", "runs"), [(2, 2), (3, 6), (4, 24)])
+def test_locked_threads_have_one_run_for_each_order_of_their_requests(threads: int, runs: int) -> None:
+    """Nothing else makes a difference, if the sites declare what they touch."""
+    exploration = explore(locked(threads), interleavings=True, reduction="declared")
+    assert (exploration.runs, exploration.exhaustive) == (runs, True)
+    assert str(exploration).startswith(
+        f"{runs} runs, every order of {threads + 1} threads at visits and primitives: no failure"
+    )
+
+
+def test_a_lost_update_is_found_in_the_second_run() -> None:
+    """Two threads read, and then both write. The message calls them threads, and its replay fails, too."""
+    failed = failure_of(lost_update, interleavings=True, reduction="declared")
+    assert failed.exploration.runs == 2
+    assert "switch away from a thread that could go on" in str(failed)
+    assert failure_of(lost_update, replay=failed.replay).failure.timeline == failed.failure.timeline
+    assert failure_of(lost_update, interleavings=True).failure.kind == "error"
+    assert failure_of(lost_update, interleavings="awaits", reduction="declared").failure.kind == "error"
+    assert failure_of(lost_update, interleavings=True, sample=50).failure.kind == "error"
+
+
+def test_what_went_through_run_shared_is_seen() -> None:
+    """The steps of threads meet in what they do to a shared object."""
+
+    def scenario(run: Run) -> None:
+        counted = run.shared({"a": 0, "b": 0})
+
+        def work(name: str) -> None:
+            seen = counted[name]
+            failpoint("write").hit()
+            counted[name] = seen + 1
+
+        with run.injecting():
+            race(*(functools.partial(work, name) for name in names))
+        assert sum(counted.values()) == 2
+
+    names = ("a", "b")
+    assert explore(scenario, interleavings=True, reduction="declared").runs == 1
+    names = ("a", "a")
+    assert failure_of(scenario, interleavings=True, reduction="declared").failure.kind == "error"
+
+
+def test_orders_and_faults_together() -> None:
+    """A fault that ends a thread surfaces, and what it leaves undone is found."""
+
+    def scenario(run: Run) -> None:
+        done: list[str] = []
+
+        def work(name: str) -> None:
+            failpoint("work").hit()
+            done.append(name)
+
+        with run.injecting():
+            race(functools.partial(work, "a"), functools.partial(work, "b"))
+        assert done != ["b"] or not is_wrong
+
+    is_wrong = False
+    assert explore(scenario, interleavings=True, max_faults=1, reduction="declared").exhaustive
+    is_wrong = True
+    failed = failure_of(scenario, interleavings=True, max_faults=1, reduction="declared")
+    assert failed.failure.faults == ("work=raise",)
+
+
+def test_a_thread_that_fails() -> None:
+    """An error that ends a thread, and is no injected one, is a failure that names the thread."""
+
+    def broken() -> None:
+        raise LookupError("no such account")
+
+    def scenario(run: Run) -> None:
+        with run.injecting():
+            race(broken)
+
+    failed = failure_of(scenario, interleavings=True)
+    assert (failed.failure.kind, failed.failure.summary) == (
+        "unhandled",
+        "thread broken failed: LookupError: no such account",
+    )
+
+
+def test_a_deadlock_names_the_locks_their_holders_and_the_cycle() -> None:
+    """Two threads take two locks in opposite orders."""
+
+    def scenario(run: Run) -> None:
+        left, right = threading.Lock(), threading.RLock()
+
+        def one() -> None:
+            with left, right:
+                pass
+
+        def other() -> None:
+            with right, left:
+                pass
+
+        with run.injecting():
+            race(one, other)
+
+    failed = failure_of(scenario, interleavings=True)
+    message = str(failed)
+    assert failed.failure.kind == "deadlock"
+    assert "one       waits for the lock right, held by other" in message
+    assert "other     waits for the lock left, held by one" in message
+    assert "the cycle: one → other → one" in message
+    assert failure_of(scenario, replay=failed.replay).failure.kind == "deadlock"
+
+
+def test_a_thread_that_waits_for_ever_after_the_scenario() -> None:
+    """It is left behind, and the message has the line at which it waits."""
+
+    def scenario(run: Run) -> None:
+        event = threading.Event()
+        with run.injecting():
+            threading.Thread(target=event.wait, name="waiter").start()
+
+    failed = failure_of(scenario, interleavings=True)
+    assert failed.failure.kind == "leak"
+    assert "waiter" in str(failed)
+
+
+def test_daemons_and_idle_workers_are_left_behind() -> None:
+    """Neither keeps a run from ending."""
+
+    def scenario(run: Run) -> None:
+        with run.injecting():
+            threading.Thread(target=threading.Event().wait, daemon=True).start()
+            future: Future[int] = ThreadPoolExecutor(1).submit(int, "3")
+            assert future.result() == 3
+
+    before = threading.active_count()
+    assert explore(scenario, interleavings=True, reduction="declared").exhaustive
+    assert threading.active_count() <= before + 1  # the watchdog
+
+
+def test_pools_of_the_standard_library() -> None:
+    """`ThreadPoolExecutor` and `ThreadPool` are steered, since they are made of steered primitives."""
+
+    def executor(run: Run) -> None:
+        with run.injecting(), ThreadPoolExecutor(2) as pool:
+            assert list(pool.map(int, "12")) == [1, 2]
+
+    def pool(run: Run) -> None:
+        with run.injecting(), ThreadPool(2) as pool:
+            assert pool.map(int, "12") == [1, 2]
+
+    assert explore(executor, interleavings=True, reduction="declared").exhaustive
+    assert explore(pool, interleavings=True, sample=3).runs == 3
+
+
+def test_code_that_never_returns_is_interrupted() -> None:
+    """A thread in an endless loop ends the run, which names its line."""
+
+    def spin() -> None:
+        while True:
+            pass
+
+    def scenario(run: Run) -> None:
+        with run.injecting():
+            race(spin)
+
+    failed = failure_of(scenario, interleavings=True, timeout=0.2)
+    assert failed.failure.kind == "hang"
+    assert "while True:" in str(failed) or "pass" in str(failed)
+
+
+def test_a_lock_that_is_not_steered_takes_the_verdict_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that waits for a lock of C code is passed by, and the verdict has this."""
+    monkeypatch.setattr(control, "BLOCKED", 0.05)
+    raw = _thread.allocate_lock()
+
+    def work() -> None:
+        with raw:
+            failpoint("inside").hit()
+
+    def scenario(run: Run) -> None:
+        with run.injecting():
+            race(work, work)
+
+    exploration = explore(scenario, interleavings=True, max_runs=20)
+    assert "a thread went on before another one had returned" in str(exploration)
+
+
+def test_a_lock_that_another_module_has_imported_is_steered() -> None:
+    """It makes no difference how a module has imported `Lock`."""
+    module = type(threading)("imported_before")
+    exec("from threading import Lock, RLock\nfrom queue import SimpleQueue", vars(module))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(__import__("sys").modules, "imported_before", module)
+
+        def scenario(run: Run) -> None:
+            seen.append(type(module.Lock()).__module__)
+
+        seen: list[str] = []
+        explore(scenario)
+    assert seen == ["failpoints._explore.steering.locks"]
+    assert module.Lock is threading.Lock
+    assert type(module.Lock()).__module__ == "_thread"
+
+
+# What is refused
+
+
+def test_the_block_of_the_wrong_kind() -> None:
+    """A plain function takes `with`, an async function `async with`."""
+
+    async def asynchronous(run: Run) -> None:
+        with run.injecting():
+            pass
+
+    with pytest.raises(ExplorationFailed, match="an async function takes async with"):
+        explore(asynchronous)
+
+    def plain(run: Run) -> None:
+        run.injecting().__aenter__().send(None)  # type: ignore[attr-defined]
+
+    with pytest.raises(ExplorationFailed, match="a plain function takes with"):
+        explore(plain)
+
+
+@pytest.mark.parametrize("options", [{"cancellations": True}, {"interleavings": True, "audit": 0.1}])
+def test_options_that_have_no_meaning_for_threads(options: dict[str, Any]) -> None:
+    """They are refused, with the reason."""
+    with pytest.raises(FailpointUsageError, match="plain function"):
+        explore(locked(1), **options)
+
+
+def test_nothing_is_left_behind() -> None:
+    """Names, methods and the clock are what they were before."""
+    names = (threading.Lock, threading.RLock, queue.SimpleQueue, time.sleep, time.monotonic, time.time)
+    methods = (threading.Condition.wait, threading.Event.set, queue.Queue.put, threading.Thread.start)
+    explore(locked(2), interleavings=True, reduction="declared")
+    assert names == (threading.Lock, threading.RLock, queue.SimpleQueue, time.sleep, time.monotonic, time.time)
+    assert methods == (threading.Condition.wait, threading.Event.set, queue.Queue.put, threading.Thread.start)
+
+
+# Random programs
+
+
+def test_no_end_of_a_few_programs_of_threads_is_missed() -> None:
+    """Every final state and deadlock of random programs is reached, and no other: compared with a model."""
+    totals = Totals()
+    failing = [problem for seed in range(25) if (problem := check(random_program(seed), totals, most=150))]
+    assert not failing, "\n\n".join(failing)
+    assert totals.runs > 100
+
+
+@pytest.mark.slow  # thousands of runs
+def test_no_end_of_many_programs_of_threads_is_missed() -> None:
+    """The same, with many programs."""
+    totals = Totals()
+    failing = [problem for seed in range(1000, 1080) if (problem := check(random_program(seed), totals, most=150))]
+    assert not failing, "\n\n".join(failing)
+
+
+def test_the_model_knows_a_race_and_a_deadlock() -> None:
+    """It finds both ends of a race, and the deadlock of two locks in opposite orders."""
+    assert len(ends_of_model(((("write", "x"),), (("read", "x"),)))) == 2
+    inner = (("with", "M", ()),), (("with", "L", ()),)
+    ends = ends_of_model(((("with", "L", inner[0]),), (("with", "M", inner[1]),)))
+    assert {end[0] for end in ends} == {"", "deadlock"}
