@@ -68,7 +68,8 @@ ATTRIBUTES = {
     "Delay": "duration",
     "Exit": "status",
     "Exploration": (
-        "audited bounds cut_short exhaustive failures hits interleavings max_faults replayed runs tasks visits"
+        "are_threads audited bounds cut_short exhaustive failures hits interleavings max_faults replayed runs tasks"
+        " visits"
     ),
     "ExplorationFailed": "code exploration failure replay",
     "Failpoint": "hit name",

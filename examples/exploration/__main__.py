@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from examples.exploration import locks, pool, settings, stock, transfer
+from examples.exploration import locks, pool, settings, stock, threads, transfer
 from failpoints.explore import ExplorationFailed, explore
 
 PROGRAMS: list[tuple[str, Any, dict[str, Any]]] = [
@@ -15,6 +15,7 @@ PROGRAMS: list[tuple[str, Any, dict[str, Any]]] = [
     ("a transfer of two writes", transfer, {"max_faults": 2}),
     ("a sale that is undone", stock, {"interleavings": True, "max_faults": 1}),
     ("two locks in opposite order", locks, {"interleavings": True}),
+    ("a last item that is sold twice", threads, {"interleavings": True, "reduction": "declared"}),
     ("a connection that is not given back", pool, {"interleavings": "awaits", "cancellations": True, "max_faults": 1}),
 ]
 

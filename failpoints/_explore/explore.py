@@ -67,7 +67,8 @@ def explore(
 
     *scenario* is an async function that takes a `Run`. It sets things up, does its work inside
     `async with run.injecting():`, and asserts afterwards what must hold in every run. Each run has a fresh event loop,
-    a fresh registry, and draws the same random numbers and ids.
+    a fresh registry, and draws the same random numbers and ids. A plain function has `with run.injecting():`. Its
+    threads take the place of tasks, and change at visits and at the operations of `threading` and `queue`.
 
     The first run has no faults and must pass. Then every visit inside the block is made to fail, in every way that
     its site declares with `raises=` (with `InjectedFault` if it declares none), fewest faults first.
@@ -155,7 +156,6 @@ def explore(
     )
     _check_surroundings()
     runner = Runner(scenario, options)
-    runner.check_options()
     with (
         _armed(),
         same_in_every_run(),

@@ -111,19 +111,19 @@ class Runner:
         self.watched: WatchedThread
         self._backend, self.deterministic_order = _import_backend(options.backend)
 
-    def check_options(self) -> None:
-        """Raise `FailpointUsageError` for an option that has no meaning for threads."""
-        if self.is_sync and inspect.isfunction(self.scenario):
-            if self.options.cancellations:
-                raise FailpointUsageError(
-                    f"cancellations= cancels tasks, and {self.name} has none: it is a plain function, whose threads"
-                    " cannot be cancelled"
-                )
-            if self.options.audit:
-                raise FailpointUsageError(
-                    f"audit= exchanges the steps of tasks, and {self.name} is a plain function with threads, whose"
-                    " steps it cannot exchange"
-                )
+    def _meaningless_option(self) -> FailpointUsageError | None:
+        """Return the error of an option that has no meaning for threads."""
+        if self.options.cancellations:
+            return FailpointUsageError(
+                f"cancellations= cancels tasks, and {self.name} has none: it is a plain function, whose threads cannot"
+                " be cancelled"
+            )
+        if self.options.audit:
+            return FailpointUsageError(
+                f"audit= exchanges the steps of tasks, and {self.name} is a plain function, whose steps it cannot"
+                " exchange"
+            )
+        return None
 
     def steering_threads(self) -> AbstractContextManager[None]:
         """Steer the threads of the runs, if the scenario is a plain function."""
@@ -201,6 +201,7 @@ class Runner:
                 if main is None:
                     call = partial(self._call_sync_scenario, run)
                     problem = run_sync(execution, call, deadline, is_virtual=self.options.is_virtual)
+                    execution.usage_error = execution.usage_error or self._meaningless_option()
                 else:
                     problem = self._backend(execution, main, deadline, is_virtual=self.options.is_virtual)
             finally:

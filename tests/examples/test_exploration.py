@@ -1,4 +1,4 @@
-"""The examples of exploration: five programs with a bug, and their fixed versions."""
+"""The examples of exploration: six programs with a bug, and their fixed versions."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ EXPECTED: dict[str, tuple[str, int, str]] = {
     "transfer": ("error", 3, "AssertionError: the accounts hold 90"),
     "stock": ("error", 2, "AssertionError: 2 of 10 are sold, and 10 are left"),
     "locks": ("deadlock", 1, "deadlock: every task is waiting"),
+    "threads": ("error", 4, "AssertionError: 2 customers have bought the only item"),
     "pool": ("error", 3, "AssertionError: a connection is lost"),
 }
 

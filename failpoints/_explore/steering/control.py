@@ -198,7 +198,8 @@ class Steering:
         """Stop the running thread before an operation, until that is possible. Return false if it is not in time."""
         self.running.wants = wants
         if self.execution.holds_threads or self.is_ending or not (is_enabled is None or is_enabled()):
-            self._stop(self._label(), thing, is_enabled, timeout, is_after=False)
+            is_waiting = timeout is None or timeout > 0
+            self._stop(self._label(), thing, is_enabled if is_waiting else None, timeout, is_after=False)
         return is_enabled is None or is_enabled()
 
     def after(self) -> None:

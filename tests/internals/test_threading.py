@@ -1,0 +1,69 @@
+"""Private names of `threading`, `queue` and the thread pools, on which the steering of threads relies."""
+
+from __future__ import annotations
+
+import concurrent.futures.thread
+import inspect
+import multiprocessing.pool
+import queue
+import threading
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.internals
+
+
+def test_primitives_have_their_state_under_these_names() -> None:
+    """A reentrant lock in Python has a lock inside, and the others have their state in these attributes."""
+    module: Any = threading
+    reentrant = module._PyRLock()
+    with reentrant:
+        assert reentrant._block.locked()
+    assert type(threading.RLock()) is module._CRLock
+    condition: Any = threading.Condition()
+    assert list(condition._waiters) == []
+    with condition:
+        assert condition._is_owned()
+        saved = condition._release_save()
+        assert not condition._is_owned()
+        condition._acquire_restore(saved)
+    assert condition._lock is not None
+    event: Any = threading.Event()
+    event.set()
+    assert event._flag is True
+    semaphore: Any = threading.Semaphore(3)
+    assert semaphore._value == 3
+    thread: Any = threading.Thread(target=print)
+    assert (thread._target, thread._started.is_set()) == (print, False)
+
+
+def test_a_notified_waiter_is_released() -> None:
+    """`notify` calls `release` of the first waiter, and takes it out of the list."""
+    released: list[str] = []
+
+    class Waiter:
+        def release(self) -> None:
+            released.append("released")
+
+    condition: Any = threading.Condition()
+    condition._waiters.append(Waiter())
+    with condition:
+        condition.notify()
+    assert (released, len(condition._waiters)) == (["released"], 0)
+
+
+def test_queues_have_their_state_under_these_names() -> None:
+    """A queue has its size, its lock and the number of its unfinished tasks."""
+    filled: Any = queue.Queue[int]()
+    filled.put(1)
+    assert (filled._qsize(), filled.unfinished_tasks, filled.mutex.locked()) == (1, 1, False)
+
+
+def test_pools_have_these_functions() -> None:
+    """A worker of an executor runs `_worker`, and a thread of a pool waits in `_wait_for_updates`."""
+    worker: Any = concurrent.futures.thread._worker
+    assert (worker.__module__, worker.__name__) == ("concurrent.futures.thread", "_worker")
+    pool: Any = multiprocessing.pool.Pool
+    parameters = list(inspect.signature(pool._wait_for_updates).parameters)
+    assert parameters == ["sentinels", "change_notifier", "timeout"]
