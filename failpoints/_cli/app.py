@@ -21,7 +21,6 @@ def _show_version(requested: bool) -> None:
 
 app = typer.Typer(
     name="failpoints",
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # rich would wrap the text above a caret

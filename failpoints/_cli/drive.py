@@ -13,12 +13,30 @@ import typer
 from .._core.status import FailpointStatus
 from ..errors import FailpointUsageError
 from .fleet import FleetProgram, parse_duration
-from .options import DEFAULT_URL, ActionsText, AsJson, Connection, FleetUrl, Name, Token, Url, examples
+from .options import DEFAULT_URL, ActionsText, AsJson, Connection, FleetUrl, Token, Url, examples
 from .output import write_lines, write_note, write_sentence
 from .remote import RemoteProgram, statuses_as_json
 from .text import printable, times
 
 app = typer.Typer()
+
+
+def _complete(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the names that the program configures or declares, for the completion of the shell."""
+    connection = Connection(*(ctx.find_root().params.get(option) for option in Connection._fields))
+    ctx.obj = connection
+    try:
+        program = _program(ctx, *(ctx.params.get(option) for option in Connection._fields))
+        names = [status.name for status in program.statuses(declared=True)]
+    except Exception:  # the program does not run, or is not ours: a shell that completes has no place for messages
+        return []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+Name = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="Name of the failpoint.", show_default=False, autocompletion=_complete),
+]
 
 
 def _program(

@@ -27,11 +27,20 @@ class Section(NamedTuple):
     text: str
 
 
+def _complete(incomplete: str) -> list[tuple[str, str]]:
+    return [(code, section.title) for code, section in read_sections().items() if code.startswith(incomplete)]
+
+
 @app.command(epilog=examples("failpoints explain FP012", "failpoints explain"))
 def explain(
     code: Annotated[
         str | None,
-        typer.Argument(metavar="[CODE]", help="Code of an error. Without it, all are listed.", show_default=False),
+        typer.Argument(
+            metavar="[CODE]",
+            help="Code of an error. Without it, all are listed.",
+            show_default=False,
+            autocompletion=_complete,
+        ),
     ] = None,
 ) -> None:
     """Explain an error: what it means, an example, and what to do.

@@ -10,7 +10,6 @@ from ..errors import FailpointUsageError
 
 DEFAULT_URL = "http://127.0.0.1:22381"
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the failpoint.", show_default=False)]
 ActionsText = Annotated[
     str,
     typer.Argument(metavar="ACTIONS", help="What it does, such as '2*off->return(42)'.", show_default=False),

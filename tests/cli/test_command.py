@@ -62,7 +62,6 @@ def test_the_help_lists_every_verb(run: Run) -> None:
     assert [line.split()[0] for line in listed.splitlines()] == VERBS
     assert "..." not in listed
     assert len(examples(done.output)) == 3
-    assert "--install-completion" not in done.output
     assert run("-h") == done
 
 
