@@ -34,9 +34,8 @@ class VisitLog:
         self._file = Held(folder / VISITS / member)
         self._lock = threading.RLock()  # a signal handler may visit a failpoint, too
         self._end = 0  # of the file
-        self._counts: dict[
-            tuple[str, bool, str | None], tuple[int, int]
-        ] = {}  # the position of the line, and its count
+        # By name, whether the context matched, and the label of the action: the position of the line, and its count.
+        self._counts: dict[tuple[str, bool, str | None], tuple[int, int]] = {}
         self._sites: dict[str, int] = {}  # how many sites of a name are in the file
         self._files = set[str]()
         self._modules = 0
@@ -55,8 +54,9 @@ class VisitLog:
             known = self._counts.get(key)
             if known is None:
                 self._add_sites([configuration.name])
-                self._counts[key] = self._end, 1
-                self._add({"visit": key}, 1)
+                position = self._end
+                if self._add({"visit": key}, 1):
+                    self._counts[key] = position, 1
             else:
                 position, count = known
                 self._counts[key] = position, count + 1
@@ -69,22 +69,24 @@ class VisitLog:
         with self._lock:
             self._modules = len(sys.modules)
             new = [file for file in user_files() if file not in self._files]
-            if new:
+            if new and self._add({"files": new}):
                 self._files.update(new)
-                self._add({"files": new})
             self._add_sites(known_names())
 
     def _add_sites(self, names: Iterable[str]) -> None:
         for name in names:
             sites = known_sites(name)
-            if len(sites) != self._sites.get(name, 0):
-                self._add({"site": name, "at": [(site.file, site.line, site.function) for site in sites]})
-            self._sites[name] = len(sites)
+            places = [(site.file, site.line, site.function) for site in sites]
+            if len(sites) == self._sites.get(name, 0) or self._add({"site": name, "at": places}):
+                self._sites[name] = len(sites)
 
-    def _add(self, what: dict[str, Any], count: int = 0) -> None:
+    def _add(self, what: dict[str, Any], count: int = 0) -> bool:
+        """Add a line, and return whether it was written. If not, the next one is written in its place."""
         line = b"%0*d %s\n" % (_DIGITS, count, json.dumps(what).encode("ascii"))
-        if self._write(line, self._end):
-            self._end += len(line)
+        if not self._write(line, self._end):
+            return False
+        self._end += len(line)
+        return True
 
     def _write(self, content: bytes, position: int) -> bool:
         try:
