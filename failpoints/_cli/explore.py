@@ -110,6 +110,12 @@ def explore_scenario(
             "--sample", min=1, metavar="N", help="With --interleavings or --awaits: run N orders, drawn at random."
         ),
     ] = None,
+    lines: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--lines", metavar="MODULE", help="With --sample: let threads change between lines of this module."
+        ),
+    ] = None,
     max_runs: Annotated[int, typer.Option("--max-runs", min=1, metavar="N", help="Stop after N runs.")] = 10_000,
     max_failures: Annotated[
         int, typer.Option("--max-failures", min=1, metavar="N", help="Go on until N different failures are found.")
@@ -166,6 +172,7 @@ def explore_scenario(
                 audit=audit,
                 max_preemptions=max_preemptions,
                 sample=sample,
+                lines=lines or (),
                 max_runs=max_runs,
                 max_failures=max_failures,
                 timeout=timeout,

@@ -6,7 +6,7 @@ import inspect
 import math
 import threading
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal, NoReturn
@@ -56,6 +56,7 @@ def explore(
     audit: float = 0.0,
     max_preemptions: int | None = None,
     sample: int | None = None,
+    lines: Sequence[str] = (),
     max_runs: int = 10_000,
     max_failures: int = 1,
     timeout: float = 5.0,
@@ -102,6 +103,8 @@ def explore(
             With a limit, equivalent orders are not left out.
         sample: The number of orders to run, drawn at random, if there are too many to try all. The result has the
             chance that this would have found a bug.
+        lines: The names of modules or packages. The threads of a plain function also change between any two lines of
+            these, and in the middle of a line such as `x += 1`. There are so many orders that it needs *sample*.
         max_runs: The most runs.
         max_failures: How many different failures to find. With more than 1, the search goes on after a failure, and all
             are raised at its end. Two failures differ if the type of the error, or the program's line, does.
@@ -147,6 +150,7 @@ def explore(
         audit=audit,
         max_preemptions=max_preemptions,
         sample=sample,
+        lines=lines,
         max_runs=max_runs,
         max_failures=max_failures,
         timeout=timeout,
@@ -249,6 +253,7 @@ def _explore(runner: Runner) -> Exploration:
         bounds.add("max_failures")
     if not bounds.intersection(("max_runs", "max_failures")):
         runner.alternatives.check_all_matched()
+        runner.check_lines()
     described = [_describe_bound(bound, options) for bound in sorted(bounds)]
     if sampled is not None:
         described.insert(0, _describe_sample(sampled, options))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,7 @@ class Options:
     audit: float = 0.0
     max_preemptions: int | None = None
     sample: int | None = None
+    lines: Sequence[str] = ()
     max_runs: int = 10_000
     max_failures: int = 1
     timeout: float = 5.0
@@ -66,6 +67,11 @@ class Options:
             check_count("max_preemptions=", self.max_preemptions, least=0)
         if self.sample is not None:
             check_count("sample=", self.sample)
+        lines: Any = self.lines
+        if isinstance(lines, str) or not all(isinstance(name, str) and name for name in lines):
+            raise FailpointUsageError(
+                f'lines= must be a sequence of names of modules, such as ("shop.stock",); got {safe_repr(lines)}'
+            )
         check_count("max_runs=", self.max_runs)
         check_count("max_failures=", self.max_failures)
         audit: Any = self.audit
@@ -83,6 +89,10 @@ class Options:
                 raise FailpointUsageError("max_preemptions= limits the orders of tasks, so it needs interleavings=True")
             if self.sample is not None and not self.interleavings:
                 raise FailpointUsageError("sample= samples orders of tasks, so it needs interleavings=True")
+            if self.lines and self.sample is None:
+                raise FailpointUsageError(
+                    "lines= has too many orders to try all, so it needs sample=, such as sample=1000"
+                )
             if self.sample is not None and (self.max_preemptions is not None or self.reduction == "declared"):
                 other = "max_preemptions=" if self.max_preemptions is not None else "reduction='declared'"
                 raise FailpointUsageError(f"{other} has no meaning beside sample=, which samples all orders")
@@ -137,6 +147,8 @@ class Options:
         given = {"backend": repr(self.backend), "clock": repr(self.clock), "timeout": f"{self.timeout:g}"}
         defaults = {"backend": "'asyncio'", "clock": "'virtual'", "timeout": "5"}
         arguments = [scenario, *(f"{name}={text}" for name, text in given.items() if text != defaults[name])]
+        if self.lines:
+            arguments.append(f"lines={tuple(self.lines)!r}")
         if self.cancellations:
             arguments.append("cancellations=True")
         if self.faults is not None:

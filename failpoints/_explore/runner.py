@@ -33,6 +33,7 @@ from .plan.search import Plan
 from .problem import Problem
 from .run import Run
 from .steering.installing import steering_threads
+from .steering.lines import Lines
 from .steering.scenario import NotAFunction
 from .steering.scenario import run as run_sync
 from .steps import Steps
@@ -107,6 +108,7 @@ class Runner:
         self.alternatives = Alternatives(options.parsed_faults, cancellations=options.cancellations)
         self.labels = Labels()
         self.is_sync = not _is_async(scenario)
+        self.lines = Lines(options.lines) if options.lines else None
         self._slow_waits: set[Hashable] = set()
         self.watched: WatchedThread
         self._backend, self.deterministic_order = _import_backend(options.backend)
@@ -168,6 +170,11 @@ class Runner:
             self.is_sync = False
             return self._run_once(scheduler, recording=recording)
 
+    def check_lines(self) -> None:
+        """Raise `FailpointUsageError` if a module of `lines=` has run no code, since it may be a typo."""
+        for module in () if self.lines is None else self.lines.unseen:
+            raise FailpointUsageError(f"lines= names {module!r}, but no code of this module ran in a thread of a run")
+
     def _run_once(self, scheduler: Scheduler, *, recording: bool) -> Outcome:
         timeline = Timeline(self.short_name) if recording else None
         steps = self._steps() if scheduler.is_reduced else None
@@ -192,6 +199,11 @@ class Runner:
         begin_run(execution.root)
         with Registry() as registry:
             registry.seed(0)
+            if self.lines is not None and not self.is_sync:
+                raise FailpointUsageError(
+                    f"lines= makes threads change between lines, and {self.name} is an async function: its tasks change"
+                    " only where they await"
+                )
             main = None if self.is_sync else self._call_scenario(run)
             deadline = monotonic() + self.options.timeout
             problem: Problem | None = None
@@ -200,7 +212,7 @@ class Runner:
             try:
                 if main is None:
                     call = partial(self._call_sync_scenario, run)
-                    problem = run_sync(execution, call, deadline, is_virtual=self.options.is_virtual)
+                    problem = run_sync(execution, call, deadline, is_virtual=self.options.is_virtual, lines=self.lines)
                     execution.usage_error = execution.usage_error or self._meaningless_option()
                 else:
                     problem = self._backend(execution, main, deadline, is_virtual=self.options.is_virtual)

@@ -119,6 +119,7 @@ class Steering:
     def __init__(self, execution: Execution, deadline: float, *, is_virtual: bool) -> None:
         self.execution = execution
         self.is_virtual = is_virtual
+        self.trace: Any = None  # of its threads, if lines are points
         self.is_internal = self.is_ending = self.is_settling = False
         self.problem: Problem | None = None
         self.errors: list[tuple[TaskNode, BaseException]] = []  # that have ended threads
@@ -206,6 +207,11 @@ class Steering:
         """Stop the running thread after an operation."""
         if self.execution.holds_threads:
             self._stop(self._label(), None, None, None, is_after=True)
+
+    def line(self) -> None:
+        """Stop the running thread before a line, or in the middle of one."""
+        if self.execution.holds_threads:
+            self._stop(self._label(), None, None, None, is_after=False)
 
     def sleep(self, seconds: float) -> None:
         """Stop the running thread for a time."""

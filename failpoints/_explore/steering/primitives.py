@@ -381,6 +381,8 @@ class _Begin:
         thread.baton.acquire()
         try:
             if not found.is_ending:
+                if found.trace is not None:
+                    sys.settrace(found.trace)
                 _call(self._run)
         except (Abandoned, SystemExit):
             pass
@@ -389,6 +391,8 @@ class _Begin:
         except BaseException as error:
             found.errors.append((thread.node, error))
         finally:
+            if found.trace is not None:
+                sys.settrace(None)
             found.finish(thread)
 
 

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 from ..execution import Execution
 from ..problem import Problem
 from .control import Abandoned, Steering
+from .lines import Lines
 
 
 class NotAFunction(BaseException):
     """The scenario looks like a plain function, and returns a coroutine."""
 
 
-def run(execution: Execution, scenario: Callable[[], object], deadline: float, *, is_virtual: bool) -> Problem | None:
-    """Run a scenario once, and return what went wrong."""
+def run(
+    execution: Execution, scenario: Callable[[], object], deadline: float, *, is_virtual: bool, lines: Lines | None
+) -> Problem | None:
+    """Run a scenario once, and return what went wrong. *lines* has the modules whose lines are points, if any."""
     steering = Steering(execution, deadline, is_virtual=is_virtual)
+    steering.trace = lines
+    traced_by = sys.gettrace()
     execution.loop = execution.steering = steering
     execution.watched.look = steering.look
     try:
+        if lines is not None:
+            sys.settrace(lines)
         return _run_scenario(steering, scenario)
     finally:
+        if lines is not None:
+            sys.settrace(traced_by)
         execution.watched.look = None
         execution.stop()
         steering.unwind()
