@@ -358,7 +358,7 @@ class ServerPlace:
                     await anyio.sleep(_SHOWN)
                     if seat.version != version:
                         continue
-                await signal.wait(_BEAT)
+                await signal.wait(seat.beat() if seat is not None else _BEAT)
 
     def signal_news(self) -> None:
         """Let the loop show what is new. Called from any thread."""
@@ -542,6 +542,10 @@ class ServerSeat:
         """Return what this member shows, the report, and the answers that the server does not have."""
         return self.text(), self._report, dict(self._answers)
 
+    def beat(self) -> float:
+        """Return how many seconds later this member shows itself again, and sees which owners are there."""
+        return min([_BEAT, *(_lease(renewal) / 4 for renewal in self.owners[0].values())])
+
     def note_shown(self, version: int, text: str, report: str, answers: Mapping[int, str]) -> None:
         """Note that the server has what was new at a version."""
         self.counted = {serial: record.counts for serial, record in _shown(text).records.items()}
@@ -624,10 +628,14 @@ def _renewed_at(renewal: str) -> float:
     return int(renewal.partition(":")[0]) / 1e6
 
 
+def _lease(renewal: str) -> float:
+    return int(renewal.partition(":")[2]) / 1000
+
+
 def _lost_owners(looked: _Look) -> list[str]:
     """Return the owners that are gone for so long that nothing of theirs is left."""
     return [
         owner
         for owner, renewal in looked.owners.items()
-        if looked.now - _renewed_at(renewal) > int(renewal.partition(":")[2]) / 1000 + _FORGOTTEN
+        if looked.now - _renewed_at(renewal) > _lease(renewal) + _FORGOTTEN
     ]

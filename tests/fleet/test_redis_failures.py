@@ -1,0 +1,234 @@
+"""A server that is killed, restarted, emptied, stopped, full, replaced by an older copy of it, or cut off."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from failpoints import FailpointUsageError
+from failpoints.fleet import Fleet
+from tests.fleet.conftest import Server
+from tests.fleet.test_leases import OWNER
+
+Start = Callable[..., Any]
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+KEPT = ("--appendonly", "yes", "--appendfsync", "always")
+
+
+@pytest.fixture(params=["asyncio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Run on one event loop: these tests are about the server."""
+    return str(request.param)
+
+
+@pytest.fixture
+def options() -> tuple[str, ...]:
+    return ()
+
+
+@pytest.fixture
+def server(tmp_path: Path, shared_server: Server, options: tuple[str, ...]) -> Iterator[Server]:
+    """Run a server of the test's own."""
+    server = Server(tmp_path, *options)
+    yield server
+    server.process.send_signal(signal.SIGCONT)
+    server.kill()
+
+
+@pytest.fixture
+def place(server: Server) -> str:
+    return server.url()
+
+
+async def until(member: Any, expression: str, value: object) -> None:
+    """Wait until a member answers with a value."""
+    with anyio.fail_after(20):
+        while member.ask(expression) != value:
+            await anyio.sleep(0.02)
+
+
+NAMES = "[s.name for s in failpoints.statuses()]"
+
+
+async def test_a_server_that_restarts_empty(start: Start, place: str, server: Server) -> None:
+    """The fleet is gone with it: members end everything, say so once, and join when there is a fleet again."""
+    member = start()
+    async with Fleet(place) as fleet:
+        await fleet.configure("x", "pause")
+        member.ask("visit_in_thread('x')")
+        await fleet.wait_until_paused("x")
+        server.kill()
+        assert member.ask(NAMES) == ["x"]
+        with pytest.raises(FailpointUsageError, match=f"cannot use the fleet in 'redis://127.0.0.1:{server.port}/"):
+            await fleet.configure("y", "off")
+        server.start()
+        await until(member, NAMES, [])
+        with pytest.raises(FailpointUsageError, match="is gone"):
+            await fleet.configure("y", "off")
+    async with Fleet(place) as fleet:
+        with anyio.fail_after(20):
+            while not await fleet.members():
+                await anyio.sleep(0.02)
+        await fleet.configure("x", "1*return(again)")
+        assert member.ask("visit('x', 2)") == ["Return(value='again')", "Continue()"]
+    assert member.end() == 0
+    assert len([line for line in member.errors if "is gone, and with it what it had configured" in line]) == 1
+
+
+@pytest.mark.parametrize("options", [KEPT])
+async def test_a_server_that_restarts_with_its_data(start: Start, place: str, server: Server) -> None:
+    """Members keep what they have. Counts go on, exactly. What is configured during the restart is there after it."""
+    member = start()
+    async with Fleet(place) as fleet:
+        await fleet.configure("x", "3*return")
+        assert member.ask("visit('x', 2)") == ["Return(value=None)"] * 2
+        server.kill()
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                group.start_soon(fleet.configure, "y", "return")
+                await anyio.sleep(0.2)
+                await anyio.to_thread.run_sync(server.start)
+        assert member.ask("visit('x', 2)") == ["Return(value=None)", "Continue()"]
+        assert member.ask("visit('y')") == ["Return(value=None)"]
+        assert (await fleet.status("x")).hits == 4
+        assert len(await fleet.members()) == 1
+
+
+async def test_a_server_that_is_stopped(start: Start, place: str, server: Server) -> None:
+    """Nothing hangs: a count is left out after a second, all else goes on, and verbs raise. Later all go on."""
+    member = start()
+    async with Fleet(place) as fleet:
+        await fleet.configure("x", "2*return")
+        await fleet.configure("y", "return", duration=3)
+        server.process.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        assert member.ask("visit('y', 100)") == ["Return(value=None)"] * 100
+        assert time.monotonic() - began < 1
+        assert member.ask("visit('x')") == ["Continue()"]
+        assert time.monotonic() - began < 5
+        for verb in (fleet.statuses(), fleet.configure("z", "off"), fleet.wait_until_hit("x", timeout=1)):
+            with anyio.fail_after(8), pytest.raises(FailpointUsageError, match="it has not answered within"):
+                await verb
+        await until(member, NAMES, ["x"])  # by its own clock
+        server.process.send_signal(signal.SIGCONT)
+        with anyio.fail_after(20):
+            while "Return(value=None)" not in member.ask("visit('x', 3)"):  # one at least is left
+                await anyio.sleep(0.05)
+        await fleet.configure("z", "return")
+        assert member.ask("visit('z')") == ["Return(value=None)"]
+        assert (await fleet.status("x")).triggers <= 2
+    assert member.end() == 0
+    assert len([line for line in member.errors if "a count of 'x' cannot be taken" in line]) == 1
+
+
+async def test_a_server_that_is_slow(start: Start, place: str, server: Server) -> None:
+    """A server that does not answer for a moment is waited for, but not by visits that need no count."""
+    member = start()
+    async with Fleet(place) as fleet:
+        await fleet.configure("x", "return")
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.to_thread.run_sync, server.ask, "DEBUG", "SLEEP", "1.5")
+            await anyio.sleep(0.1)
+            began = time.monotonic()
+            assert member.ask("visit('x')") == ["Return(value=None)"]
+            assert time.monotonic() - began < 1
+            await fleet.configure("y", "return")
+        assert member.ask("visit('y')") == ["Return(value=None)"]
+
+
+async def test_a_server_without_memory(start: Start, place: str, server: Server) -> None:
+    """`configure` raises, and nothing is changed. What is configured works, and can be removed."""
+    member = start()
+    async with Fleet(place, lease=1) as fleet:
+        await fleet.configure("x", "2*return")
+        server.ask("CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(FailpointUsageError, match="OOM"):
+            await fleet.configure("y", "return")
+        await anyio.sleep(1.5)  # the lease is renewed
+        assert member.ask(NAMES) == ["x"]
+        assert member.ask("visit('x', 3)") == ["Return(value=None)"] * 2 + ["Continue()"]
+        assert (await fleet.status("x")).triggers == 2
+        await fleet.remove("x")
+        assert member.ask(NAMES) == []
+
+
+async def test_a_copy_takes_over_that_has_lost_the_newest_change(start: Start, place: str, server: Server) -> None:
+    """Members have what the copy has, and nothing of the change that was lost."""
+    member = start()
+    async with Fleet(place) as fleet:
+        await fleet.configure("x", "return(old)")
+        server.ask("SAVE")
+        await fleet.configure("x", "return(new)")
+        await fleet.configure("y", "return(new)")
+        assert member.ask("visit('x')") == ["Return(value='new')"]
+        server.kill()
+        server.start()
+        await until(member, NAMES, ["x"])
+        assert member.ask("visit('x')") == ["Return(value='old')"]
+        await fleet.configure("y", "return(again)")
+        assert member.ask("visit('x') + visit('y')") == ["Return(value='old')", "Return(value='again')"]
+
+
+async def test_connections_that_break(start: Start, place: str, server: Server) -> None:
+    """While all connections are cut again and again, counts stay exact, and each change arrives."""
+    members = start(count=2)
+    async with Fleet(place) as fleet:
+        await fleet.configure("x", "200*return->off")
+        for member in members:
+            member.tell("visit('x', 300).count('Return(value=None)')")
+        for _ in range(40):
+            server.ask("CLIENT", "KILL", "TYPE", "normal")
+            await anyio.sleep(0.02)
+        assert sum([member.line() for member in members]) == 200
+        async with anyio.create_task_group() as group:
+
+            async def cut() -> None:
+                for _ in range(20):
+                    server.ask("CLIENT", "KILL", "TYPE", "normal")
+                    await anyio.sleep(0.05)
+
+            group.start_soon(cut)
+            for number in range(10):
+                await fleet.configure("y", f"return({number})")
+                for member in members:
+                    assert member.ask("visit('y')") == [f"Return(value='{number}')"]
+        assert (await fleet.status("x")).hits == 600
+
+
+async def test_an_owner_that_is_killed(start: Start, place: str) -> None:
+    """What a killed `Fleet` has configured ends with its lease, in members that are there and in those that come."""
+    member = start()
+    program = start(OWNER.format(folder=place, lease=1, seconds=60, backend="trio"), member=False)
+    assert program.line() == 1
+    await anyio.sleep(1.5)
+    assert member.ask(NAMES) == ["x"]
+    program.kill()
+    await until(member, NAMES, [])
+    assert start().ask(NAMES) == []
+    async with Fleet(place) as fleet:
+        assert await fleet.statuses() == []
+
+
+async def test_a_member_that_is_killed_is_waited_for_some_seconds(start: Start, place: str) -> None:
+    """A server sees by its silence that a member is gone. What it has counted stays."""
+    killed, other = start(count=2)
+    async with Fleet(place) as fleet:
+        await fleet.configure("x", "off")
+        killed.ask("visit('x', 5)")
+        other.ask("visit('x', 2)")
+        assert (await fleet.status("x")).hits == 7
+        killed.kill()
+        began = time.monotonic()
+        await fleet.configure("y", "off")
+        assert time.monotonic() - began < 8
+        assert len(await fleet.members()) == 1
+        assert (await fleet.status("x")).hits == 7
