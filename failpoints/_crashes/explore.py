@@ -23,7 +23,7 @@ from .operations import Acknowledge, Operation, Truncate, Visit, Write
 from .options import CrashOptions, name_of
 from .processes import Child, Ending, call, run_in_child
 from .recording import Recording, first_difference, record, warm_up
-from .report import crashes_failed, describe_failure, failed_without_crash, nondeterministic
+from .report import crashes_failed, describe_failure, failed_without_crash, failure_of, nondeterministic
 from .result import CrashExploration, CrashProgress
 from .states import CrashStates, State
 
@@ -146,7 +146,7 @@ class _Exploration:
         self._states = self._broken = self._operations = 0
         self._bounds: list[str] = []
         self._failures: list[Failure] = []
-        self._texts: list[str] = []
+        self._text = ""  # of the first failure
         self._cause: BaseException | None = None
         self._confirmed: set[tuple[str, str]] = set()  # kinds and places of failures
         self._acknowledged: list[bytes] = []  # all values, pickled
@@ -174,10 +174,10 @@ class _Exploration:
                 if following is not None:
                     programs.append(following)
                 if len(self._failures) == self._options.max_failures:
-                    raise crashes_failed(self._options, self._texts, self._result(), self._cause)
+                    raise crashes_failed(self._options, self._text, self._result(), self._cause)
         result = self._result(exhaustive=not self._bounds)
         if self._failures:
-            raise crashes_failed(self._options, self._texts, result, self._cause)
+            raise crashes_failed(self._options, self._text, result, self._cause)
         return result
 
     def replay(self, replay: Replay) -> CrashExploration:
@@ -205,7 +205,7 @@ class _Exploration:
         if ending.kind != "returned":
             self._add_failure(program, state, ending)
             result = self._result(replayed=True, folder=left)
-            raise crashes_failed(self._options, self._texts, result, self._cause)
+            raise crashes_failed(self._options, self._text, result, self._cause)
         return self._result(replayed=True, folder=left)
 
     def _result(
@@ -327,13 +327,13 @@ class _Exploration:
         crashes = (*program.crashes, (program.recording, state))
         losses = tuple(crash.loss for _, crash in crashes)
         replay = str(Replay(losses, checksum(crashes[0][0].operations, crashes[0][0].own)))
-        self._output.seek(0)
-        printed = self._output.read().decode(errors="replace")
-        failure, text = describe_failure(self._options, crashes, ending, replay, printed)
+        failure = failure_of(self._options, crashes, ending, replay)
         self._broken += 1
         self._failures.append(failure)
-        if not self._texts:
-            self._texts.append(text)
+        if not self._text:
+            self._output.seek(0)
+            printed = self._output.read().decode(errors="replace")
+            self._text = describe_failure(self._options, crashes, ending, failure, printed)
             self._cause = ending.error
 
     def _run_check(self, program: _Program, state: State, *, is_recorded: bool) -> tuple[Ending, _Program | None]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
+from typing import TypeAlias
 
 from .._core.messages import safe_repr
 from .._explore.result import ExplorationFailed, Failure
@@ -24,44 +26,52 @@ _MAX_SHOWN = 48  # bytes of a file
 _MAX_OTHERS = 10  # failures with one line each
 
 
-def describe_failure(
-    options: CrashOptions, crashes: Sequence[tuple[Recording, State]], ending: Ending, replay: str, printed: str
-) -> tuple[Failure, str]:
-    """Return a state that `check` failed on as a failure, and the text that reports it.
+_Crashes: TypeAlias = Sequence[tuple[Recording, State]]
+"""The recording of `act` and the state that it left, then of each `check` that crashed as well."""
 
-    *crashes* has the recording of `act` and the state that it left, then of each `check` that crashed as well.
-    *printed* is the output of `check`.
-    """
-    _recording, state = crashes[-1]
+
+def failure_of(options: CrashOptions, crashes: _Crashes, ending: Ending, replay: str) -> Failure:
+    """Return a state that `check` failed on as a failure."""
     timeline: list[str] = []
     for number, (recorded, left) in enumerate(crashes):
         timeline.append(f"{name_of(options.check, 'check') if number else name_of(options.act, 'act')}:")
-        timeline += [f"  {line}" for line in _operation_lines(recorded, left.loss, is_power=options.is_power)]
+        timeline += _operation_lines(recorded, left.loss, is_power=options.is_power)
+    summary = f"check {ending.sentence}" if ending.kind != "error" else ending.sentence
+    return Failure(ending.kind, summary.splitlines()[0], tuple(timeline), (), replay)
+
+
+def describe_failure(options: CrashOptions, crashes: _Crashes, ending: Ending, failure: Failure, printed: str) -> str:
+    """Return the text that reports a failure. *printed* is the output of `check`."""
+    _recording, state = crashes[-1]
     summary = f"check {ending.sentence}" if ending.kind != "error" else ending.sentence
     values = [pickle.loads(each.value) for each in _acknowledged(crashes)]
     where = f", at {ending.location}" if ending.location else ""
-    lines = [f"{summary}{where}", "", *(f"  {line}" for line in timeline), "", "  the folder then:"]
+    lines = [f"{summary}{where}", "", *(f"  {line}" for line in failure.timeline), "", "  the folder then:"]
     lines += [f"    {line}" for line in _file_lines(state)]
     if printed.strip():
         lines += ["", "  check printed:", *(f"    {line}" for line in printed.splitlines()[-_MAX_PRINTED:])]
-    lines += ["", f"acknowledged:       {safe_repr(values)}", f"repeat this state:  {options.replay_call(replay)}"]
-    return Failure(ending.kind, summary.splitlines()[0], tuple(timeline), (), replay), "\n".join(lines)
+    lines += [
+        "",
+        f"acknowledged:       {safe_repr(values)}",
+        f"repeat this state:  {options.replay_call(failure.replay)}",
+    ]
+    return "\n".join(lines)
 
 
-def _acknowledged(crashes: Sequence[tuple[Recording, State]]) -> list[Acknowledge]:
+def _acknowledged(crashes: _Crashes) -> list[Acknowledge]:
     recording, state = crashes[0]
     done = recording.operations[: state.loss.cut]
     return [operation for operation in done if isinstance(operation, Acknowledge)]
 
 
 def crashes_failed(
-    options: CrashOptions, texts: Sequence[str], exploration: CrashExploration, cause: BaseException | None
+    options: CrashOptions, text: str, exploration: CrashExploration, cause: BaseException | None
 ) -> ExplorationFailed:
-    """Return the exception to raise for the failures of an exploration, whose texts are *texts*."""
+    """Return the exception to raise for the failures of an exploration. *text* describes the first one."""
     crash = "a power loss" if options.is_power else "the end of the process"
     name = name_of(options.check, "check")
     where = "in the replay" if exploration.replayed else f"in {exploration.broken:,} of {exploration.states:,} states"
-    lines = [f"{name} failed {where} after {crash}: {texts[0]}"]
+    lines = [f"{name} failed {where} after {crash}: {text}"]
     others = exploration.failures[1:]
     if others:
         lines += ["", "other states:"]
@@ -112,11 +122,17 @@ def _operation_lines(recording: Recording, loss: Loss, *, is_power: bool) -> lis
         recording.operations, loss, {each.position for each in disk.pending[len(disk.pending) - loss.dropped :]}
     )
     width = max((len(text) for _, text in rows), default=0)
-    lines = [f"{position + 1:>3}  {text:<{width}}  {fates.get(position, '')}".rstrip() for position, text in rows]
+    lines = [_line(position + 1, text, width, fates.get(position, "")) for position, text in rows]
     if len(lines) > _MAX_LINES:
         half = _MAX_LINES // 2
-        lines[half:-half] = [f"… {len(lines) - 2 * half} more operations …"]
-    return [*lines, "     — the power fails —" if is_power else "     — the process dies —"]
+        lines[half:-half] = [f"  … {len(lines) - 2 * half} more operations …"]
+    return [*lines, "       — the power fails —" if is_power else "       — the process dies —"]
+
+
+@lru_cache(maxsize=4096)
+def _line(number: int, text: str, width: int, fate: str) -> str:
+    """Return a line of a timeline. Thousands of failures have the same lines, and share their text."""
+    return f"  {number:>3}  {text:<{width}}  {fate}".rstrip()
 
 
 def _fates(operations: Sequence[Operation], loss: Loss, taken_back: set[int]) -> dict[int, str]:

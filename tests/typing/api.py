@@ -41,6 +41,7 @@ from failpoints import (
 from failpoints.admin import admin_app
 from failpoints.client import FailpointsClient, RemoteHandle
 from failpoints.explore import CrashExploration, Exploration, Injected, Run, acknowledge, explore, explore_crashes
+from failpoints.files import instrument_files
 from failpoints.pytest_plugin import Failpoints
 
 
@@ -250,6 +251,9 @@ def exploring() -> None:
     assert_type(exploration.exhaustive, bool)
     explore(scenario, backend="trio", interleavings=True, max_preemptions=2, replay="o0.1", on_run=print)
     assert_type(explore_crashes(save, recover, disk="process", depth=2), CrashExploration)
+    with instrument_files("folder"), instrument_files(Path("folder")) as nothing:
+        assert_type(nothing, None)
+    instrument_files(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     explore_crashes(save, save)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     explore(scenario, backend="curio")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     explore(exploring)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
