@@ -173,7 +173,11 @@ class Member:
         """Have `end` called in a child of multiprocessing, too. It ends by `os._exit`, after its own finalizers."""
         util: Any = sys.modules.get("multiprocessing.util")
         if util is not None:
-            util.register_after_fork(self, lambda member: util.Finalize(member, member.end, exitpriority=-100))
+
+            def end_at_last(member: Member) -> None:
+                util.Finalize(member, member.end, exitpriority=-100)
+
+            util.register_after_fork(self, end_at_last)
 
     def wake(self) -> None:
         """Let the thread look now."""
