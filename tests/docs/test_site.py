@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 import failpoints
 
 ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+LOCAL = ("file:", "data:", "blob:", "about:")
 MODULES = [
     "admin",
     "asgi",
@@ -84,3 +87,29 @@ def test_the_public_modules_are_all_of_them() -> None:
     """A module that is added to the package is added to the reference."""
     files = {file.stem.removesuffix(".py") for file in Path(failpoints.__file__).parent.glob("[a-z]*")}
     assert files - {"cli", "errors", "py"} == set(MODULES)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_a_browser_reads_and_searches_it_without_a_network(site: Path) -> None:
+    """Opened as files, every page shows its pictures and asks no other host, and the search finds a page."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
+    problems: list[str] = []
+    pages = sorted(site.rglob("*.html"))
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        tab = browser.new_page(viewport={"width": 400, "height": 800})
+        tab.on("request", lambda request: None if request.url.startswith(LOCAL) else problems.append(request.url))
+        tab.on("pageerror", lambda error: problems.append(str(error)))
+        for page in pages:
+            if page.name == "404.html":  # it is for a server, and has the addresses of one
+                continue
+            tab.goto(page.as_uri(), wait_until="load")
+            problems += tab.evaluate("[...document.images].filter(it => !it.naturalWidth).map(it => it.src)")
+            if tab.evaluate("document.documentElement.scrollWidth") > 400:
+                problems.append(f"{page.name} is wider than a telephone")
+        tab.set_viewport_size({"width": 1200, "height": 800})
+        tab.fill(".md-search__input", "explore_crashes")
+        tab.wait_for_selector(".md-search-result__item", timeout=20_000)
+        browser.close()
+    assert problems == []
