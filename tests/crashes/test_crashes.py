@@ -451,6 +451,26 @@ def test_processes_of_a_check_are_ended(tmp_path: Path) -> None:
         time.sleep(0.01)
 
 
+def children() -> set[int]:
+    found: set[int] = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = stat.read_text()
+        except OSError:  # it has ended
+            continue
+        if int(text.rpartition(")")[2].split()[1]) == os.getpid():
+            found.add(int(stat.parent.name))
+    return found
+
+
+def test_no_process_is_left_behind() -> None:
+    """The process that is forked early, for a state that does not come, is ended and reaped."""
+    before = children()
+    explored(durable, accept, max_states=3)
+    explored(in_place, max_failures=1)
+    assert children() <= before
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
