@@ -24,7 +24,9 @@ def run_demo(*arguments: str, **environment: str) -> subprocess.CompletedProcess
     return subprocess.run(
         [sys.executable, "-m", "examples.worker_crash", *arguments],
         cwd=ROOT,
-        env=kept | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "COLUMNS": "120"} | environment,
+        env=kept
+        | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "PYTHONIOENCODING": "utf-8", "COLUMNS": "120"}
+        | environment,
         capture_output=True,
         encoding="utf-8",
         timeout=60,
