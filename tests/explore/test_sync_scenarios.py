@@ -338,6 +338,30 @@ def test_pools_of_the_standard_library() -> None:
     assert explore(pool, interleavings=True, sample=3).runs == 3
 
 
+def test_a_race_in_an_executor() -> None:
+    """The failure has one switch, and equal runs are the same, although an executor keeps its threads in a set."""
+
+    def scenario(run: Run) -> None:
+        counted = [0]
+
+        def work() -> None:
+            failpoint("read", reads=("counted",)).hit()
+            seen = counted[0]
+            failpoint("write", writes=("counted",)).hit()
+            counted[0] = seen + 1
+
+        with run.injecting(), ThreadPoolExecutor(2) as pool:
+            for future in [pool.submit(work) for _ in range(2)]:
+                future.result()
+        assert counted[0] == 2 or not is_wrong
+
+    is_wrong = False
+    assert explore(scenario, interleavings=True, max_runs=100).bounds == ("stopped at max_runs=100",)
+    is_wrong = True
+    failed = failure_of(scenario, interleavings=True, reduction="declared")
+    assert "with no fault and 1 switch away" in str(failed)
+
+
 def test_code_that_never_returns_is_interrupted() -> None:
     """A thread in an endless loop ends the run, which names its line."""
 

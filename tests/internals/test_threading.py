@@ -64,6 +64,12 @@ def test_pools_have_these_functions() -> None:
     """A worker of an executor runs `_worker`, and a thread of a pool waits in `_wait_for_updates`."""
     worker: Any = concurrent.futures.thread._worker
     assert (worker.__module__, worker.__name__) == ("concurrent.futures.thread", "_worker")
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        future: Any = executor.submit(int, "1")
+        threads: Any = executor
+        assert len(threads._threads) == 1
+        assert list(threads._threads)[0].name.startswith("ThreadPoolExecutor")
+        assert future._condition._lock is not None
     pool: Any = multiprocessing.pool.Pool
     parameters = list(inspect.signature(pool._wait_for_updates).parameters)
     assert parameters == ["sentinels", "change_notifier", "timeout"]

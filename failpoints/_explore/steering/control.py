@@ -65,6 +65,7 @@ class Steered:
         is_after: Whether the point is one after an operation.
         is_ended: Whether it has ended, or is about to.
         end: The number of its last segment.
+        is_atomic: Whether it carries out several operations at once, and stops only if it has to wait.
         is_outside: Whether another thread went on while it was running, since it was waiting for something else.
         points: The number of points at which it was while it was being ended.
     """
@@ -76,6 +77,7 @@ class Steered:
         "has_timed_out",
         "ident",
         "is_after",
+        "is_atomic",
         "is_enabled",
         "is_ended",
         "is_outside",
@@ -96,7 +98,7 @@ class Steered:
         self.baton.acquire()
         self.is_enabled: Callable[[], bool] | None = None
         self.deadline = _INFINITE
-        self.has_timed_out = self.is_after = self.is_ended = self.is_outside = False
+        self.has_timed_out = self.is_after = self.is_ended = self.is_outside = self.is_atomic = False
         self.thing: Any = None
         self.wants: Wants = ()
         self.label = -1
@@ -198,14 +200,15 @@ class Steering:
     ) -> bool:
         """Stop the running thread before an operation, until that is possible. Return false if it is not in time."""
         self.running.wants = wants
-        if self.execution.holds_threads or self.is_ending or not (is_enabled is None or is_enabled()):
+        is_point = self.execution.holds_threads and not self.running.is_atomic
+        if is_point or self.is_ending or not (is_enabled is None or is_enabled()):
             is_waiting = timeout is None or timeout > 0
             self._stop(self._label(), thing, is_enabled if is_waiting else None, timeout, is_after=False)
         return is_enabled is None or is_enabled()
 
     def after(self) -> None:
         """Stop the running thread after an operation."""
-        if self.execution.holds_threads:
+        if self.execution.holds_threads and not self.running.is_atomic:
             self._stop(self._label(), None, None, None, is_after=True)
 
     def line(self) -> None:
@@ -559,7 +562,7 @@ class Steering:
     def split(self, *because: int | None) -> None:
         """Begin a new segment of the running operation, which could not have run before these."""
         steps = self.execution.steps
-        if steps is not None:
+        if steps is not None and not self.running.is_atomic:  # else what it touches first puts it in order
             for mark in because:
                 if mark is not None:
                     steps.split(self.running.node, mark)

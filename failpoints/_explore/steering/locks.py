@@ -22,9 +22,10 @@ _CRLock: Final[Any] = _threading._CRLock  # noqa: SLF001 - written in C
 class Lock:
     """A lock of `threading`. A thread that is not steered gets the original when it makes one."""
 
-    __slots__ = ("__weakref__", "_failpoints_name", "_raw", "_steering", "holder")
+    __slots__ = ("__weakref__", "_failpoints_name", "_raw", "holder", "is_section")
 
     holder: TaskPath | None
+    is_section: bool  # what is done while it is held is a single operation: only the lock is touched
 
     def __new__(cls) -> Any:
         return allocate_lock() if steering() is None else super().__new__(cls)
@@ -32,7 +33,8 @@ class Lock:
     def __init__(self) -> None:
         self._raw = allocate_lock()
         self.holder = None
-        self._steering = found = steering()
+        self.is_section = False
+        found = steering()
         assert found is not None
         found.create(self)
 
@@ -102,7 +104,8 @@ def acquire(found: Steering, lock: Lock, *, blocking: bool = True, timeout: floa
             break
     if is_taken:
         note_acquired(found, lock, is_certain=is_certain)
-    found.after()
+    if not (is_taken and lock.is_section):
+        found.after()
     return is_taken
 
 
@@ -128,7 +131,8 @@ def note_acquired(found: Steering, lock: Lock, *, is_certain: bool = True) -> No
 
 def release(found: Steering, lock: Lock) -> None:
     """Release a lock, in the running thread."""
-    found.before(lock)
+    if not lock.is_section:
+        found.before(lock)
     note_release(found, lock)
     lock.free()
     found.after()
@@ -158,7 +162,7 @@ def lock_of(thing: Any) -> Lock | None:
 class SimpleQueue:
     """A queue without a limit. A thread that is not steered gets the original when it makes one."""
 
-    __slots__ = ("__weakref__", "_failpoints_name", "_raw")
+    __slots__ = ("__weakref__", "_failpoints_name", "_raw", "_steering")
 
     __class_getitem__: Any = classmethod(GenericAlias)
 
@@ -167,12 +171,20 @@ class SimpleQueue:
 
     def __init__(self) -> None:
         self._raw: Any = _queue.SimpleQueue()
-        found = steering()
+        self._steering = found = steering()
         assert found is not None
         found.create(self)
 
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+    def _steered(self) -> Steering | None:
+        """Return the threads of the run, if the queue was made in it.
+
+        An executor that an earlier run has left behind puts something into its queue when it is deleted, in any run.
+        """
         found = steering()
+        return found if found is self._steering else None
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        found = self._steered()
         if found is None:
             self._raw.put(item)
             return
@@ -185,7 +197,7 @@ class SimpleQueue:
             pass
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        found = steering()
+        found = self._steered()
         if found is None or (block and timeout is not None and timeout < 0):
             return self._raw.get(block, timeout)
         while True:
@@ -216,7 +228,7 @@ class SimpleQueue:
         return self.qsize() == 0
 
     def qsize(self) -> int:
-        found = steering()
+        found = self._steered()
         if found is not None:
             found.before(self)
             found.note(self, "r", "all")
