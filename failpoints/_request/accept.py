@@ -59,11 +59,14 @@ def aiohttp(policy: RequestFailpoints) -> AiohttpMiddleware:
         except web.HTTPException as answer:
             answer.headers[REPORT] = signed.report_header()
             raise
-        except Exception as error:  # aiohttp would answer without the report
+        except Exception as error:
+            if request.writer.output_size:  # a second answer would be written into the first: aiohttp closes it
+                raise
+            # aiohttp would answer without the report
             logging.getLogger("aiohttp.server").exception("Error handling request")
             raise web.HTTPInternalServerError(headers={REPORT: signed.report_header()}) from error
         else:
-            if not response.prepared:
+            if isinstance(response, web.StreamResponse) and not response.prepared:
                 response.headers[REPORT] = signed.report_header()
             return response
         finally:

@@ -88,6 +88,33 @@ def test_aiohttp() -> None:
     assert len(stores_in_force) == 1
 
 
+def test_an_error_after_the_response_began_cuts_it_off() -> None:
+    """A streamed response and a websocket of aiohttp end as they do without the middleware, without a second answer."""
+
+    async def streamed(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse() if request.path == "/stream" else web.WebSocketResponse()
+        await response.prepare(request)
+        if isinstance(response, web.WebSocketResponse):
+            await response.receive()
+        else:
+            await response.write(b"the first part")
+        await reserve()
+        return response
+
+    async def main() -> None:
+        token = {"failpoints": STOCK.sign([("stock.reserve", "raise(TimeoutError)")])}
+        async with serving(STOCK, streamed) as url, aiohttp.ClientSession() as session:
+            async with session.get(f"{url}stream", headers=token) as answer:
+                assert await answer.content.readexactly(14) == b"the first part"
+                with pytest.raises(aiohttp.ClientPayloadError):
+                    await answer.read()
+            async with session.ws_connect(f"{url}socket", headers=token) as socket:
+                await socket.send_str("go on")
+                assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSED
+
+    asyncio.run(main())
+
+
 def test_aiohttp_answers_that_are_errors_have_the_report() -> None:
     """The report comes with an HTTP exception and an error 500. A bad token is answered with 403, and two are, too."""
 
