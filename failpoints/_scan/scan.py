@@ -141,9 +141,13 @@ def _python_files(folder: Path, unreadable: Callable[[OSError], None]) -> Iterat
         folders[:] = [
             name
             for name in sorted(folders)
-            if not name.startswith(".") and name != "__pycache__" and not Path(here, name, "pyvenv.cfg").exists()
+            # `os.path`, because the methods of `Path` raise for what is in a folder that cannot be entered.
+            if not name.startswith(".")
+            and name != "__pycache__"
+            and not os.path.exists(os.path.join(here, name, "pyvenv.cfg"))
         ]
-        yield from (file for name in sorted(files) if name.endswith(".py") and (file := Path(here, name)).is_file())
+        paths = (os.path.join(here, name) for name in sorted(files) if name.endswith(".py"))
+        yield from (Path(path) for path in paths if os.path.isfile(path))
 
 
 def _unread(file: str, line: int, why: str) -> Scan:

@@ -31,6 +31,9 @@ _FACTOR = 20  # a run may take so much longer than the test took by its own plug
 _LEAST_TIMEOUT = 5.0  # seconds
 _MOST_SECONDS = 20.0  # for the orders of one test
 
+_PLAIN = pytest.StashKey[Callable[[], object]]()
+"""How a test runs by its own plugin, even if this is not its first try."""
+
 
 class SuiteExplorer:
     """Explores the async tests of a run of pytest."""
@@ -39,7 +42,7 @@ class SuiteExplorer:
         self._orders = options.explore or 1
         self._replay = options.replay
         self._workers = workers
-        self._verdicts: list[Verdict] = []
+        self._verdicts: dict[str, Verdict] = {}  # by test: a plugin may run one again
         self._repetition: Repetition | None = None
         self._threads_before = frozenset(threading.enumerate())
 
@@ -61,7 +64,8 @@ class SuiteExplorer:
         test = AsyncTest.of(item)
         if test is not None:
             again = self._repeat if self._replay is not None else self._explore
-            test.item.runtest = partial(again, test, test.item.runtest)  # type: ignore[method-assign]
+            plain = test.item.stash.setdefault(_PLAIN, test.item.runtest)
+            test.item.runtest = partial(again, test, plain)  # type: ignore[method-assign]
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_fixture_setup(
@@ -77,14 +81,16 @@ class SuiteExplorer:
         """Send the verdicts of a worker, and see to it that the process ends."""
         exit_despite(self._threads_before, lambda: int(session.exitstatus))
         if is_worker(session.config):
-            send_output(session.config, verdicts=[tuple(verdict) for verdict in self._verdicts])
+            send_output(session.config, verdicts=[tuple(verdict) for verdict in self._verdicts.values()])
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Report what was explored, and what was not."""
         outputs = [output["verdicts"] for output in self._workers.outputs if "verdicts" in output]
-        verdicts = [Verdict(*verdict) for output in outputs for verdict in output] or self._verdicts
-        terminalreporter.section("failpoints explore")
-        for line in summary_lines(verdicts, with_names=terminalreporter.verbosity > 0):
+        verdicts = [Verdict(*verdict) for output in outputs for verdict in output] or self._verdicts.values()
+        lines = list(summary_lines(verdicts, with_names=terminalreporter.verbosity > 0))
+        if lines or self._workers.missing:
+            terminalreporter.section("failpoints explore")
+        for line in lines:
             terminalreporter.write_line(line)
         if self._workers.missing:
             terminalreporter.write_line("incomplete: a worker ended without a report", red=True)
@@ -188,7 +194,7 @@ class SuiteExplorer:
             self._repetition = None
 
     def _judge(self, item: pytest.Item, kind: Kind, orders: int = 0, reason: str = "") -> None:
-        self._verdicts.append(Verdict(item.nodeid, kind, orders, reason))
+        self._verdicts[item.nodeid] = Verdict(item.nodeid, kind, orders, reason)
 
 
 def _raise(error: BaseException) -> None:

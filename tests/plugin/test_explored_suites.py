@@ -234,6 +234,36 @@ def test_tests_that_cannot_be_explored_are_named(run_tests: RunTests) -> None:
     )
 
 
+def test_a_test_that_a_plugin_reruns_is_explored_once(run_tests: RunTests) -> None:
+    """Each try of a test that a plugin reruns is explored alone. The summary has the verdict on the last one."""
+    source = """
+        import asyncio, pytest
+
+        runs = []
+
+        @pytest.mark.asyncio
+        async def test_one_task():
+            runs.append(1)
+
+        def test_runs():
+            assert len(runs) == 3 * 3, "three tries, each by the plugin and twice by the explorer"
+    """
+    reruns = """
+        from _pytest.runner import runtestprotocol
+
+        def pytest_runtest_protocol(item, nextitem):
+            for _ in range(3):
+                item._initrequest()
+                reports = runtestprotocol(item, nextitem=nextitem, log=False)
+            for report in reports:
+                item.ihook.pytest_runtest_logreport(report=report)
+            return True
+    """
+    result = run_tests(source, *EXPLORE, plugins=["asyncio"], files={"conftest.py": reruns})
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines("explored 1 async test in 1 order: 1 passed in all of them, 0 failed in one")
+
+
 def test_tests_that_behave_differently_in_equal_runs(run_tests: RunTests) -> None:
     """A test whose order cannot be repeated is nondeterministic, or passes only once. It does not fail."""
     source = """

@@ -829,6 +829,30 @@ def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
     )
 
 
+def test_a_folder_that_cannot_be_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder in the tree that belongs to another user is reported as a remark, and the others are scanned."""
+    good = write(tmp_path / "good.py")
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    scandir, stat = os.scandir, os.stat
+
+    def no_scandir(path: Any) -> Any:
+        if Path(path) == locked:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    def no_stat(path: Any, **options: Any) -> Any:
+        if not isinstance(path, int) and locked in Path(os.fspath(path)).parents:
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "scandir", no_scandir)
+    monkeypatch.setattr(os, "stat", no_stat)
+    found = scan_paths([tmp_path])
+    assert [site.file for site in found.declared] == [str(good)]
+    assert found.unread == (Remark(str(locked), 1, "<module>", "cannot be read: Permission denied"),)
+
+
 def test_nothing_is_run(tmp_path: Path) -> None:
     """The source is neither imported nor evaluated."""
     ran = tmp_path / "ran"
