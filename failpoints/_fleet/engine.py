@@ -103,6 +103,6 @@ class Engine:
         try:
             return await anyio.to_thread.run_sync(function)
         except Gone:
-            raise FailpointUsageError(f"the fleet in {self._place} is gone") from None
+            raise FailpointUsageError(f"the fleet in {self._place} is gone", code="FP026") from None
         except OSError as error:  # a TimeoutError is one, too
-            raise FailpointUsageError(f"cannot use the fleet in {self._place}: {error}") from error
+            raise FailpointUsageError(f"cannot use the fleet in {self._place}: {error}", code="FP026") from error

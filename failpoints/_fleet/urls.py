@@ -29,7 +29,8 @@ def parse_url(url: object, source: str) -> Place:
     given: object = os.fspath(cast("os.PathLike[str]", url)) if isinstance(url, os.PathLike) else url
     if not isinstance(given, str) or not given or "\0" in given:
         raise FailpointUsageError(
-            f"{source} is {given!r}: expected the absolute path of a folder, such as /run/shop, or {_EXAMPLE}"
+            f"{source} is {given!r}: expected the absolute path of a folder, such as /run/shop, or {_EXAMPLE}",
+            code="FP026",
         )
     scheme, separator, _ = given.partition("://")
     if separator and scheme in _TLS:
@@ -37,7 +38,8 @@ def parse_url(url: object, source: str) -> Place:
     if separator:
         raise FailpointUsageError(
             f"{source} begins with {without_password(scheme)}://: this is not the URL of a fleet; give the absolute"
-            f" path of a folder, such as /run/shop, or {_EXAMPLE}"
+            f" path of a folder, such as /run/shop, or {_EXAMPLE}",
+            code="FP026",
         )
     if not os.path.isabs(given):
         raise FailpointUsageError(
@@ -59,18 +61,19 @@ def _server_of(url: str, scheme: str, source: str) -> Place:
         parts = urlsplit(url)
         port = parts.port or 6379
     except ValueError as error:
-        raise FailpointUsageError(f"{source} is not a URL: {error}") from None
+        raise FailpointUsageError(f"{source} is not a URL: {error}", code="FP026") from None
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     known = {"fleet", "ssl_ca_certs", *(["db"] if scheme == "unix" else [])}
     for option in options:
         if option not in known:
             raise FailpointUsageError(
-                f"{source} has the option {option!r}, which is not one of {', '.join(sorted(known))}"
+                f"{source} has the option {option!r}, which is not one of {', '.join(sorted(known))}", code="FP026"
             )
     name = options.get("fleet", "")
     if not _NAME.fullmatch(name):
         raise FailpointUsageError(
-            f"{source} must name the fleet by letters, digits, '_', '.' and '-', as in {_EXAMPLE}; got {name!r}"
+            f"{source} must name the fleet by letters, digits, '_', '.' and '-', as in {_EXAMPLE}; got {name!r}",
+            code="FP026",
         )
     server = Server(
         user=unquote(parts.username) if parts.username else None,
@@ -83,9 +86,11 @@ def _server_of(url: str, scheme: str, source: str) -> Place:
         server.host, server.port = parts.hostname, port
         database = parts.path.strip("/")
     if server.host is None and not server.path:
-        raise FailpointUsageError(f"{source} does not name a server: write it as {_EXAMPLE}")
+        raise FailpointUsageError(f"{source} does not name a server: write it as {_EXAMPLE}", code="FP026")
     if not re.fullmatch(r"[0-9]*", database):
-        raise FailpointUsageError(f"{source} has the database {database!r}, which is not a number: write {_EXAMPLE}")
+        raise FailpointUsageError(
+            f"{source} has the database {database!r}, which is not a number: write {_EXAMPLE}", code="FP026"
+        )
     server.database = int(database or 0)
     if _TLS[scheme]:
         server.tls = _tls(options.get("ssl_ca_certs"), source)
@@ -98,7 +103,7 @@ def _tls(certificates: str | None, source: str) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=certificates)
     except OSError as error:  # an `ssl.SSLError` is one, too
         message = f"{source} has ssl_ca_certs={certificates!r}, which cannot be read: {error}"
-        raise FailpointUsageError(message) from None
+        raise FailpointUsageError(message, code="FP026") from None
 
 
 def _shown(parts: SplitResult, name: str) -> str:
