@@ -52,11 +52,12 @@ class Following:
 
     # on the loop
 
+    async def probe(self, redis: Redis[str]) -> None:
+        """Raise an exception if the keys are on another node of a cluster."""
+        await scripts.LOOK.run(redis, self._key("state", "members", "beats", "owners"), [""])
+
     async def work(self, redis: Redis[str]) -> None:
         """Follow the fleet while there is a connection."""
-        keys = self._key("state", "members", "beats", "owners")
-        with anyio.fail_after(ANSWER):
-            await scripts.LOOK.run(redis, keys, [""])  # a node of a cluster says if the keys are on another one
         if self.seat is not None:
             self.seat.begin_again()
         async with anyio.create_task_group() as group:
@@ -112,16 +113,15 @@ class Following:
                 while True:
                     with anyio.fail_after(_READ + ANSWER):
                         got = await redis.xread({log: last}, block=int(_READ * 1000))
-                    for entries in (got or {}).values():
-                        last = str(entries[-1].identifier)
-                        for entry in reversed(entries):
-                            values = {str(name): str(value) for name, value in entry.field_values.items()}
-                            if "revision" in values:
-                                now = int(values["now"])
-                                seat.receive([values["revision"], values["document"], values["owners"], now])
-                                break
-                    if got:
-                        seat.changed()
+                    for entry in (entry for entries in (got or {}).values() for entry in entries):
+                        last = str(entry.identifier)
+                        values = {str(name): str(value) for name, value in entry.field_values.items()}
+                        if "revision" in values:  # it is acknowledged once it is in force
+                            now = int(values["now"])
+                            seat.receive([values["revision"], values["document"], values["owners"], now])
+                        else:
+                            seat.wake()
+                            seat.changed()
 
     async def _take_counts(self, redis: Redis[str]) -> None:
         keys = self._key("counts", "draws")

@@ -7,11 +7,11 @@ import logging
 import math
 import ssl
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Protocol, TypeVar, cast
 
 import anyio
 from anyio.abc import TaskStatus
@@ -129,24 +129,30 @@ class Signal:
         self._is_set = False
 
 
+class User(Protocol):
+    """What uses a link on its loop."""
+
+    async def probe(self, redis: Redis[str]) -> None:
+        """Raise an exception if a new connection cannot be used."""
+
+    async def work(self, redis: Redis[str]) -> None:
+        """Work while there is a connection."""
+
+    async def watch(self) -> None:
+        """Work all the time."""
+
+
 class Link:
     """A connection to a server. Any thread may call any method.
 
     Args:
         server: The server.
-        work: Runs while there is a connection, on the link's loop.
-        watch: Runs all the time, on the same loop.
+        user: What uses it on its loop.
     """
 
-    def __init__(
-        self,
-        server: Server,
-        work: Callable[[Redis[str]], Awaitable[object]],
-        watch: Callable[[], Coroutine[Any, Any, object]],
-    ) -> None:
+    def __init__(self, server: Server, user: User) -> None:
         self._server = server
-        self._work = work
-        self._watch = watch
+        self._user = user
         self._changed = threading.Condition()
         self._redis: Redis[str] | None = None
         self._portal: BlockingPortal | None = None
@@ -203,13 +209,13 @@ class Link:
                 if future is not None:
                     future.cancel()
                 raise Unreachable(f"it has not answered within {patience:g} s") from None
-            except (RedisConnectionError, CancelledError, RuntimeError) as error:  # the link is made again
-                problem = _reason(error)
+            except (Exception, CancelledError) as error:
+                if isinstance(error, RedisError) and not isinstance(error, RedisConnectionError):
+                    raise Unreachable(_reason(error)) from error
+                problem = _reason(error)  # the link is made again
                 if monotonic() >= deadline:
                     raise Unreachable(problem) from error
                 threading.Event().wait(_RETRY)
-            except RedisError as error:
-                raise Unreachable(_reason(error)) from error
 
     # on the thread
 
@@ -231,7 +237,7 @@ class Link:
             async with BlockingPortal() as portal, anyio.create_task_group() as group:
                 self._portal = portal
                 group.start_soon(self._keep_connected)
-                group.start_soon(self._watch)
+                group.start_soon(self._user.watch)
                 await ended.wait()
                 group.cancel_scope.cancel()
                 await portal.stop(cancel_remaining=True)
@@ -244,10 +250,12 @@ class Link:
         while True:
             try:
                 async with self._server.connected() as redis:
-                    await self._check_version(redis)
+                    with anyio.fail_after(CONNECT):
+                        await self._check_version(redis)
+                        await self._user.probe(redis)
                     pause = _RETRY
                     self._note(redis)
-                    await self._work(redis)
+                    await self._user.work(redis)
                     await anyio.sleep_forever()
             except Exception as error:
                 moved = next((each for each in _parts(error) if isinstance(each, MovedError)), None)
@@ -271,8 +279,7 @@ class Link:
 
     @staticmethod
     async def _check_version(redis: Redis[str]) -> None:
-        with anyio.fail_after(CONNECT):
-            hello = await redis.hello()
+        hello = await redis.hello()
         kind, version = str(hello.get("server", "redis")), str(hello.get("version", "0"))
         oldest = _OLDEST.get(kind, 7)
         if int(version.partition(".")[0]) < oldest:

@@ -57,7 +57,7 @@ class ServerPlace:
 
     def _begin(self) -> None:
         self._following = Following(self._server, self.key)
-        self._link = Link(self._server, self._following.work, self._following.watch)
+        self._link = Link(self._server, self._following)
 
     def key(self, *names: str) -> list[str]:
         """Return the keys of these names."""

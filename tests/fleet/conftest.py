@@ -143,16 +143,17 @@ def folder(tmp_path: Path) -> Path:
 class Server:
     """A Redis server of its own, which keeps nothing unless it is told to."""
 
-    def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
+    def __init__(self, folder: Path, *options: str, port: int | None = None, program: str = "redis-server") -> None:
         self.port = port if port is not None else free_port()
         self.folder = folder
         self.options = options
+        self.program = program
         self.start()
 
     def start(self) -> None:
         ours = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
         self.process = subprocess.Popen(
-            ["redis-server", *ours, "--save", "", "--enable-debug-command", "local", *self.options],
+            [self.program, *ours, "--save", "", "--enable-debug-command", "local", *self.options],
             stdout=subprocess.DEVNULL,
         )
         self.until_it_listens()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socketserver
 import subprocess
@@ -171,6 +172,44 @@ async def test_a_unix_socket(tmp_path: Path, place: str) -> None:
         async with Fleet(f"unix://{tmp_path}/s?db=3&fleet=here") as fleet:
             await fleet.configure("x", "return")
             assert "db3" in server.ask("INFO", "keyspace")
+    finally:
+        server.kill()
+
+
+async def test_a_cluster(start: Start, tmp_path: Path, place: str) -> None:
+    """All keys of a fleet are in one slot. A node that does not have it names the one that has."""
+    nodes = []
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "30000"]
+        nodes.append(Server(tmp_path / str(number), *options, "--cluster-port", str(free_port())))
+    try:
+        nodes[1].ask("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        bus = nodes[1].options[nodes[1].options.index("--cluster-port") + 1]
+        nodes[0].ask("CLUSTER", "MEET", "127.0.0.1", nodes[1].port, bus)
+        with anyio.fail_after(20):
+            while not all(re.search(r"cluster_state\W+ok", str(node.ask("CLUSTER", "INFO"))) for node in nodes):
+                await anyio.sleep(0.05)
+        member = start(fleet=nodes[0].url("shop"))
+        async with Fleet(nodes[0].url("shop")) as fleet:
+            await fleet.configure("x", "1*return(7)")
+            assert member.ask("visit('x', 2)") == ["Return(value='7')", "Continue()"]
+            assert await fleet.resume("x") == 0
+            assert (await fleet.status("x")).hits == 2
+    finally:
+        for node in nodes:
+            node.kill()
+
+
+def test_valkey(tmp_path: Path, place: str) -> None:
+    """A Valkey server is one for a fleet."""
+    if shutil.which("valkey-server") is None:
+        pytest.skip("valkey-server is not installed")
+    server = Server(tmp_path, program="valkey-server")
+    try:
+        url = server.url().replace("redis://", "valkey://")
+        assert main(["set", "x", "2*return", "--fleet", url]) == 0
+        assert main(["reset", "--fleet", url]) == 0
     finally:
         server.kill()
 
