@@ -147,7 +147,9 @@ def test_opentelemetry_logs(logged_to: Any, caplog: pytest.LogCaptureFixture) ->
     """The handler of OpenTelemetry takes the fields as attributes, and warns of none."""
     logs = pytest.importorskip("opentelemetry.sdk._logs")
     export = pytest.importorskip("opentelemetry.sdk._logs.export")
-    exporter = export.InMemoryLogRecordExporter()
+    # The older name is that of the lowest version that is supported.
+    kind = getattr(export, "InMemoryLogRecordExporter", None) or export.InMemoryLogExporter
+    exporter = kind()
     provider = logs.LoggerProvider()
     provider.add_log_record_processor(export.SimpleLogRecordProcessor(exporter))
     with warnings.catch_warnings():
