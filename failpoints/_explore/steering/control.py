@@ -11,25 +11,25 @@ import logging
 import sys
 import threading
 import time
-from _thread import allocate_lock
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable
 from sys import _getframe  # pyright: ignore[reportPrivateUsage]  # imported by name, since sys._getframe can be replaced
 from threading import get_ident
 from types import FrameType
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final
 
 from ..._core.clock import monotonic
 from ..._core.hooks import exploring
 from ..execution import Execution
-from ..plan.accesses import EVERYTHING, Accesses, Mode, add_access
+from ..plan.accesses import Accesses, add_access
 from ..plan.identity import TaskNode, TaskPath
 from ..problem import Problem
 from ..threads import acting_threads, busy_threads, ignored_threads, is_only_thread, is_runnable
 from ..user_frames import frame_location, is_user_frame, source_line
 from .blocked import BlockedThread, blocked_problem
+from .notes import Notes
+from .steered import ALL, INFINITE, Abandoned, Steered, Wants, is_expendable
 
 _real_sleep: Final = time.sleep
-_INFINITE: Final = float("inf")
 _MOST_POINTS: Final = 1_000  # of a thread that is being ended
 _CHECK: Final = 0.001  # seconds until threads that are not steered are looked at again
 _DOUBT: Final = 0.02  # seconds for which they have to be idle
@@ -37,77 +37,7 @@ GRACE: Final = 1.0  # seconds to wait for them before a timer fires
 BLOCKED: Final = 0.5  # seconds for which the running thread has to wait for something else, until another one goes on
 
 
-Wants: TypeAlias = tuple[tuple[Any, Mode, str], ...]
-
-
-ALL: Final = "all"
-"""The part of a primitive of which all operations meet."""
-
-
-class Abandoned(BaseException):
-    """Ends a thread whose run has ended."""
-
-
-class Steered:
-    """A thread of the scenario.
-
-    Attributes:
-        node: Its place in the tree of tasks.
-        ident: That of the thread, once it has been started.
-        baton: Held by the thread itself, except for the moment at which it goes on.
-        is_enabled: Returns whether what it waits for is there. `None` if it waits for nothing.
-        deadline: When its wait ends by itself, on the clock of the run.
-        has_timed_out: Whether that time has come.
-        thing: The primitive that it is at.
-        wants: What it would touch if it went on, if it waits: primitives, modes and parts.
-        label: Identifies the point at which it is.
-        since: When it came to this point: a number that grows.
-        is_after: Whether the point is one after an operation.
-        is_ended: Whether it has ended, or is about to.
-        end: The number of its last segment.
-        is_atomic: Whether it carries out several operations at once, and stops only if it has to wait.
-        is_outside: Whether another thread went on while it was running, since it was waiting for something else.
-        points: The number of points at which it was while it was being ended.
-    """
-
-    __slots__ = (
-        "baton",
-        "deadline",
-        "end",
-        "has_timed_out",
-        "ident",
-        "is_after",
-        "is_atomic",
-        "is_enabled",
-        "is_ended",
-        "is_outside",
-        "label",
-        "node",
-        "points",
-        "since",
-        "thing",
-        "thread",
-        "wants",
-    )
-
-    def __init__(self, node: TaskNode, thread: threading.Thread | None, ident: int = 0) -> None:
-        self.node = node
-        self.thread = thread
-        self.ident = ident
-        self.baton: Any = allocate_lock()
-        self.baton.acquire()
-        self.is_enabled: Callable[[], bool] | None = None
-        self.deadline = _INFINITE
-        self.has_timed_out = self.is_after = self.is_ended = self.is_outside = self.is_atomic = False
-        self.thing: Any = None
-        self.wants: Wants = ()
-        self.label = -1
-        self.since = 0
-        self.end: int | None = None
-        self.points = 0
-
-
-class Steering:
+class Steering(Notes):
     """The threads of one run. It is the run's `Loop`.
 
     Attributes:
@@ -119,7 +49,7 @@ class Steering:
     """
 
     def __init__(self, execution: Execution, deadline: float, *, is_virtual: bool) -> None:
-        self.execution = execution
+        super().__init__(execution)
         self.is_virtual = is_virtual
         self.trace: Any = None  # of its threads, if lines are points
         self.is_internal = self.is_ending = self.is_settling = False
@@ -129,7 +59,6 @@ class Steering:
         self.running = self._main = Steered(execution.root, None, get_ident())
         self.threads: dict[TaskNode, Steered] = {self._main.node: self._main}
         self.by_thread: dict[threading.Thread, Steered] = {}
-        self.marks: dict[Hashable, int] = {}
         self._waiting: dict[TaskNode, Steered] = {}
         self._ended: list[Steered] = []  # and not yet gone
         self._began = monotonic()
@@ -237,7 +166,7 @@ class Steering:
         me.is_enabled = is_enabled
         me.is_after = is_after
         me.has_timed_out = False
-        me.deadline = _INFINITE if timeout is None else self.time() + max(timeout, 0.0)
+        me.deadline = INFINITE if timeout is None else self.time() + max(timeout, 0.0)
         self._since += 1
         me.since = self._since
         self._waiting[me.node] = me
@@ -306,7 +235,7 @@ class Steering:
             return False
         me.is_outside = False
         me.label = self.execution.label_of_point(me.node)
-        me.is_enabled, me.deadline, me.has_timed_out = None, _INFINITE, False
+        me.is_enabled, me.deadline, me.has_timed_out = None, INFINITE, False
         self._since += 1
         me.since = self._since
         self._waiting[me.node] = me
@@ -350,7 +279,7 @@ class Steering:
 
     def _rest(self) -> Problem | None:
         """Let something happen, since no thread can go on: time passes, or a thread that is not steered answers."""
-        timer = min((thread.deadline for thread in self._waiting.values()), default=_INFINITE)
+        timer = min((thread.deadline for thread in self._waiting.values()), default=INFINITE)
         self._reap()
         if self._outside:
             _real_sleep(_CHECK)
@@ -359,13 +288,13 @@ class Steering:
             now = monotonic()
             if self._stalled_since is None:
                 self._stalled_since = now
-            is_busy = bool(busy_threads() if timer == _INFINITE else acting_threads())
-            if (is_busy and timer == _INFINITE) or now - self._stalled_since < (GRACE if is_busy else _DOUBT):
+            is_busy = bool(busy_threads() if timer == INFINITE else acting_threads())
+            if (is_busy and timer == INFINITE) or now - self._stalled_since < (GRACE if is_busy else _DOUBT):
                 _real_sleep(_CHECK)
                 return None
             if is_busy:
                 self.execution.scheduler.bounds.add("threads")
-        if timer == _INFINITE:
+        if timer == INFINITE:
             self._pend()
             return self._blocked("leak" if self.is_settling else "deadlock")
         if self.is_virtual:
@@ -510,68 +439,6 @@ class Steering:
         for thread in self._others():
             ignored_threads.pop(thread.ident, None)
 
-    # What operations note
-
-    def name(self, thing: Any) -> Hashable:
-        """Return the name of a primitive: the thing itself if it was made outside the run."""
-        if isinstance(thing, TaskNode):
-            return thing.path
-        named: tuple[Steering, Hashable] | None = getattr(thing, "_failpoints_name", None)
-        return named[1] if named is not None and named[0] is self else cast(Hashable, thing)
-
-    def create(self, thing: Any) -> None:
-        """Name a primitive that the running thread has made, with the same name in every run."""
-        node = self.running.node
-        node.created += 1
-        thing._failpoints_name = (self, (node.path, node.created))  # noqa: SLF001
-
-    def note(self, thing: Any, mode: Mode, *parts: str) -> None:
-        """Note that the running operation touches parts of a primitive, and nothing but primitives."""
-        steps = self.execution.steps
-        if steps is not None:
-            segment = steps.segment(self.running.node)
-            segment.is_exact = self.execution.holds_threads
-            name = self.name(thing)
-            for part in parts:
-                add_access(segment.accesses, (name, part), mode)
-                segment.may_wait = segment.may_wait or (part == ALL and bool(self.running.wants))
-
-    def touch(self, thing: Any, mode: Mode, part: str) -> None:
-        """Note that the running step touches a part of a primitive, in the middle of other things."""
-        steps = self.execution.steps
-        if steps is not None:
-            add_access(steps.accesses(self.running.node), (self.name(thing), part), mode)
-
-    def touch_everything(self) -> None:
-        """Note that the running step meets every other one."""
-        steps = self.execution.steps
-        if steps is not None:
-            add_access(steps.accesses(self.running.node), EVERYTHING, "w")
-
-    def mark(self) -> int | None:
-        """Return the number of the running segment."""
-        steps = self.execution.steps
-        return None if steps is None else steps.mark(self.running.node)
-
-    def set_mark(self, thing: Any) -> None:
-        """Remember the running segment as the one that has last made something possible."""
-        steps = self.execution.steps
-        if steps is not None:
-            self.marks[self.name(thing)] = steps.mark(self.running.node)
-
-    def split(self, *because: int | None) -> None:
-        """Begin a new segment of the running operation, which could not have run before these."""
-        steps = self.execution.steps
-        if steps is not None and not self.running.is_atomic:  # else what it touches first puts it in order
-            for mark in because:
-                if mark is not None:
-                    steps.split(self.running.node, mark)
-                    steps.segments[-1].is_exact = self.execution.holds_threads
-
-    def mark_of(self, thing: Any) -> int | None:
-        """Return the segment that was remembered for a primitive."""
-        return self.marks.get(self.name(thing))
-
 
 def _never() -> bool:
     return False
@@ -587,19 +454,6 @@ def _since(thread: Steered) -> int:
 
 def _is_done(thread: Steered) -> bool:
     return thread.is_ended or is_expendable(thread)
-
-
-def is_expendable(thread: Steered) -> bool:
-    """Return whether a thread may be left behind: a daemon, or a worker that waits for work."""
-    if thread.thread is None or thread.thread.daemon:
-        return True
-    target = getattr(thread.thread, "_target", None)
-    is_worker = (getattr(target, "__module__", ""), getattr(target, "__name__", "")) == (
-        "concurrent.futures.thread",
-        "_worker",
-    )
-    is_waiting = thread.is_enabled is not None and not thread.is_enabled()
-    return is_worker and is_waiting and type(thread.thing).__name__ == "SimpleQueue"
 
 
 def steering() -> Steering | None:

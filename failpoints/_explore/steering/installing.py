@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from ..replacement import Replacement
-from . import clock, locks, primitives
+from . import clock, locks, primitives, queues
 
 _LEFT_OUT: Final = ("_thread", "_queue", "importlib", "failpoints", "builtins", "xdist", "execnet", "pytest_timeout")
 
@@ -33,7 +33,7 @@ def _replace() -> None:
             if found is not None:
                 namespace[variable] = found[1]
                 _undo.append((namespace, variable, value))
-    for owner, name, method in primitives.patches():
+    for owner, name, method in (*primitives.patches(), *queues.patches()):
         _undo.append((owner, name, owner.__dict__[name]))
         setattr(owner, name, method)
 

@@ -12,7 +12,8 @@ from types import GenericAlias
 from typing import Any, Final
 
 from ..plan.identity import TaskPath
-from .control import Abandoned, Steering, Wants, steering
+from .control import Steering, steering
+from .steered import Abandoned, Wants
 
 _threading: Final[Any] = threading
 _PyRLock: Final[Any] = _threading._PyRLock  # noqa: SLF001 - written in Python

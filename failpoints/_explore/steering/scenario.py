@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from ..execution import Execution
 from ..problem import Problem
-from .control import Abandoned, Steering
+from .control import Steering
 from .lines import Lines
+from .steered import Abandoned
 
 
 class NotAFunction(BaseException):
