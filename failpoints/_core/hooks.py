@@ -23,6 +23,10 @@ class Others(Protocol):
     def changed(self) -> None:
         """Configure the others as the store is now."""
 
+    def can_have(self, configuration: Configuration) -> bool:
+        """Return whether the others can be given a configuration. One without a text stays in this process."""
+        ...
+
     def begin_again(self) -> Callable[[], None]:
         """Begin the counts of the others again. Calling the result adds up what was counted before and since."""
         ...

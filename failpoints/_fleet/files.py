@@ -305,7 +305,7 @@ def check_folder(folder: Path) -> None:
     if status.st_mode & 0o077:
         raise FailpointUsageError(
             f"the fleet's folder {str(folder)!r} is open to other users (mode {stat.S_IMODE(status.st_mode):04o}), and"
-            f" whoever can write there can end this process: chmod 700 {folder}",
+            f" whoever can write there can end this process: use a folder of its own, made by mkdir -m 700",
             code="FP026",
         )
     foreign = [each.name for each in folder.iterdir() if each.name not in _FILES and not each.name.endswith(ASIDE)]

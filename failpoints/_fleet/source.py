@@ -155,6 +155,10 @@ class Source:
     def _is_own(self, configuration: Configuration) -> bool:
         return configuration.ledger is None or configuration in self._published
 
+    def can_have(self, configuration: Configuration) -> bool:
+        """Return whether the members can be given a configuration. One without a text stays in this process."""
+        return self._entry(configuration) is not None
+
     def _entry(self, configuration: Configuration) -> Entry | None:
         try:
             document = entry_document(configuration.name, configuration.terms, configuration.matchers.given)

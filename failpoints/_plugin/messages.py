@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from .._core.configuration import Configuration
 from .._core.formatting import describe_actions
@@ -76,9 +76,10 @@ def verdict(unmet: Iterable[State], advice: str, configured: Iterable[Configurat
         before: The processes that had been started when it began.
     """
     elsewhere = PROCESS_STORE.statuses()
-    processes = list(_facts_on_processes(configured, before))
+    in_processes = list(_facts_on_processes(configured, before))
     described: dict[str, list[str]] = {}  # by what to do about it
     for state, earlier in _alike(unmet):
+        processes = [_STAYED] if in_processes and _stayed_here(state) else in_processes
         facts = [*earlier, *(processes if state.problem == NEVER_HIT else ())]
         described.setdefault("It is configured for the whole run." if state.is_of_the_run else advice, []).append(
             f"failpoint {state.status.name!r} {state.problem}: the test passed without exercising it.\n"
@@ -93,6 +94,12 @@ def section(states: Iterable[State]) -> str:
 
 
 _Facts: TypeAlias = list[tuple[str, str]]
+
+_STAYED: Final = "processes", "those that the test started did not have it: it has no text that they could be given"
+
+
+def _stayed_here(state: State) -> bool:
+    return PROCESS_STORE.others is not None and not PROCESS_STORE.others.can_have(state.configuration)
 
 
 def _alike(states: Iterable[State]) -> Iterator[tuple[State, _Facts]]:
@@ -117,7 +124,7 @@ def _facts_on_processes(configured: Iterable[Configuration], before: Started) ->
     texts: list[str] = []
     if PROCESS_STORE.others is not None:
         if sum(new):
-            yield "processes", f"{sum(new)} started by the test; it was never hit there either"
+            yield "processes", f"{sum(new)} started by the test; it was never hit in those that have FAILPOINTS_FLEET"
         return
     if new.forked:
         texts.append(f"{new.forked} forked by the test, with what was configured then; it was never hit there either")

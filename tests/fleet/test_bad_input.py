@@ -94,7 +94,10 @@ def foreign_folders(folder: Path) -> dict[str, tuple[Callable[[], object], str]]
     return {
         "a file": (folder.touch, "is not a folder"),
         "a link": (link, "is not a folder"),
-        "open to others": (lambda: folder.mkdir(0o755), r"is open to other users \(mode 0755\).*: chmod 700"),
+        "open to others": (
+            lambda: folder.mkdir(0o755),
+            r"is open to other users \(mode 0755\).*mkdir -m 700",
+        ),
         "with other files": (with_a_file, "has other files in it, such as 'notes.txt'"),
     }
 

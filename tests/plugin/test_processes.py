@@ -229,17 +229,25 @@ def test_never_hit(failpoints):
     assert run("from work import work; work(1)") == 0
     assert in_fork(lambda: work(1)) == 0
 
+def test_of_a_call(failpoints):
+    failpoints.set("work", __import__("failpoints").Call(lambda hit: None))
+    run("from work import work; work(1)")
+
 def test_failing(failpoints):
     failpoints.set("work", "99%off")
     run("from work import work; work(1)")
     assert False
 """,
     )
-    result.assert_outcomes(failed=2)
+    result.assert_outcomes(failed=3)
     failed = failures(result)
     assert "hits 0, misses 2, triggers 0" in failed["test_never_hit"].text
     assert "number=1 does not match '7'" in failed["test_never_hit"].text
-    assert "2 started by the test; it was never hit there either" in failed["test_never_hit"].text
+    never_hit = "2 started by the test; it was never hit in those that have FAILPOINTS_FLEET"
+    assert never_hit in failed["test_never_hit"].text
+    stayed = "those that the test started did not have it: it has no text that they could be given"
+    assert stayed in failed["test_of_a_call"].text
+    assert "that have FAILPOINTS_FLEET" not in failed["test_of_a_call"].text
     section = failed["test_failing"].section or ""
     assert "hits 1, misses 0" in section
     assert " repeats them, but not those of other processes.\n" in section + "\n"
