@@ -198,7 +198,7 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.kill()
 
 
-@pytest.fixture(params=["folder", "redis"])
+@pytest.fixture(params=["folder", pytest.param("redis", marks=pytest.mark.slow)])
 def place(request: pytest.FixtureRequest) -> str:
     """Return the URL of a fleet in a folder, or on a server."""
     if request.param == "folder":

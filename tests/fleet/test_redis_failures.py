@@ -13,6 +13,8 @@ import anyio.to_thread
 import pytest
 
 from failpoints import FailpointUsageError
+from failpoints._fleet.state import Entry
+from failpoints._fleet.urls import parse_url
 from failpoints.fleet import Fleet
 from tests.fleet.conftest import Server
 from tests.fleet.test_leases import OWNER
@@ -176,6 +178,19 @@ async def test_a_copy_takes_over_that_has_lost_the_newest_change(start: Start, p
         assert member.ask("visit('x')") == ["Return(value='old')"]
         await fleet.configure("y", "return(again)")
         assert member.ask("visit('x') + visit('y')") == ["Return(value='old')", "Return(value='again')"]
+
+
+async def test_a_change_that_was_lost_is_not_waited_for(place: str) -> None:
+    """If the server has an older state than the one that is waited for, no member can ever acknowledge it."""
+    at = parse_url(place, "the URL")
+    try:
+        at.open()
+        revision = at.change(lambda state: state.with_entries([Entry(0, "x", "off", {})])).revision
+        assert at.unacknowledged(revision) == []
+        with pytest.raises(OSError, match="it has lost the newest change"):
+            at.unacknowledged(revision + 1)
+    finally:
+        at.close()
 
 
 async def test_connections_that_break(start: Start, place: str, server: Server) -> None:
