@@ -64,6 +64,9 @@ class Visit:
     def unpark(self) -> None:
         """Stop waiting for the moment. A wake-up that has come ends the next wait at once."""
 
+    def note_failure(self, error: Exception) -> None:
+        """Note an error that the test of the visit has to see, even if the program swallows it."""
+
     @property
     def is_resumed(self) -> bool:
         """Whether the visit was woken to go on, and not because the failpoint was reconfigured or removed."""
@@ -251,11 +254,14 @@ def _after_wait(action: Pause | Sleep, site: Site, visit: Visit, ended: Ended) -
     if ended is Ended.EXPIRED and isinstance(action, Pause):
         limit = " (the setting failpoints_pause_limit)" if action.limit is None else ""
         context = f", context {safe_repr(dict(hit.context))}" if hit.context else ""
-        raise FailpointTimeout(
+        error = FailpointTimeout(
             f"failpoint {hit.name!r}: {describe_actions(action)} held {visit.sleeper}{context}, and was not resumed"
             f" within {_seconds(action, visit):g} s{limit}",
             code="FP007",
         )
+        if action.limit is None:
+            visit.note_failure(error)
+        raise error
     if ended is Ended.WOKEN:
         return _woken(visit)
     visit.wakeup = None

@@ -63,6 +63,9 @@ class _ConfiguredVisit(Visit):
         if not isinstance(self.action, Ask):
             _show(self.configuration, self.action, self._waiter)
 
+    def note_failure(self, error: Exception) -> None:
+        self.configuration.error = error
+
     def enroll(self, wakeup: Wakeup) -> bool:
         self._waiter = self._store.enroll(self.configuration, self.hit, wakeup)
         self.wakeup = wakeup
@@ -178,7 +181,7 @@ async def _carry_out(configured: _ConfiguredVisit, site: Site) -> Outcome:
             return CONTINUE
         return _decided_by(configured.configuration, await perform(action, site, configured, "hit"))
     except FailpointUsageError as error:
-        configured.configuration.error = error
+        configured.note_failure(error)
         raise
     finally:
         configured.leave()
@@ -236,7 +239,7 @@ def _carry_out_sync(configured: _ConfiguredVisit, site: Site, function: str) -> 
             return CONTINUE
         return _decided_by(configured.configuration, perform_sync(action, site, configured, "hit", function))
     except FailpointUsageError as error:
-        configured.configuration.error = error
+        configured.note_failure(error)
         raise
     finally:
         configured.leave()

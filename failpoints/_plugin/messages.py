@@ -11,11 +11,14 @@ from .._core.known_sites import Location
 from .._core.messages import safe_repr
 from .._core.status import FailpointStatus, Waiting
 from .._core.store import PROCESS_STORE
-from ..errors import FailpointError
+from ..errors import FailpointError, FailpointTimeout
 from .children import Started, environment_text, started, still_running, was_hit
 
 NEVER_HIT = "was set and never hit"
 """The problem of a failpoint that a test set, in the message of its failure."""
+NOT_RESUMED: Final = "was not resumed"
+"""That of a pause which ran into the limit of the setting."""
+_RESUME_IT: Final = "Resume it, or give the pause a limit of its own, such as pause(50)."
 
 
 class Expectation(NamedTuple):
@@ -42,6 +45,8 @@ class State(NamedTuple):
 def problem_of(expectation: Expectation) -> str:
     """Return why a configuration fails a test that passed, or an empty string."""
     configuration, expect_hit, _ = expectation
+    if isinstance(configuration.error, FailpointTimeout) and expect_hit is not False:
+        return NOT_RESUMED
     if configuration.error is not None and expect_hit is not False:
         return "could not do what it was configured to do"
     return NEVER_HIT if expect_hit and not was_hit(configuration) else ""
@@ -81,8 +86,11 @@ def verdict(unmet: Iterable[State], advice: str, configured: Iterable[Configurat
     for state, earlier in _alike(unmet):
         processes = [_STAYED] if in_processes and _stayed_here(state) else in_processes
         facts = [*earlier, *(processes if state.problem == NEVER_HIT else ())]
-        described.setdefault("It is configured for the whole run." if state.is_of_the_run else advice, []).append(
-            f"failpoint {state.status.name!r} {state.problem}: the test passed without exercising it.\n"
+        advised, passed = advice, "without exercising it"
+        if state.problem == NOT_RESUMED:
+            advised, passed = _RESUME_IT, "although a pause ran into its limit"
+        described.setdefault("It is configured for the whole run." if state.is_of_the_run else advised, []).append(
+            f"failpoint {state.status.name!r} {state.problem}: the test passed {passed}.\n"
             + _details(state, elsewhere, facts)
         )
     return "\n\n".join("\n\n".join(texts) + f"\n{advised}" for advised, texts in described.items())

@@ -27,7 +27,7 @@ from .expectations import Expectations
 from .explorations import Explorations
 from .fixture import Failpoints
 from .markers import read_markers, use_fixture
-from .messages import NEVER_HIT
+from .messages import NEVER_HIT, NOT_RESUMED
 
 if TYPE_CHECKING:
     from .processes import Processes
@@ -250,6 +250,8 @@ def _entries(option: str) -> tuple[Entry, ...]:
 
 def _code_of(verdict: str, error: BaseException | None) -> str:
     """Return the code of what failed a test, or an empty string if that is not an error of this package."""
+    if NOT_RESUMED in verdict:
+        return "FP007"
     if NEVER_HIT in verdict:
         return "FP011"
     return getattr(error, "code", "") if type(error).__module__.startswith("failpoints.") else ""

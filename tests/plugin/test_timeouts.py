@@ -82,7 +82,7 @@ async def test_a_longer_one_in_a_task(failpoints, longer):
 BY_DEFAULT = """
 @pytest.mark.trio
 async def test_by_default(failpoints, autojump_clock):
-    x = failpoints.set("x", "pause")
+    x = failpoints.set("x", "pause", expect_hit=False)
     with pytest.raises(FailpointTimeout, match="'x' was not hit within 10 s"):
         await x.wait_hit()
     with pytest.raises(FailpointTimeout, match="was not resumed within 30 s"):
@@ -314,9 +314,50 @@ def test_pause_limit(run_tests: RunTests) -> None:
     result = run_tests(
         VISITS_IMPORTS + LIMITED,
         "--failpoints=by.option=pause",
-        ini="failpoints_pause_limit = 0.05",
+        ini="failpoints_pause_limit = 0.05\nfailpoints_strict = false",
         files={"visits.py": VISITS},
         plugins=["anyio", "trio"],
         environment={"FAILPOINTS": "by.environment=pause"},
     )
     result.assert_outcomes(passed=6 + 4 + 1 + 4 + 2 + 1 + 4 + 1 + 1 + 1)
+
+
+SWALLOWED = """
+import pytest
+from failpoints import failpoint
+
+
+@failpoint("reserve")
+def reserve():
+    return "reserved"
+
+
+def buy():
+    try:
+        return reserve()
+    except TimeoutError:  # FailpointTimeout is one, too
+        return "later"
+
+
+def test_limit_of_the_setting(failpoints):
+    failpoints.set("reserve", "1*pause")
+    assert buy() == "later"
+
+
+def test_limit_of_its_own(failpoints):
+    failpoints.set("reserve", "1*pause(10)")
+    assert buy() == "later"
+"""
+
+
+def test_a_program_that_swallows_the_limit(run_tests: RunTests) -> None:
+    """A test fails in which nothing has resumed a pause, even if the program takes the limit for its own time-out."""
+    result = run_tests(SWALLOWED, ini="failpoints_pause_limit = 0.05")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "failpoint 'reserve' was not resumed: the test passed although a pause ran into its limit.",
+            "*pause held MainThread, and was not resumed within 0.05 s (the setting failpoints_pause_limit)",
+            "Resume it, or give the pause a limit of its own, such as pause(50).",
+        ]
+    )
