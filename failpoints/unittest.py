@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 from unittest import TestCase, TestResult
 
 from ._core import environment
+from ._core.messages import safe_repr
 from ._core.store import PROCESS_STORE
 from ._plugin.children import follow_children
 from ._plugin.examples import follow_hypothesis, running
@@ -58,7 +60,8 @@ class FailpointsMixin(_Base):
     ...         self.assertEqual(pay("order-1"), "pay later")
     ...         self.assertEqual(reply.triggers, 1)
 
-    Raises `FailpointUsageError` if the class names `TestCase` before the mixin.
+    Raises `FailpointUsageError` if the class names `TestCase` before the mixin, and when a test begins if one of these
+    attributes is not a `bool` or a number of seconds above 0.
     """
 
     failpoints: Failpoints
@@ -85,6 +88,20 @@ class FailpointsMixin(_Base):
             cls.addClassCleanup(processes.end)
         super().setUpClass()
 
+    def _check_settings(self) -> None:
+        cls = type(self).__name__
+        for name in ("failpoints_strict", "failpoints_processes"):
+            flag = getattr(self, name)
+            if not isinstance(flag, bool):
+                raise FailpointUsageError(f"{cls}.{name}: expected True or False; got {safe_repr(flag)}")
+        for name in ("failpoints_timeout", "failpoints_pause_limit"):
+            given: object = getattr(self, name)
+            if not isinstance(given, (int, float)) or isinstance(given, bool) or not given > 0:
+                raise FailpointUsageError(
+                    f"{cls}.{name}: expected a number of seconds greater than 0, or math.inf;"
+                    f" got {safe_repr(given)}"
+                )
+
     @classmethod
     def _new_processes(cls) -> Processes | None:
         if not cls.failpoints_processes or not environment.ENABLED or PROCESS_STORE.others is not None:
@@ -100,11 +117,21 @@ class FailpointsMixin(_Base):
 
     def run(self, result: TestResult | None = None) -> TestResult | None:
         """Run the test with failpoints of its own. `unittest` calls it."""
+        try:
+            self._check_settings()
+        except FailpointUsageError:
+            if result is None:
+                raise
+            result.startTest(self)
+            result.addError(self, sys.exc_info())  # of this test: an exception would end the whole run
+            result.stopTest(self)
+            return result
         with self._own_failpoints():
             return super().run(result)
 
     def debug(self) -> None:
         """Run the test with failpoints of its own, and let its exceptions through."""
+        self._check_settings()
         with self._own_failpoints() as expectations:
             super().debug()
             expectations.judge()

@@ -170,15 +170,19 @@ def describe_operation(operation: Operation, known: dict[int, str]) -> str:
         case Remove(path):
             return f"remove {path}"
         case Truncate(file, size):
-            return f"truncate {name(file)} to {size:,} bytes"
+            return f"truncate {name(file)} to {_bytes(size)}"
         case Write(file, offset, data):
-            return f"write {len(data):,} bytes at {offset:,} of {name(file)}"
+            return f"write {_bytes(len(data))} at {offset:,} of {name(file)}"
         case Sync(file):
             return "sync everything" if file is None else f"fsync {name(file)}"
         case Acknowledge(value):
             return f"acknowledge {safe_repr(pickle.loads(value))}"
         case Visit(visited):
             return f"visit {visited}"
+
+
+def _bytes(number: int) -> str:
+    return "1 byte" if number == 1 else f"{number:,} bytes"
 
 
 def _file_lines(state: State) -> list[str]:
@@ -193,7 +197,7 @@ def _file_lines(state: State) -> list[str]:
             continue
         data = content.to_bytes()
         more = "…" if len(data) > _MAX_SHOWN else ""
-        lines.append(f"{path:<{width}}  {len(data):,} bytes  {data[:_MAX_SHOWN]!r}{more}")
+        lines.append(f"{path:<{width}}  {_bytes(len(data))}  {data[:_MAX_SHOWN]!r}{more}")
     if len(lines) > _MAX_FILES:
         lines[_MAX_FILES:] = [f"… {len(lines) - _MAX_FILES} more"]
     return lines

@@ -155,7 +155,8 @@ def _check_secret(id_: object, given: object) -> str:
         raise FailpointUsageError(f"the secret of the key {safe_repr(id_)} has characters that UTF-8 lacks") from None
     if size < MIN_SECRET:
         raise FailpointUsageError(
-            f"the secret of the key {safe_repr(id_)} has {size} bytes, and needs {MIN_SECRET} or more:"
+            f"the secret of the key {safe_repr(id_)} has {size} {'byte' if size == 1 else 'bytes'}, and needs"
+            f" {MIN_SECRET} or more:"
             " python -c 'import secrets; print(secrets.token_urlsafe())' makes one"
         )
     return given

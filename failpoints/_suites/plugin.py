@@ -19,7 +19,9 @@ import pytest
 from _failpoints_pytest.options import Options
 from _failpoints_pytest.workers import Workers, is_worker, send_output
 
-from ..errors import FailpointError
+from .._core.messages import safe_repr
+from .._explore.plan.replay import Script
+from ..errors import FailpointError, FailpointUsageError
 from ..explore import Exploration, ExplorationFailed, Progress, explore
 from .async_test import AsyncTest, Left
 from .process_end import exit_despite
@@ -36,11 +38,11 @@ _PLAIN = pytest.StashKey[Callable[[], object]]()
 
 
 class SuiteExplorer:
-    """Explores the async tests of a run of pytest."""
+    """Explores the async tests of a run of pytest. Raises `pytest.UsageError` if the text of a replay is not one."""
 
     def __init__(self, options: Options, workers: Workers) -> None:
         self._orders = options.explore or 1
-        self._replay = options.replay
+        self._replay = None if options.replay is None else _checked(options.replay)
         self._workers = workers
         self._verdicts: dict[str, Verdict] = {}  # by test: a plugin may run one again
         self._repetition: Repetition | None = None
@@ -195,6 +197,19 @@ class SuiteExplorer:
 
     def _judge(self, item: pytest.Item, kind: Kind, orders: int = 0, reason: str = "") -> None:
         self._verdicts[item.nodeid] = Verdict(item.nodeid, kind, orders, reason)
+
+
+def _checked(replay: str) -> str:
+    try:
+        if replay:  # a run without turns and faults has an empty one, but this option is for a run with turns
+            Script.parse(replay)
+            return replay
+    except FailpointUsageError:
+        pass
+    raise pytest.UsageError(
+        "--failpoints-replay takes the text that --failpoints-explore printed for a test that failed, such as"
+        f" 'w1.1 #bb29'; got {safe_repr(replay)}"
+    )
 
 
 def _raise(error: BaseException) -> None:

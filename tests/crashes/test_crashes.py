@@ -226,7 +226,7 @@ def test_visits_of_failpoints_are_shown() -> None:
         explore_crashes(act, check, disk="process")
     assert [line.split(maxsplit=1)[-1] for line in failed.value.failure.timeline[1:]] == [
         "create a",
-        "write 1 bytes at 0 of a",
+        "write 1 byte at 0 of a",
         "visit store.between",
         "create b",
         "the process dies —",

@@ -134,6 +134,18 @@ def test_a_replay_needs_one_test(run_tests: RunTests) -> None:
     result.stderr.fnmatch_lines("*--failpoints-replay repeats one test: give pytest its id; 6 async tests are selected")
 
 
+@pytest.mark.parametrize("replay", ["garbage", ""])
+def test_a_replay_that_is_none(run_tests: RunTests, replay: str) -> None:
+    """A text that is not a replay is a usage error in one sentence, and no test runs."""
+    result = run_tests(RACE, "-k", "test_correct and asyncio", f"--failpoints-replay={replay}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.stderr.lines[0] == (
+        "ERROR: --failpoints-replay takes the text that --failpoints-explore printed for a test that failed, such as"
+        f" 'w1.1 #bb29'; got {replay!r}"
+    )
+    assert not any(result.stderr.lines[1:] + result.stdout.lines)
+
+
 BLOCKED = """
     import asyncio
     import threading

@@ -343,6 +343,34 @@ def test_the_order_of_the_bases() -> None:
         type("Wrong", (unittest.TestCase, FailpointsMixin), {})
 
 
+@pytest.mark.parametrize(
+    ("attribute", "value", "message"),
+    [
+        ("timeout", "soon", "a number of seconds greater than 0, or math.inf; got 'soon'"),
+        ("timeout", float("nan"), "a number of seconds greater than 0, or math.inf; got nan"),
+        ("pause_limit", -1, "a number of seconds greater than 0, or math.inf; got -1"),
+        ("pause_limit", True, "a number of seconds greater than 0, or math.inf; got True"),
+        ("strict", "no", "True or False; got 'no'"),
+        ("processes", None, "True or False; got None"),
+    ],
+)
+def test_a_setting_of_a_wrong_value(attribute: str, value: object, message: str) -> None:
+    """A wrong setting of the class is an error of each test, which does not begin, and names class and attribute."""
+
+    class Wrong(FailpointsMixin, unittest.TestCase):
+        def runTest(self) -> None:  # noqa: N802
+            raise AssertionError("it has begun")
+
+    setattr(Wrong, f"failpoints_{attribute}", value)
+    expected = f"Wrong.failpoints_{attribute}: expected {message}"
+    result = unittest.TestResult()
+    Wrong().run(result)
+    assert result.testsRun == 1 and not result.failures
+    assert expected in result.errors[0][1]
+    with pytest.raises(FailpointUsageError, match=re.escape(expected)):
+        Wrong().debug()
+
+
 class Pickled(FailpointsMixin, unittest.TestCase):
     """A test case that pickles itself while it runs, as Django does for a subtest that fails."""
 

@@ -83,6 +83,7 @@ def test_a_mistake_in_the_environment_is_a_usage_error(text: str, monkeypatch: p
 BAD_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"keys": {}}, "keys= is empty"),
     ({"keys": {"k1": "0123456789abcde"}}, "has 15 bytes, and needs 16 or more"),
+    ({"keys": {"k1": "0"}}, "has 1 byte, and needs 16 or more"),
     ({"keys": {"k1": b"0123456789abcdef"}}, "must be a str"),
     ({"keys": {"k1": "\ud800" * 16}}, "characters that UTF-8 lacks"),
     ({"keys": {"k.1": SECRET}}, "the id of a key has 1 to 64 letters"),
