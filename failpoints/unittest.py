@@ -98,8 +98,7 @@ class FailpointsMixin(_Base):
             given: object = getattr(self, name)
             if not isinstance(given, (int, float)) or isinstance(given, bool) or not given > 0:
                 raise FailpointUsageError(
-                    f"{cls}.{name}: expected a number of seconds greater than 0, or math.inf;"
-                    f" got {safe_repr(given)}"
+                    f"{cls}.{name}: expected a number of seconds greater than 0, or math.inf; got {safe_repr(given)}"
                 )
 
     @classmethod

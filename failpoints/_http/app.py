@@ -36,6 +36,7 @@ from ..errors import FailpointError, FailpointTimeout, FailpointUsageError
 from .budget import Budget, TooMuchWork
 from .exchange import (
     check_content_type,
+    check_no_body,
     encoded_response,
     error_response,
     json_response,
@@ -261,16 +262,20 @@ class _Routes:
         return json_response(status_document(self._target(request, _parse_query(request, "handle")).status))
 
     async def reset(self, request: Request) -> Response:
+        await check_no_body(request, "it removes everything; to remove one failpoint, put its name into the path")
+        _parse_query(request)
         self._registry.reset()
         return json_response(None)
 
     async def remove(self, request: Request) -> Response:
+        await check_no_body(request, "to remove one configuration only, add ?handle= to the path")
         self._target(request, _parse_query(request, "handle")).remove()
         return json_response(None)
 
     async def resume(self, request: Request) -> Response:
         # There need not be a body, but a Content-Type must be JSON: an HTML form always sends another one.
         check_content_type(request, required=False)
+        await check_no_body(request, "to wake only some of the waiters, add ?tasks=, ?context= or ?handle= to the path")
         query = _parse_query(request, "context", "tasks", "handle")
         compiler = Compiler(
             Budget("these matchers are too much work for one request"), allow_any=self._allow_any_pattern
@@ -426,7 +431,8 @@ def _parse_query(request: Request, *known: str) -> dict[str, str]:
     for key in given:
         if key not in known:
             raise HTTPException(
-                400, f"unknown parameter {safe_repr(key)}: expected {', '.join(known)}{did_you_mean(key, known)}"
+                400,
+                f"unknown parameter {safe_repr(key)}: expected {', '.join(known) or 'none'}{did_you_mean(key, known)}",
             )
     if len(given) < len(pairs):
         raise HTTPException(400, "a parameter appears twice")

@@ -55,6 +55,14 @@ def too_large() -> HTTPException:
     return HTTPException(413, f"a body may have at most {MAX_BODY} bytes: split the entries over several requests")
 
 
+async def check_no_body(request: Request, instead: str) -> None:
+    """Raise a 400 if the request has a body, which would be ignored. *instead* says where its content belongs."""
+    length = request.headers.get("content-length")
+    # Without a length, it is sent in chunks, or there is none.
+    if length.strip("0") if length is not None else await read_body(request):
+        raise HTTPException(400, f"{request.method} takes no body here: {instead}")
+
+
 async def read_body(request: Request) -> bytes:
     """Return the body. Raises a 413 if it is too large, and a 400 if it does not arrive in time."""
     declared = request.headers.get("content-length", "")

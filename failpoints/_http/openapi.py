@@ -39,7 +39,9 @@ def openapi_document(*, secured: bool) -> Json:
                     "configure", "Configure failpoints: all entries or, on any error, none", _NULL, **configure
                 ),
                 "post": _operation("configure_by_post", "Same as PUT", _NULL, **configure),
-                "delete": _operation("reset", "Remove all configurations and wake all waiters", _NULL),
+                "delete": _operation(
+                    "reset", "Remove all configurations and wake all waiters", _NULL, errors=_RESET_ERRORS
+                ),
             },
             "/v1/failpoints/openapi.json": {
                 "get": _operation("openapi", "Return this document", _json("The document", {"type": "object"})),
@@ -51,7 +53,7 @@ def openapi_document(*, secured: bool) -> Json:
                     "remove",
                     "Remove a failpoint, or one of its configurations, and wake the waiters",
                     _NULL,
-                    errors=_NAME_ERRORS,
+                    errors=_NAME_ERRORS | {"413": _LARGE},
                 ),
             },
             f"{named}/resume": {
@@ -60,7 +62,9 @@ def openapi_document(*, secured: bool) -> Json:
                     "resume",
                     "Wake the present waiters; later visits wait again",
                     _RESUMED,
-                    errors=_NAME_ERRORS | _MEDIA_TYPE_ERRORS | {"413": _error("The context is too much work")},
+                    errors=_NAME_ERRORS
+                    | _MEDIA_TYPE_ERRORS
+                    | {"413": _error("The context is too much work, or a body is larger than 1 MiB")},
                     parameters=[_TASKS, _WAITER_CONTEXT],
                 ),
             },
@@ -294,9 +298,10 @@ _BODY_ERRORS: Json = {
     **_MEDIA_TYPE_ERRORS,
 }
 _NAME_ERRORS: Json = {
-    "400": _error("The name or the query is invalid"),
+    "400": _error("The name or the query is invalid, or there is a body that would be ignored"),
     "404": _error("The failpoint is not configured"),
 }
+_RESET_ERRORS: Json = {"400": _error("There is a body or a query"), "413": _LARGE}
 _FAILED: Json = {"500": _error("The control plane failed; the log of the process has the traceback")}
 _REFUSALS_WITHOUT_TOKEN: Json = {
     "403": _error("The request comes from a web page, through a proxy, or over a connection that is not loopback"),

@@ -524,15 +524,40 @@ def test_the_largest_body(open_url: str, raw: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [("GET", AT, 200), ("GET", f"{AT}/a", 200), ("DELETE", f"{AT}/a", 200), ("POST", f"{AT}/a/resume", 200)],
+    ("method", "path", "instead"),
+    [
+        ("GET", AT, None),
+        ("GET", f"{AT}/a", None),
+        ("DELETE", AT, "put its name into the path"),
+        ("DELETE", f"{AT}/a", "add ?handle= to the path"),
+        ("POST", f"{AT}/a/resume", "add ?tasks=, ?context= or ?handle= to the path"),
+    ],
 )
-def test_a_body_where_none_is_expected(open_url: str, raw: Any, method: str, path: str, status: int) -> None:
-    """A body where none is expected is neither read nor waited for, however large its Content-Length."""
+def test_a_body_where_none_is_expected(open_url: str, raw: Any, method: str, path: str, instead: str | None) -> None:
+    """A body that would be ignored is refused where the request changes something, and nothing is changed.
+
+    It is neither read nor waited for, however large its Content-Length.
+    """
     configure("a", "off")
     with raw.connected(open_url) as connection:
         connection.sendall(raw.request_of(method, path, f"Content-Length: {10**12}") + b"x" * 1000)
-        assert raw.answer_on(connection).status == status
+        answer = raw.answer_on(connection)
+    assert answer.status == (400 if instead else 200)
+    if instead:
+        assert answer.msg.startswith(f"{method} takes no body here: ") and instead in answer.msg
+        with raw.connected(open_url) as connection:
+            connection.sendall(raw.request_of(method, path, "Transfer-Encoding: chunked") + b"2\r\n{}\r\n0\r\n\r\n")
+            assert raw.answer_on(connection).status == 400
+    assert [status.name for status in failpoints.statuses()] == ["a"]
+
+
+def test_resetting_takes_no_query(open_url: str, raw: Any) -> None:
+    """A query that would be ignored does not remove everything."""
+    configure("a", "off")
+    answer = raw.ask(open_url, "DELETE", f"{AT}?name=a")
+    assert (answer.status, answer.msg) == (400, "unknown parameter 'name': expected none")
+    assert raw.ask(open_url, "DELETE", AT, "Content-Length: 0").status == 200
+    assert failpoints.statuses() == []
 
 
 def test_resuming_with_nothing_or_json(open_url: str, raw: Any) -> None:
