@@ -144,6 +144,12 @@ class Raise(Step):
         return hash(self._identity())
 
 
+class RaiseForRequest(Raise):
+    """A `Raise` that came with a request. The name in it may not have the meaning of anything but an `Exception`."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Panic(Step):
     """Raise `FailpointPanic`. Use it to fail in a way that no `except Exception` handles."""

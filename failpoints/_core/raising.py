@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from ..errors import FailpointUsageError, InjectedFault
-from .actions import Raise, Term, builtin_exception, steps
+from .actions import Raise, RaiseForRequest, Term, builtin_exception, steps
 from .known_sites import known_sites
 from .messages import did_you_mean
 
@@ -27,12 +27,18 @@ def make_exception(action: Raise, name: str, raises: tuple[type[BaseException], 
         raises: The exception types that the site declares. A name is looked up among them, then among the builtins.
 
     Raises:
-        FailpointUsageError: The name is unknown, or the type cannot be made from a message alone.
+        FailpointUsageError: The name is unknown, or the type cannot be made from a message alone, or it is not an
+            `Exception` and came with a request.
     """
     error = InjectedFault if action.error is None else action.error
     if isinstance(error, BaseException):
         return _copy(error)
     kind = _named(error, name, raises) if isinstance(error, str) else error
+    if isinstance(action, RaiseForRequest) and not issubclass(kind, Exception):
+        raise FailpointUsageError(
+            f"failpoint {name!r} does not raise {kind.__name__} for a request: it is not an Exception, so it could end"
+            " the whole service"
+        )
     message = default_message(name) if action.message is None else action.message
     try:
         return kind(message)

@@ -24,8 +24,8 @@ class RequestFailpoints:
             are passed on to other services and have no effect here.
         audience: The name of the environment. A token for another one is refused.
         service: The name of the service in reports.
-        max_pause: The longest pause or sleep: a text such as `"5s"`, milliseconds, or a `timedelta`. A pause without a
-            limit gets this one.
+        max_pause: The longest time that all pauses and sleeps of one visit take together: a text such as `"5s"`,
+            milliseconds, or a `timedelta`. A pause without a limit gets what is left of it.
         baggage: Whether the token may also come and go as the member `failpoints` of OpenTelemetry's baggage. What
             OpenTelemetry instruments sends baggage to every host, not only to your own services.
 

@@ -21,6 +21,7 @@ from .._core.actions import (
     Panic,
     Pause,
     Raise,
+    RaiseForRequest,
     Sleep,
     Term,
     Then,
@@ -139,7 +140,7 @@ class Rules:
             _check_actions(terms)
             if not any(fnmatchcase(check_name(entry.name), pattern) for pattern in self._allow):
                 return None
-            return store.prepare(entry.name, self._limited(terms), compiler.matchers(entry.matchers))
+            return store.prepare(entry.name, self._for_request(terms), compiler.matchers(entry.matchers))
 
         try:
             prepared = parse_entries(entries, budget, prepare)
@@ -149,27 +150,36 @@ class Rules:
             self.used.use(claims.once, claims.expires, moment)
         return Accepted(claims, entries, [each for each in prepared if each is not None])
 
-    def _limited(self, terms: Sequence[Term]) -> list[Term]:
-        """Return the terms with a limit for each pause. Raises `FailpointUsageError` for what waits too long."""
-        for term in terms:
-            durations = [_seconds(step) for step in steps(term.action)]
-            if sum(durations) > self._max_pause:
-                raise FailpointUsageError(
-                    f"{describe_actions(term)} waits longer than this service allows, which is {self._max_pause:g} s"
-                )
-        limit = Pause(self._max_pause * 1000)
-        return [replace(term, action=_with_limit(term.action, limit)) for term in terms]
+    def _for_request(self, terms: Sequence[Term]) -> list[Term]:
+        """Return the terms as a request may have them: with a limit for each pause, and raising only an `Exception`.
+
+        Raises `FailpointUsageError` if all waits of one visit together may be too long.
+        """
+        return [replace(term, action=_for_request(term.action, self._left(term))) for term in terms]
+
+    def _left(self, term: Term) -> float:
+        """Return the milliseconds that are left for each pause without a limit."""
+        waits = [step for step in steps(term.action) if isinstance(step, (Pause, Sleep))]
+        durations = [step.limit if isinstance(step, Pause) else step.duration for step in waits]
+        left = self._max_pause - sum(in_seconds(duration) for duration in durations if duration is not None)
+        left = round(left, 6)  # since 0.1 + 0.2 is more than 0.3
+        unlimited = durations.count(None)
+        if left < 0 or (unlimited and not left and len(waits) > unlimited):
+            raise FailpointUsageError(
+                f"{describe_actions(term)} waits longer than this service allows, which is {self._max_pause:g} s for"
+                " all waits of a visit together"
+            )
+        return round(left * 1000 / max(unlimited, 1), 3)
 
 
-def _seconds(action: Action) -> float:
-    if isinstance(action, Sleep):
-        return in_seconds(action.duration)
-    return in_seconds(action.limit) if isinstance(action, Pause) and action.limit is not None else 0
-
-
-def _with_limit(action: Action, limit: Pause) -> Action:
-    limited = [limit if step == Pause() else step for step in steps(action)]
-    return limited[0] if len(limited) == 1 else Then(tuple(limited))
+def _for_request(action: Action, left: float) -> Action:
+    done: list[Action] = []
+    for step in steps(action):
+        if step == Pause():
+            done.append(Pause(left))
+        else:
+            done.append(RaiseForRequest(step.error, step.message) if isinstance(step, Raise) else step)
+    return done[0] if len(done) == 1 else Then(tuple(done))
 
 
 def _document(name: str, actions: Actions, context: GivenMatchers | None = None) -> dict[str, Any]:

@@ -83,6 +83,36 @@ async def test_exactly_the_signed_request_is_hit(policy: RequestFailpoints) -> N
     assert failpoints.statuses() == [] and len(stores_in_force) == 1
 
 
+class StopServer(BaseException):
+    """What a program may raise to end itself."""
+
+
+@failpoint("stock.stop", raises=(StopServer,))
+async def stop() -> None:
+    raise AssertionError("nothing is raised for the request")
+
+
+async def stopping(request: Request) -> Response:
+    try:
+        if request.url.path == "/function":
+            await stop()
+        await failpoint("stock.inline", raises=(StopServer,))
+    except FailpointUsageError as error:
+        return PlainTextResponse(str(error), 500)
+    raise AssertionError("nothing is raised for the request")
+
+
+async def test_what_a_site_declares_cannot_end_the_service(policy: RequestFailpoints) -> None:
+    """A site that declares what is not an `Exception` refuses to raise it for a request, and the report says so."""
+    app = shop(policy, Route("/function", stopping), Route("/inline", stopping))
+    entries = [(name, "sleep(1)+raise(StopServer)") for name in ("stock.stop", "stock.inline")]
+    async with client(app) as shopper:
+        for path, name in (("/function", "stock.stop"), ("/inline", "stock.inline")):
+            response = await shopper.get(path, headers={"failpoints": policy.sign(entries)})
+            assert response.text.startswith(f"failpoint {name!r} does not raise StopServer for a request: it is not an")
+            assert "it is not an Exception" in report(response)["shop"][name]["error"]
+
+
 @failpoint("asgi.declared")
 def declared() -> None:
     """Declare a failpoint that has no other site, at which any exception could be declared."""

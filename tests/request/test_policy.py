@@ -246,6 +246,21 @@ def test_a_pause_gets_the_limit_of_the_policy(given: Any) -> None:
     assert accepted(used, used.sign([("a", Sleep(1500))])) == [("a", "sleep(1500)", {})]
 
 
+def test_the_limit_is_for_all_waits_of_a_visit_together() -> None:
+    """A pause gets what the sleeps beside it leave, several share that, and if there is nothing left it is refused."""
+    used = policy_of(max_pause="5s", allow=["a"])
+    given = ["sleep(3s)+pause", "pause+sleep(1s)+pause"]
+    left = ["sleep(3000)+pause(2000)", "pause(2000)+sleep(1000)+pause(2000)"]
+    for actions, expected in zip(given, left, strict=True):
+        assert [each[1] for each in accepted(used, used.sign([("a", actions)]))] == [expected]
+    exact = policy_of(max_pause="300ms", allow=["a"])
+    assert accepted(exact, exact.sign([("a", "sleep(100)+sleep(200)")]))[0][1] == "sleep(100)+sleep(200)"
+    assert accepted(exact, exact.sign([("a", "sleep(100)+pause")]))[0][1] == "sleep(100)+pause(200)"
+    for actions in ("sleep(5s)+pause", "pause+sleep(5s)", "sleep(3s)+sleep(3s)", "pause(3s)+sleep(3s)"):
+        with pytest.raises(Refused, match="waits longer than this service allows, which is 5 s for all waits of a"):
+            rules_of(used).accept(used.sign([("a", actions)]), Store())
+
+
 def test_a_one_time_token_is_obeyed_once(policy: RequestFailpoints) -> None:
     """A token that was signed with `once=True` is refused the second time, and any other one is not."""
     first, second = policy.sign(ENTRIES, once=True), policy.sign(ENTRIES, once=True)
