@@ -12,10 +12,12 @@ from .._core.grammar import parse_actions
 from .._core.status import FailpointStatus
 from ..errors import ActionSyntaxError, FailpointUsageError, FleetTimeout
 from .endings import AnswerIsNo
-from .remote import Program
+from .remote import Program, missing_site
 
 if TYPE_CHECKING:
     from ..fleet import Fleet
+
+_ADVICE = 3.0  # seconds for the members to answer what they declare
 
 _Result = TypeVar("_Result")
 
@@ -60,9 +62,20 @@ class FleetProgram(Program["Fleet"]):
         async def request(fleet: Fleet) -> str:
             await fleet.configure(name, actions, context=context, duration=duration)
             count = len(await fleet.members())
-            return f"note: {'1 member has' if count == 1 else f'{count} members have'} it, and those that start later"
+            note = f"note: {'1 member has' if count == 1 else f'{count} members have'} it, and those that start later"
+            return "; ".join([note, *(await self._advice(fleet, name) if count else ())])
 
         return self.ask(request)
+
+    async def _advice(self, client: Fleet, name: str) -> Sequence[str]:
+        try:
+            if (await client.status(name)).sites:  # then the members need not go through all their modules
+                return ()
+            declared = await client.statuses(declared=True, timeout=_ADVICE)
+        except FleetTimeout:  # a member is stopped, so nobody knows what it declares
+            return ()
+        missing = missing_site(name, declared, "the members have")
+        return () if missing is None else (missing,)
 
     def members(self) -> list[str]:
         """Return the members, each as `HOST:PID`."""

@@ -55,6 +55,10 @@ class Program(Generic[_Client]):
         """Return what is configured or declared."""
         raise NotImplementedError
 
+    async def _advice(self, client: _Client, name: str) -> Sequence[str]:
+        """Return what may help after a wait for a failpoint that has timed out, beside the message."""
+        return ()
+
     def remove(self, name: str) -> None:
         """Remove the configuration of a failpoint, which must be configured."""
 
@@ -90,14 +94,14 @@ class Program(Generic[_Client]):
     def wait(self, name: str, hits: int | None, paused: int | None, timeout: float) -> None:
         """Wait until the failpoint was hit *hits* times, or *paused* tasks are waiting there."""
 
-        async def request(client: Verbs) -> None:
+        async def request(client: _Client) -> None:
             try:
                 if paused is None:
                     await client.wait_until_hit(name, hits or 1, timeout=timeout)
                 else:
                     await client.wait_until_paused(name, paused, timeout=timeout)
             except FailpointTimeout as error:
-                raise AnswerIsNo(str(error)) from None
+                raise AnswerIsNo("\n".join([str(error), *await self._advice(client, name)])) from None
             except FailpointUsageError as error:
                 if any(status.name == name for status in await client.statuses()):
                     raise
@@ -180,20 +184,22 @@ class RemoteProgram(Program["FailpointsClient"]):
             try:
                 if (await client.status(name)).sites:
                     return None
-                return _missing_site(name, await client.statuses(declared=True))
+                missing = missing_site(name, await client.statuses(declared=True), "the program has")
+                return None if missing is None else f"note: {missing}"
             except FailpointUsageError:  # the program reached the site, and exited there
                 return None
 
         return self.ask(request)
 
 
-def _missing_site(name: str, statuses: Sequence[FailpointStatus]) -> str | None:
+def missing_site(name: str, statuses: Sequence[FailpointStatus], who_has: str) -> str | None:
+    """Return a sentence that *name* is not declared, and what the most similar declared name is; `None` if it is."""
     declared = {status.name: status.sites for status in statuses if status.sites}
     if name in declared:
         return None
     near = nearest(name, declared)
     hint = "" if near is None else f"; did you mean {near!r}, declared at {shown_sites(declared[near])}?"
-    return f"note: {name!r} is not in any module that the program has imported so far{hint}"
+    return f"{name!r} is not in any module that {who_has} imported so far{hint}"
 
 
 async def _check_configured(client: Verbs, name: str) -> None:

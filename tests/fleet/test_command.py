@@ -40,7 +40,8 @@ def test_the_verbs_of_a_fleet(start: Start, folder: Path, run: Run) -> None:
     assert run("set", "x", "pause", *fleet) == (
         0,
         "x: pause\n",
-        "note: 2 members have it, and those that start later\n",
+        "note: 2 members have it, and those that start later;"
+        " 'x' is not in any module that the members have imported so far\n",
     )
     status, names, _ = run("members", *fleet)
     assert (status, {line.rpartition(":")[2] for line in names.split()}) == (0, {str(each.pid) for each in members})
@@ -125,6 +126,35 @@ def test_what_the_members_declare(start: Start, folder: Path, run: Run, tmp_path
         in (run("list", "--all", *fleet)[1])
     )
     assert [each["name"] for each in json.loads(run("list", "--json", *fleet)[1])] == ["shop.order", "typo"]
+
+
+def test_a_name_that_no_member_declares(
+    start: Start, folder: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`set` of a name that no member declares, and `wait` that times out, suggest the most similar declared name."""
+    fleet = ("--fleet", str(folder))
+    assert run("set", "stock.resreve", "off", *fleet)[2] == "note: 0 members have it, and those that start later\n"
+    (tmp_path / "stock.py").write_text(
+        "from failpoints import failpoint\n\n@failpoint('stock.reserve')\ndef reserve():\n    pass\n"
+    )
+    member = start(f"sys.path.insert(0, {str(tmp_path)!r})\nimport stock\nmain()")
+    member.line()
+    hint = (
+        "'stock.resreve' is not in any module that the members have imported so far;"
+        " did you mean 'stock.reserve', declared at stock.py:3?\n"
+    )
+    note = "note: 1 member has it, and those that start later"
+    assert run("set", "stock.resreve", "off", *fleet) == (0, "stock.resreve: off\n", f"{note}; {hint}")
+    status, output, errors = run("wait", "stock.resreve", "--timeout", "0", *fleet)
+    assert (status, output) == (1, "")
+    assert errors.splitlines()[0].endswith(" within 0 s") and errors.endswith(f"\n{hint}")
+    assert run("set", "stock.reserve", "off", *fleet) == (0, "stock.reserve: off\n", f"{note}\n")
+    assert "not in any module" not in run("wait", "stock.reserve", "--timeout", "0", *fleet)[2]
+    # A stopped member cannot answer. The rest of the answer does not wait for it any longer.
+    monkeypatch.setattr("failpoints._cli.fleet._ADVICE", 0.1)
+    member.process.send_signal(signal.SIGSTOP)
+    status, _, errors = run("wait", "stock.resreve", "--timeout", "0", *fleet)
+    assert status == 1 and "not in any module" not in errors
 
 
 @pytest.mark.parametrize(
