@@ -19,14 +19,14 @@ def log(tmp_path: Path) -> Iterator[VisitLog]:
     """Count the visits of this process."""
     count_visits(tmp_path)
     log = VisitLog(tmp_path, "host:1:ab")
-    failpoints.configure("x", "2*off", context={"tenant": "t.*"})
+    failpoints.configure("fleet.visited", "2*off", context={"tenant": "t.*"})
     yield log
     failpoints.reset()
     log.close()
 
 
 def visit(tenant: str) -> None:
-    failpoint("x", context={"tenant": tenant}).hit()
+    failpoint("fleet.visited", context={"tenant": tenant}).hit()
 
 
 def test_visits_are_counted_by_what_they_did(log: VisitLog, tmp_path: Path) -> None:
@@ -37,8 +37,10 @@ def test_visits_are_counted_by_what_they_did(log: VisitLog, tmp_path: Path) -> N
     visit("t4")
     visits = read_visits(tmp_path)
     assert visits.members == {"host:1"}
-    assert visits.counts == Counter({("x", True, "off"): 2, ("x", True, None): 1, ("x", False, None): 2})
-    assert [(site.file, site.function) for site in visits.sites["x"]] == [(__file__, "visit")]
+    assert visits.counts == Counter(
+        {("fleet.visited", True, "off"): 2, ("fleet.visited", True, None): 1, ("fleet.visited", False, None): 2}
+    )
+    assert [(site.file, site.function) for site in visits.sites["fleet.visited"]] == [(__file__, "visit")]
 
 
 def test_a_full_disk(log: VisitLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +57,7 @@ def test_a_full_disk(log: VisitLog, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         visit(tenant)
     log.note_modules()
     visits = read_visits(tmp_path)
-    assert visits.counts == Counter({("x", True, "off"): 2, ("x", False, None): 2})
+    assert visits.counts == Counter({("fleet.visited", True, "off"): 2, ("fleet.visited", False, None): 2})
     assert __file__ in visits.files
 
 
@@ -63,5 +65,5 @@ def test_a_line_that_is_not_finished(log: VisitLog, tmp_path: Path) -> None:
     """What a process wrote when it was killed is left out."""
     visit("t1")
     with (tmp_path / "visits" / "host:1:ab").open("ab") as file:
-        file.write(b'00000000000000000007 {"visit": ["x", fal')
-    assert read_visits(tmp_path).counts == Counter({("x", True, "off"): 1})
+        file.write(b'00000000000000000007 {"visit": ["fleet.visited", fal')
+    assert read_visits(tmp_path).counts == Counter({("fleet.visited", True, "off"): 1})
