@@ -72,6 +72,9 @@ def run(
     obeys the variables FAILPOINTS, FAILPOINTS_INSTRUMENT, FAILPOINTS_FLEET and FAILPOINTS_HTTP, once it has imported
     failpoints or a module that FAILPOINTS_INSTRUMENT names. For this, a folder is put in front of PYTHONPATH.
 
+    Each process has counts of its own: with 1*exit, a worker that is restarted ends again. To end one worker of all,
+    configure it in a fleet first, with `failpoints set --fleet FLEET`, and then run the program with --fleet.
+
     The program replaces this command: signals go to the program, and the exit status is its own. Exit status 127 if the
     program is not found, 126 if it cannot be run, 2 if the actions are invalid.
     """

@@ -20,6 +20,7 @@ def diagnosis(
     *,
     where: str = "",
     elsewhere: Iterable[FailpointStatus] = (),
+    counted: Iterable[tuple[str, str]] = (),
     facts: Iterable[tuple[str, str]] = (),
 ) -> str:
     """Describe a failpoint with a labelled line for each fact.
@@ -28,9 +29,10 @@ def diagnosis(
         status: The failpoint.
         where: The place where it was configured, if it is known.
         elsewhere: The status of everything that is configured. Tasks that wait at other failpoints are shown.
+        counted: More labels and texts, on what the counts contain.
         facts: More labels and texts, for the last lines.
     """
-    return format_facts([*_facts(status, where), *_waiting_elsewhere(status.name, elsewhere), *facts])
+    return format_facts([*_facts(status, where, counted), *_waiting_elsewhere(status.name, elsewhere), *facts])
 
 
 def format_facts(facts: Iterable[tuple[str, str]]) -> str:
@@ -46,7 +48,7 @@ def main_facts(status: FailpointStatus, where: str = "") -> Iterator[tuple[str, 
     yield "counts", f"hits {status.hits}, misses {status.misses}, triggers {status.triggers}"
 
 
-def _facts(status: FailpointStatus, where: str) -> Iterator[tuple[str, str]]:
+def _facts(status: FailpointStatus, where: str, counted: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     for configuration in status.configurations or (status,):
         yield from main_facts(configuration, where)
         if configuration.last_miss is not None:
@@ -55,6 +57,7 @@ def _facts(status: FailpointStatus, where: str) -> Iterator[tuple[str, str]]:
             for comparison in matchers.compared(configuration.last_miss, configuration.last_mismatch):
                 yield label, comparison
                 label = ""
+    yield from counted
     for waiting in status.waiting:
         yield "waiting", describe_waiting(waiting)
     if status.waiting and (atomic := warning(status.name)):

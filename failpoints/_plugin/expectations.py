@@ -18,7 +18,7 @@ from .._core.store import PROCESS_STORE
 from .._core.validation import check_name
 from ..errors import FailpointError, FailpointUsageError
 from .children import started, was_hit
-from .messages import Expectation, State, problem_of, section, state_of, verdict
+from .messages import Expectation, State, facts_on_processes, problem_of, section, state_of, verdict
 
 __unittest = True  # so that unittest leaves the frames of this module out of tracebacks
 
@@ -113,9 +113,14 @@ class Expectations:
         unmet = [expected for expected in judged if problem_of(expected)]
         if unmet:
             self._reported = {expected.configuration for expected in unmet}
-            replaced = self._replaced()
-            configured = [each.configuration for each in self._expectations if each.configuration not in replaced]
-            self._fail(verdict(map(state_of, unmet), self._advice, configured, self._started))
+            processes = self._processes()
+            self._fail(verdict((state_of(expected, processes) for expected in unmet), self._advice))
+
+    def _processes(self) -> list[tuple[str, str]]:
+        """Return facts on the processes that the test started or used."""
+        replaced = self._replaced()
+        configured = [each.configuration for each in self._expectations if each.configuration not in replaced]
+        return facts_on_processes(configured, self._started)
 
     def _not_superseded(self) -> Iterable[Expectation]:
         """Yield the expectations, except those that the test replaced before any visit, and `off` set after a hit."""
@@ -193,7 +198,8 @@ class Expectations:
         own = {expected.configuration for expected in expectations}
         others = [each for each in PROCESS_STORE.configurations() if each not in own]
         shown = [*expectations, *(Expectation(each, None, "") for each in others)]
-        return [state_of(each) for each in shown]
+        processes = self._processes()
+        return [state_of(each, processes) for each in shown]
 
 
 def check_expect_hit(expect_hit: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple, TypeAlias
 
@@ -29,8 +30,14 @@ class Expectation(NamedTuple):
     where: Location | str
 
 
+_Facts: TypeAlias = list[tuple[str, str]]
+
+
 class State(NamedTuple):
-    """The state of a configuration at one moment. *problem* is why it fails a test that passed, or empty."""
+    """The state of a configuration at one moment.
+
+    *problem* is why it fails a test that passed, or empty. *processes* are facts on other processes, if it was not hit.
+    """
 
     configuration: Configuration
     problem: str
@@ -40,6 +47,7 @@ class State(NamedTuple):
     error: Exception | None
     ended: str
     waiting_at_end: tuple[Waiting, ...]
+    processes: _Facts
 
 
 def problem_of(expectation: Expectation) -> str:
@@ -52,8 +60,8 @@ def problem_of(expectation: Expectation) -> str:
     return NEVER_HIT if expect_hit and not was_hit(configuration) else ""
 
 
-def state_of(expectation: Expectation) -> State:
-    """Return the present state of a configuration."""
+def state_of(expectation: Expectation, processes: _Facts) -> State:
+    """Return the present state of a configuration. *processes* are the facts on those that the test started or used."""
     configuration, expect_hit, where = expectation
     ended = ""
     if configuration.ended_by is not None:
@@ -68,30 +76,35 @@ def state_of(expectation: Expectation) -> State:
         error=configuration.error,
         ended=ended,
         waiting_at_end=configuration.waiting_at_end,
+        processes=[] if expect_hit is None or was_hit(configuration) else _seen_from(configuration, processes),
     )
 
 
-def verdict(unmet: Iterable[State], advice: str, configured: Iterable[Configuration], before: Started) -> str:
+_STAYED: Final = "processes", "those that the test started did not have it: it has no text that they could be given"
+
+
+def _seen_from(configuration: Configuration, processes: _Facts) -> _Facts:
+    """Return *processes*, or that they could not have this configuration."""
+    stayed = PROCESS_STORE.others is not None and not PROCESS_STORE.others.can_have(configuration)
+    return [_STAYED] if processes and stayed else processes
+
+
+def verdict(unmet: Iterable[State], advice: str) -> str:
     """Explain why a test fails that passed.
 
     Args:
         unmet: The states of what it did not exercise.
         advice: What to do about it.
-        configured: What it configured.
-        before: The processes that had been started when it began.
     """
     elsewhere = PROCESS_STORE.statuses()
-    in_processes = list(_facts_on_processes(configured, before))
     described: dict[str, list[str]] = {}  # by what to do about it
     for state, earlier in _alike(unmet):
-        processes = [_STAYED] if in_processes and _stayed_here(state) else in_processes
-        facts = [*earlier, *(processes if state.problem == NEVER_HIT else ())]
         advised, passed = advice, "without exercising it"
         if state.problem == NOT_RESUMED:
             advised, passed = _RESUME_IT, "although a pause ran into its limit"
         described.setdefault("It is configured for the whole run." if state.is_of_the_run else advised, []).append(
             f"failpoint {state.status.name!r} {state.problem}: the test passed {passed}.\n"
-            + _details(state, elsewhere, facts)
+            + _details(state, elsewhere, earlier)
         )
     return "\n\n".join("\n\n".join(texts) + f"\n{advised}" for advised, texts in described.items())
 
@@ -99,15 +112,6 @@ def verdict(unmet: Iterable[State], advice: str, configured: Iterable[Configurat
 def section(states: Iterable[State]) -> str:
     """Describe what is configured, for the report of a failing test."""
     return "\n".join(f"{state.status.name}\n{_details(state, (), earlier)}" for state, earlier in _alike(states))
-
-
-_Facts: TypeAlias = list[tuple[str, str]]
-
-_STAYED: Final = "processes", "those that the test started did not have it: it has no text that they could be given"
-
-
-def _stayed_here(state: State) -> bool:
-    return PROCESS_STORE.others is not None and not PROCESS_STORE.others.can_have(state.configuration)
 
 
 def _alike(states: Iterable[State]) -> Iterator[tuple[State, _Facts]]:
@@ -126,30 +130,49 @@ def _alike(states: Iterable[State]) -> Iterator[tuple[State, _Facts]]:
         yield last, [fact] if earlier else []
 
 
-def _facts_on_processes(configured: Iterable[Configuration], before: Started) -> Iterator[tuple[str, str]]:
-    """Describe the processes that a test started or used, and what reached them."""
+def facts_on_processes(configured: Iterable[Configuration], before: Started) -> _Facts:
+    """Describe the processes that a test started or used, and what reached them.
+
+    Args:
+        configured: What the test configured.
+        before: The processes that had been started when it began.
+    """
     new, old = started().since(before), still_running(before)
     texts: list[str] = []
     if PROCESS_STORE.others is not None:
         if sum(new):
-            yield "processes", f"{sum(new)} started by the test; it was never hit in those that have FAILPOINTS_FLEET"
-        return
-    if new.forked:
-        texts.append(f"{new.forked} forked by the test, with what was configured then; it was never hit there either")
-    if new.otherwise:
-        texts.append(f"{new.otherwise} started by the test, with only what FAILPOINTS configures; hits are not counted")
-    if old:
-        texts.append(f"{old} running since before the test, without what the test configured")
-    if new.otherwise or old:
-        text, without_text = environment_text(configured)
-        if text:
-            texts.append(f"to configure the same there, put FAILPOINTS={text!r} into its environment")
-        if without_text:
-            texts.append(f"there is no text for {', '.join(map(repr, without_text))}")
-    yield from zip(["processes", *[""] * len(texts)], texts, strict=False)
+            texts.append(f"{sum(new)} started by the test; it was never hit in those that have FAILPOINTS_FLEET")
+    else:
+        if new.forked:
+            texts.append(
+                f"{new.forked} forked by the test, with what was configured then; it was never hit there either"
+            )
+        if new.otherwise:
+            texts.append(
+                f"{new.otherwise} started by the test, with only what FAILPOINTS configures; hits are not counted"
+            )
+        if old:
+            texts.append(f"{old} running since before the test, without what the test configured")
+        if new.otherwise or old:
+            texts += _ways_to_reach_processes(configured)
+    return list(zip(["processes", *[""] * len(texts)], texts, strict=False))
 
 
-def _details(state: State, elsewhere: Iterable[FailpointStatus], more: _Facts) -> str:
+def _ways_to_reach_processes(configured: Iterable[Configuration]) -> Iterator[str]:
+    text, without_text = environment_text(configured)
+    if text:
+        environment = f"put FAILPOINTS={text!r} into its environment"
+        if sys.platform == "win32":  # which has no fleets in folders
+            yield f"to configure the same there, {environment}"
+        else:
+            yield "to have the same there and count the hits, set failpoints_processes = true in the ini file"
+            yield f"or {environment}"
+        yield "what FAILPOINTS configures counts from zero in each process, also in one that replaces another"
+    if without_text:
+        yield f"there is no text for {', '.join(map(repr, without_text))}"
+
+
+def _details(state: State, elsewhere: Iterable[FailpointStatus], earlier: _Facts) -> str:
     from .._core.declared import describe_location  # imported here because only messages need them
     from .._core.diagnosis import diagnosis
 
@@ -163,6 +186,8 @@ def _details(state: State, elsewhere: Iterable[FailpointStatus], more: _Facts) -
         facts += [("", f"{waiting.name!r} was waiting there until then") for waiting in state.waiting_at_end]
     where = describe_location(state.where) if isinstance(state.where, Location) else state.where
     try:
-        return diagnosis(state.status, where=where, elsewhere=elsewhere, facts=[*facts, *more])
+        return diagnosis(
+            state.status, where=where, elsewhere=elsewhere, counted=state.processes, facts=[*facts, *earlier]
+        )
     except Exception as error:  # an object of the user's, such as a context key, must not end the run
         return f"  the details cannot be shown: {safe_repr(error)}"

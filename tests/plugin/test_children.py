@@ -157,7 +157,9 @@ def test_a_hit_in_a_forked_process_counts(run_tests: RunTests, arguments: tuple[
         assert "  processes:  1 forked by the test, with what was configured then; it was never hit" in shown[name].text
     assert (
         "  processes:  1 running since before the test, without what the test configured\n"
-        "              to configure the same there, put FAILPOINTS='work=return(98)' into its environment\n"
+        "              to have the same there and count the hits, set failpoints_processes = true in the ini file\n"
+        "              or put FAILPOINTS='work=return(98)' into its environment\n"
+        "              what FAILPOINTS configures counts from zero in each process, also in one that replaces another\n"
     ) in shown["test_second_user_of_a_pool"].text
 
 
@@ -198,6 +200,19 @@ def test_environment(failpoints, monkeypatch):
 
 def test_none(failpoints):
     failpoints.set("work", "off")
+
+
+def test_failing(failpoints):
+    failpoints.set("work:after", "1*exit(9)")
+    subprocess.run([sys.executable, "-c", ""], check=True)
+    assert not "done"
+
+
+def test_failing_after_a_hit(failpoints):
+    failpoints.set("work", "off")
+    subprocess.run([sys.executable, "-c", ""], check=True)
+    work(1)
+    assert not "done"
 """.replace('"work", print)', '"work", __import__("failpoints").Call(print))')
 )
 
@@ -206,10 +221,14 @@ def test_none(failpoints):
 def test_other_processes_do_not_have_what_the_test_configured(run_tests: RunTests) -> None:
     """The message has how many were started, and the text for their environment."""
     result = run_tests(OTHERS, "-v", files={"work.py": WORK})
-    result.assert_outcomes(passed=1, failed=5)
+    result.assert_outcomes(passed=1, failed=7)
     shown = failures(result)
     started = "  processes:  {} started by the test, with only what FAILPOINTS configures; hits are not counted\n"
-    paste = "              to configure the same there, put FAILPOINTS={!r} into its environment\n"
+    paste = (
+        "              to have the same there and count the hits, set failpoints_processes = true in the ini file\n"
+        "              or put FAILPOINTS={!r} into its environment\n"
+        "              what FAILPOINTS configures counts from zero in each process, also in one that replaces another\n"
+    )
     for method in ("spawn", "forkserver"):
         text = "work=25%3*return(99)->raise(OSError: a 'b')"
         assert started.format(1) + paste.format(text) in shown[f"test_pool[{method}]"].text
@@ -218,6 +237,12 @@ def test_other_processes_do_not_have_what_the_test_configured(run_tests: RunTest
     ) in shown["test_programs"].text
     assert started.format(3) + paste.format("work=off") in shown["test_posix"].text
     assert "processes" not in shown["test_none"].text
+    failing = result.stdout.str().partition("\nwork:after\n")[2].partition("____")[0]
+    assert started.format(1) + paste.format("work:after=1*exit(9)") + "  declared: " in failing
+    assert failing.index("processes:") < failing.index("':after' is visited after the body")
+    after_a_hit = result.stdout.str().rpartition("- failpoints -")[2]
+    assert "hits 1, misses 0" in after_a_hit
+    assert "processes:" not in after_a_hit
 
 
 @needs_fork

@@ -34,6 +34,14 @@ def test_the_usual_tests_run_on_both_backends(run_tests: Callable[..., pytest.Ru
     run_tests(code, plugins=None).assert_outcomes(passed=tests[0] + 2 * tests[1])
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fleets in folders")
+def test_the_worker_is_killed_once(run_tests: Callable[..., pytest.RunResult]) -> None:
+    """The recipe for a supervisor that restarts a worker passes with the setting that it names."""
+    page = (ROOT / "docs/how-to/crash-a-worker.md").read_text(encoding="utf-8")
+    recipe = "".join(re.findall(r"```py(?:thon)?\n(.*?)```", page, flags=re.DOTALL))
+    run_tests(recipe, ini="failpoints_processes = true").assert_outcomes(passed=2)
+
+
 def test_the_test_case_runs_under_unittest(tmp_path: Path) -> None:
     """The program of the page and its test case run with `python -m unittest`."""
     code = code_in("docs/testing.md", "Tests with unittest")
