@@ -25,11 +25,14 @@ class Look(NamedTuple):
 
     def is_over(self, entry: Entry) -> bool:
         """Return whether the owner of a configuration has ended, or its time is over."""
-        if entry.owner is not None:
-            renewed = self.owners.get(entry.owner)
-            if renewed is None or self.now - renewed_at(renewed) > entry.lease:
-                return True
+        if entry.owner is not None and self.is_lost(entry.owner, entry.lease):
+            return True
         return entry.until is not None and entry.until <= self.now
+
+    def is_lost(self, owner: str, lease: float) -> bool:
+        """Return whether an owner has left, or has not been seen for so long that its lease is over."""
+        renewed = self.owners.get(owner)
+        return renewed is None or self.now - renewed_at(renewed) > lease
 
     def age(self, member: str) -> float | None:
         """Return how many seconds ago a member has shown that it is there; `None` if it has left."""

@@ -29,6 +29,7 @@ from .seat import ServerSeat
 from .state import State
 
 _LEAVE: Final = 1.0  # seconds to leave the fleet
+_LOG: Final = 64  # the newest changes that the log has at least
 _LOOK: Final = 0.005  # seconds between two looks at what the members show
 _BLINK: Final = 1.0  # seconds without a connection that are not worth a warning
 
@@ -42,6 +43,7 @@ class ServerPlace:
         self._prefix = f"failpoints:{{{name}}}:"  # the braces keep all keys in one slot of a cluster
         self._read: State | None = None
         self._offset = 0.0  # of the server's clock
+        self._owner: ServerOwner | None = None
         self._begin()
 
     def __str__(self) -> str:
@@ -131,6 +133,10 @@ class ServerPlace:
         deadline = monotonic() + patience
         while True:
             looked = self._looked()
+            owner = self._owner
+            if owner is not None and looked.is_lost(owner.name, owner.lease):  # by a replica that took over
+                owner.renew()
+                looked = self._looked()
             before = looked.state
             ended = looked.ended()
             numbered = replace(before, numbers=max(before.numbers, int(looked.now * 1e6)))  # so that none is used again
@@ -208,9 +214,17 @@ class ServerPlace:
 
     def unacknowledged(self, revision: int) -> list[str]:
         looked = self._looked()
-        if looked.state.revision < revision:
+        newest = looked.state.revision
+        if newest < revision or (newest > revision and not self._has_made(revision)):
             raise Unreachable("it has lost the newest change, as a replica that takes over can: make it again")
         return sorted(name for name in looked.living() if looked.members[name].revision < revision)
+
+    def _has_made(self, revision: int) -> bool:
+        """Return whether a change was made, and not lost since then. Also if it is too old to say."""
+        (log,) = self.key("log")
+        entries = self._link.call(lambda redis: redis.xrevrange(log, count=_LOG))
+        made = [int(entry.field_values["revision"]) for entry in entries if "revision" in entry.field_values]
+        return revision in made or all(each > revision for each in made)
 
     def seen(self) -> Seen:
         looked = self._looked()
@@ -232,6 +246,7 @@ class ServerPlace:
         owner = ServerOwner(self, f"{os.getpid()}-{secrets.token_hex(8)}", lease)
         if not owner.renew():
             raise Gone
+        self._owner = owner
         return owner
 
     def renew(self, owner: str, lease: float) -> bool:
@@ -253,6 +268,7 @@ class ServerPlace:
 
     def remove_owner(self, name: str) -> None:
         """End what is left of an owner, and let the members know."""
+        self._owner = None
         keys = self.key("owners")
         self._link.call(lambda redis: redis.hdel(keys[0], [name]))
         self.wake_all()
@@ -264,11 +280,11 @@ class ServerOwner:
     def __init__(self, place: ServerPlace, name: str, lease: float) -> None:
         self._place = place
         self.name = name
-        self._lease = lease
+        self.lease = lease
 
     def renew(self) -> bool:
         """Show that it is not stopped, and return whether there is a fleet."""
-        return self._place.renew(self.name, self._lease)
+        return self._place.renew(self.name, self.lease)
 
     def touch(self) -> None:
         with suppress(OSError):  # it cannot be reached, which every verb says

@@ -5,18 +5,21 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.to_thread
 import pytest
+from anyio.abc import SocketAttribute, SocketStream, TaskStatus
+from anyio.from_thread import start_blocking_portal
 
 from failpoints import FailpointUsageError
 from failpoints._fleet.state import Entry
 from failpoints._fleet.urls import parse_url
 from failpoints.fleet import Fleet
-from tests.fleet.conftest import Server
+from tests.fleet.conftest import Server, free_port
 from tests.fleet.test_leases import OWNER
 
 Start = Callable[..., Any]
@@ -180,6 +183,102 @@ async def test_a_copy_takes_over_that_has_lost_the_newest_change(start: Start, p
         assert member.ask("visit('x') + visit('y')") == ["Return(value='old')", "Return(value='again')"]
 
 
+class Forwarder:
+    """The address of a service, behind which one server takes over from another."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.port = 0
+
+    async def serve(self, *, task_status: TaskStatus[None]) -> None:
+        async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+            self.port = listener.extra(SocketAttribute.local_port)
+            task_status.started()
+            await listener.serve(self._forward)
+
+    async def _forward(self, client: SocketStream) -> None:
+        with suppress(OSError):
+            async with (
+                client,
+                await anyio.connect_tcp("127.0.0.1", self.target) as server,
+                anyio.create_task_group() as group,
+            ):
+                group.start_soon(self._pass_on, client, server, group.cancel_scope)
+                group.start_soon(self._pass_on, server, client, group.cancel_scope)
+
+    @staticmethod
+    async def _pass_on(source: SocketStream, to: SocketStream, scope: anyio.CancelScope) -> None:
+        with suppress(anyio.BrokenResourceError):
+            async for received in source:
+                await to.send(received)
+        scope.cancel()
+
+
+@pytest.fixture
+def forwarder(server: Server) -> Iterator[Forwarder]:
+    """Forward to the server of the test, on a thread: the tests wait for their programs without an event loop."""
+    forwarder = Forwarder(server.port)
+    with start_blocking_portal() as portal:
+        serving, _ = portal.start_task(forwarder.serve)
+        yield forwarder
+        serving.cancel()
+
+
+@pytest.fixture
+def replica(server: Server, tmp_path: Path) -> Iterator[Server]:
+    (tmp_path / "replica").mkdir()
+    server.ask("CONFIG", "SET", "repl-diskless-sync-delay", "0")  # not the 5 seconds that it waits for more replicas
+    replica = Server(tmp_path / "replica", "--replicaof", "127.0.0.1", str(server.port))
+    yield replica
+    replica.kill()
+
+
+async def test_a_replica_takes_over_that_has_lost_the_newest_changes(
+    start: Start, server: Server, replica: Server, forwarder: Forwarder
+) -> None:
+    """Members have what the replica has. No owner is forgotten that is there, and none is kept that is not."""
+    key, url = "failpoints:{shop}:state", f"redis://127.0.0.1:{forwarder.port}/0?fleet=shop"
+    member = start(fleet=url)
+    killed = start(OWNER.format(folder=url, lease=1, seconds=60, backend="trio"), member=False)
+    assert killed.line() == 1
+    async with Fleet(url) as fleet:
+        await fleet.configure("a", "3*return(old)")
+        assert member.ask("visit('a')") == ["Return(value='old')"]
+        with anyio.fail_after(20):
+            while replica.ask("HGETALL", key) != server.ask("HGETALL", key):
+                await anyio.sleep(0.02)
+        replica.ask("REPLICAOF", "127.0.0.1", free_port())  # it is cut off
+        async with Fleet(url) as late:  # an owner that the replica does not know
+            await late.configure("b", "return(lost)")
+            assert member.ask("visit('a') + visit('b')") == ["Return(value='old')", "Return(value='lost')"]
+            await fleet.configure("a", "off")
+            before = server.ask("HGET", key, "revision")
+            member.process.send_signal(signal.SIGSTOP)
+            async with anyio.create_task_group() as group:
+
+                async def configure_what_is_lost() -> None:
+                    with pytest.raises(FailpointUsageError, match="it has lost the newest change"):
+                        await late.configure("c", "return(lost)")
+
+                group.start_soon(configure_what_is_lost)
+                with anyio.fail_after(20):
+                    while server.ask("HGET", key, "revision") == before:
+                        await anyio.sleep(0.005)
+                server.kill()
+                killed.kill()
+                forwarder.target = replica.port
+                await anyio.sleep(0.2)  # while it is still a replica, which refuses to be written to
+                replica.ask("REPLICAOF", "NO", "ONE")
+                member.process.send_signal(signal.SIGCONT)
+            await late.configure("b", "return(again)")
+            assert member.ask("visit('b')") == ["Return(value='again')"]
+            assert member.ask("visit('a', 5)") == ["Return(value='old')"] * 2 + ["Continue()"] * 3  # a count was lost
+            await until(member, NAMES, ["a", "b"])
+            assert [status.name for status in await fleet.statuses()] == ["a", "b"]
+        assert member.ask(NAMES) == ["a"]
+    assert member.ask(NAMES) == []
+
+
 async def test_a_change_that_was_lost_is_not_waited_for(place: str) -> None:
     """If the server has an older state than the one that is waited for, no member can ever acknowledge it."""
     at = parse_url(place, "the URL")
@@ -188,6 +287,10 @@ async def test_a_change_that_was_lost_is_not_waited_for(place: str) -> None:
         revision = at.change(lambda state: state.with_entries([Entry(0, "x", "off", {})])).revision
         assert at.unacknowledged(revision) == []
         with pytest.raises(OSError, match="it has lost the newest change"):
+            at.unacknowledged(revision + 1)
+        at.change(lambda state: state.with_entries([Entry(0, "x", "off", {})]))
+        assert at.unacknowledged(revision) == []
+        with pytest.raises(OSError, match="it has lost the newest change"):  # even though another one was made since
             at.unacknowledged(revision + 1)
     finally:
         at.close()
