@@ -22,8 +22,7 @@ def code_in(document: str, *sections: str) -> str:
 
 def test_the_readmes_test_runs_on_both_backends(run_tests: Callable[..., pytest.RunResult]) -> None:
     """The README's program passes as one file of a user's own, with anyio's plugin."""
-    marker = "import pytest\n\npytestmark = pytest.mark.anyio\n\n"
-    run_tests(marker + code_in("README.md"), plugins=None).assert_outcomes(passed=2)
+    run_tests(code_in("README.md"), plugins=None).assert_outcomes(passed=2)
 
 
 def test_the_usual_tests_run_on_both_backends(run_tests: Callable[..., pytest.RunResult]) -> None:
