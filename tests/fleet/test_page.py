@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from failpoints.cli import main
+from tests.fleet.conftest import Server
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 30.0
@@ -27,10 +28,10 @@ Start = Callable[..., Any]
 class Page:
     """The command that serves the page, and the requests of a page that was let in."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, fleet: Path | str) -> None:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("FAILPOINTS")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "failpoints", "page", "--no-open", "--fleet", str(folder)],
+            [sys.executable, "-m", "failpoints", "page", "--no-open", "--fleet", str(fleet)],
             env={**clean, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -182,6 +183,43 @@ def test_what_is_configured_stays_until_it_is_removed(page: Page, start: Start, 
         assert member.ask("len(failpoints.statuses())") == 0
     finally:
         again.end(signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_fleet_on_a_server(start: Start, shared_server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """The page, `watch`, `list` and `members` show what a fleet on a server has, and each change that comes."""
+    url = shared_server.url()
+    member = start(fleet=url)
+    page = Page(url)
+    command = [sys.executable, "-m", "failpoints", "watch", "--json", "--fleet", url]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("FAILPOINTS")}
+    watch = subprocess.Popen(command, env={**clean, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True)
+    try:
+        page.enter()
+        assert watch.stdout
+        assert json.loads(watch.stdout.readline()) == []
+        assert page.ask("configure", [{"name": "x", "actions": "pause"}]) is None
+        member.ask("visit_in_thread('x', order=7)")
+        (waiting,) = page.waiting("x", 1)
+        assert waiting["context"] == {"order": "7"}
+        assert page.hello["members"] == 1
+        while not (seen := json.loads(watch.stdout.readline())) or not seen[0]["waiting"]:
+            pass
+        assert main(["members", "--fleet", url]) == 0
+        assert capsys.readouterr().out.endswith(f":{member.pid}\n")
+        assert main(["list", "--json", "--fleet", url]) == 0
+        (listed,) = json.loads(capsys.readouterr().out)
+        for each in seen[0], listed, page.failpoints["x"]:
+            assert (each["name"], each["hits"], len(each["waiting"])) == ("x", 1, 1)
+        assert page.ask("resume", {"name": "x", "waiter": waiting["id"]}) == {"resumed": 1}
+        page.waiting("x", 0)
+        assert page.ask("remove", {"name": None}) is None
+        while json.loads(watch.stdout.readline()):
+            pass
+    finally:
+        page.end(signal.SIGKILL)
+        watch.kill()
+        watch.communicate(timeout=LIMIT)
 
 
 def test_who_is_let_in(page: Page) -> None:
