@@ -25,8 +25,8 @@ __all__ = ["FailpointsMixin"]
 __unittest = True  # so that unittest leaves the frames of this module out of tracebacks
 
 _ADVICE = """\
-Check the name, the actions and the matchers. If this is intentional, pass expect_hit=False, or set
-failpoints_strict = False in the class for all its tests."""
+Check the name, the actions, the matchers and the place of the decorator. If this is intentional, pass
+expect_hit=False, or set failpoints_strict = False in the class for all its tests."""
 
 if TYPE_CHECKING:
     from ._plugin.processes import Processes

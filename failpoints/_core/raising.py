@@ -95,7 +95,10 @@ def _named(text: str, name: str, raises: tuple[type[BaseException], ...]) -> typ
         return found
     declared = [kind.__name__ for kind in raises]
     known = [word for word in dir(builtins) if builtin_exception(word)]
-    hint = "; did you mean the action 'cancel'?" if is_cancellation(text) else did_you_mean(text, [*declared, *known])
+    if is_cancellation(text):
+        hint = "; did you mean the action 'cancel'?"
+    else:
+        hint = f": declare it there, or pass Raise(…){did_you_mean(text, [*declared, *known])}"
     raise FailpointUsageError(
         f"failpoint {name!r} cannot raise {text}, which is neither a builtin exception nor declared at the site"
         f" (raises={', '.join(declared) or 'nothing'}){hint}",

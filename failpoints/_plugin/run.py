@@ -36,8 +36,8 @@ EXPECTATIONS = pytest.StashKey[Expectations]()
 """Where a test that uses the fixture keeps its expectations."""
 
 _ADVICE = """\
-Check the name, the actions and the matchers. If this is intentional, pass expect_hit=False, or set
-failpoints_strict = false in the ini file for all tests."""
+Check the name, the actions, the matchers and the place of the decorator. If this is intentional, pass
+expect_hit=False, or set failpoints_strict = false in the ini file for all tests."""
 _VERDICT = pytest.StashKey[str]()
 
 

@@ -251,6 +251,16 @@ def test_a_python_without_the_extra(other_python: str, dependencies: str, run_ap
     assert (done.status, done.output) == (0, HAS_FAILED), done.errors
     assert "has no control plane: FAILPOINTS_HTTP needs " in done.errors
     assert "Traceback" not in done.errors
+    assert "ended without failpoints" not in done.errors
+
+
+def test_an_import_that_failed(run_apart: Run) -> None:
+    """A program whose import of the package has failed gets the error alone, and not that it imported nothing."""
+    hidden = "import sys; sys.modules['starlette'] = None; import failpoints"
+    done = run_apart("run", "--http", "127.0.0.1:0", "--", sys.executable, "-c", hidden)
+    assert done.status == 1
+    assert "FAILPOINTS_HTTP needs starlette, which is not installed" in done.errors
+    assert "ended without failpoints" not in done.errors
 
 
 def test_a_python_without_the_dependencies(other_python: str, run_apart: Run) -> None:

@@ -54,11 +54,27 @@ def inline() -> None:
 
 
 REFUSED = [
-    ("declares.nothing", "raise(ReadTimeout)", "(raises=nothing); did you mean 'TimeoutError'?"),
-    ("declares.nothing:after", "raise(ReadTimeout: slow)", "(raises=nothing); did you mean 'TimeoutError'?"),
-    ("declares", "raise(ReadTimeuot)", "(raises=ReadTimeout); did you mean 'ReadTimeout'?"),
-    ("declares", "25%sleep(1)+raise(ReadTimeuot)->off", "(raises=ReadTimeout); did you mean 'ReadTimeout'?"),
-    ("partly", "raise(Unheard)", "(raises=ReadTimeout)"),
+    (
+        "declares.nothing",
+        "raise(ReadTimeout)",
+        "(raises=nothing): declare it there, or pass Raise(…); did you mean 'TimeoutError'?",
+    ),
+    (
+        "declares.nothing:after",
+        "raise(ReadTimeout: slow)",
+        "(raises=nothing): declare it there, or pass Raise(…); did you mean 'TimeoutError'?",
+    ),
+    (
+        "declares",
+        "raise(ReadTimeuot)",
+        "(raises=ReadTimeout): declare it there, or pass Raise(…); did you mean 'ReadTimeout'?",
+    ),
+    (
+        "declares",
+        "25%sleep(1)+raise(ReadTimeuot)->off",
+        "(raises=ReadTimeout): declare it there, or pass Raise(…); did you mean 'ReadTimeout'?",
+    ),
+    ("partly", "raise(Unheard)", "(raises=ReadTimeout): declare it there, or pass Raise(…)"),
 ]
 
 

@@ -75,8 +75,8 @@ def anyio_backend(request):
 NEVER_HIT = """\
 failpoint {name!r} was set and never hit: the test passed without exercising it.
 {details}
-Check the name, the actions and the matchers. If this is intentional, pass expect_hit=False, or set
-failpoints_strict = false in the ini file for all tests."""
+Check the name, the actions, the matchers and the place of the decorator. If this is intentional, pass
+expect_hit=False, or set failpoints_strict = false in the ini file for all tests."""
 
 FAILED_ACTION = NEVER_HIT.replace("was set and never hit", "could not do what it was configured to do")
 FAILED_ACTION_OF_THE_RUN = f"{FAILED_ACTION.partition('Check')[0]}It is configured for the whole run."

@@ -231,7 +231,7 @@ def test_action_for_the_whole_run_that_fails(run_tests: RunTests) -> None:
         "raise(TimeotError)",
         "18 (locked)",
         "failpoint 'shop.lock' cannot raise TimeotError, which is neither a builtin exception nor declared at the"
-        " site (raises=nothing); did you mean 'TimeoutError'?",
+        " site (raises=nothing): declare it there, or pass Raise(…); did you mean 'TimeoutError'?",
     )
     stock = """\
   configured: off, at test_inner.py:17 (test_never_hits_another)

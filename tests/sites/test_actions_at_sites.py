@@ -480,7 +480,7 @@ async def test_raise_undeclared(reach: Reach, text: str, raises: Any, declared: 
         await reach(raises=raises)
     assert str(caught.value) == (
         f"failpoint 'site' cannot raise {text}, which is neither a builtin exception nor declared at the site"
-        f" (raises={declared}){hint}"
+        f" (raises={declared}): declare it there, or pass Raise(…){hint}"
     )
 
 
