@@ -234,7 +234,7 @@ def replica(server: Server, tmp_path: Path) -> Iterator[Server]:
 
 
 async def test_a_replica_takes_over_that_has_lost_the_newest_changes(
-    start: Start, server: Server, replica: Server, forwarder: Forwarder
+    start: Start, server: Server, replica: Server, forwarder: Forwarder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Members have what the replica has. No owner is forgotten that is there, and none is kept that is not."""
     key, url = "failpoints:{shop}:state", f"redis://127.0.0.1:{forwarder.port}/0?fleet=shop"
@@ -252,7 +252,14 @@ async def test_a_replica_takes_over_that_has_lost_the_newest_changes(
             await late.configure("b", "return(lost)")
             assert member.ask("visit('a') + visit('b')") == ["Return(value='old')", "Return(value='lost')"]
             await fleet.configure("a", "off")
-            before = server.ask("HGET", key, "revision")
+            is_waiting = anyio.Event()
+            unacknowledged = late._engine.unacknowledged
+
+            async def note_the_wait(revision: int) -> list[str]:
+                is_waiting.set()
+                return await unacknowledged(revision)
+
+            monkeypatch.setattr(late._engine, "unacknowledged", note_the_wait)
             member.process.send_signal(signal.SIGSTOP)
             async with anyio.create_task_group() as group:
 
@@ -262,8 +269,7 @@ async def test_a_replica_takes_over_that_has_lost_the_newest_changes(
 
                 group.start_soon(configure_what_is_lost)
                 with anyio.fail_after(20):
-                    while server.ask("HGET", key, "revision") == before:
-                        await anyio.sleep(0.005)
+                    await is_waiting.wait()
                 server.kill()
                 killed.kill()
                 forwarder.target = replica.port
