@@ -60,9 +60,11 @@ if len(sys.argv) == 2:  # the forked twin, whose memory is laid out alike, joins
     if not os.fork():
         from failpoints._fleet.member import join
         from failpoints._fleet.urls import parse_url
-        join(parse_url(sys.argv[1], ""))
+        ours.close()
+        join(parse_url(sys.argv[1], ""), ())
         while True:
             twins.send(timed(*twins.recv()))
+    twins.close()  # so that the end of the twin is seen
     failpoints.configure("x", "off")
 print(json.dumps(None), flush=True)
 for line in sys.stdin:
