@@ -418,9 +418,10 @@ class Execution:
         self.active = True
         self.steps = self._steps
         self.holds_wakeups = self._interleavings == "awaits" and self.steering is None
-        self.holds_threads = self._interleavings is not None and self.steering is not None
-        if self.holds_threads:
-            self.steering.begin()
+        steering = self.steering
+        self.holds_threads = self._interleavings is not None and steering is not None
+        if self.holds_threads and steering is not None:
+            steering.begin()
         self.expect = expect
         if self.steps is not None:
             for _, task, accesses in self._regions:  # that were entered before

@@ -8,11 +8,13 @@ it is chosen. A thread that waits for something is not among those that can be c
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from sys import _getframe  # pyright: ignore[reportPrivateUsage]  # imported by name, since sys._getframe can be replaced
+from sys import (
+    _current_frames,  # pyright: ignore[reportPrivateUsage]  # there is no public way
+    _getframe,  # pyright: ignore[reportPrivateUsage]  # imported by name, since sys._getframe can be replaced
+)
 from threading import get_ident
 from types import FrameType
 from typing import Any, Final
@@ -209,7 +211,7 @@ class Steering(Notes):
     def look(self) -> None:
         """Let another thread go on if the running one waits for something that is not steered. For the watchdog."""
         running = self.running
-        frame = sys._current_frames().get(running.ident)  # noqa: SLF001 - there is no public way
+        frame = _current_frames().get(running.ident)
         seen = None if frame is None else (self._since, running, id(frame), frame.f_lasti)
         del frame
         now = monotonic()
@@ -360,7 +362,7 @@ class Steering(Notes):
     def _frame_of(self, thread: Steered) -> FrameType | None:
         if thread.ident == get_ident():
             return _getframe(1)
-        return sys._current_frames().get(thread.ident)  # noqa: SLF001 - there is no public way
+        return _current_frames().get(thread.ident)
 
     def _frames_of(self, thread: Steered) -> list[FrameType]:
         frames: list[FrameType] = []

@@ -9,7 +9,7 @@ import _queue
 import threading
 from _thread import LockType, allocate_lock
 from types import GenericAlias
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ..plan.identity import TaskPath
 from .control import Steering, steering
@@ -165,10 +165,10 @@ class SimpleQueue:
 
     __slots__ = ("__weakref__", "_failpoints_name", "_raw", "_steering")
 
-    __class_getitem__: Any = classmethod(GenericAlias)
+    __class_getitem__: Any = classmethod(cast(Any, GenericAlias))
 
     def __new__(cls) -> Any:
-        return _queue.SimpleQueue() if steering() is None else super().__new__(cls)
+        return cast(Any, _queue.SimpleQueue)() if steering() is None else super().__new__(cls)
 
     def __init__(self) -> None:
         self._raw: Any = _queue.SimpleQueue()

@@ -262,7 +262,7 @@ def _starting(original: Any) -> Any:
             with internal(found):
                 original(self)
         finally:
-            vars(self).pop("run", None)
+            self.__dict__.pop("run", None)
         thread.ident = self.ident
         found.add(thread)
         steps = found.execution.steps
