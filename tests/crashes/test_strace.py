@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import mmap
+import os
 import shutil
 import socket
 import sqlite3
 import subprocess
+import sys
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -201,6 +203,30 @@ def test_what_strace_refuses(act: Any, message: str, tmp_path: Path) -> None:
     """A program that does what cannot be recorded is refused."""
     with pytest.raises(FailpointUsageError, match=message):
         explore_crashes(partial(act, outside=tmp_path), lambda folder, acknowledged: None, recorder="strace")
+
+
+_SLOW = """\
+#!{python}
+import ctypes, os, sys, time
+_, *arguments = sys.argv
+process = int(arguments[-1])
+for request, seconds in ((0x4206, 0.2), (0x4207, 0.0)):  # PTRACE_SEIZE, PTRACE_INTERRUPT
+    assert ctypes.CDLL(None).ptrace(request, process, None, None) == 0
+    time.sleep(seconds)
+os.waitpid(process, 0x40000000)  # __WALL
+ctypes.CDLL(None).ptrace(17, process, None, None)  # PTRACE_DETACH
+os.execv({strace!r}, [{strace!r}, *arguments])
+"""
+
+
+@pytest.mark.usefixtures("strace")
+def test_a_program_begins_once_strace_sees_its_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """strace is the tracer of a process some time before it sees calls. The program waits for the latter."""
+    slow = tmp_path / "strace"
+    slow.write_text(_SLOW.format(python=sys.executable, strace=shutil.which("strace")))
+    slow.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert ways.recorded(ways.references_from_before, recorder="strace")
 
 
 def test_without_strace(monkeypatch: pytest.MonkeyPatch) -> None:
