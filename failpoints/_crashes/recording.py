@@ -144,6 +144,8 @@ def _trace(
     if ending.kind != "returned":
         return ending, None
     left, own = ending.value
+    if not traced.is_complete:
+        return ending, Recording(start, (), "strace ended before the program: what the program did then was not seen")
     refused = left or _not_seen(folder, start, traced.operations, set(traced.mapped))
     return ending, Recording(start, traced.operations, refused, own, tuple(traced.mapped.values()))
 

@@ -76,6 +76,7 @@ class Traced:
     def __init__(self, root: str, start: Disk, marker: int) -> None:
         self.operations: list[Operation] = []
         self.refused = ""
+        self.is_complete = False  # whether the program was seen from `BEGIN` to `END`
         self.mapped: dict[int, str] = {}  # files that are written to by mmap, with a path of each
         self._root = root
         self._marker = marker
@@ -263,6 +264,7 @@ class Traced:
         if data == BEGIN:
             self._is_running = True
         elif data == END:
+            self.is_complete = self._is_running
             self._is_running = False
         else:
             self._note(pickle.loads(data))  # written by our own child

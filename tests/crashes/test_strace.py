@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -188,6 +189,13 @@ def bind(folder: Path, outside: Path) -> None:
         listener.bind(("127.0.0.1", 0))
 
 
+def end_strace(folder: Path, outside: Path) -> None:
+    status = Path("/proc/self/status").read_text()
+    os.kill(int(status.partition("TracerPid:")[2].split()[0]), signal.SIGKILL)
+    (folder / "a").touch()
+    (folder / "a").unlink()
+
+
 @pytest.mark.usefixtures("strace")
 @pytest.mark.parametrize(
     ("act", "message"),
@@ -197,6 +205,7 @@ def bind(folder: Path, outside: Path) -> None:
         (ways.leave_thread, r"leaves a thread behind"),
         (ways.leave_child, r"leaves a child process behind"),
         (bind, r"uses the network \(bind\)"),
+        (end_strace, r"strace ended before the program"),
     ],
 )
 def test_what_strace_refuses(act: Any, message: str, tmp_path: Path) -> None:
@@ -221,7 +230,7 @@ os.execv({strace!r}, [{strace!r}, *arguments])
 
 @pytest.mark.usefixtures("strace")
 def test_a_program_begins_once_strace_sees_its_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """strace is the tracer of a process some time before it sees calls. The program waits for the latter."""
+    """A program waits for strace to see its calls. Some time before that, strace is the tracer already."""
     slow = tmp_path / "strace"
     slow.write_text(_SLOW.format(python=sys.executable, strace=shutil.which("strace")))
     slow.chmod(0o700)
