@@ -80,17 +80,18 @@ NOWHERE: Final = Elsewhere()
 class Ledger(Protocol):
     """Shares the counts of a configuration with other processes."""
 
-    def take(self, term: int, times: int) -> bool | None:
+    def take(self, term: int, times: int) -> bool | Ask | None:
         """Use up one of the *times* triggers of a term, and return whether there was one left in all processes.
 
-        Returns `None` if that takes longer, so that `ask` has to. Called with the lock of the stores held.
+        Returns `None` if that cannot be known, and an `Ask` if it takes longer, so that `ask` has to. Called with the
+        lock of the stores held.
         """
         ...
 
-    def ask(self, term: int, times: int, wakeup: Wakeup) -> Callable[[], bool]:
+    def ask(self, term: int, times: int, wakeup: Wakeup) -> Callable[[], bool | None]:
         """Begin to take one, without a lock. *wakeup* is set soon, in any case, and the result then called once.
 
-        It returns whether there was one left. If the visit is cancelled before that, the one may be used up.
+        It returns what `take` does. If the visit is cancelled before that, the one may be used up.
         """
         ...
 
@@ -227,14 +228,17 @@ class Configuration:
                     ledger.take(index, term.times)
 
     def decide(
-        self, hit: Hit | None, wakeup: Wakeup | None, asked: Ask | None = None, *, granted: bool = False
+        self, hit: Hit | None, wakeup: Wakeup | None, asked: Ask | None = None, *, granted: bool | None = False
     ) -> Decision:
         """Choose the first term whose modifiers allow it, count it, and enroll the visit if the action waits.
 
         Without a *wakeup* an action that waits is chosen, but not counted. If the ledger has to be asked for a count,
         the decision is an `Ask`. With this one as *asked*, the decision goes on at its term if it was *granted*, and
-        else after it.
+        else after it. A count that cannot be known decides to do nothing: the terms after it are for visits that come
+        when it is used up.
         """
+        if granted is None:
+            return NOTHING
         if self._always is not None:
             self.triggers += 1
             return self._always
@@ -255,10 +259,14 @@ class Configuration:
                 if left is not None and term.times is not None:
                     if self.ledger is None:
                         self._left[index] = left - 1
-                    elif not (taken := self.ledger.take(index, term.times)):
+                    else:
+                        taken = self.ledger.take(index, term.times)
                         if taken is None:
-                            return Decision(Ask(index, term.times))
-                        continue
+                            return NOTHING
+                        if isinstance(taken, Ask):
+                            return Decision(taken)
+                        if not taken:
+                            continue
             self.triggers += 1
             if is_wait and wakeup is not None and hit is not None:
                 return Decision(term.action, self.enroll(hit, wakeup))

@@ -407,7 +407,7 @@ class Store:
         return decision
 
     def decide_further(
-        self, configuration: Configuration, hit: Hit, wakeup: Wakeup | None, asked: Ask, *, granted: bool
+        self, configuration: Configuration, hit: Hit, wakeup: Wakeup | None, asked: Ask, *, granted: bool | None
     ) -> Decision:
         """Go on with the decision about a visit that has asked for a count. It does nothing if the configuration ended.
 
@@ -416,7 +416,7 @@ class Store:
             hit: The visit.
             wakeup: What the visit will sleep on, if an action waits.
             asked: What it has asked the ledger.
-            granted: The answer.
+            granted: The answer; `None` if there was none.
         """
         decision = NOTHING
         try:

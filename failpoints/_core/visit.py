@@ -48,13 +48,13 @@ class _ConfiguredVisit(Visit):
         self._store = store
         self._waiter = waiter
 
-    def ask(self, ask: Ask, wakeup: Wakeup) -> Callable[[], bool]:
+    def ask(self, ask: Ask, wakeup: Wakeup) -> Callable[[], bool | None]:
         """Begin to take a count. See `Ledger.ask`."""
         ledger = self.configuration.ledger
         assert ledger is not None
         return ledger.ask(ask.term, ask.times, wakeup)
 
-    def decide_further(self, ask: Ask, granted: bool, wakeup: Wakeup | None) -> None:
+    def decide_further(self, ask: Ask, granted: bool | None, wakeup: Wakeup | None) -> None:
         """Choose the action, now that the ledger has answered. It may be a question to the ledger again."""
         self.action, self._waiter = self._store.decide_further(
             self.configuration, self.hit, wakeup, ask, granted=granted

@@ -314,10 +314,7 @@ class FolderSeat:
         files.write_aside(self._folder.path / "answers" / f"{command}-{self.name}", json.dumps(answer))
 
     def take(self, serial: int, term: int, times: int) -> bool:
-        try:
-            return self._folder.draw(serial, term) < times
-        except FileNotFoundError:  # it is no longer configured, and the member is about to see it
-            return False
+        return self._folder.draw(serial, term) < times
 
     def ask(self, serial: int, term: int, times: int, wakeup: Wakeup) -> Callable[[], bool | None]:
         raise NotImplementedError  # `take` always has the answer

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from .._core.clock import monotonic
-from .._core.configuration import Configuration
+from .._core.configuration import Ask, Configuration
 from .._core.context import Matchers
 from .._core.ending import before_end
 from .._core.locks import guard
@@ -53,33 +53,39 @@ class _SharedCounts:
         self._waiting = 0
         self.version = 0  # of what waits, and of the misses
 
-    def take(self, term: int, times: int) -> bool | None:
+    def take(self, term: int, times: int) -> bool | Ask | None:
         if term in self._spent:
             return False
         seat = self._member.seat
+        if seat is None:
+            return None
         try:
-            taken = seat is not None and seat.take(self.entry.serial, term, times)
+            taken = seat.take(self.entry.serial, term, times)
+        except FileNotFoundError:  # it is no longer configured, and the member is about to see it
+            return None
         except OSError as error:
             self._leave_out(error)
-            return False
-        if taken is False and seat is not None:
+            return None
+        if taken is None:
+            return Ask(term, times)
+        if not taken:
             self._spent.add(term)
         return taken
 
-    def ask(self, term: int, times: int, wakeup: Wakeup) -> Callable[[], bool]:
+    def ask(self, term: int, times: int, wakeup: Wakeup) -> Callable[[], bool | None]:
         seat = self._member.seat
         if seat is None:
             wake([wakeup])
-            return lambda: False
+            return lambda: None
         answer = seat.ask(self.entry.serial, term, times, wakeup)
 
-        def is_granted() -> bool:
+        def is_granted() -> bool | None:
             taken = answer()
             if taken is None:
                 self._leave_out("there was no answer in time")
             elif not taken:
                 self._spent.add(term)
-            return bool(taken)
+            return taken
 
         return is_granted
 

@@ -11,7 +11,7 @@ import anyio.to_thread
 import pytest
 
 from failpoints import Continue, FailpointUsageError, Return, configure, failpoint, remove, resume, seed, status
-from failpoints._core.configuration import Configuration
+from failpoints._core.configuration import Ask, Configuration
 from failpoints._core.hooks import observers
 from failpoints._core.store import PROCESS_STORE
 from failpoints._core.wakeups import Wakeup, wake
@@ -31,10 +31,10 @@ class Ledger:
         self.answers.set()
         self.shown: list[tuple[int, int]] = []
 
-    def take(self, term: int, times: int) -> None:
-        pass
+    def take(self, term: int, times: int) -> bool | Ask | None:
+        return Ask(term, times)
 
-    def ask(self, term: int, times: int, wakeup: Wakeup) -> Callable[[], bool]:
+    def ask(self, term: int, times: int, wakeup: Wakeup) -> Callable[[], bool | None]:
         self.asked += 1
         granted: list[bool] = []
 
@@ -72,6 +72,32 @@ async def test_a_visit_is_decided_by_the_answer() -> None:
     assert ledger.asked == 4 + 3 + 3
     assert (status("x").hits, status("x").triggers) == (5, 4)
     assert ledger.shown[-1] == (5, 4)
+
+
+class LostLedger(Ledger):
+    """Knows no counts, at once or once it is asked."""
+
+    def __init__(self, name: str, *, at_once: bool) -> None:
+        super().__init__(name)
+        self.at_once = at_once
+
+    def take(self, term: int, times: int) -> bool | Ask | None:
+        return None if self.at_once else super().take(term, times)
+
+    def ask(self, term: int, times: int, wakeup: Wakeup) -> Callable[[], bool | None]:
+        wake([wakeup])
+        return lambda: None
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_visit_does_nothing_if_its_count_is_not_known(at_once: bool) -> None:
+    """The term after the count is for visits that come when it is used up, so it is not carried out."""
+    configure("x", "2*off->raise(KeyError)")
+    LostLedger("x", at_once=at_once)
+    assert await failpoint("x") == Continue()
+    assert await anyio.to_thread.run_sync(failpoint("x").hit) == Continue()
+    assert (status("x").hits, status("x").triggers) == (2, 0)
 
 
 @pytest.mark.anyio

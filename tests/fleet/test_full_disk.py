@@ -58,7 +58,7 @@ async def test_a_full_disk(start: Start, folder: Path, disk: Path) -> None:
     """A change is refused whole, a count is not taken, a new member goes on alone. All is well once there is space."""
     member, other = start(count=2)
     async with Fleet(folder, lease=None) as fleet:
-        await fleet.configure_all([("x", "2*return(7)"), ("y", "return(8)")])
+        await fleet.configure_all([("x", "2*return(7)"), ("y", "return(8)"), ("z", "1*off->exit(9)")])
         filler = fill(disk)
         for change in (fleet.configure("z", "2*return"), fleet.remove("y"), fleet.reset()):
             with pytest.raises(FailpointUsageError, match="No space left on device"):
@@ -67,7 +67,8 @@ async def test_a_full_disk(start: Start, folder: Path, disk: Path) -> None:
         assert late.ask("visit('y')") == ["Continue()"]
         assert member.ask("visit('y', 3)") == ["Return(value='8')"] * 3
         assert member.ask("visit('x')") == ["Continue()"], "its count cannot be taken"
-        assert {each.name: each.hits for each in await fleet.statuses()} == {"x": 1, "y": 3}
+        assert member.ask("visit('z')") == ["Continue()"], "it is not known that its first count is used up"
+        assert {each.name: each.hits for each in await fleet.statuses()} == {"x": 1, "y": 3, "z": 1}
 
         filler.unlink()
         assert other.ask("visit('x', 3)").count("Return(value='7')") == 2
