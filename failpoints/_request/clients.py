@@ -14,7 +14,7 @@ from .optional import optional
 from .report import HEADER as REPORT
 from .rules import HEADER
 
-_HOST: Final = re.compile(r"(?:\[(?P<six>[0-9a-f:.]+)\]|(?P<name>[^\s/:@\[\]]+))(?::(?P<port>[0-9]{1,5}))?")
+_HOST: Final = re.compile(r"(?:\[(?P<six>[0-9a-f:.]+)\]|(?P<name>[^\s/:@\[\]*?,]+))(?::(?P<port>[0-9]{1,5}))?")
 
 
 class Hosts:
@@ -36,7 +36,10 @@ class Hosts:
 def _parse_host(given: object) -> tuple[str, int | None]:
     found = _HOST.fullmatch(given.lower()) if isinstance(given, str) else None
     if found is None:
-        raise FailpointUsageError(f"forward_to= has hosts such as 'stock' or 'stock:8080'; got {safe_repr(given)}")
+        hint = ": a pattern is not a host, so name each one" if isinstance(given, str) and "*" in given else ""
+        raise FailpointUsageError(
+            f"forward_to= has hosts such as 'stock' or 'stock:8080'; got {safe_repr(given)}{hint}"
+        )
     return found["six"] or found["name"], None if found["port"] is None else int(found["port"])
 
 

@@ -106,6 +106,8 @@ async def test_other_hosts_do_not_get_the_token() -> None:
     [
         ("stock", r"must be a list of hosts; .*did you mean \['stock'\]"),
         (["http://stock/"], "has hosts"),
+        (["*.stock.test"], "a pattern is not a host, so name each one"),
+        (["stock,mail"], "has hosts"),
         ([1], "hosts"),
     ],
 )
