@@ -68,6 +68,11 @@ def schedules(
     check_count("max_faults", max_faults)
     check_count("max_skipped", max_skipped, least=0)
     check_count("max_times", max_times)
+    if contexts is not None and not isinstance(cast(object, contexts), Mapping):
+        raise FailpointUsageError(
+            'contexts= must be a mapping of names to lists of matchers, such as {"gateway.charge": [{"shard": 3}]};'
+            f" got {safe_repr(contexts)}"
+        )
     unknown = next((name for name in contexts or {} if name not in faults), None)
     if unknown is not None:
         raise FailpointUsageError(f"contexts= names {unknown!r}, which is not among the faults")
@@ -78,7 +83,13 @@ def schedules(
             raise FailpointUsageError(
                 f"faults={{{name!r}: …}} must be a list of actions, the simplest first; got {safe_repr(tried)}"
             )
-        matchers: Sequence[GivenMatchers | None] = (contexts or {}).get(name) or [None]
+        matchers: Sequence[GivenMatchers | None] = (contexts or {}).get(name, [None])
+        if isinstance(matchers, str) or not isinstance(cast(object, matchers), Sequence) or not matchers:
+            hint = f"; did you mean [{safe_repr(matchers)}]?" if isinstance(cast(object, matchers), Mapping) else ""
+            raise FailpointUsageError(
+                f"contexts={{{name!r}: …}} must be a list of matchers, the simplest first; got"
+                f" {safe_repr(matchers)}{hint}"
+            )
         for context in matchers:
             Matchers(context)  # refuses what configure would refuse
         choices += [(name, as_terms(actions), context) for actions in tried for context in matchers]
