@@ -17,7 +17,7 @@ from ..errors import FailpointUsageError
 from .disk import Disk
 from .processes import Child, Ending
 from .syscalls import calls
-from .traced import TRACED, Traced
+from .traced import MARKER, TRACED, Traced
 
 _ATTACHING: Final = 10.0  # seconds
 _ENDING: Final = 10.0
@@ -38,10 +38,10 @@ def check_strace() -> None:
 def trace(function: Callable[[int], object], timeout: float, root: str, start: Disk) -> tuple[Ending, Traced]:
     """Run a function in a child process under strace. Return how it ended, and what it did to a folder.
 
-    The function is given the descriptor that `Traced` calls marker.
+    The function is given a descriptor of `MARKER`.
     """
-    marker = os.open(os.devnull, os.O_WRONLY)
-    traced = Traced(root, start, marker)
+    marker = os.memfd_create(MARKER)
+    traced = Traced(root, start)
     with tempfile.NamedTemporaryFile(prefix="failpoints-strace-") as output:
         child = Child(lambda _: function(marker), prepare=_allow_tracing)
         try:

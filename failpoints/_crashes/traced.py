@@ -33,6 +33,9 @@ TRACED: Final = (
 )
 """The system calls to trace. What others do to the folder is found when the folder is compared."""
 
+MARKER: Final = "failpoints-marker"
+"""The name of a file in memory. To it the program writes `BEGIN`, pickled operations of its own, and `END`."""
+
 BEGIN: Final = b"begin"
 END: Final = b"end"
 _ELSEWHERE: Final = ("/dev/", "/proc/", "/sys/")
@@ -70,16 +73,14 @@ class Traced:
     Args:
         root: The folder.
         start: What is in it.
-        marker: A descriptor to which the program writes `BEGIN`, pickled operations of its own, and `END`.
     """
 
-    def __init__(self, root: str, start: Disk, marker: int) -> None:
+    def __init__(self, root: str, start: Disk) -> None:
         self.operations: list[Operation] = []
         self.refused = ""
         self.is_complete = False  # whether the program was seen from `BEGIN` to `END`
         self.mapped: dict[int, str] = {}  # files that are written to by mmap, with a path of each
         self._root = root
-        self._marker = marker
         self._is_running = False
         self._names = start.current
         self._targets = {number: file.target for number, file in start.files.items() if file.kind is Kind.LINK}
@@ -248,7 +249,7 @@ class Traced:
     # Data
 
     def _write(self, call: Call) -> None:
-        if call.descriptor(0) == self._marker:
+        if call.folder(0).startswith(f"/memfd:{MARKER}"):
             self._mark(call.text(1))
             return
         opened = self._opened(call)

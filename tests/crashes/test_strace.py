@@ -20,7 +20,7 @@ from failpoints import FailpointUsageError, failpoint
 from failpoints._crashes.disk import Disk
 from failpoints._crashes.operations import Make, Operation, Sync, Visit, Write
 from failpoints._crashes.syscalls import calls
-from failpoints._crashes.traced import BEGIN, END, Traced
+from failpoints._crashes.traced import BEGIN, END, MARKER, Traced
 from failpoints.explore import CrashExploration, ExplorationFailed, acknowledge, explore_crashes
 from tests.crashes import test_recorder as ways
 
@@ -73,6 +73,22 @@ def test_children_and_visits_are_seen() -> None:
     operations = ways.recorded(act, recorder="strace")
     assert operations[:2] == [Make("a", 1), Write(1, 0, b"12")]
     assert operations[-2:] == [Visit("store.between"), Make("c", 2)]
+
+
+@pytest.mark.usefixtures("strace")
+def test_a_child_may_have_any_descriptor() -> None:
+    """What a child process writes is not taken for a mark, whichever descriptor it writes to."""
+    program = """if True:
+        import os
+        for number in range(3, 40):
+            os.dup2(os.open("a", os.O_WRONLY | os.O_CREAT), number)
+            os.write(number, b"12")
+    """
+
+    def act(folder: Path) -> None:
+        subprocess.run([sys.executable, "-S", "-c", program], cwd=folder, check=True)
+
+    assert ways.recorded(act, recorder="strace") == [Make("a", 1), *[Write(1, 0, b"12")] * 37]
 
 
 def open_database(folder: Path, mode: str, synchronous: str) -> sqlite3.Connection:
@@ -259,9 +275,10 @@ def traced(*lines: str) -> Traced:
         return "".join(parts).replace("<CWD>", f"<{hexadecimal('/f')}>")
 
     def marked(mark: bytes) -> str:
-        return f'1 write(9</dev/null>, "{hexadecimal(mark)}", {len(mark)}) = {len(mark)}'
+        marker = hexadecimal(f"/memfd:{MARKER}")
+        return f'1 write(9<{marker}>(deleted), "{hexadecimal(mark)}", {len(mark)}) = {len(mark)}'
 
-    followed = Traced("/f", Disk(), 9)
+    followed = Traced("/f", Disk())
     followed.follow(calls([marked(BEGIN), *map(encoded, lines), marked(END), encoded("1 mkdir('/f/late', 0777) = 0")]))
     return followed
 
