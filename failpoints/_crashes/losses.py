@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
@@ -87,27 +87,23 @@ def shapes(operations: Sequence[Operation], own: Sequence[str] = ()) -> list[str
 
     In the names of files, the numbers in *own* are those of the process itself, and differ in each run.
     """
-    texts = list(map(_shape, operations))
-    return [_numbers(own).sub("PROCESS", text) for text in texts] if own else texts
+    numbers = re.compile(rf"(?<!\d)(?:{'|'.join(own)})(?!\d)") if own else None
+    return [_shape(each, lambda path: path if numbers is None else numbers.sub("PROCESS", path)) for each in operations]
 
 
-def _numbers(own: Sequence[str]) -> re.Pattern[str]:
-    return re.compile(rf"(?<!\d)(?:{'|'.join(own)})(?!\d)")
-
-
-def _shape(operation: Operation) -> str:
-    """Return an operation without the bytes that it writes."""
+def _shape(operation: Operation, named: Callable[[str], str]) -> str:
+    """Return an operation without the bytes that it writes. *named* returns a path as it is shown."""
     match operation:
         case Write(file):
             return f"write {file}"
         case Make(path, file, kind):
-            return f"make {kind.value} {path} {file}"
+            return f"make {kind.value} {path if path is None else named(path)} {file}"
         case Link(path, file):
-            return f"link {path} {file}"
+            return f"link {named(path)} {file}"
         case Rename(source, path):
-            return f"rename {source} {path}"
+            return f"rename {named(source)} {named(path)}"
         case Remove(path):
-            return f"remove {path}"
+            return f"remove {named(path)}"
         case Truncate(file):
             return f"truncate {file}"
         case Sync(file):

@@ -211,8 +211,10 @@ def first_difference(one: Recording, other: Recording) -> tuple[str, str] | None
 
     Written bytes may differ, and the numbers of the process in names.
     """
-    shapes_of_both = shapes(one.operations, one.own), shapes(other.operations, other.own)
-    for pair in zip_longest(*shapes_of_both, fillvalue="nothing more"):
-        if pair[0] != pair[1]:
-            return pair
+    whole = shapes(one.operations), shapes(other.operations)
+    without_numbers = shapes(one.operations, one.own), shapes(other.operations, other.own)
+    pairs, others = (zip_longest(*both, fillvalue="nothing more") for both in (whole, without_numbers))
+    for pair, pair_without_numbers in zip(pairs, others, strict=True):
+        if pair[0] != pair[1] and pair_without_numbers[0] != pair_without_numbers[1]:
+            return pair_without_numbers
     return None

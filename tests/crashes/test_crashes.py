@@ -547,6 +547,26 @@ def test_names_with_the_number_of_the_process() -> None:
     assert explored(act, accept).bounds == ("act names files after its process, and one run was explored",)
 
 
+def test_names_may_have_the_number_of_a_process_by_chance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes of a container have small numbers, which names and files have as well."""
+
+    def numbers() -> tuple[str, ...]:
+        if (tmp_path / "was here").exists():
+            return ("2",)
+        os.mkfifo(tmp_path / "was here")
+        return ("1",)
+
+    def act(folder: Path) -> None:
+        for number in (1, 2):
+            (folder / f"tmp.{number}").write_text(content(1))
+            (folder / f"tmp.{number}").rename(folder / "state.json")
+
+    monkeypatch.setattr("failpoints._crashes.recording._own_numbers", numbers)
+    result = explored(act, is_whole)
+    assert result.exhaustive
+    assert explored(act, accept, replay=result.failures[0].replay).folder is not None
+
+
 def test_what_a_check_prints(capfd: pytest.CaptureFixture[str]) -> None:
     """The output of `check` is in the message of a failure, and nowhere else."""
 
