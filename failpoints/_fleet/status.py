@@ -43,7 +43,8 @@ class FleetStatus(FailpointStatus):
     attributes are those of `FailpointStatus`.
 
     Attributes:
-        members: The state in each member that is there, by `HOST:PID`.
+        members: The state in each member that is there, by `HOST:PID`. Of processes in containers that share a host
+            name and a process id, it is the sum.
     """
 
     __slots__ = ("members",)
@@ -75,18 +76,15 @@ class FleetStatus(FailpointStatus):
 def status_of_fleet(name: str, seen: Seen, reports: Reports, only: int | None = None) -> FleetStatus:
     """Return the state of a failpoint, or with *only* that of one of its configurations."""
     entries = [entry for entry in seen.state.of(name) if only in (None, entry.serial)]
-    by_member: dict[str, FailpointStatus] = {}
+    by_member: dict[str, list[FailpointStatus]] = {}
     of_members: dict[int, list[FailpointStatus]] = {}
     for member in sorted(seen.living):
-        statuses: list[FailpointStatus] = []
         for entry in entries:
             record = seen.members[member].records.get(entry.serial)
             if record is not None and not record.refused:
                 status = _of_member(entry, record, reports.get(member, {}).get(entry.serial), member_name(member))
                 of_members.setdefault(entry.serial, []).append(status)
-                statuses.append(status)
-        if statuses:
-            by_member[member_name(member)] = summed(tuple(statuses), _all_waiting(statuses))
+                by_member.setdefault(member_name(member), []).append(status)
     if not entries:
         return FleetStatus(name)
     total: list[FleetStatus] = []
@@ -111,7 +109,8 @@ def status_of_fleet(name: str, seen: Seen, reports: Reports, only: int | None = 
     whole = summed(tuple(total), _all_waiting(total))
     sites = tuple(sorted({site for each in total for site in each.sites}))
     assert isinstance(whole, FleetStatus)
-    return replace(whole, sites=sites, members=by_member)
+    members = {each: summed(tuple(statuses), _all_waiting(statuses)) for each, statuses in by_member.items()}
+    return replace(whole, sites=sites, members=members)
 
 
 def _missed(entry: Entry, reports: Reports) -> FailpointStatus:
