@@ -421,6 +421,11 @@ class Fleet:
             what = f"failpoint {name!r}" if only is None else f"this configuration of failpoint {name!r}"
             if begun:
                 raise FailpointUsageError(f"{what} was removed while a task was waiting for it", code="FP016")
+            if only is not None:
+                raise FailpointUsageError(
+                    f"{what} has ended: it was removed or replaced, or this process did not renew its lease in time",
+                    code="FP016",
+                )
             near = did_you_mean(name, (entry.name for entry in seen.state.entries))
             raise FailpointUsageError(f"{what} is not configured in the fleet: configure it first{near}", code="FP016")
         if event == "hit":

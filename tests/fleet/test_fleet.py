@@ -199,6 +199,14 @@ async def test_a_wait_ends_when_its_failpoint_is_removed(start: Start, place: st
             await fleet.remove("x")
 
 
+async def test_a_wait_of_a_handle_that_has_ended(place: str) -> None:
+    """A handle does not say to configure what it has configured itself: it says how that may have ended."""
+    async with Fleet(place) as fleet, fleet.configured("x", "off") as handle:
+        await fleet.remove("x")
+        with pytest.raises(FailpointUsageError, match="of failpoint 'x' has ended: it was removed or replaced, or"):
+            await handle.wait_hit()
+
+
 async def test_a_wait_that_takes_too_long_describes_the_failpoint(start: Start, place: str) -> None:
     """The message of a timeout has the counts, the last miss, and what waits."""
     member = start()
