@@ -148,6 +148,23 @@ async def test_a_refused_request_does_not_reach_the_application(headers: list[An
     assert called == [] and len(stores_in_force) == 1
 
 
+async def test_a_request_without_the_header_meets_nothing_of_ours(policy: RequestFailpoints) -> None:
+    """The application is called with what the server has given, and nothing is put around it."""
+    calls: list[tuple[object, ...]] = []
+
+    async def app(*given: object) -> None:
+        calls.append(given)
+        assert len(stores_in_force) == 1
+
+    async def channel(*_: object) -> Any: ...
+
+    for scope in ({"type": "lifespan"}, {"type": "http", "headers": [(b"host", b"shop"), (b"failpoint", b"x")]}):
+        await FailpointsMiddleware(app, policy)(scope, channel, channel)
+        ((was_scope, receive, send),) = calls
+        assert (was_scope is scope, receive, send) == (True, channel, channel)
+        calls.clear()
+
+
 async def test_a_one_time_token_works_for_one_request(policy: RequestFailpoints) -> None:
     """The second request with a token that was signed with `once=True` is answered with 403."""
     token = policy.sign(FAILS, once=True)
