@@ -17,7 +17,7 @@ MAX_REPORT: Final = 8_000
 
 _COUNTS: Final = ("hits", "misses", "triggers", "strays")
 _HINTS: Final = ("mismatch", "near", "error")
-_LEFT_OUT: Final = "..."  # in the place of a service, which cannot have this name
+LEFT_OUT: Final = "..."  # in the place of a service, which cannot have this name
 _MAX_HINT: Final = 200  # characters
 _MAX_COUNT: Final = 2**53
 
@@ -137,7 +137,7 @@ def _text(services: Services, left_out: int, *, hints: bool) -> str:
         for service, names in services.items()
     }
     if left_out:
-        document[_LEFT_OUT] = left_out
+        document[LEFT_OUT] = left_out
     return json.dumps(document, separators=(",", ":"))
 
 
@@ -155,7 +155,7 @@ def _parse(text: str) -> tuple[Services, int] | None:
         return None
     try:
         document: Any = json.loads(text)
-        left_out = document.pop(_LEFT_OUT, 0)
+        left_out = document.pop(LEFT_OUT, 0)
         services = {
             service: {name: _counts(each) for name, each in names.items()} for service, names in document.items()
         }

@@ -44,6 +44,7 @@ from .._http.wire import Entry, entry_document, parse_entries, to_json
 from ..errors import FailpointError, FailpointUsageError
 from .once import UsedTokens
 from .optional import optional
+from .report import LEFT_OUT
 from .tokens import MAX_TOKEN, Claims, Refused, check_keys, parse_keys, sign, verify
 
 HEADER: Final = "failpoints"
@@ -81,7 +82,7 @@ class Rules:
     ) -> None:
         given = parse_keys(environment.REQUEST_KEYS, "FAILPOINTS_REQUEST_KEYS") if keys is None else check_keys(keys)
         self.keys = given if environment.ENABLED else {}
-        self.service = _check_text("service", service)
+        self.service = _check_service(service)
         self.used = UsedTokens()
         self.baggage = _check_baggage(baggage)
         self._allow = _check_allow(allow)
@@ -224,6 +225,12 @@ def _check_text(what: str, given: object) -> str:
     if not isinstance(given, str) or not (given.isprintable() and len(given) <= 100):
         raise FailpointUsageError(f"{what}= must be a printable str of at most 100 characters; got {safe_repr(given)}")
     return given
+
+
+def _check_service(given: object) -> str:
+    if given == LEFT_OUT:
+        raise FailpointUsageError(f"service= cannot be {LEFT_OUT!r}, which has another meaning in reports")
+    return _check_text("service", given)
 
 
 def _check_baggage(given: object) -> bool:

@@ -92,6 +92,7 @@ BAD_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
     ({"allow": [1]}, "allow= has names and patterns"),
     ({"allow": [""]}, "allow= has names and patterns"),
     ({"service": 1}, "service= must be a printable str"),
+    ({"service": "..."}, "service= cannot be '...', which has another meaning in reports"),
     ({"audience": "x" * 101}, "audience= must be a printable str"),
     ({"max_pause": "5 parsecs"}, "max_pause= must be a duration"),
     ({"max_pause": "1)->exit(1"}, "max_pause= must be a duration"),
