@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from .._core.log import logger
+from .place import Owner
 
 _STOP_TIMEOUT: Final = 1.0  # seconds
 
@@ -68,6 +69,20 @@ class Background:
     def forget(self) -> None:
         """Forget the thread, in a forked child which does not have it."""
         self._thread = None
+
+
+def keep_renewed(owner: Owner, lease: float) -> Background:
+    """Show again and again that an owner is not stopped, until the result is stopped."""
+    ending = threading.Event()
+
+    def renew() -> None:
+        ending.wait(lease / 4)
+        ending.clear()  # else the thread that goes on after a fork would never wait
+        owner.touch()
+
+    renewing = Background("failpoints fleet lease", renew, ending.set)
+    renewing.start()
+    return renewing
 
 
 _suspended: list[Background] = []

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from threading import Event
 from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
 
 from ..errors import FailpointUsageError
-from .background import Background
+from .background import Background, keep_renewed
 from .place import Gone, Owner, Place, Reports, Seen
 from .state import State
 
@@ -39,14 +38,7 @@ class Engine:
         except BaseException:
             self._place.close()
             raise
-        ending = Event()
-
-        def renew() -> None:
-            ending.wait(lease / 4)
-            owner.touch()
-
-        self._renewing = Background("failpoints fleet lease", renew, ending.set)
-        self._renewing.start()
+        self._renewing = keep_renewed(owner, lease)
         return owner.name
 
     async def close(self) -> None:

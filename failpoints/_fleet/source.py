@@ -24,7 +24,7 @@ from .._core.validation import check_count
 from .._core.wakeups import Wakeup
 from .._http.wire import entry_document, matchers_document
 from ..errors import FailpointUsageError
-from .background import Background
+from .background import keep_renewed
 from .folder import Folder
 from .member import Member
 from .place import Gone, Reports, Seen, member_name
@@ -73,15 +73,8 @@ class Source:
         self._bases = weakref.WeakKeyDictionary[Configuration, Counts]()  # what was counted under another serial
         self._is_active = True
         folder.open()
-        self._owner = owner = folder.own()
-        ending = threading.Event()
-
-        def renew() -> None:
-            ending.wait(_LEASE / 4)
-            owner.touch()
-
-        self._renewing = Background("failpoints fleet lease", renew, ending.set)
-        self._renewing.start()
+        self._owner = folder.own()
+        self._renewing = keep_renewed(self._owner, _LEASE)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._in_child)
         PROCESS_STORE.others = self

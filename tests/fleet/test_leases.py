@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
+from failpoints._fleet.background import keep_renewed
 from failpoints.fleet import Fleet
 
 Start = Callable[..., Any]
@@ -135,3 +137,28 @@ async def test_a_forked_child_of_an_owner_does_not_keep_it_alive(start: Start, f
     assert program.line() == 1
     program.kill()
     await until_nothing_is_configured(member)
+
+
+def test_a_lease_is_renewed_in_time_after_a_fork_and_not_all_the_time() -> None:
+    """The thread that renews it ends before a fork, and waits as long as before when it goes on."""
+
+    class Owner:
+        name = "owner"
+        touched = 0
+        is_touched_again = threading.Event()
+
+        def touch(self) -> None:
+            self.touched += 1
+            if self.touched > 1:  # once, since the fork ends the wait
+                self.is_touched_again.set()
+
+        def remove(self) -> None:
+            raise AssertionError
+
+    owner = Owner()
+    renewing = keep_renewed(owner, 4000)
+    assert renewing.stop()  # as a fork does
+    renewing.start()
+    assert not owner.is_touched_again.wait(0.3)
+    renewing.stop()
+    assert owner.is_touched_again.wait(10)
