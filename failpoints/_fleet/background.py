@@ -49,11 +49,6 @@ class Background:
         return True
 
     @property
-    def is_running(self) -> bool:
-        """Whether it was started, and not stopped."""
-        return self._thread is not None
-
-    @property
     def is_stopping(self) -> bool:
         """Whether the thread that asks, which is in *step*, is to end."""
         return self._thread is not threading.current_thread()

@@ -178,11 +178,6 @@ class Link:
         """End the connection."""
         self._thread.stop()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether something tries to connect."""
-        return self._thread.is_running
-
     def check(self, patience: float) -> None:
         """Raise `Unreachable` if there has been no connection for some seconds."""
         if self._redis is None and monotonic() - self._down_since > patience:
