@@ -360,7 +360,7 @@ class Fleet:
         while True:
             seen = await self._engine.seen()
             reports = await self._engine.reports(seen)
-            if monotonic() >= deadline or _agree(seen, reports):
+            if monotonic() >= deadline or seen.agrees_with(reports):
                 return seen, reports
             await self._engine.wake()
             await anyio.sleep(_LAST_LOOK)
@@ -478,16 +478,6 @@ class FleetHandle:
     async def remove(self, *, timeout: float = 10) -> None:
         """Remove the configuration, wake everything waiting there, and put back in force what it had replaced."""
         await self._verbs.remove(seconds(timeout))
-
-
-def _agree(seen: Seen, reports: Reports) -> bool:
-    """Return whether the reports are as new as the counts."""
-    for member in seen.living:
-        for serial, record in seen.members[member].records.items():
-            reported = reports.get(member, {}).get(serial)
-            if reported is None or reported.version != record.version:
-                return False
-    return True
 
 
 def _described(status: FailpointStatus) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
 from urllib.parse import unquote
@@ -63,6 +63,16 @@ class Seen(NamedTuple):
             if serial in member.records:
                 counts = counts.plus(member.records[serial].counts)
         return counts
+
+    def agrees_with(self, reports: Reports, serials: Collection[int] | None = None) -> bool:
+        """Return whether the reports are as new as the counts, of these configurations or of all."""
+        for member in self.living:
+            for serial, record in self.members[member].records.items():
+                reported = reports.get(member, {}).get(serial)
+                asked = serials is None or serial in serials
+                if asked and (reported is None or reported.version != record.version):
+                    return False
+        return True
 
 
 class Renewal(NamedTuple):

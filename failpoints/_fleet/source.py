@@ -9,7 +9,7 @@ import os
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
@@ -27,7 +27,7 @@ from ..errors import FailpointUsageError
 from .background import keep_renewed
 from .folder import Folder
 from .member import Member
-from .place import Gone, Reports, Seen, member_name
+from .place import Gone, member_name
 from .state import Command, Counts, Entry, State
 from .status import status_of_fleet
 
@@ -235,7 +235,7 @@ class Source:
             seen = self._folder.seen()
             reports = self._folder.reports(seen)
             deadline = monotonic() + _REPORTED
-            while not _is_reported(seen, reports, serials.values()) and monotonic() < deadline:
+            while not seen.agrees_with(reports, serials.values()) and monotonic() < deadline:
                 self._folder.wake_all()
                 threading.Event().wait(_LOOK)
                 seen = self._folder.seen()
@@ -294,13 +294,3 @@ class Source:
             logger.warning("failpoints fleet: other processes are not resumed: %s", error)
             return {}
         return {member: answer for member, answer in answers.items() if answer}
-
-
-def _is_reported(seen: Seen, reports: Reports, serials: Collection[int]) -> bool:
-    """Return whether the reports are as new as the counts."""
-    for member in seen.living:
-        for serial, record in seen.members[member].records.items():
-            reported = reports.get(member, {}).get(serial)
-            if serial in serials and (reported is None or reported.version != record.version):
-                return False
-    return True
