@@ -243,8 +243,8 @@ class Pipe:
         os.mkfifo(path, 0o600)
         with _guard.lock:
             self._descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._identity = _identity(os.fstat(self._descriptor))
             _held.add(self)
-        self._identity = _identity(os.fstat(self._descriptor))
 
     def wait(self, seconds: float) -> bool:
         """Wait until another process or thread wakes this one. Returns whether the pipe can be waited at."""
