@@ -18,15 +18,19 @@ from ._plugin.children import follow_children
 from ._plugin.examples import follow_hypothesis, running
 from ._plugin.expectations import Expectations
 from ._plugin.fixture import Failpoints
+from ._plugin.messages import Advice
 from .errors import FailpointUsageError
 
 __all__ = ["FailpointsMixin"]
 
 __unittest = True  # so that unittest leaves the frames of this module out of tracebacks
 
-_ADVICE = """\
+_ADVICE = Advice(
+    """\
 Check the name, the actions, the matchers and the place of the decorator. If this is intentional, pass
-expect_hit=False, or set failpoints_strict = False in the class for all its tests."""
+expect_hit=False, or set failpoints_strict = False in the class for all its tests.""",
+    "failpoints_processes = True in the class",
+)
 
 if TYPE_CHECKING:
     from ._plugin.processes import Processes

@@ -18,7 +18,7 @@ from .._core.store import PROCESS_STORE
 from .._core.validation import check_name
 from ..errors import FailpointError, FailpointUsageError
 from .children import started, was_hit
-from .messages import Expectation, State, facts_on_processes, problem_of, section, state_of, verdict
+from .messages import Advice, Expectation, State, facts_on_processes, problem_of, section, state_of, verdict
 
 __unittest = True  # so that unittest leaves the frames of this module out of tracebacks
 
@@ -28,7 +28,7 @@ class Expectations:
 
     Args:
         fail: Fails the test with a message.
-        advice: What the message advises to do about a failpoint that was never hit.
+        advice: What the messages advise, in the words of the framework that runs the test.
         timeout: The default timeout of the handles' waits, in seconds.
         pause_limit: How long a pause without a limit of its own lasts, in seconds.
         strict: Whether a test fails if it did not exercise the failpoints that it set.
@@ -38,7 +38,7 @@ class Expectations:
     def __init__(
         self,
         fail: Callable[[str], NoReturn],
-        advice: str,
+        advice: Advice,
         timeout: float | None = None,
         pause_limit: float | None = None,
         *,
@@ -114,13 +114,13 @@ class Expectations:
         if unmet:
             self._reported = {expected.configuration for expected in unmet}
             processes = self._processes()
-            self._fail(verdict((state_of(expected, processes) for expected in unmet), self._advice))
+            self._fail(verdict((state_of(expected, processes) for expected in unmet), self._advice.never_hit))
 
     def _processes(self) -> list[tuple[str, str]]:
         """Return facts on the processes that the test started or used."""
         replaced = self._replaced()
         configured = [each.configuration for each in self._expectations if each.configuration not in replaced]
-        return facts_on_processes(configured, self._started)
+        return facts_on_processes(configured, self._started, self._advice.processes)
 
     def _not_superseded(self) -> Iterable[Expectation]:
         """Yield the expectations, except those that the test replaced before any visit, and `off` set after a hit."""

@@ -22,6 +22,13 @@ NOT_RESUMED: Final = "was not resumed"
 _RESUME_IT: Final = "Resume it, or give the pause a limit of its own, such as pause(50)."
 
 
+class Advice(NamedTuple):
+    """What messages advise: what to do about a failpoint that was never hit, and how to set `failpoints_processes`."""
+
+    never_hit: str
+    processes: str
+
+
 class Expectation(NamedTuple):
     """A configuration, and whether a test is expected to hit it. *where* is the place that configured it."""
 
@@ -130,12 +137,13 @@ def _alike(states: Iterable[State]) -> Iterator[tuple[State, _Facts]]:
         yield last, [fact] if earlier else []
 
 
-def facts_on_processes(configured: Iterable[Configuration], before: Started) -> _Facts:
+def facts_on_processes(configured: Iterable[Configuration], before: Started, setting: str) -> _Facts:
     """Describe the processes that a test started or used, and what reached them.
 
     Args:
         configured: What the test configured.
         before: The processes that had been started when it began.
+        setting: How to set `failpoints_processes`.
     """
     new, old = started().since(before), still_running(before)
     texts: list[str] = []
@@ -154,18 +162,18 @@ def facts_on_processes(configured: Iterable[Configuration], before: Started) -> 
         if old:
             texts.append(f"{old} running since before the test, without what the test configured")
         if new.otherwise or old:
-            texts += _ways_to_reach_processes(configured)
+            texts += _ways_to_reach_processes(configured, setting)
     return list(zip(["processes", *[""] * len(texts)], texts, strict=False))
 
 
-def _ways_to_reach_processes(configured: Iterable[Configuration]) -> Iterator[str]:
+def _ways_to_reach_processes(configured: Iterable[Configuration], setting: str) -> Iterator[str]:
     text, without_text = environment_text(configured)
     if text:
         environment = f"put FAILPOINTS={text!r} into its environment"
         if sys.platform == "win32":  # which has no fleets in folders
             yield f"to configure the same there, {environment}"
         else:
-            yield "to have the same there and count the hits, set failpoints_processes = true in the ini file"
+            yield f"to have the same there and count the hits, set {setting}"
             yield f"or {environment}"
         yield "what FAILPOINTS configures counts from zero in each process, also in one that replaces another"
     if without_text:

@@ -27,7 +27,7 @@ from .expectations import Expectations
 from .explorations import Explorations
 from .fixture import Failpoints
 from .markers import read_markers, use_fixture
-from .messages import NEVER_HIT, NOT_RESUMED
+from .messages import NEVER_HIT, NOT_RESUMED, Advice
 
 if TYPE_CHECKING:
     from .processes import Processes
@@ -35,9 +35,12 @@ if TYPE_CHECKING:
 EXPECTATIONS = pytest.StashKey[Expectations]()
 """Where a test that uses the fixture keeps its expectations."""
 
-_ADVICE = """\
+_ADVICE = Advice(
+    """\
 Check the name, the actions, the matchers and the place of the decorator. If this is intentional, pass
-expect_hit=False, or set failpoints_strict = false in the ini file for all tests."""
+expect_hit=False, or set failpoints_strict = false in the ini file for all tests.""",
+    "failpoints_processes = true in the ini file",
+)
 _VERDICT = pytest.StashKey[str]()
 
 

@@ -322,6 +322,21 @@ def test_debug() -> None:
         Test().debug()
 
 
+def test_the_way_to_reach_processes_is_an_attribute() -> None:
+    """A failpoint that was not hit by a test which started a process advises to set an attribute of the class."""
+
+    class Test(FailpointsMixin, unittest.TestCase):
+        def runTest(self) -> None:  # noqa: N802
+            self.failpoints.set("x", "off")
+            subprocess.run([sys.executable, "-S", "-c", ""], check=True, timeout=50)
+
+    with pytest.raises(AssertionError) as failure:
+        Test().debug()
+    advice = "count the hits, set failpoints_processes = True in the class\n"
+    assert advice in str(failure.value) or sys.platform == "win32"
+    assert "ini file" not in str(failure.value)
+
+
 def test_an_ended_test_configures_nothing() -> None:
     """After the test `self.failpoints` refuses to configure, as the fixture does."""
 
