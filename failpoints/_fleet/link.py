@@ -205,7 +205,7 @@ class Link:
                     future.cancel()
                 raise Unreachable(f"it has not answered within {patience:g} s") from None
             except (Exception, CancelledError) as error:
-                if isinstance(error, RedisError) and not isinstance(error, RedisConnectionError):
+                if _is_refusal(error):
                     raise Unreachable(_reason(error)) from error
                 problem = _reason(error)  # the link is made again
                 if monotonic() >= deadline:
@@ -243,16 +243,20 @@ class Link:
     async def _keep_connected(self) -> None:
         pause = _RETRY
         while True:
+            connected: float | None = None
             try:
                 async with self._server.connected() as redis:
                     with anyio.fail_after(CONNECT):
                         await self._check_version(redis)
                         await self._user.probe(redis)
-                    pause = _RETRY
+                    connected = monotonic()
                     self._note(redis)
                     await self._user.work(redis)
                     await anyio.sleep_forever()
             except Exception as error:
+                is_refused = any(map(_is_refusal, _parts(error)))  # as a replica refuses to be written to
+                if connected is not None and (not is_refused or monotonic() - connected > _LONGEST_PAUSE):
+                    pause = _RETRY
                 moved = next((each for each in _parts(error) if isinstance(each, MovedError)), None)
                 if moved is not None:  # to another node of a cluster
                     self._server.host, self._server.port = moved.host or self._server.host, moved.port
@@ -285,6 +289,11 @@ _threads: Final[set[int]] = set()
 
 
 logging.getLogger("coredis").addFilter(lambda record: record.thread not in _threads)  # we report it ourselves
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Return whether the server has answered, but does not do what was asked of it."""
+    return isinstance(error, RedisError) and not isinstance(error, RedisConnectionError)
 
 
 def _parts(error: BaseException) -> Iterator[BaseException]:

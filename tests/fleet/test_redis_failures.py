@@ -183,6 +183,23 @@ async def test_a_copy_takes_over_that_has_lost_the_newest_change(start: Start, p
         assert member.ask("visit('x') + visit('y')") == ["Return(value='old')", "Return(value='again')"]
 
 
+async def test_a_server_that_refuses_to_be_written_to(start: Start, place: str, server: Server) -> None:
+    """Members of a replica connect again less and less often, and go on soon after it can be written to."""
+    member = start()
+    server.ask("REPLICAOF", "127.0.0.1", free_port())
+    before = connections(server)
+    await anyio.sleep(1.5)
+    assert 1 < connections(server) - before < 30
+    server.ask("REPLICAOF", "NO", "ONE")
+    async with Fleet(place) as fleet:
+        await fleet.configure("x", "return")
+        assert member.ask("visit('x')") == ["Return(value=None)"]
+
+
+def connections(server: Server) -> int:
+    return int(server.ask("INFO", "stats")["total_connections_received"])
+
+
 class Forwarder:
     """The address of a service, behind which one server takes over from another."""
 
