@@ -323,7 +323,11 @@ class FolderSeat:
         pass  # what is written is shown
 
     def close(self) -> None:
+        if self._file.is_open and not self._file.path.exists():
+            self.counted.clear()  # nobody has them: the file was removed while it was held
         self._file.close()
+        if self._pipe is not None:
+            self._pipe.close()
 
 
 def _read_json(path: Path) -> Any:

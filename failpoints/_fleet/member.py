@@ -134,6 +134,7 @@ class Member:
         self.place = place
         self._leaves = leave
         self.seat: Seat | None = None
+        self._left: Seat | None = None  # until there is another one
         self._process = os.getpid()
         self._woken = threading.Event()
         self._state: State | None = None
@@ -201,7 +202,7 @@ class Member:
     def _in_child(self) -> None:
         """Join in a forked child, before any code of the program runs there."""
         self._process = os.getpid()
-        self.seat = None
+        self.seat = self._left = None
         self.place.forget()
         for counts, _ in self._mine.values():
             counts.leave_to_parent()
@@ -250,16 +251,20 @@ class Member:
         self._log_trouble()
 
     def _join(self) -> None:
-        before, self.seat = self.seat, None
-        if before is not None:
-            before.close()
+        if self.seat is not None:
+            self._left, self.seat = self.seat, None
+            self._left.close()
+        elif self._left is not None:  # it could not join since then: a part of the place may be missing
+            self.place.state()  # first, since a fleet that is gone is not made again here
+            self.place.open()
         if self._fleet is None:
             self.place.open()
         state = self.place.state()
         if state.fleet != self._fleet:
             self._leave()
             self._fleet = state.fleet
-        seat = self.place.join(before)
+        seat = self.place.join(self._left)
+        self._left = None
         self._unanswered.clear()
         self._commands_done = self.place.state().numbers
         self._state = None
@@ -275,7 +280,7 @@ class Member:
         """End everything of the fleet: it is gone."""
         self._remove(list(self._mine))
         self._state = None
-        seat, self.seat = self.seat, None
+        seat, self.seat, self._left = self.seat, None, None
         if seat is not None:
             seat.close()
 

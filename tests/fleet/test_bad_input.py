@@ -238,6 +238,30 @@ async def test_a_part_of_the_folder_that_is_removed(start: Start, folder: Path, 
 
 
 @pytest.mark.anyio
+async def test_members_that_are_removed(start: Start, folder: Path) -> None:
+    """Members join again, with what is configured and with all that they have counted, and say once what was wrong."""
+    members = start(count=2)
+    async with Fleet(folder, lease=None) as fleet:
+        await fleet.configure("x", "3*return->off")
+        assert members[0].ask("visit('x', 2)") == ["Return(value=None)"] * 2
+        shutil.rmtree(folder / "members")
+        await fleet.configure("y", "return(8)")
+        with anyio.fail_after(20):
+            while len(await fleet.members()) != 2:
+                await anyio.sleep(0.02)
+        await fleet.configure("z", "off")  # all have acknowledged it
+        for member in members:
+            assert member.ask("visit('y')") == ["Return(value='8')"]
+        assert members[1].ask("visit('x', 2)") == ["Return(value=None)", "Continue()"]
+        status = await fleet.status("x")
+        assert (status.hits, status.triggers) == (4, 4)
+    for member in members:
+        assert member.end() == 0
+        (said,) = [line for line in member.errors if line]
+        assert "cannot reach the fleet" in said
+
+
+@pytest.mark.anyio
 async def test_counts_that_are_removed(start: Start, folder: Path) -> None:
     """Without the files of counts, no count is taken, and a change is refused."""
     member = start()
@@ -271,7 +295,32 @@ async def test_an_answer_that_cannot_be_written(start: Start, folder: Path) -> N
     assert "cannot reach the fleet" in said
 
 
-NO_SPACE = "__import__('resource').setrlimit(__import__('resource').RLIMIT_FSIZE, (0, 0)) or 1"
+NO_SPACE = "__import__('resource').setrlimit(__import__('resource').RLIMIT_FSIZE, (0, 1 << 30)) or 1"
+SPACE = "__import__('resource').setrlimit(__import__('resource').RLIMIT_FSIZE, (1 << 30, 1 << 30)) or 1"
+
+
+@pytest.mark.anyio
+async def test_a_member_that_cannot_join_again_at_once_counts_nothing_twice(start: Start, folder: Path) -> None:
+    """What it had counted was added to the rest meanwhile, and is not counted again when it joins."""
+    member = start()
+    async with Fleet(folder) as fleet:
+        await fleet.configure("x", "off")
+        assert member.ask("visit('x', 2)") == ["Continue()"] * 2
+        member.ask(f"({NO_SPACE}) and os.closerange(3, 256)")
+        with anyio.fail_after(20):
+            while await fleet.members():
+                await anyio.sleep(0.02)
+        await fleet.configure("y", "off")
+        assert (await fleet.status("x")).hits == 2
+        with anyio.fail_after(20):
+            while not any("cannot reach the fleet" in line for line in member.errors):  # it has tried to join
+                await anyio.sleep(0.02)
+        member.ask(SPACE)
+        with anyio.fail_after(20):
+            while not await fleet.members():
+                await anyio.sleep(0.02)
+        assert member.ask("visit('x')") == ["Continue()"]
+        assert (await fleet.status("x")).hits == 3
 
 
 @pytest.mark.anyio
