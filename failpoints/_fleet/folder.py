@@ -20,9 +20,10 @@ from urllib.parse import quote
 
 from .._core.clock import monotonic
 from .._core.wakeups import Wakeup
+from ..errors import FailpointUsageError
 from . import files
 from .files import Held, Pipe
-from .place import Gone, Record, Renewal, Reported, Reports, Seat, Seen, Shown
+from .place import Ended, Gone, Record, Renewal, Reported, Reports, Seat, Seen, Shown
 from .state import Counts, Entry, State
 
 _RETRY: Final = 0.002  # seconds between two attempts to become the only writer
@@ -74,6 +75,13 @@ class Folder:
         state = State.from_json(text, str(self._state_path))
         self._read = identity, state
         return state
+
+    def has(self, serial: int) -> bool:
+        """Return whether a configuration is in the state; false if that cannot be read, which members say anyway."""
+        try:
+            return any(entry.serial == serial for entry in self.state().entries)
+        except (Gone, FailpointUsageError):
+            return False
 
     def change(self, alter: Callable[[State], State], patience: float = 5.0) -> State:
         """Change the state, let every member look at it, and return what it is now.
@@ -314,7 +322,12 @@ class FolderSeat:
         files.write_aside(self._folder.path / "answers" / f"{command}-{self.name}", json.dumps(answer))
 
     def take(self, serial: int, term: int, times: int) -> bool:
-        return self._folder.draw(serial, term) < times
+        try:
+            return self._folder.draw(serial, term) < times
+        except FileNotFoundError:
+            if self._folder.has(serial):
+                raise
+            raise Ended from None
 
     def ask(self, serial: int, term: int, times: int, wakeup: Wakeup) -> Callable[[], bool | None]:
         raise NotImplementedError  # `take` always has the answer

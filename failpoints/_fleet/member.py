@@ -26,7 +26,7 @@ from ..errors import FailpointError, FailpointUsageError
 from .background import Background
 from .leases import Leases
 from .leave import refusal
-from .place import Gone, Place, Record, Reported, Seat, member_name
+from .place import Ended, Gone, Place, Record, Reported, Seat, member_name
 from .state import Command, Counts, Entry, State
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class _SharedCounts:
             return None
         try:
             taken = seat.take(self.entry.serial, term, times)
-        except FileNotFoundError:  # it is no longer configured, and the member is about to see it
+        except Ended:  # the member is about to see it
             return None
         except OSError as error:
             self._leave_out(error)

@@ -15,6 +15,10 @@ class Gone(Exception):
     """The fleet is not there: its folder or its server has no state of it."""
 
 
+class Ended(Exception):
+    """A configuration is not in the state any more."""
+
+
 class Record(NamedTuple):
     """What a member has counted of one configuration."""
 
@@ -131,7 +135,10 @@ class Seat(Protocol):
         """Answer a command."""
 
     def take(self, serial: int, term: int, times: int) -> bool | None:
-        """Use up one of the *times* triggers of a term; `None` if `ask` has to. See `Ledger.take`."""
+        """Use up one of the *times* triggers of a term; `None` if `ask` has to. See `Ledger.take`.
+
+        Raises `Ended`, and `OSError` if it cannot be taken.
+        """
         ...
 
     def ask(self, serial: int, term: int, times: int, wakeup: Wakeup) -> Callable[[], bool | None]:

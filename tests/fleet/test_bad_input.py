@@ -15,6 +15,9 @@ import anyio
 import pytest
 
 from failpoints import FailpointUsageError, FleetTimeout
+from failpoints._fleet.folder import Folder
+from failpoints._fleet.place import Ended
+from failpoints._fleet.state import Entry
 from failpoints.fleet import Fleet
 
 Start = Callable[..., Any]
@@ -263,7 +266,7 @@ async def test_members_that_are_removed(start: Start, folder: Path) -> None:
 
 @pytest.mark.anyio
 async def test_counts_that_are_removed(start: Start, folder: Path) -> None:
-    """Without the files of counts, no count is taken, and a change is refused."""
+    """Without the files of counts, no count is taken, which a warning says once, and a change is refused."""
     member = start()
     async with Fleet(folder, lease=None) as fleet:
         await fleet.configure("x", "3*return")
@@ -271,6 +274,26 @@ async def test_counts_that_are_removed(start: Start, folder: Path) -> None:
         with pytest.raises(FailpointUsageError, match="No such file or directory"):
             await fleet.configure("y", "2*return(8)")
         assert member.ask("visit('x') + visit('y')") == ["Continue()"] * 2
+        assert member.ask("visit('x', 3)") == ["Continue()"] * 3
+    assert member.end() == 0
+    (said,) = [line for line in member.errors if line]
+    assert "a count of 'x' cannot be taken, so its action is left out: [Errno 2] No such file or directory" in said
+
+
+def test_a_count_is_missed_only_while_its_configuration_is_there(folder: Path) -> None:
+    """A count may be gone with its configuration, which is not a problem: a member can visit before it sees that."""
+    place = Folder(folder)
+    place.open()
+    (entry,) = place.change(lambda state: state.with_entries([Entry(0, "x", "3*return", {})])).entries
+    seat = place.join(None)
+    assert seat.take(entry.serial, 0, 3)
+    (folder / "counts" / f"{entry.serial}-0").unlink()
+    with pytest.raises(FileNotFoundError):
+        seat.take(entry.serial, 0, 3)
+    place.change(lambda state: state.without(lambda _: True))
+    with pytest.raises(Ended):
+        seat.take(entry.serial, 0, 3)
+    seat.close()
 
 
 @pytest.mark.anyio
