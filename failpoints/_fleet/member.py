@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _LOOK: Final = 0.1  # seconds between two looks at the place, if nothing wakes the member
 _REPORT: Final = 0.02  # seconds between two reports
 _ABSENT: Final = 1.0  # seconds between two attempts to join
+_NO_MEMBER: Final = "this process is not a member at the moment"
 
 
 class _SharedCounts:
@@ -58,6 +59,7 @@ class _SharedCounts:
             return False
         seat = self._member.seat
         if seat is None:
+            self._leave_out(_NO_MEMBER)
             return None
         try:
             taken = seat.take(self.entry.serial, term, times)
@@ -75,6 +77,7 @@ class _SharedCounts:
     def ask(self, term: int, times: int, wakeup: Wakeup) -> Callable[[], bool | None]:
         seat = self._member.seat
         if seat is None:
+            self._leave_out(_NO_MEMBER)
             wake([wakeup])
             return lambda: None
         answer = seat.ask(self.entry.serial, term, times, wakeup)

@@ -327,7 +327,7 @@ async def test_a_member_that_cannot_join_again_at_once_counts_nothing_twice(star
     """What it had counted was added to the rest meanwhile, and is not counted again when it joins."""
     member = start()
     async with Fleet(folder) as fleet:
-        await fleet.configure("x", "off")
+        await fleet.configure_all([("x", "off"), ("counted", "1*return")])
         assert member.ask("visit('x', 2)") == ["Continue()"] * 2
         member.ask(f"({NO_SPACE}) and os.closerange(3, 256)")
         with anyio.fail_after(20):
@@ -338,12 +338,17 @@ async def test_a_member_that_cannot_join_again_at_once_counts_nothing_twice(star
         with anyio.fail_after(20):
             while not any("cannot reach the fleet" in line for line in member.errors):  # it has tried to join
                 await anyio.sleep(0.02)
+        assert member.ask("visit('counted')") == ["Continue()"]
         member.ask(SPACE)
         with anyio.fail_after(20):
             while not await fleet.members():
                 await anyio.sleep(0.02)
         assert member.ask("visit('x')") == ["Continue()"]
         assert (await fleet.status("x")).hits == 3
+        assert member.ask("visit('counted', 2)") == ["Return(value=None)", "Continue()"]
+    assert member.end() == 0
+    left_out = "a count of 'counted' cannot be taken, so its action is left out: this process is not a member"
+    assert "\n".join(member.errors).count(left_out) == 1
 
 
 @pytest.mark.anyio
