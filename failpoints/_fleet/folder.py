@@ -76,8 +76,8 @@ class Folder:
         self._read = identity, state
         return state
 
-    def has(self, serial: int) -> bool:
-        """Return whether a configuration is in the state; false if that cannot be read, which members say anyway."""
+    def _has(self, serial: int) -> bool:
+        """Return whether a configuration is in the state; false if that cannot be read."""
         try:
             return any(entry.serial == serial for entry in self.state().entries)
         except (Gone, FailpointUsageError):
@@ -229,6 +229,15 @@ class Folder:
         """Draw the number of a trigger of a term, from 0, which no other trigger of the fleet has."""
         return files.draw_ticket(self._tickets(serial, term))
 
+    def take(self, serial: int, term: int, times: int) -> bool:
+        """Use up one of the *times* triggers of a term. See `Seat.take`."""
+        try:
+            return self.draw(serial, term) < times
+        except FileNotFoundError:
+            if self._has(serial):
+                raise
+            raise Ended from None
+
     def drawn(self, serial: int, term: int) -> int:
         """Return how many numbers were drawn so far for a term: 0 for one that has no limit."""
         path = self._tickets(serial, term)
@@ -322,12 +331,7 @@ class FolderSeat:
         files.write_aside(self._folder.path / "answers" / f"{command}-{self.name}", json.dumps(answer))
 
     def take(self, serial: int, term: int, times: int) -> bool:
-        try:
-            return self._folder.draw(serial, term) < times
-        except FileNotFoundError:
-            if self._folder.has(serial):
-                raise
-            raise Ended from None
+        return self._folder.take(serial, term, times)
 
     def ask(self, serial: int, term: int, times: int, wakeup: Wakeup) -> Callable[[], bool | None]:
         raise NotImplementedError  # `take` always has the answer

@@ -27,7 +27,7 @@ from ..errors import FailpointUsageError
 from .background import keep_renewed
 from .folder import Folder
 from .member import Member
-from .place import Gone, member_name
+from .place import Ended, Gone, member_name
 from .state import Command, Counts, Entry, State
 from .status import status_of_fleet
 
@@ -40,17 +40,23 @@ _LOOK: Final = 0.001  # seconds
 class _Tickets:
     """The ledger of a configuration of this process: it takes its counts from those of the fleet."""
 
-    __slots__ = ("_folder", "serial")
+    __slots__ = ("_configuration", "_folder", "_serial")
 
-    def __init__(self, folder: Folder, serial: int) -> None:
+    def __init__(self, folder: Folder, serial: int, configuration: Configuration) -> None:
         self._folder = folder
-        self.serial = serial
+        self._serial = serial
+        self._configuration = configuration
 
-    def take(self, term: int, times: int) -> bool:
+    def take(self, term: int, times: int) -> bool | None:
         try:
-            return self._folder.draw(self.serial, term) < times
-        except OSError:  # the folder is gone, and with it the fleet
-            return False
+            return self._folder.take(self._serial, term, times)
+        except Ended:  # it is being configured again, or the fleet is gone with its folder
+            pass
+        except OSError as error:  # the test has to see it
+            self._configuration.error = FailpointUsageError(
+                f"a count cannot be taken from those of all processes, so the visit did nothing: {error}"
+            )
+        return None
 
     def ask(self, term: int, times: int, wakeup: Wakeup) -> Callable[[], bool]:
         raise NotImplementedError  # `take` always has the answer
@@ -189,7 +195,7 @@ class Source:
                 configuration.ledger = None
             for number, (configuration, entry) in enumerate(added, state.numbers - len(added) + 1):
                 self._published[configuration] = replace(entry, serial=number)
-                configuration.share(_Tickets(self._folder, number), used.get(configuration, ()))
+                configuration.share(_Tickets(self._folder, number, configuration), used.get(configuration, ()))
         self._wait_for(state)
 
     def _wait_for(self, state: State) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,3 +56,14 @@ def test_what_was_used_stays_used_when_it_is_handed_on_again(hand_on: object) ->
     assert visit(shard="3")
     failpoints.configure("x", "sleep(0)", context={"tenant": "t1"})
     assert [visit(shard="3") for _ in range(3)] == [True, False, False]
+
+
+def test_a_count_that_cannot_be_taken_is_an_error_of_its_configuration(hand_on: object, folder: Path) -> None:
+    """A visit does nothing, and goes on to no later term. The plugin fails the test that has configured it."""
+    assert callable(hand_on)
+    hand_on()
+    failpoints.configure("x", "2*off->raise(KeyError)")
+    shutil.rmtree(folder / "counts")
+    (configuration,) = PROCESS_STORE.current("x")
+    assert not visit()
+    assert "a count cannot be taken from those of all processes, so the visit did nothing" in str(configuration.error)
