@@ -16,7 +16,7 @@ from .._core.context import Context
 from .._core.hooks import exploring
 from .._core.site import Site
 from .._core.visit import recording_usage_errors, visit_sync
-from .._explore.execution import Execution
+from .._explore.execution import Execution, active
 from . import faults
 from .faults import Fault
 from .replacing import Replacements, do, place_of
@@ -149,6 +149,9 @@ class Functions:
 
     def _visit(self, site: Site, function: str, context: Context, size: int = 0) -> Fault | None:
         """Visit a failpoint before a system call, and return the fault that it is to have."""
+        if exploring.get() is None:
+            for run in list(active):
+                run.miss_files()
         with self._visiting(), recording_usage_errors(site.name):
             try:
                 outcome = visit_sync(site.name, site, lambda: context, f"os.{function}")

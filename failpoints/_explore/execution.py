@@ -6,7 +6,8 @@ import threading
 from collections.abc import Awaitable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+from weakref import WeakSet
 
 from .._core.accesses import Accesses
 from .._core.actions import Action
@@ -335,6 +336,10 @@ class Execution:
             self._has_threads = True
             self._are_threads_beside = self._are_threads_beside or is_beside
 
+    def miss_files(self) -> None:
+        """Take note that a thread which does not belong to the run has changed files, without any fault."""
+        self.scheduler.bounds.add("missed files")
+
     def release_one(self) -> None:
         """Choose one of the tasks that are held, and let it go on."""
         held = self.held
@@ -416,6 +421,7 @@ class Execution:
             raise FailpointUsageError("run.injecting() can only be entered once in a run: put everything in one block")
         self._has_begun = True
         self.active = True
+        active.add(self)
         self.steps = self._steps
         self.holds_wakeups = self._interleavings == "awaits" and self.steering is None
         steering = self.steering
@@ -448,6 +454,7 @@ class Execution:
         self._deactivate()
 
     def _deactivate(self) -> None:
+        active.discard(self)
         self.active = self.holds_wakeups = self.holds_threads = False
         if self.steps is not None:
             self.steps.end_turn()
@@ -467,3 +474,6 @@ class Execution:
 
 
 _last_turn = attrgetter("last_turn")
+
+active: Final = WeakSet[Execution]()
+"""The runs between `begin` and `end`, of all threads that explore."""

@@ -308,6 +308,24 @@ def test_async_programs_and_worker_threads(backend: Any, tmp_path: Path) -> None
     assert result.hits == {"files.open": 10, "files.write": 8, "files.rename": 2}
 
 
+def test_a_thread_that_no_fault_reaches(tmp_path: Path) -> None:
+    """A thread that an async scenario starts by itself is out of reach, which the verdict mentions."""
+
+    def act(folder: Path) -> None:
+        thread = threading.Thread(target=save, args=(folder, "new"))
+        thread.start()
+        thread.join()
+
+    def scenario(run: Run) -> None:
+        with run.injecting():
+            act(Path(tempfile.mkdtemp(dir=tmp_path)))
+
+    result = saving(tmp_path, act, lambda folder: None)
+    assert result.bounds == ("a thread that the scenario has started by itself changed files, and no fault reaches it",)
+    with instrument_files(tmp_path):
+        assert explore(scenario).exhaustive
+
+
 def test_only_files_of_the_folder(tmp_path: Path) -> None:
     """Files elsewhere are not visited, and pipes neither."""
     inside, outside = tmp_path / "inside", tmp_path / "outside"
