@@ -111,6 +111,9 @@ class Traced:
         return self._process(process).opened
 
     def _opened(self, call: Call, index: int = 0) -> _Opened | None:
+        path = call.folder(index)
+        if path and not path.startswith("/"):  # a pipe or a socket, in place of a file that `execve` has closed
+            return None
         return self._table(call.process).get(call.descriptor(index))
 
     def _place(self, call: Call, path: int, folder: int | None = None) -> str:

@@ -272,7 +272,8 @@ def traced(*lines: str) -> Traced:
     def encoded(line: str) -> str:
         parts = line.split("'")
         parts[1::2] = [f'"{hexadecimal(part)}"' for part in parts[1::2]]
-        return "".join(parts).replace("<CWD>", f"<{hexadecimal('/f')}>")
+        text = "".join(parts).replace("<CWD>", f"<{hexadecimal('/f')}>")
+        return text.replace("<PIPE>", f"<{hexadecimal('pipe:[7]')}>")
 
     def marked(mark: bytes) -> str:
         marker = hexadecimal(f"/memfd:{MARKER}")
@@ -302,11 +303,15 @@ def traced(*lines: str) -> Traced:
         (
             [
                 "1 creat('/f/a', 0666) = 3",
+                "1 dup(3) = 4",
                 "1 writev(3, [{iov_base='ab', iov_len=2}, {iov_base='cd', iov_len=2}], 2) = 4",
                 "1 clone(child_stack=NULL, flags=CLONE_CHILD_SETTID|SIGCHLD <unfinished ...>",
                 "2 close(3) = 0",
                 "1 <... clone resumed>, child_tidptr=0x7f) = 2",
                 "2 write(3, 'no', 2) = 2",
+                "2 write(4<PIPE>, 'no', 2) = 2",
+                "2 dup2(4<PIPE>, 1) = 1<PIPE>",
+                "2 write(1<PIPE>, 'no', 2) = 2",
                 "1 fcntl(3, F_DUPFD_CLOEXEC, 10) = 10",
                 "1 pwritev2(10, [{iov_base='x', iov_len=1}], 1, 7, RWF_DSYNC) = 1",
                 "1 lseek(10, 1, SEEK_SET) = 1",
