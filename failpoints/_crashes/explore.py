@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from .._core.hooks import spectators
-from .._explore.result import Failure, counted
+from .._explore.result import ExplorationFailed, Failure, counted
 from .folder import write_folder
 from .losses import Replay, checksum, shapes
 from .operations import Acknowledge, Operation, Truncate, Visit, Write
@@ -240,7 +240,14 @@ class _Exploration:
             if recording is None:
                 raise failed_without_crash(f"{name} failed without any crash: fix this first", ending, self._result())
             recordings.append(recording)
-        one, other = recordings
+        one = self._compared(name, *recordings)
+        self._operations = sum(not isinstance(each, Acknowledge | Visit) for each in one.operations)
+        self._acknowledged = [each.value for each in one.operations if isinstance(each, Acknowledge)]
+        return one
+
+    def _compared(self, name: str, one: Recording, other: Recording) -> Recording:
+        """Return the first of two recordings of the same function, after checking that it did the same each time."""
+        __tracebackhide__ = True
         differing = first_difference(one, other)
         if differing is not None:
             raise nondeterministic(
@@ -254,8 +261,6 @@ class _Exploration:
             self._bounds.append(f"{name} names files after its process, and one run was explored")
         if _written(one) != _written(other):
             self._bounds.append(f"{name} writes other bytes in each run (a time, an id), and one run was explored")
-        self._operations = sum(not isinstance(each, Acknowledge | Visit) for each in one.operations)
-        self._acknowledged = [each.value for each in one.operations if isinstance(each, Acknowledge)]
         return one
 
     def _record(
@@ -318,12 +323,15 @@ class _Exploration:
         __tracebackhide__ = True
         again, _ = self._run_check(program, state, is_recorded=False)
         if not again.is_like(ending):
-            raise nondeterministic(
-                f"{name_of(self._options.check, 'check')} is nondeterministic: on one folder, it ended with"
-                f" {ending.sentence!r}, and then with {again.sentence or 'no error'!r}",
-                self._result(),
-            )
+            raise self._failed_only_sometimes(ending, again)
         self._confirmed.add((ending.kind, ending.location))
+
+    def _failed_only_sometimes(self, ending: Ending, again: Ending) -> ExplorationFailed:
+        return nondeterministic(
+            f"{name_of(self._options.check, 'check')} is nondeterministic: on one folder, it ended with"
+            f" {ending.sentence or 'no error'!r}, and then with {again.sentence or 'no error'!r}",
+            self._result(),
+        )
 
     def _add_failure(self, program: _Program, state: State, ending: Ending) -> None:
         crashes = (*program.crashes, (program.recording, state))
@@ -346,9 +354,15 @@ class _Exploration:
         check = partial(_check_with, options.check, self._acknowledged, self._output.fileno())
         if not is_recorded:
             return self._in_child(check, state), None
-        ending, recording = self._record(check, (Path(self._folder), state.acknowledged), is_act=False)
+        arguments = Path(self._folder), state.acknowledged
+        ending, recording = self._record(check, arguments, is_act=False)
         if recording is None or not recording.operations:
             return ending, None
+        write_folder(self._folder, state.names, state.files)
+        again, other = self._record(check, arguments, is_act=False)
+        if other is None:
+            raise self._failed_only_sometimes(ending, again)
+        recording = self._compared(name_of(options.check, "check"), recording, other)
         return ending, _Program(recording, (*program.crashes, (program.recording, state)))
 
     def _in_child(self, check: Callable[[Path, int], object], state: State) -> Ending:

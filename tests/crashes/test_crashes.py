@@ -294,6 +294,27 @@ def test_crashes_during_recovery() -> None:
     assert twice.states > once.states
 
 
+def test_a_recovery_that_differs_each_time(tmp_path: Path) -> None:
+    """With `depth=2`, a `check` that writes other bytes each time takes the verdict away. One that does more fails."""
+
+    def act(folder: Path) -> None:
+        (folder / "state.json").touch()
+
+    def check(folder: Path, acknowledged: list[Any]) -> None:
+        (folder / "recovered").write_text(str(time.time_ns()))
+
+    def check_more(folder: Path, acknowledged: list[Any]) -> None:
+        (folder / "recovered").touch()
+        if (tmp_path / "was here").exists():
+            (folder / "more").touch()
+        os.mkfifo(tmp_path / "was here") if not (tmp_path / "was here").exists() else None
+
+    result = explored(act, check, disk="process", depth=2)
+    assert result.bounds == ("check writes other bytes in each run (a time, an id), and one run was explored",)
+    with pytest.raises(ExplorationFailed, match=r"check_more is nondeterministic: where it did 'nothing more' in one"):
+        explore_crashes(act, check_more, depth=2)
+
+
 def test_max_states_takes_the_complete_states_first() -> None:
     """A limit of states leaves out those with losses first, and is in the verdict."""
     seen: list[CrashProgress] = []
