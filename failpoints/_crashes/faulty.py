@@ -19,10 +19,9 @@ from .._core.visit import recording_usage_errors, visit_sync
 from .._explore.execution import Execution, active
 from . import faults
 from .faults import Fault
-from .replacing import Replacements, do, place_of
+from .operations import relative_to
+from .replacing import SYNCED, Replacements, do, makes_unnamed, place_of
 
-_SYNCED: Final = os.O_DSYNC | os.O_SYNC
-_TEMPORARY: Final = getattr(os, "O_TMPFILE", 0)
 _NO_RUN: Final = object()  # in place of the run of an exploration
 
 
@@ -39,12 +38,6 @@ class Folder:
     root: str
     synced: dict[tuple[int, int], bytes] = field(default_factory=dict[tuple[int, int], bytes])
     full: tuple[object, Fault] | None = None
-
-    def relative(self, place: str) -> str | None:
-        """Return an absolute path relative to the folder, or `None` if it is not in there."""
-        if place == self.root:
-            return "."
-        return place[len(self.root) + 1 :] if place.startswith(f"{self.root}/") else None
 
     def keep(self, path: str) -> None:
         """Keep what a file contains, before it is changed for the first time since it was synced."""
@@ -111,9 +104,9 @@ class Functions:
         except (OSError, TypeError, ValueError):
             return None  # the original function has to raise that
         for each in self._folders:
-            relative = each.relative(place)
+            relative = relative_to(each.root, place)
             if relative is not None:
-                return _File(each, relative)
+                return _File(each, relative or ".")
         return None
 
     def _open_file(self, file: Any) -> _File | None:
@@ -189,14 +182,14 @@ class Functions:
             _fail(fault)
         file.folder.keep(_path_of(descriptor))
         written = write(size if fault is None else fault.written)
-        if flags & _SYNCED:
+        if flags & SYNCED:
             file.folder.forget(descriptor)
         return written
 
     # The functions
 
     def _open(self, original: Any, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
-        is_temporary = bool(_TEMPORARY) and flags & _TEMPORARY == _TEMPORARY
+        is_temporary = makes_unnamed(flags)
         file = None
         if flags & (os.O_CREAT | os.O_TRUNC) or is_temporary:
             file = self._file(path, dir_fd, follow=not flags & (os.O_NOFOLLOW | os.O_EXCL))

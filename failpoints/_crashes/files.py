@@ -15,11 +15,9 @@ from typing import Any, Final
 
 from .notes import Notes
 from .operations import Kind
-from .replacing import Replacements, do, place_of
+from .replacing import SYNCED, Replacements, do, makes_unnamed, place_of
 
 _WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
-_TEMPORARY: Final = getattr(os, "O_TMPFILE", 0)
-_SYNCED: Final = os.O_DSYNC | os.O_SYNC
 _ACCESS_READ, _ACCESS_COPY = 1, 3  # of mmap
 _NETWORK: Final = ("socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo")
 
@@ -71,13 +69,12 @@ class Replaced:
             place = place_of(path, dir_fd, follow=not flags & (os.O_NOFOLLOW | os.O_EXCL))
             relative = notes.relative(place)
             exists = os.path.lexists(place)
-            is_temporary = bool(_TEMPORARY) and flags & _TEMPORARY == _TEMPORARY
             if relative is None and not (exists and not os.path.isfile(place)):
                 notes.refuse(f"the program writes to a file outside of its folder: {place}")
             descriptor: int = do(original, path, flags, mode, dir_fd=dir_fd)
             if relative is None:  # a device
                 return descriptor
-            if is_temporary:
+            if makes_unnamed(flags):
                 notes.made(None, self._os.fstat(descriptor))
             elif not exists:
                 notes.made(relative, self._os.fstat(descriptor))
@@ -96,7 +93,7 @@ class Replaced:
             return count
 
     def _written(self, number: int, descriptor: int, offset: int, data: bytes, *, is_synced: bool = False) -> None:
-        is_synced = is_synced or bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & _SYNCED)
+        is_synced = is_synced or bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & SYNCED)
         self._notes.written(number, offset, data, is_synced=is_synced)
 
     def _write(self, original: Any, fd: int, data: Any, /) -> int:

@@ -14,7 +14,20 @@ from .._core.context import Context
 from .._core.messages import safe_repr
 from .._core.site import Site
 from ..errors import FailpointUsageError
-from .operations import Acknowledge, Kind, Link, Make, Operation, Remove, Rename, Sync, Truncate, Visit, Write
+from .operations import (
+    Acknowledge,
+    Kind,
+    Link,
+    Make,
+    Operation,
+    Remove,
+    Rename,
+    Sync,
+    Truncate,
+    Visit,
+    Write,
+    relative_to,
+)
 
 
 class Notes:
@@ -60,9 +73,7 @@ class Notes:
 
     def relative(self, path: str) -> str | None:
         """Return an absolute path relative to the folder, or `None` if it is not in there."""
-        if path == self.root:
-            return ""
-        return path[len(self.root) + 1 :] if path.startswith(f"{self.root}/") else None
+        return relative_to(self.root, path)
 
     def made(self, path: str | None, status: os.stat_result, kind: Kind = Kind.FILE, target: str = "") -> None:
         """Note a new file. It has no name if *path* is `None`."""

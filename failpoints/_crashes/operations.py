@@ -99,3 +99,10 @@ Operation: TypeAlias = NameOperation | Truncate | Write | Sync | Acknowledge | V
 def parent_of(path: str) -> str:
     """Return the path of the folder that contains a path."""
     return path.rpartition("/")[0]
+
+
+def relative_to(root: str, path: str) -> str | None:
+    """Return an absolute path relative to the folder at *root*, or `None` if it is not in there."""
+    if path == root:
+        return ""
+    return path[len(root) + 1 :] if path.startswith(f"{root}/") else None

@@ -25,6 +25,11 @@ NAMES: Final = (
 )
 """The functions of `os` that are replaced, where the system has them."""
 
+SYNCED: Final = os.O_DSYNC | os.O_SYNC
+"""The flags of an open file whose writes are durable once they return."""
+
+_UNNAMED: Final = getattr(os, "O_TMPFILE", 0)
+
 
 class FileFunctions(Protocol):
     """What takes the place of the functions.
@@ -179,6 +184,11 @@ def _open_with(raw: type[io.FileIO], functions: FileFunctions) -> Any:
         return do(copied if is_replaced else opened, file, mode, *arguments, **options)
 
     return staticmethod(functools.wraps(opened)(open_one))
+
+
+def makes_unnamed(flags: int) -> bool:
+    """Return whether `os.open` makes a file without a name, by its flags."""
+    return bool(_UNNAMED) and flags & _UNNAMED == _UNNAMED
 
 
 def place_of(path: Any, folder: int | None = None, *, follow: bool = False) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 
 from .content import Content
 from .disk import Disk, applied, renamed
-from .operations import ROOT, Kind, Link, Make, Operation, Remove, Rename, Sync, Truncate, Write
+from .operations import ROOT, Kind, Link, Make, Operation, Remove, Rename, Sync, Truncate, Write, relative_to
 from .syscalls import Call
 
 TRACED: Final = (
@@ -122,9 +122,7 @@ class Traced:
         return os.path.normpath(os.path.join(around, text))
 
     def _relative(self, path: str) -> str | None:
-        if path == self._root:
-            return ""
-        return path[len(self._root) + 1 :] if path.startswith(f"{self._root}/") else None
+        return relative_to(self._root, path)
 
     def _inside(self, path: str) -> str:
         relative = self._relative(path)
