@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
-from functools import partial
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+from ..command_line import run
 from . import __doc__ as description
 
 EXTRA = {"httpx", "starlette", "uvicorn", "rich"}
@@ -26,29 +26,14 @@ def main() -> int:
     if find_spec(backend) is None:
         parser.error(f"{backend} is not installed: pip install {backend}")
 
-    try:
-        # Imported here, because an invalid FAILPOINTS makes the import of `failpoints` fail.
+    def load() -> Callable[[Path], int]:
         import anyio
 
-        from failpoints import FailpointUsageError
-
         from .demo import run_demo
-    except (ValueError, RuntimeError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing not in EXTRA:
-            raise
-        print(f'This example needs {missing}: pip install -e ".[examples]"', file=sys.stderr)
-        return 1
 
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            return anyio.run(partial(run_demo, Path(folder)), backend=backend)
-        except FailpointUsageError as error:
-            print(error, file=sys.stderr)
-            return 1
+        return lambda folder: anyio.run(run_demo, folder, backend=backend)
+
+    return run(load, EXTRA, '-e ".[examples]"')
 
 
 if __name__ == "__main__":

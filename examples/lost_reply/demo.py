@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import anyio
 from rich.console import Console
-from rich.table import Table
 
-from failpoints import FailpointUsageError, configure_all, configured, format_actions, statuses
+from failpoints import FailpointUsageError, configure_all, configured, statuses
 
+from .. import side_by_side
 from .books import Books
 from .client import gateway_client
 from .gateway import Ledger, running_gateway
@@ -43,11 +44,10 @@ async def sell(shop_class: type[FirstShop], folder: Path) -> Books:
 
 async def run_demo(folder: Path) -> int:
     """Sell in both shops with the same failpoints, print the results, and return the exit status."""
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    preset = [f"{status.name}={format_actions(status.actions)}" for status in statuses()]
+    console, preset = side_by_side.new_console(), side_by_side.preset()
     with ExitStack() as stack:
         if preset:
-            console.print(f"Failpoints from FAILPOINTS: {';'.join(preset)}")
+            console.print(f"Failpoints from FAILPOINTS: {preset}")
         else:
             stack.enter_context(configured(*LOST_REPLY))
             console.print(f"The reply to the first charge is lost: {'='.join(LOST_REPLY)}")
@@ -59,23 +59,21 @@ async def run_demo(folder: Path) -> int:
         never_hit &= {status.name for status in statuses() if not status.hits}
 
     _show(console, {"first version": first, "with idempotency keys": second})
-    for name in sorted(never_hit):
-        console.print(f"Failpoint {name} was never hit.")
-    console.print(f"Another way to break it: {HINT}")
-    as_expected = (first.verdict, second.verdict) == ("charged twice", "correct")
-    return 0 if as_expected or preset else 1
+    side_by_side.show_hints(console, never_hit, HINT)
+    return side_by_side.exit_status(first.verdict, second.verdict, is_preset=bool(preset))
 
 
 def _show(console: Console, shops: dict[str, Books]) -> None:
-    table = Table("", *shops)
-    table.add_row("orders placed", *(str(len(books.orders)) for books in shops.values()))
-    table.add_row("paid", *(str(books.paid) for books in shops.values()))
-    table.add_row("failed", *(str(len(books.failures)) for books in shops.values()))
-    table.add_row("charges made", *(str(len(books.charges)) for books in shops.values()))
-    table.add_row("charged in total", *(f"{books.charged / 100:.2f}" for books in shops.values()))
-    table.add_row("owed in total", *(f"{books.owed / 100:.2f}" for books in shops.values()))
-    table.add_row("verdict", *(books.verdict for books in shops.values()))
-    console.print(table)
+    rows: dict[str, Callable[[Books], object]] = {
+        "orders placed": lambda books: len(books.orders),
+        "paid": lambda books: books.paid,
+        "failed": lambda books: len(books.failures),
+        "charges made": lambda books: len(books.charges),
+        "charged in total": lambda books: f"{books.charged / 100:.2f}",
+        "owed in total": lambda books: f"{books.owed / 100:.2f}",
+        "verdict": lambda books: books.verdict,
+    }
+    side_by_side.show(console, shops, rows)
     for shop, books in shops.items():
         for customer, error in books.failures.items():
             console.print(f"{shop}: {customer}'s order failed: {type(error).__name__}: {error}")

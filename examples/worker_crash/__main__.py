@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
+from ..command_line import run
 from . import __doc__ as description
 
 EXTRA = {"rich", "redis", "rq"}
@@ -25,11 +26,8 @@ def main() -> int:
     if uses_rq and shutil.which("redis-server") is None:
         parser.error("redis-server is not installed")
 
-    try:
-        # Imported here, because an invalid FAILPOINTS makes the import of `failpoints` fail.
+    def load() -> Callable[[Path], int]:
         import anyio
-
-        from failpoints import FailpointUsageError
 
         from .demo import run_demo
 
@@ -37,22 +35,9 @@ def main() -> int:
             from .rq_jobs import carry_out
         else:
             from .jobs import carry_out
-    except (ValueError, RuntimeError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        if missing not in EXTRA:
-            raise
-        print(f'This example needs {missing}: pip install -e ".[examples]" rq', file=sys.stderr)
-        return 1
+        return lambda folder: anyio.run(run_demo, folder, carry_out)
 
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            return anyio.run(run_demo, Path(folder), carry_out)
-        except FailpointUsageError as error:
-            print(error, file=sys.stderr)
-            return 1
+    return run(load, EXTRA, '-e ".[examples]" rq')
 
 
 if __name__ == "__main__":

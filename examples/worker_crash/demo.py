@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
-from rich.console import Console
-from rich.table import Table
 
-from failpoints import format_actions, statuses
+from failpoints import statuses
 from failpoints.fleet import Fleet
 
+from .. import side_by_side
 from .bank import Bank
 from .billing import VERSIONS
 from .jobs import Job
@@ -69,10 +68,9 @@ async def bill_all(version: str, folder: Path, carry_out: CarryOut) -> Books:
 
 async def run_demo(folder: Path, carry_out: CarryOut) -> int:
     """Carry out the jobs in both versions with the same failpoints, print the results, and return the exit status."""
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    preset = [f"{status.name}={format_actions(status.actions)}" for status in statuses()]
+    console, preset = side_by_side.new_console(), side_by_side.preset()
     if preset:
-        console.print(f"Failpoints from FAILPOINTS, for all workers together: {';'.join(preset)}")
+        console.print(f"Failpoints from FAILPOINTS, for all workers together: {preset}")
     else:
         console.print(f"One worker dies after it has charged: {'='.join(DEATH)}")
     books: dict[str, Books] = {}
@@ -85,22 +83,15 @@ async def run_demo(folder: Path, carry_out: CarryOut) -> int:
             tasks.start_soon(run, version)
 
     first, second = (books[version] for version in VERSIONS)
-    _show(console, {"first version": first, "with idempotency keys": second})
-    for name in sorted(first.never_hit & second.never_hit):
-        console.print(f"Failpoint {name} was never hit.")
-    console.print(f"Another way to break it: {HINT}")
-    as_expected = (first.verdict, second.verdict) == ("charged twice", "correct")
-    return 0 if as_expected or preset else 1
-
-
-def _show(console: Console, versions: dict[str, Books]) -> None:
-    table = Table("", *versions)
-    table.add_row("jobs", *(str(len(JOBS)) for _ in versions))
-    table.add_row("finished", *(str(len(books.finished)) for books in versions.values()))
-    table.add_row("attempts", *(str(books.attempts) for books in versions.values()))
-    table.add_row("charges made", *(str(len(books.charges)) for books in versions.values()))
-    charged = (sum(amount for _, amount in books.charges) for books in versions.values())
-    table.add_row("charged in total", *(f"{cents / 100:.2f}" for cents in charged))
-    table.add_row("owed in total", *(f"{books.owed / 100:.2f}" for books in versions.values()))
-    table.add_row("verdict", *(books.verdict for books in versions.values()))
-    console.print(table)
+    rows: dict[str, Callable[[Books], object]] = {
+        "jobs": lambda books: len(JOBS),
+        "finished": lambda books: len(books.finished),
+        "attempts": lambda books: books.attempts,
+        "charges made": lambda books: len(books.charges),
+        "charged in total": lambda books: f"{sum(amount for _, amount in books.charges) / 100:.2f}",
+        "owed in total": lambda books: f"{books.owed / 100:.2f}",
+        "verdict": lambda books: books.verdict,
+    }
+    side_by_side.show(console, {"first version": first, "with idempotency keys": second}, rows)
+    side_by_side.show_hints(console, first.never_hit & second.never_hit, HINT)
+    return side_by_side.exit_status(first.verdict, second.verdict, is_preset=bool(preset))

@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import pytest
 
 from examples.lost_reply.__main__ import main
 from failpoints import configure_all
-
-ROOT = Path(__file__).parents[2]
-OURS = ("FAILPOINTS", "FORCE_COLOR", "TTY_COMPATIBLE")  # variables that change the behaviour or the look of the demo
+from tests.examples.demos import OURS, run_python, table
 
 
-def run_demo(*arguments: str, code: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the demo, or Python code, with no variables of the library except these."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    command = ["-c", code] if code else ["-m", "examples.lost_reply"]
-    return subprocess.run(
-        [sys.executable, *command, *arguments],
-        cwd=ROOT,
-        env=kept | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "COLUMNS": "120"} | environment,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=60,
-    )
-
-
-def table(output: str) -> dict[str, list[str]]:
-    """Return the demo's table: for each row's title, the cells of both shops."""
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in output.splitlines() if "│" in line]
-    return {title: cells for title, *cells in rows}
+def run_demo(**environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the demo with no variables of the library except these."""
+    return run_python("-m", "examples.lost_reply", **environment)
 
 
 @pytest.fixture
@@ -157,7 +138,7 @@ for library in {libraries!r}:
     except SystemExit as end:
         print(end.code)
 """
-    done = run_demo(code=code)
+    done = run_python("-c", code)
     assert done.stdout == "1\n" * len(libraries)
     assert done.stderr == "".join(
         f'This example needs {library}: pip install -e ".[examples]"\n' for library in libraries

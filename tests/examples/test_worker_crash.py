@@ -6,37 +6,18 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from examples.worker_crash.__main__ import main
-
-ROOT = Path(__file__).parents[2]
-OURS = ("FAILPOINTS", "FORCE_COLOR", "TTY_COMPATIBLE")  # variables that change the behaviour or the look of the demo
+from tests.examples.demos import ROOT, run_python, table
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such fleets")
 
 
 def run_demo(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the demo with no variables of the library except these."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    return subprocess.run(
-        [sys.executable, "-m", "examples.worker_crash", *arguments],
-        cwd=ROOT,
-        env=kept
-        | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "PYTHONIOENCODING": "utf-8", "COLUMNS": "120"}
-        | environment,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=60,
-    )
-
-
-def table(output: str) -> dict[str, list[str]]:
-    """Return the demo's table: for each row's title, the cells of both versions."""
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in output.splitlines() if "│" in line]
-    return {title: cells for title, *cells in rows}
+    return run_python("-m", "examples.worker_crash", *arguments, **environment)
 
 
 @pytest.mark.parametrize("queue", [pytest.param("sqlite"), pytest.param("rq", marks=pytest.mark.slow)])
