@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Literal, NamedTuple, Self
+from typing import Any, Final, Literal, NamedTuple, Self, cast
 
 import anyio
 
@@ -70,8 +70,7 @@ class Fleet:
 
     def __init__(self, url: str | os.PathLike[str], *, lease: float | None = 30.0) -> None:
         self._place = parse_url(url, "the fleet's URL")
-        is_number = isinstance(lease, (int, float)) and not isinstance(lease, bool)
-        if lease is not None and not (is_number and 0 < lease < math.inf):
+        if lease is not None and not _is_duration(lease):
             raise FailpointUsageError(f"lease must be a number of seconds above 0, or None; got {safe_repr(lease)}")
         self._lease = lease
         self._owner: str | None = None
@@ -190,7 +189,7 @@ class Fleet:
         self, given: list[tuple[Any, ...]], timeout: float, *, duration: float | None = None, block: bool = False
     ) -> list[Entry]:
         limit = seconds(timeout)
-        if duration is not None and not (isinstance(duration, (int, float)) and 0 < duration < math.inf):
+        if duration is not None and not _is_duration(duration):
             raise FailpointUsageError(f"duration must be a number of seconds above 0; got {safe_repr(duration)}")
         until = None if duration is None else await self._engine.time() + duration
         documents = [entry_document(*parts) for parts in given]
@@ -337,6 +336,8 @@ class Fleet:
         With *declared*, also of each failpoint that the modules declare which the members have imported, and all its
         sites. Then it raises `FleetTimeout` if a member has not answered within *timeout* seconds.
         """
+        if not isinstance(cast(object, declared), bool):
+            raise FailpointUsageError(f"declared must be True or False; got {safe_repr(declared)}")
         sites = await self._declared(seconds(timeout)) if declared else {}
         seen, reports = await self._reported()
         names = sorted({*sites, *(entry.name for entry in seen.state.entries)})
@@ -478,6 +479,10 @@ class FleetHandle:
     async def remove(self, *, timeout: float = 10) -> None:
         """Remove the configuration, wake everything waiting there, and put back in force what it had replaced."""
         await self._verbs.remove(seconds(timeout))
+
+
+def _is_duration(given: object) -> bool:
+    return isinstance(given, (int, float)) and not isinstance(given, bool) and 0 < given < math.inf
 
 
 def _described(status: FailpointStatus) -> str:

@@ -44,7 +44,7 @@ def parse_url(url: object, source: str) -> Place:
     if not os.path.isabs(given):
         raise FailpointUsageError(
             f"{source} is {without_password(given)!r}: the path must be absolute, since processes have different"
-            f" working directories; did you mean {os.path.abspath(without_password(given))!r}?",
+            f" working directories; did you mean {os.path.abspath(os.path.expanduser(without_password(given)))!r}?",
             code="FP026",
         )
     return Folder(Path(given))
@@ -69,6 +69,10 @@ def _server_of(url: str, scheme: str, source: str) -> Place:
             raise FailpointUsageError(
                 f"{source} has the option {option!r}, which is not one of {', '.join(sorted(known))}", code="FP026"
             )
+    if "ssl_ca_certs" in options and not _TLS[scheme]:
+        raise FailpointUsageError(
+            f"{source} has ssl_ca_certs, but {scheme}:// is not encrypted: use rediss:// or valkeys://", code="FP026"
+        )
     name = options.get("fleet", "")
     if not _NAME.fullmatch(name):
         raise FailpointUsageError(
@@ -79,6 +83,13 @@ def _server_of(url: str, scheme: str, source: str) -> Place:
         user=unquote(parts.username) if parts.username else None,
         password=unquote(parts.password) if parts.password else None,
     )
+    location = parts.netloc.rpartition("@")[2]
+    if scheme == "unix" and location:
+        raise FailpointUsageError(
+            f"{source} has {location!r} before the path of the socket: write the absolute path after three slashes, as"
+            " in unix:///run/redis.sock?fleet=shop",
+            code="FP026",
+        )
     if scheme == "unix":
         server.path = unquote(parts.path)
         database = options.get("db", "")

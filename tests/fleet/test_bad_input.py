@@ -58,6 +58,9 @@ def imported(fleet: str) -> tuple[int, str]:
         ("redis://user:secret@host:port/0?fleet=a", "is not a URL: Port could not be cast to integer value as 'port'"),
         ("redis://:secret@/0?fleet=a", "does not name a server: write it as redis://HOST:6379/0?fleet=shop"),
         ("rediss://host/0?fleet=a&ssl_ca_certs=/none", "has ssl_ca_certs='/none', which cannot be read: [Errno 2]"),
+        ("redis://:secret@host/0?fleet=a&ssl_ca_certs=/none", "has ssl_ca_certs, but redis:// is not encrypted: use"),
+        ("unix://:secret@run/redis.sock?fleet=a", "has 'run' before the path of the socket: write the absolute path"),
+        ("~/shop", f"did you mean {os.path.expanduser('~/shop')!r}?"),
         ("redis:user:secret@host/0", "is '***@host/0': the path must be absolute"),
     ],
 )

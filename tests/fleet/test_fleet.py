@@ -303,9 +303,11 @@ async def test_what_has_no_text_cannot_be_sent(place: str) -> None:
         ]:
             with pytest.raises(error):
                 await fleet.configure(*arguments, context=context)  # type: ignore[arg-type]
-        for keywords in ({"duration": 0}, {"duration": math.inf}, {"timeout": -1}):
+        for keywords in ({"duration": 0}, {"duration": math.inf}, {"duration": True}, {"timeout": -1}):
             with pytest.raises(FailpointUsageError):
                 await fleet.configure("x", "off", **keywords)  # type: ignore[arg-type]
+        with pytest.raises(FailpointUsageError, match="declared must be True or False; got 'x'"):
+            await fleet.statuses(declared="x")  # type: ignore[arg-type]
         assert await fleet.statuses() == []
 
 
