@@ -44,6 +44,11 @@ class FailpointError(Exception):
 
     code: str
 
+    def __init__(self, *args: object, code: str | None = None) -> None:
+        super().__init__(*args)
+        if code is not None:
+            self.code = code
+
 
 class ActionSyntaxError(FailpointError, ValueError):
     """A text that cannot be parsed as actions. The message says what was expected, and shows the place with a caret.
@@ -74,21 +79,11 @@ class FailpointNameError(FailpointError, ValueError):
 
     code = "FP002"
 
-    def __init__(self, *args: object, code: str | None = None) -> None:
-        super().__init__(*args)
-        if code is not None:
-            self.code = code
-
 
 class FailpointUsageError(FailpointError, RuntimeError):
     """A site or a call that cannot do what was asked. The message says what to do instead."""
 
     code = "FP004"
-
-    def __init__(self, *args: object, code: str | None = None) -> None:
-        super().__init__(*args)
-        if code is not None:
-            self.code = code
 
 
 class FailpointCancelled(FailpointError):
@@ -113,10 +108,8 @@ class FailpointTimeout(FailpointError, TimeoutError):
     code = "FP006"
 
     def __init__(self, message: str, status: FailpointStatus | None = None, *, code: str | None = None) -> None:
-        super().__init__(message)
+        super().__init__(message, code=code)
         self.status = status
-        if code is not None:
-            self.code = code
 
 
 class FleetTimeout(FailpointTimeout):
