@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 from .._core.clock import monotonic
@@ -43,8 +42,8 @@ class Leases:
         seen = self._renewals.get(owner)
         try:
             renewed = self._place.renewed(owner)
-        except OSError:  # it cannot be reached
-            renewed = Renewal(seen[0] if seen is not None else 0.0, math.inf)
+        except OSError:  # it cannot be reached: the lease begins now, unless it has begun
+            renewed = Renewal(seen[0] if seen is not None else 0.0, 0)
         if renewed is None:
             return True
         if seen is None:

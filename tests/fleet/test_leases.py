@@ -13,6 +13,8 @@ import anyio
 import pytest
 
 from failpoints._fleet.background import keep_renewed
+from failpoints._fleet.leases import Leases
+from failpoints._fleet.state import Entry, State
 from failpoints.fleet import Fleet
 
 Start = Callable[..., Any]
@@ -137,6 +139,24 @@ async def test_a_forked_child_of_an_owner_does_not_keep_it_alive(start: Start, f
     assert program.line() == 1
     program.kill()
     await until_nothing_is_configured(member)
+
+
+def test_the_lease_of_an_owner_that_cannot_be_seen_begins_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration that comes while the place cannot be reached is in force, until the lease is over."""
+    now = 100.0
+    monkeypatch.setattr("failpoints._fleet.leases.monotonic", lambda: now)
+
+    class OutOfReach:
+        def renewed(self, owner: str) -> None:
+            raise OSError
+
+    leases = Leases(OutOfReach())  # type: ignore[arg-type]
+    state = State("fleet").with_entries([Entry(0, "x", "off", {}, owner="someone", lease=30.0)])
+    assert leases.ended(state) == {}
+    now += 29.9
+    assert leases.ended(state) == {}
+    now += 0.1
+    assert list(leases.ended(state).values()) == list(state.entries)
 
 
 def test_a_lease_is_renewed_in_time_after_a_fork_and_not_all_the_time() -> None:
