@@ -107,7 +107,7 @@ class Folder:
             for name in files.names_in(self.path / "members"):  # of a fleet that is gone: they join this one
                 (self.path / "members" / name).unlink(missing_ok=True)
         ended = {name: file for name, file in self._files_of_members() if not self.is_alive(name)}
-        after = alter(before.without(self._is_over))
+        after = alter(self._without_ended(before))
         if after is before and before.revision and not ended.keys() - before.folded:
             return before
         counts = {name: {r.serial: r.counts for r in file.records.values()} for name, file in ended.items()}
@@ -208,7 +208,7 @@ class Folder:
             members = {name: file for name, file in self._files_of_members() if name not in state.folded}
             living = frozenset(name for name in members if self.is_alive(name))
             if self.state() is state:  # else counts may have moved from a file into the state meanwhile
-                return Seen(state.without(self._is_over), members, living)
+                return Seen(self._without_ended(state), members, living)
 
     @property
     def needs_leave(self) -> bool:
@@ -267,11 +267,11 @@ class Folder:
         """Make the file of a new owner, and hold it."""
         return Held(self.path / "owners" / f"{os.getpid()}-{secrets.token_hex(8)}")
 
-    def _is_over(self, entry: Entry) -> bool:
-        """Return whether the owner of a configuration has ended, or its time is over."""
-        if entry.owner is not None and not files.is_held(self.path / "owners" / entry.owner):
-            return True
-        return entry.until is not None and entry.until <= time.time()
+    def _without_ended(self, state: State) -> State:
+        """Return the state without the configurations whose owner has ended, or whose time is over."""
+        now = time.time()
+        ended = {owner for owner in state.owners() if not files.is_held(self.path / "owners" / owner)}
+        return state.without(lambda each: each.owner in ended or (each.until is not None and each.until <= now))
 
     def renewed(self, owner: str) -> Renewal | None:
         """Return when an owner has shown that it is not stopped; `None` if it has ended."""

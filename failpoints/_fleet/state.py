@@ -157,6 +157,10 @@ class State:
                 found.append(entry)
         return tuple(found)
 
+    def owners(self) -> frozenset[str]:
+        """Return the owners of the configurations."""
+        return frozenset(entry.owner for entry in self.entries if entry.owner is not None)
+
     # as text
 
     def to_json(self) -> str:
