@@ -4,7 +4,7 @@ It has
 
 - the fixture `failpoints`, whose type is `Failpoints`, and the marker `@pytest.mark.failpoints({"name": "actions"})`,
 - the options `--failpoints-seed`, `--failpoints`, `--failpoints-report`, `--failpoints-report-json`,
-  `--failpoints-explore` and `--failpoints-replay`,
+  `--failpoints-fail-under`, `--failpoints-explore` and `--failpoints-replay`,
 - the ini settings `failpoints_strict`, `failpoints_timeout`, `failpoints_pause_limit` and `failpoints_processes`.
 
 Where plugins are not found by themselves (`PYTEST_DISABLE_PLUGIN_AUTOLOAD=1`), `-p failpoints` loads it. The name of
