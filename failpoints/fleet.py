@@ -44,22 +44,22 @@ class Fleet:
     """All processes that were started with the same `FAILPOINTS_FLEET`, for tests and tools.
 
     It is an async context manager, on asyncio and trio, with the verbs of `Registry`. They act on all members: the
-    processes whose environment has `FAILPOINTS_FLEET`, and that have imported the package. A process that comes later
+    processes whose environment has `FAILPOINTS_FLEET`, and that have imported the package. A process that joins later
     has what is configured from its first visit on. Counts are of the fleet: `1*exit(9)` ends one process.
 
     Leaving the block removes what it has configured. If this process is killed, the members do that, at once. If it is
     stopped, or the fleet is on a server, they do it after *lease* seconds.
 
     Args:
-        url: The absolute path of a folder, which is made if it is not there. It belongs to this user alone: who can
-            write there can end the processes. Or a server, such as `redis://HOST:6379/0?fleet=shop`.
+        url: The absolute path of a folder, which is made if it is not there. It belongs to this user alone, because
+            anyone who can write there can end the processes. Or a server, such as `redis://HOST:6379/0?fleet=shop`.
         lease: Seconds after which the members end what it has configured, if this process does not show that it is
             running. `None` leaves it configured until it is removed, also after the block.
 
     Raises:
         FailpointUsageError: On construction, if *url* is not the URL of a fleet, or *lease* is not a number. From
-            every verb: outside the block, and if the folder is gone, damaged, full, or not of a fleet of this user. Or
-            if the server cannot be reached, or refuses.
+            every verb: outside the block, and if the folder is gone, damaged, full, or not of a fleet of this user, or
+            the server cannot be reached or refuses.
 
     >>> from failpoints.fleet import Fleet
     >>> async def crash_one_worker(folder: str) -> None:
@@ -227,16 +227,16 @@ class Fleet:
         return made
 
     async def remove(self, name: str, *, timeout: float = 10) -> None:
-        """Remove all configurations of *name* in all members, whoever made them, and wake everything waiting there.
+        """Remove all configurations of *name* in all members, and wake everything waiting there.
 
-        Returns once each member has acknowledged it. Does nothing if there is none. Raises `FleetTimeout` if a member
-        has not done so in time.
+        That includes what the command, or the `Fleet` of another process, has configured. Returns once each member has
+        acknowledged it. Does nothing if there is none. Raises `FleetTimeout` if a member has not done so in time.
         """
         check_name(name)
         await self._remove(lambda entry: entry.name == name, seconds(timeout))
 
     async def reset(self, *, timeout: float = 10) -> None:
-        """Remove every configuration of the fleet, whoever made it, and wake all waiters. Otherwise like `remove`."""
+        """Remove every configuration in all members, and wake all waiters. Otherwise like `remove`."""
         await self._remove(lambda _: True, seconds(timeout))
 
     async def _remove(self, ended: Callable[[Entry], bool], timeout: float | None = 10) -> None:

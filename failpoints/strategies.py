@@ -44,11 +44,11 @@ def schedules(
     Args:
         faults: The failpoints, with the actions that are tried at each, the simplest first. An action without a count
             happens once, or up to *max_times*. Terms with a count or a chance stay as they are.
-        contexts: For a failpoint, the matchers of which one is drawn, the simplest first. The entry then has three
-            parts. A failpoint can be in a schedule once for each of them.
-        max_faults: How many entries a schedule has at most.
-        max_skipped: How many hits pass at most before the fault happens.
-        max_times: How often a fault happens at most.
+        contexts: For each failpoint, a list of matchers, the simplest first. One of them is drawn, and the entry then
+            has three parts. A failpoint can be in a schedule once for each of them.
+        max_faults: The most entries of a schedule.
+        max_skipped: The most hits that pass before a fault happens.
+        max_times: The most times that a fault happens.
 
     Raises:
         ActionSyntaxError: A text cannot be parsed as actions.

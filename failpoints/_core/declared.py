@@ -58,7 +58,7 @@ def with_declared(statuses: Iterable[FailpointStatus]) -> list[FailpointStatus]:
     """Return a status for each name that is declared or in *statuses*, with all its sites, sorted by name."""
     by_name = {status.name: status for status in statuses}
     for name, sites in _declared_or_made().items():
-        if not is_name(name):  # the site refuses it, and so would whoever reads this
+        if not is_name(name):  # the site refuses it, and so would a reader of this list
             continue
         status = by_name.get(name) or FailpointStatus(name)
         by_name[name] = replace(status, sites=tuple(map(str, sites)))

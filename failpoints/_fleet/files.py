@@ -214,7 +214,7 @@ def read_member(path: Path) -> Shown | None:
 def draw_ticket(path: Path) -> int:
     """Draw the next number, from 0, which no other draw of any process gets.
 
-    The system appends a byte at one moment, and its position is the number. Whoever dies after that has used it up.
+    The system appends a byte at one moment, and its position is the number. A process that dies then has used it up.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     try:
@@ -299,13 +299,14 @@ def check_folder(folder: Path) -> None:
         raise FailpointUsageError(f"the fleet {str(folder)!r} is not a folder", code="FP026")
     if status.st_uid != os.geteuid():
         raise FailpointUsageError(
-            f"the fleet's folder {str(folder)!r} belongs to another user: whoever can write there can end this process",
+            f"the fleet's folder {str(folder)!r} belongs to another user, who could end this process: use one of your"
+            " own",
             code="FP026",
         )
     if status.st_mode & 0o077:
         raise FailpointUsageError(
             f"the fleet's folder {str(folder)!r} is open to other users (mode {stat.S_IMODE(status.st_mode):04o}), and"
-            f" whoever can write there can end this process: use a folder of its own, made by mkdir -m 700",
+            f" anyone who can write there can end this process: use a folder of its own, made by mkdir -m 700",
             code="FP026",
         )
     foreign = [each.name for each in folder.iterdir() if each.name not in _FILES and not each.name.endswith(ASIDE)]

@@ -18,7 +18,7 @@ _MOST_FEEDS = 4  # of one session, which several tabs have if one was duplicated
 
 
 def _key(secret: bytes) -> bytes:
-    """Return what a secret is kept under. Nobody can find a secret by the time that a look-up of its hash takes."""
+    """Return what a secret is kept under. The time that a look-up of its hash takes does not give the secret away."""
     return hashlib.sha256(secret).digest()
 
 

@@ -118,7 +118,7 @@ class Rules:
     def _signed(self, claims: Claims, entries: bytes) -> str:
         token = sign(next(iter(self.keys.items())), claims, entries)
         if len(token) > MAX_TOKEN:
-            raise FailpointUsageError(f"the token would have {len(token)} bytes, and may have {MAX_TOKEN}")
+            raise FailpointUsageError(f"the token would have {len(token)} bytes, and the limit is {MAX_TOKEN}")
         return token
 
     def accept(self, token: str, store: Store) -> Accepted:
@@ -193,14 +193,14 @@ def _check_actions(terms: Iterable[Term]) -> None:
     for step in (step for term in terms for step in steps(term.action)):
         if isinstance(step, _NEVER):
             raise FailpointUsageError(
-                f"{describe_actions(Term(step))} does not come with a request: it would affect others, too"
+                f"{describe_actions(Term(step))} is not allowed in a request: it would affect others, too"
             )
         if isinstance(step, Raise) and isinstance(step.error, str):
             word = step.error.rpartition(".")[2]
             kind = builtin_exception(word)
             if word in _CODE_NAMES or (kind is not None and not issubclass(kind, Exception)):
                 raise FailpointUsageError(
-                    f"{describe_actions(Term(step))} does not come with a request: {word} is not an Exception,"
+                    f"{describe_actions(Term(step))} is not allowed in a request: {word} is not an Exception,"
                     " so it could end the whole service"
                 )
 

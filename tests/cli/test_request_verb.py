@@ -53,7 +53,7 @@ WRONG: list[tuple[list[str], str]] = [
     (["--set", "a=off", "--key", SECRET], "Error: --key: key 1 is not ID:SECRET"),
     (["--set", "a=off", "--key", "k1:short"], "has 5 bytes, and needs 16 or more"),
     (["--set", "a=explode", *KEY], "Error: --set: expected an action, found 'explode'"),
-    (["--set", "a=exit", *KEY], "Error: exit does not come with a request"),
+    (["--set", "a=exit", *KEY], "Error: exit is not allowed in a request"),
     (["--set", "", *KEY], "there is nothing to sign"),
     (["--set", "a=off", *KEY, "--", "python", "x.py"], "put {failpoints} where the token belongs"),
     (["--set", "a=off", *KEY, "--", "no-such-program", "{failpoints}"], "no such program"),

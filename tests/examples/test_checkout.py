@@ -43,7 +43,7 @@ def test_exactly_one_of_200_orders_fails() -> None:
     ("setting", "message"),
     [
         ("mail.sent=off", "was never hit before the response began, in stock, mail, shop; did you mean 'mail.send'?"),
-        ("stock.reserve=exit", "exit does not come with a request"),
+        ("stock.reserve=exit", "exit is not allowed in a request"),
     ],
 )
 def test_a_mistake_is_a_message(setting: str, message: str) -> None:
