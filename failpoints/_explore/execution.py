@@ -173,6 +173,7 @@ class Execution:
         if not self.active or threading.get_ident() != self.thread:
             return None
         if self.steering is not None:  # on an event loop that the scenario runs by itself
+            self.steering.see_task()
             self.arrive_sync(name, context)
             return None
         task = self.loop.current_node()

@@ -365,6 +365,7 @@ def _describe_bound(bound: str, options: Options) -> str:
         "threads": "a task went on before a thread had answered",
         "sockets": "a task went on before a socket, a pipe or a process had answered",
         "missed files": "a thread that the scenario has started by itself changed files, and no fault reaches it",
+        "unordered tasks": "tasks on an event loop of the scenario's own were not put in order",
         "unordered threads": "threads were not put in order",
         "blocked thread": "a thread went on before another one had returned from something that is not steered",
     }[bound]

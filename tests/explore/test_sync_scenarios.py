@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.pool import ThreadPool
 from typing import Any
 
+import anyio
 import pytest
 
 from failpoints import FailpointUsageError, failpoint
@@ -410,6 +411,29 @@ def test_a_lock_that_another_module_has_imported_is_steered() -> None:
     assert seen == ["failpoints._explore.steering.locks"]
     assert module.Lock is threading.Lock
     assert type(module.Lock()).__module__ == "_thread"
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_tasks_on_an_event_loop_of_the_scenario_s_own(backend: str) -> None:
+    """Their order is that of their loop, which the verdict has once two of them visit a site."""
+
+    async def visit() -> None:
+        await failpoint("visit")
+
+    async def tasks(count: int) -> None:
+        async with anyio.create_task_group() as group:
+            for _ in range(count):
+                group.start_soon(visit)
+
+    def scenario(run: Run, count: int) -> None:
+        with run.injecting():
+            for _ in range(2):
+                anyio.run(tasks, count, backend=backend)
+
+    assert explore(functools.partial(scenario, count=1), interleavings=True).exhaustive
+    assert explore(functools.partial(scenario, count=2)).exhaustive  # no orders
+    exploration = explore(functools.partial(scenario, count=2), interleavings=True)
+    assert exploration.bounds == ("tasks on an event loop of the scenario's own were not put in order",)
 
 
 # What is refused

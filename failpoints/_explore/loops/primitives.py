@@ -229,7 +229,9 @@ def current_of_loop() -> Seen | None:
     return execution.seen or _begin(execution)
 
 
-def _begin(execution: Execution) -> Seen:
+def _begin(execution: Execution) -> Seen | None:
+    if execution.is_sync:  # its tasks are those of an event loop of its own, and have no order to choose
+        return None
     seen = execution.seen = Seen(execution)
     return seen
 

@@ -19,6 +19,9 @@ from threading import get_ident
 from types import FrameType
 from typing import Any, Final
 
+import anyio.lowlevel
+from anyio.lowlevel import EventLoopToken
+
 from ..._core.clock import monotonic
 from ..._core.hooks import exploring
 from ..execution import Execution
@@ -71,6 +74,7 @@ class Steering(Notes):
         self._seen: Any = None  # of the running thread, when it was last looked at: its frame, and where that is
         self._seen_since = 0.0
         self._outside: dict[int, Steered] = {}  # by ident
+        self._visitors: dict[EventLoopToken, int] = {}  # the first task to visit a site, of each event loop
 
     # Loop, for the run
 
@@ -205,6 +209,12 @@ class Steering(Notes):
         self.running = thread
         self.execution.thread = self.execution.watched.thread = thread.ident
         thread.baton.release()
+
+    def see_task(self) -> None:
+        """Take note of a visit on an event loop that the scenario runs by itself, which puts its tasks in order."""
+        task = anyio.get_current_task().id
+        if self._visitors.setdefault(anyio.lowlevel.current_token(), task) != task and self.execution.holds_threads:
+            self.execution.scheduler.bounds.add("unordered tasks")
 
     # Threads that wait for something that is not steered
 

@@ -149,9 +149,15 @@ def note_release(found: Steering, lock: Lock) -> None:
     found.set_mark(lock)
 
 
+class _SteeredRLock(_PyRLock):  # type: ignore[misc]
+    """The reentrant lock that `threading` has in Python, with a steered lock inside."""
+
+    __module__ = "_thread"  # that of the class it stands for: trio asserts it
+
+
 def RLock(*args: Any, **kwargs: Any) -> Any:  # noqa: N802 - it has the name that it replaces
-    """Return a reentrant lock: the one that `threading` has in Python, with a steered lock inside."""
-    return _CRLock(*args, **kwargs) if steering() is None else _PyRLock(*args, **kwargs)
+    """Return a reentrant lock. A thread that is not steered gets the original."""
+    return _CRLock(*args, **kwargs) if steering() is None else _SteeredRLock(*args, **kwargs)
 
 
 def lock_of(thing: Any) -> Lock | None:
