@@ -76,7 +76,8 @@ class Exploration:
         bounds: If it is not exhaustive, what cut it short, as one phrase each.
         failures: The runs that failed, up to `max_failures` different ones.
         hits: The number of visits in all runs, by failpoint name.
-        tasks: The largest number of tasks that took turns in one run.
+        tasks: The largest number of tasks that took turns in one run: those that were held at a visit, or with
+            `"awaits"` at a wake-up. The scenario's own is one if it was held, or if it started threads.
         visits: The number of visits at which faults were tried.
         max_faults: The limit of faults per run.
         interleavings: Where the order of tasks was explored: at their `"visits"`, or at all their `"awaits"`. `None` if
@@ -123,10 +124,12 @@ class Exploration:
             return "no failpoint was visited inside run.injecting(), so there was nothing to try"
         at_wakeups = self.interleavings == "awaits" and not self.are_threads
         parts: list[str] = []
-        if self.interleavings and not self.tasks:
-            parts.append(f"no {'threads' if self.are_threads else 'tasks'} to reorder")
+        if self.interleavings and self.tasks < 2:
+            number = "only one" if self.tasks else "no"
+            parts.append(f"{number} {'thread' if self.are_threads else 'task'} to put in order")
         elif self.interleavings and self.are_threads:
-            parts.append(f"every order of {counted(self.tasks, 'thread')} at visits and primitives")
+            others = counted(self.tasks - 1, "thread")
+            parts.append(f"every order of {others} and the scenario at visits and primitives")
         elif self.interleavings:
             parts.append(f"every order of {counted(self.tasks, 'task')}{' at every wake-up' if at_wakeups else ''}")
         if self.max_faults and not self.visits:

@@ -448,7 +448,7 @@ def test_verdicts() -> None:
     )
     assert str(explore(one, max_faults=0)) == "1 run, no faults and no orders: no failure"
     assert str(explore(one, faults={"*": []})) == "1 run, no visit at which a fault could be injected: no failure"
-    assert str(explore(one, interleavings=True)) == "1 run, every order of 1 task: no failure"
+    assert str(explore(one, interleavings=True)) == "1 run, only one task to put in order: no failure"
     assert str(Exploration(runs=10_000, bounds=("stopped at max_runs=10000",))) == (
         "10,000 runs: stopped at max_runs=10000: not exhaustive: no failure found so far"
     )

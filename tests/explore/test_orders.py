@@ -44,9 +44,9 @@ def test_every_order_once(backend: Any, tasks: int, hits: int) -> None:
     assert len(orders) == len(set(orders)) == exploration.runs == factorial(tasks * hits) // factorial(hits) ** tasks
     assert all(Counter(order) == dict.fromkeys("abcd"[:tasks], hits) for order in orders)
     assert exploration.exhaustive
-    plural = "s" if tasks > 1 else ""
     runs = f"{exploration.runs} run{'s' if exploration.runs > 1 else ''}"
-    assert str(exploration) == f"{runs}, every order of {tasks} task{plural}: no failure"
+    tried = f"every order of {tasks} tasks" if tasks > 1 else "only one task to put in order"
+    assert str(exploration) == f"{runs}, {tried}: no failure"
 
 
 def test_the_first_run_takes_turns(backend: Any) -> None:

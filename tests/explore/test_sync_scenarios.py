@@ -197,7 +197,7 @@ def test_locked_threads_have_one_run_for_each_order_of_their_requests(threads: i
     exploration = explore(locked(threads), interleavings=True, reduction="declared")
     assert (exploration.runs, exploration.exhaustive) == (runs, True)
     assert str(exploration).startswith(
-        f"{runs} runs, every order of {threads + 1} threads at visits and primitives: no failure"
+        f"{runs} runs, every order of {threads} threads and the scenario at visits and primitives: no failure"
     )
 
 
