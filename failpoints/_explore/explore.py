@@ -254,7 +254,7 @@ def _explore(runner: Runner) -> Exploration:
     if not bounds.intersection(("max_runs", "max_failures")):
         runner.alternatives.check_all_matched()
         runner.check_lines()
-    described = [_describe_bound(bound, options) for bound in sorted(bounds)]
+    described = [*(_describe_bound(bound, options) for bound in sorted(bounds)), *runner.unsteered()]
     if sampled is not None:
         described.insert(0, _describe_sample(sampled, options))
     result = exploration(

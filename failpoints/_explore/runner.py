@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 import threading
-from collections.abc import Callable, Coroutine, Generator, Hashable
+from collections.abc import Callable, Coroutine, Generator, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, replace
@@ -36,12 +36,14 @@ from .steering.installing import steering_threads
 from .steering.lines import Lines
 from .steering.scenario import NotAFunction
 from .steering.scenario import run as run_sync
+from .steering.unsteered import unsteered_locks
 from .steps import Steps
 from .timeline import Timeline
 from .watchdog import Stuck, WatchedThread
 
 Scenario: TypeAlias = Callable[[Run], object]
 
+_MOST_NAMES = 3  # of locks, in a verdict
 _RUNS_BETWEEN_COLLECTIONS = 100  # while other threads explore as well, so that garbage collection is never switched on
 _lock = threading.Lock()
 _collecting_before = True
@@ -109,6 +111,7 @@ class Runner:
         self.labels = Labels()
         self.is_sync = not _is_async(scenario)
         self.lines = Lines(options.lines) if options.lines else None
+        self._unsteered = unsteered_locks(scenario) if self.is_sync and options.held_at is not None else []
         self._slow_waits: set[Hashable] = set()
         self.watched: WatchedThread
         self._backend, self.deterministic_order = _import_backend(options.backend)
@@ -169,6 +172,12 @@ class Runner:
         except NotAFunction:
             self.is_sync = False
             return self._run_once(scheduler, recording=recording)
+
+    def unsteered(self) -> Iterator[str]:
+        """Generate a phrase on the locks that were made before the runs, if threads were put in order."""
+        if self.is_sync and self._unsteered:
+            more = ", …" * (len(self._unsteered) > _MOST_NAMES)
+            yield f"not steered, since made before the run: {', '.join(self._unsteered[:_MOST_NAMES])}{more}"
 
     def check_lines(self) -> None:
         """Raise `FailpointUsageError` if a module of `lines=` has run no code, since it may be a typo."""

@@ -396,6 +396,48 @@ def test_a_lock_that_is_not_steered_takes_the_verdict_away(monkeypatch: pytest.M
     assert "a thread went on before another one had returned" in str(exploration)
 
 
+LOCK = threading.Lock()
+
+
+class Shop:
+    """A class with a lock that all its objects share."""
+
+    rlock = threading.RLock()
+    unused = threading.Lock
+
+    def __init__(self, lock: Any) -> None:
+        self.locks = [lock]
+
+    def sell(self) -> None:
+        with self.locks[0]:
+            failpoint("sell").hit()
+
+
+shop = Shop(None)
+
+
+def test_locks_that_were_made_before_the_run_take_the_verdict_away() -> None:
+    """The verdict names them: in globals, closures, classes, objects and their lists. It names no lock of a run."""
+    condition = threading.Condition()
+
+    def of_function(run: Run) -> None:
+        with run.injecting(), condition:
+            race(lambda: LOCK)
+
+    def of_object(run: Run, *, is_own: bool) -> None:
+        used = Shop(threading.Lock()) if is_own else shop
+        with run.injecting():
+            race(used.sell, used.sell)
+
+    shop.locks = [threading.Lock()]
+    one = explore(of_function, interleavings=True, reduction="declared")
+    assert one.bounds == ("not steered, since made before the run: LOCK, condition",)
+    two = explore(functools.partial(of_object, is_own=False), interleavings=True, reduction="declared")
+    assert two.bounds == ("not steered, since made before the run: Shop.rlock, shop.locks",)
+    assert explore(of_function).exhaustive  # no orders
+    assert explore(locked(2), interleavings=True, reduction="declared").exhaustive
+
+
 def test_a_lock_that_another_module_has_imported_is_steered() -> None:
     """It makes no difference how a module has imported `Lock`."""
     module = type(threading)("imported_before")
