@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from multiprocessing.pool import ThreadPool
 from typing import Any
 
@@ -476,6 +477,27 @@ def test_tasks_on_an_event_loop_of_the_scenario_s_own(backend: str) -> None:
     assert explore(functools.partial(scenario, count=2)).exhaustive  # no orders
     exploration = explore(functools.partial(scenario, count=2), interleavings=True)
     assert exploration.bounds == ("tasks on an event loop of the scenario's own were not put in order",)
+
+
+def test_the_lock_of_a_dataclass_is_steered() -> None:
+    """Its default factory was taken before the run, in a closure."""
+
+    @dataclass
+    class Box:
+        lock: Any = field(default_factory=threading.Lock)
+
+    def scenario(run: Run) -> None:
+        box = Box()
+
+        def work() -> None:
+            with box.lock:
+                failpoint("inside").hit()
+
+        with run.injecting():
+            race(work, work)
+
+    assert explore(scenario, interleavings=True, reduction="declared").runs == 2
+    assert type(Box().lock).__module__ == "_thread"
 
 
 # What is refused

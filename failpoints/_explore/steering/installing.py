@@ -1,12 +1,15 @@
 """Replaces the primitives of Python while any thread explores a scenario that is a plain function.
 
-A module may have imported a name before. So each global of each module that is such a primitive is replaced.
+A module may have imported a name before. So each global of each module that is such a primitive is replaced, and each
+variable of a closure, such as the one in which a dataclass has a `default_factory`.
 """
 
 from __future__ import annotations
 
+import gc
 import sys
 from contextlib import AbstractContextManager
+from types import CellType
 from typing import Any, Final
 
 from ..replacement import Replacement
@@ -33,6 +36,11 @@ def _replace() -> None:
             if found is not None:
                 namespace[variable] = found[1]
                 _undo.append((namespace, variable, value))
+    for cell in gc.get_referrers(*locks.ORIGINALS):
+        if type(cell) is CellType:
+            value = cell.cell_contents
+            cell.cell_contents = locks.ORIGINALS[value]
+            _undo.append((cell, "cell_contents", value))
     for owner, name, method in (*primitives.patches(), *queues.patches()):
         _undo.append((owner, name, owner.__dict__[name]))
         setattr(owner, name, method)

@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from types import CodeType, FunctionType, MethodType, ModuleType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ..._core.declared import is_installed, is_user_file
 
@@ -41,7 +41,7 @@ def unsteered_locks(scenario: object) -> list[str]:
 
 
 def _parts(thing: Any) -> Iterable[tuple[str, Any]]:
-    kind: Any = type(thing)
+    kind = cast(Any, type(thing))
     if kind is FunctionType:
         return _parts_of_function(thing)
     if kind is dict:
