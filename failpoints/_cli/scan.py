@@ -12,7 +12,7 @@ from .._scan.scan import scan_paths
 from ..errors import FailpointUsageError
 from .options import AsJson, examples
 from .output import write_lines, write_note
-from .scan_report import find_objections, scan_document, scan_lines
+from .scan_report import find_objections, quickfix_lines, scan_document, scan_lines
 
 app = typer.Typer()
 
@@ -31,11 +31,17 @@ def scan(
         ),
     ] = False,
     as_json: AsJson = False,
+    as_quickfix: Annotated[
+        bool, typer.Option("--quickfix", help="Print FILE:LINE: SEVERITY: TEXT, which editors can jump to.")
+    ] = False,
 ) -> None:
     """List the failpoints in source code.
 
     The code is parsed, not imported. Names that only the running program knows, and failpoints that are never awaited,
     are listed too.
+
+    With --quickfix, the severity is info for a site, warning for a name that only the running program knows, and error
+    for what --check refuses.
 
     \b
     With --json, one object is printed:
@@ -67,6 +73,8 @@ def scan(
       why            string
       places         string[]    each as file:line
     """  # noqa: D301 - the backspace keeps click from joining the lines
+    if as_json and as_quickfix:
+        raise FailpointUsageError("give --json or --quickfix, not both")
     try:
         found = scan_paths(paths)
     except OSError as error:
@@ -75,7 +83,7 @@ def scan(
     if as_json:
         write_lines([json.dumps(scan_document(found, objections if checked else None), indent=2)])
     else:
-        write_lines(scan_lines(found, objections))
+        write_lines((quickfix_lines if as_quickfix else scan_lines)(found, objections))
     if not as_json and not found.declared:
         write_note("no failpoints found")
     if checked and (objections or found.never_awaited or found.unread):

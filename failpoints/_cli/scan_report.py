@@ -95,6 +95,22 @@ def _line(remark: Remark) -> str:
     return f"  {printable(remark.file)}:{remark.line}: {printable(remark.text)}"
 
 
+def quickfix_lines(scan: Scan, objections: Iterable[Objection] = ()) -> Iterator[str]:
+    """Yield `FILE:LINE: SEVERITY: TEXT` for each site and each place to look at, as editors read it from compilers."""
+    for site in scan.declared:
+        yield f"{printable(site.file)}:{site.line}: info: {printable(site.name)} ({site.kind})"
+    for severity, remarks in (
+        ("warning", scan.unresolved),
+        ("error", scan.never_awaited),
+        ("error", scan.unread),
+    ):
+        for remark in remarks:
+            yield f"{printable(remark.file)}:{remark.line}: {severity}: {printable(remark.text)}"
+    for each in objections:
+        for place in each.places:
+            yield f"{printable(place)}: error: {printable(each.name)}: {printable(each.why)}"
+
+
 def scan_document(scan: Scan, objections: Iterable[Objection] | None = None) -> dict[str, Any]:
     """Return a scan as `--json` prints it, with the key `refused` if *objections* is given."""
     document = asdict(scan)

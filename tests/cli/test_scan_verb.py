@@ -52,6 +52,38 @@ def test_listing(run: Run, source: Callable[..., None]) -> None:
     assert run("scan", str(Path("shop").absolute())).output.startswith(str(Path("shop/gateway.py").absolute()))
 
 
+def test_quickfix(run: Run, source: Callable[..., None]) -> None:
+    """`--quickfix` prints a line for each place, as a compiler does. What `--check` refuses is an error."""
+    source(
+        app="""
+            async def work(name):
+                await failpoint("sent")
+                await failpoint(name)
+                failpoint("forgotten")
+            async def again():
+                await failpoint("sent")
+        """,
+        broken="def",
+    )
+    listed = [
+        "app.py:4: info: sent (inline)",
+        "app.py:6: info: forgotten (inline)",
+        "app.py:8: info: sent (inline)",
+        "app.py:5: warning: failpoint(name): the name is unknown before the program runs",
+        "app.py:6: error: failpoint('forgotten') is neither awaited nor hit",
+        "broken.py:2: error: not valid Python: invalid syntax",
+    ]
+    done = run("scan", ".", "--quickfix")
+    assert (done.status, done.output.splitlines()) == (0, listed)
+    why = "2 unrelated places share this name, so configuring it affects all of them"
+    done = run("scan", ".", "--quickfix", "--check")
+    assert (done.status, done.output.splitlines()) == (
+        1,
+        [*listed, f"app.py:4: error: sent: {why}", f"app.py:8: error: sent: {why}"],
+    )
+    assert run("scan", ".", "--quickfix", "--json") == (2, "", "Error: give --json or --quickfix, not both\n")
+
+
 def test_places_to_look_at(run: Run, source: Callable[..., None]) -> None:
     """Unresolved names and failpoints that are never awaited follow the listing. Only `--check` exits with 1 for it."""
     source(
