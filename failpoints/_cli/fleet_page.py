@@ -115,7 +115,9 @@ class ShownFleet:
             if self._pages and anyio.current_time() >= asked + _DECLARED_EVERY:
                 asked = anyio.current_time()
                 with suppress(FleetTimeout, FailpointUsageError):  # a member is stopped, or the folder is gone
-                    self._declared = await self._fleet.statuses(declared=True)
+                    statuses = await self._fleet.statuses(declared=True)
+                    # What is only configured has no sites. It must not be shown once it is removed.
+                    self._declared = [each for each in statuses if each.sites]
             await anyio.sleep(_INTERVAL)
 
     async def resume(self, name: str, waiter: int | None) -> int:

@@ -14,10 +14,13 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 
+from failpoints._cli.fleet_page import ShownFleet
 from failpoints.cli import main
+from failpoints.fleet import Fleet
 from tests.fleet.conftest import Server
 
 ROOT = Path(__file__).parents[2]
@@ -171,8 +174,10 @@ def test_what_is_configured_stays_until_it_is_removed(page: Page, start: Start, 
     assert member.ask("visit('x', order=1)") == ["Return(value=None)"]
     assert page.follow(lambda: page.failpoints.get("x", {}).get("hits")) == 1
     assert page.failpoints["x"]["matchers"] == {"order": "1"}
+    # What the member declares comes a little later than what is configured.
+    assert page.follow(lambda: set(page.failpoints) == {"x", "x:after", "y"})
     assert page.ask("remove", {"name": "y"}) is None
-    page.follow(lambda: set(page.failpoints) == {"x"})
+    assert page.follow(lambda: set(page.failpoints) == {"x", "x:after"})
     status, errors = page.end(signal.SIGINT)
     assert (status, errors) == (130, "")
     assert member.ask("visit('x', order=1)") == ["Return(value=None)"]
@@ -183,6 +188,23 @@ def test_what_is_configured_stays_until_it_is_removed(page: Page, start: Start, 
         assert member.ask("len(failpoints.statuses())") == 0
     finally:
         again.end(signal.SIGKILL)
+
+
+@pytest.mark.anyio
+async def test_what_is_removed_is_no_longer_shown(start: Start, folder: Path) -> None:
+    """What was configured when the page asked for what is declared goes at once, unless it is declared itself."""
+    start().ask("failpoints.failpoint('x')(lambda: 1)()")
+    async with Fleet(folder) as fleet:
+        await fleet.configure_all([("x", "off"), ("y", "off")])
+        shown = ShownFleet(fleet, str(folder))
+        with anyio.fail_after(LIMIT), shown.following():
+            async with anyio.create_task_group() as asking:
+                asking.start_soon(shown.follow_declared)
+                while await shown.names() != ["x", "x:after", "y"]:
+                    await anyio.sleep(0.01)
+                asking.cancel_scope.cancel()
+        await fleet.reset()
+        assert await shown.names() == ["x", "x:after"]
 
 
 @pytest.mark.slow
