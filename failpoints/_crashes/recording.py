@@ -185,11 +185,13 @@ def _left_behind() -> str:
         thread.join(max(0.0, deadline - monotonic()))
         if thread.is_alive():
             return f"the program leaves a thread behind, which may go on writing: {thread.name!r}. End it first"
-    try:
-        child, _ = os.waitpid(-1, os.WNOHANG)
-    except ChildProcessError:
-        return ""
-    return "" if child else "the program leaves a child process behind, which may go on writing. End it first"
+    child = -1
+    while child:  # one that has ended comes before one that runs
+        try:
+            child, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return ""
+    return "the program leaves a child process behind, which may go on writing. End it first"
 
 
 def _not_seen(folder: str, disk: Disk, operations: Sequence[Operation], mapped: set[int] | None = None) -> str:

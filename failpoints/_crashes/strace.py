@@ -51,8 +51,13 @@ def trace(function: Callable[[int], object], timeout: float, root: str, start: D
         finally:
             child.end()
             os.close(marker)
-        _end(strace)
+        has_ended = _end(strace)
         traced.follow(calls(_lines(output.name)))
+    if not has_ended and not traced.refused:
+        traced.refused = (
+            f"strace did not end within {_ENDING:g} s after the program. A process that the program leaves behind"
+            " may go on writing: end it first"
+        )
     return ending, traced
 
 
@@ -70,13 +75,15 @@ def _attach(process: int, output: str) -> subprocess.Popen[bytes]:
     return strace
 
 
-def _end(strace: subprocess.Popen[bytes]) -> None:
-    """Wait for strace, which ends with the last process that it traces."""
+def _end(strace: subprocess.Popen[bytes]) -> bool:
+    """Wait for strace, which ends with the last process that it traces. Return whether it has ended in time."""
     try:
         strace.communicate(timeout=_ENDING)
     except subprocess.TimeoutExpired:
         strace.terminate()
         strace.communicate()
+        return False
+    return True
 
 
 def _allow_tracing() -> None:

@@ -301,7 +301,14 @@ def leave_thread(folder: Path, outside: Path) -> None:
     threading.Thread(target=time.sleep, args=(60,), daemon=True, name="writer").start()
 
 
+def end_child() -> None:
+    """Start a child process, and wait until it has ended, but keep its exit status for a later wait."""
+    child = os.posix_spawn(sys.executable, [sys.executable, "-S", "-c", ""], os.environ)
+    assert os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+
+
 def leave_child(folder: Path, outside: Path) -> None:
+    end_child()
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 
 
@@ -343,6 +350,17 @@ def test_what_cannot_be_recorded_is_refused(act: Callable[[Path, Path], None], m
     with pytest.raises(FailpointUsageError, match=message):
         explore_crashes(partial(act, outside=tmp_path), lambda folder, acknowledged: None)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_child_that_was_not_waited_for_is_not_left_behind() -> None:
+    """A child process that has ended does not go on writing."""
+
+    def act(folder: Path) -> None:
+        (folder / "a").touch()
+        end_child()
+        end_child()
+
+    assert recorded(act) == [Make("a", 1)]
 
 
 def test_reading_is_not_refused(tmp_path: Path) -> None:

@@ -230,6 +230,26 @@ def test_what_strace_refuses(act: Any, message: str, tmp_path: Path) -> None:
         explore_crashes(partial(act, outside=tmp_path), lambda folder, acknowledged: None, recorder="strace")
 
 
+@pytest.mark.usefixtures("strace")
+def test_a_process_that_cuts_itself_off_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is no child of the program any more, in a session of its own, is seen as long as it runs."""
+    monkeypatch.setattr("failpoints._crashes.strace._ENDING", 0.5)
+    held, holding = os.pipe()
+
+    def act(folder: Path) -> None:
+        command = ["setsid", "--fork", "sh", "-c", "echo begun; cat"]
+        with subprocess.Popen(command, stdin=held, stdout=subprocess.PIPE) as parent:
+            assert parent.stdout
+            assert parent.stdout.readline() == b"begun\n"
+
+    try:
+        with pytest.raises(FailpointUsageError, match="A process that the program leaves behind may go on writing"):
+            explore_crashes(act, lambda folder, acknowledged: None, recorder="strace")
+    finally:
+        os.close(holding)  # which ends it
+        os.close(held)
+
+
 _SLOW = """\
 #!{python}
 import ctypes, os, sys, time
