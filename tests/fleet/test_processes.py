@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 from failpoints.fleet import Fleet
+from tests.fleet.conftest import LIMIT
 
 Start = Callable[..., Any]
 
@@ -152,6 +153,26 @@ async def test_a_program_that_closes_all_descriptors_stays_a_member(start: Start
         await fleet.configure("y", "return(7)")
         assert member.ask("visit('y')") == ["Return(value='7')"]
         assert (await fleet.status("x")).hits == 5
+
+
+async def test_in_a_folder_all_actions_need_no_leave(start: Start, folder: Path) -> None:
+    """Only this user can write there, so a member carries out `exit`, `delay` and `break` like its own environment."""
+    member = start(FAILPOINTS_FLEET_ALLOW="", PYTHONBREAKPOINT="0")
+    async with Fleet(folder) as fleet:
+        await fleet.configure_all([("x", "1*delay(1)->1*break"), ("y", "exit(9)")])
+        assert member.ask("visit('x', 2)") == ["Continue()"] * 2
+        assert (await fleet.status("x")).triggers == 2
+        member.tell("visit('y')")
+        assert member.process.wait(LIMIT) == 9
+
+
+async def test_in_a_folder_a_sync_site_takes_a_count_on_the_thread_of_a_loop(start: Start, folder: Path) -> None:
+    """Nothing is waited for, so the loop is not blocked."""
+    member = start()
+    async with Fleet(folder) as fleet:
+        await fleet.configure("x", "1*return")
+        member.ask("exec('import asyncio\\nasync def visit_on_a_loop(): return visit(\"x\", 2)', globals())")
+        assert member.ask("asyncio.run(visit_on_a_loop())") == ["Return(value=None)", "Continue()"]
 
 
 async def test_a_process_where_nothing_can_be_configured_is_no_member(start: Start, folder: Path) -> None:

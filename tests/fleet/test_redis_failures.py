@@ -359,6 +359,17 @@ async def test_an_owner_that_is_killed(start: Start, place: str) -> None:
         assert await fleet.statuses() == []
 
 
+async def test_a_lease_ends_although_the_server_is_gone(start: Start, place: str, server: Server) -> None:
+    """If an owner is killed together with the server, each member ends by its own clock what it had configured."""
+    member = start()
+    program = start(OWNER.format(folder=place, lease=1, seconds=60, backend="trio"), member=False)
+    assert program.line() == 1
+    assert member.ask(NAMES) == ["x"]
+    server.kill()
+    program.kill()
+    await until(member, NAMES, [])
+
+
 async def test_a_member_that_is_killed_is_waited_for_some_seconds(start: Start, place: str) -> None:
     """A server sees by its silence that a member is gone. What it has counted stays."""
     killed, other = start(count=2)
