@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,14 @@ def test_links_lead_somewhere(document: Path) -> None:
 def test_the_readme_is_short() -> None:
     """The README has at most 150 lines. What it does not explain is in `docs/`."""
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    """`pyproject.toml`, `CITATION.cff` and the newest release in the changelog have one version, and one date."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    released = re.findall(r"^## \[([\d.]+)\] - (\d{4}-\d\d-\d\d)$", changelog, re.MULTILINE)
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    cited = re.findall(r'^version: (.*)\ndate-released: "(.*)"$', citation, re.MULTILINE)
+    assert [released[0]] == cited == [(version, released[0][1])]
+    assert f"\n[{version}]: " in changelog
