@@ -51,7 +51,8 @@ def locked(count: int, expected: int | None = None) -> Callable[[Run], None]:
     return scenario
 
 
-def lost_update(run: Run) -> None:
+def counter() -> tuple[list[int], Callable[[], None]]:
+    """Return a count, and a function that adds 1 to it, with a failpoint before each access."""
     counted = [0]
 
     def work() -> None:
@@ -60,6 +61,11 @@ def lost_update(run: Run) -> None:
         failpoint("write", writes=("counted",)).hit()
         counted[0] = seen + 1
 
+    return counted, work
+
+
+def lost_update(run: Run) -> None:
+    counted, work = counter()
     with run.injecting():
         race(work, work)
     assert counted[0] == 2
@@ -344,14 +350,7 @@ def test_a_race_in_an_executor() -> None:
     """The failure has one switch, and equal runs are the same, although an executor keeps its threads in a set."""
 
     def scenario(run: Run) -> None:
-        counted = [0]
-
-        def work() -> None:
-            failpoint("read", reads=("counted",)).hit()
-            seen = counted[0]
-            failpoint("write", writes=("counted",)).hit()
-            counted[0] = seen + 1
-
+        counted, work = counter()
         with run.injecting(), ThreadPoolExecutor(2) as pool:
             for future in [pool.submit(work) for _ in range(2)]:
                 future.result()

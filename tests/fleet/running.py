@@ -18,8 +18,6 @@ import anyio
 import httpx
 import pytest
 
-from failpoints.fleet import Fleet
-
 ROOT = Path(__file__).parents[2]
 APPS = Path(__file__).parent / "apps"
 LIMIT = 30.0
@@ -103,17 +101,6 @@ def running(folder: Path, *command: str, **environment: str) -> Iterator[Program
         raise
     finally:
         program.end()
-
-
-async def joined(fleet: Fleet, count: int, *, without: frozenset[str] = frozenset()) -> frozenset[str]:
-    """Wait until the fleet has *count* members, none of which is in *without*, and return them."""
-    members: frozenset[str] = frozenset()
-    with anyio.move_on_after(LIMIT):
-        while len(members) != count or members & without:
-            await anyio.sleep(0.02)
-            members = frozenset(await fleet.members())
-        return members
-    raise AssertionError(f"the fleet has {sorted(members)} after {LIMIT:g} s, not {count} members")
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -19,6 +19,7 @@ from failpoints._fleet.folder import Folder
 from failpoints._fleet.place import Ended
 from failpoints._fleet.state import Entry
 from failpoints.fleet import Fleet
+from tests.fleet.waits import NAMES, joined, until
 
 Start = Callable[..., Any]
 
@@ -143,9 +144,7 @@ async def test_a_folder_that_cannot_be_made_yet(start: Start, tmp_path: Path) ->
     folder.parent.mkdir()
     async with Fleet(folder) as fleet:
         await fleet.configure("x", "return")
-        with anyio.fail_after(20):
-            while member.ask("visit('x')") != ["Return(value=None)"]:
-                await anyio.sleep(0.05)
+        await until(member, "visit('x')", ["Return(value=None)"])
         assert len(await fleet.members()) == 1
     assert member.end() == 0
     assert [line for line in member.errors if line] == [
@@ -176,9 +175,7 @@ async def test_a_state_that_cannot_be_read(start: Start, folder: Path, text: str
         state.write_text(kept)
         await fleet.configure("y", "return")
         assert member.ask("visit('x') + visit('y')") == ["Return(value=None)"] * 2
-        with anyio.fail_after(20):
-            while late.ask("visit('x') + visit('y')") != ["Return(value=None)"] * 2:
-                await anyio.sleep(0.05)
+        await until(late, "visit('x') + visit('y')", ["Return(value=None)"] * 2)
     assert late.end() == 0
     (said,) = [line for line in late.errors if line]
     assert problem in said
@@ -193,9 +190,7 @@ async def test_what_a_stopped_owner_configured_ends_also_if_the_state_cannot_be_
     async with Fleet(folder, lease=None) as fleet:
         await fleet.configure("x", "return", duration=0.4)
         (folder / "state.json").write_text("")
-        with anyio.fail_after(20):
-            while member.ask("visit('x')") != ["Continue()"]:
-                await anyio.sleep(0.02)
+        await until(member, "visit('x')", ["Continue()"])
 
 
 @pytest.mark.anyio
@@ -206,16 +201,12 @@ async def test_a_folder_that_is_removed(start: Start, folder: Path) -> None:
         await fleet.configure("x", "3*return")
         member.ask("visit_in_thread('x')")
         shutil.rmtree(folder)
-        with anyio.fail_after(20):
-            while member.ask("len(failpoints.statuses())"):
-                await anyio.sleep(0.02)
+        await until(member, NAMES, [])
         with pytest.raises(FailpointUsageError, match="is gone"):
             await fleet.statuses()
     assert not folder.exists()
     async with Fleet(folder) as fleet:
-        with anyio.fail_after(20):
-            while not await fleet.members():
-                await anyio.sleep(0.05)
+        await joined(fleet)
         await fleet.configure("x", "1*return(again)")
         assert member.ask("visit('x', 2)") == ["Return(value='again')", "Continue()"]
     assert member.end() == 0
@@ -236,9 +227,7 @@ async def test_a_part_of_the_folder_that_is_removed(start: Start, folder: Path, 
         else:
             path.unlink()
         await fleet.configure("y", "2*return(8)")
-        with anyio.fail_after(20):
-            while not await fleet.members():  # without its state, this is another fleet, which it joins
-                await anyio.sleep(0.02)
+        await joined(fleet)  # without its state, this is another fleet, which it joins
         assert member.ask("visit('y', 3)") == ["Return(value='8')"] * 2 + ["Continue()"]
         assert member.ask("visit('x', 4)").count("Return(value=None)") == (0 if part == "state.json" else 3)
 
@@ -252,9 +241,7 @@ async def test_members_that_are_removed(start: Start, folder: Path) -> None:
         assert members[0].ask("visit('x', 2)") == ["Return(value=None)"] * 2
         shutil.rmtree(folder / "members")
         await fleet.configure("y", "return(8)")
-        with anyio.fail_after(20):
-            while len(await fleet.members()) != 2:
-                await anyio.sleep(0.02)
+        await joined(fleet, 2)
         await fleet.configure("z", "off")  # all have acknowledged it
         for member in members:
             assert member.ask("visit('y')") == ["Return(value='8')"]
@@ -333,9 +320,7 @@ async def test_a_member_that_cannot_join_again_at_once_counts_nothing_twice(star
         await fleet.configure_all([("x", "off"), ("counted", "1*return")])
         assert member.ask("visit('x', 2)") == ["Continue()"] * 2
         member.ask(f"({NO_SPACE}) and os.closerange(3, 256)")
-        with anyio.fail_after(20):
-            while await fleet.members():
-                await anyio.sleep(0.02)
+        await joined(fleet, 0)
         await fleet.configure("y", "off")
         assert (await fleet.status("x")).hits == 2
         with anyio.fail_after(20):
@@ -343,9 +328,7 @@ async def test_a_member_that_cannot_join_again_at_once_counts_nothing_twice(star
                 await anyio.sleep(0.02)
         assert member.ask("visit('counted')") == ["Continue()"]
         member.ask(SPACE)
-        with anyio.fail_after(20):
-            while not await fleet.members():
-                await anyio.sleep(0.02)
+        await joined(fleet)
         assert member.ask("visit('x')") == ["Continue()"]
         assert (await fleet.status("x")).hits == 3
         assert member.ask("visit('counted', 2)") == ["Return(value=None)", "Continue()"]

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 
 from failpoints import FailpointUsageError
 from failpoints.fleet import Fleet
+from tests.fleet.waits import NAMES, joined, until
 
 Start = Callable[..., Any]
 
@@ -72,9 +72,7 @@ async def test_a_full_disk(start: Start, folder: Path, disk: Path) -> None:
 
         filler.unlink()
         assert other.ask("visit('x', 3)").count("Return(value='7')") == 2
-        with anyio.fail_after(20):
-            while len(await fleet.members()) != 3:
-                await anyio.sleep(0.02)
+        await joined(fleet, 3)
         await fleet.configure("z", "1*return(9)")
         assert [each.ask("visit('z')") for each in (late, member)] == [["Return(value='9')"], ["Continue()"]]
         await fleet.remove("y")
@@ -95,9 +93,7 @@ async def test_an_owner_that_ends_on_a_full_disk(start: Start, folder: Path, dis
         member.ask("visit_in_thread('x')")
         await fleet.wait_until_paused("x")
         filler = fill(disk)
-    with anyio.fail_after(20):
-        while member.ask("len(failpoints.statuses())"):
-            await anyio.sleep(0.02)
+    await until(member, NAMES, [])
     filler.unlink()
     async with Fleet(folder) as fleet:
         await fleet.configure("x", "return")

@@ -16,6 +16,7 @@ from failpoints._fleet.background import keep_renewed
 from failpoints._fleet.leases import Leases
 from failpoints._fleet.state import Entry, State
 from failpoints.fleet import Fleet
+from tests.fleet.waits import NAMES, until
 
 Start = Callable[..., Any]
 
@@ -48,9 +49,7 @@ def owner(start: Start, folder: Path, lease: float = 30, seconds: float = 60, ba
 async def until_nothing_is_configured(member: Any) -> float:
     """Wait, and return how many seconds it took."""
     began = time.monotonic()
-    with anyio.fail_after(20):
-        while member.ask("len(failpoints.statuses())"):
-            await anyio.sleep(0.01)
+    await until(member, NAMES, [])
     return time.monotonic() - began
 
 
@@ -107,9 +106,7 @@ async def test_a_duration_ends_by_itself(start: Start, folder: Path) -> None:
         await fleet.configure("x", "return", duration=0.5)
         await fleet.configure("y", "return")
         assert member.ask("visit('x')") == ["Return(value=None)"]
-    with anyio.fail_after(20):
-        while member.ask("visit('x')") != ["Continue()"]:
-            await anyio.sleep(0.02)
+    await until(member, "visit('x')", ["Continue()"])
     assert member.ask("[s.name for s in failpoints.statuses()]") == ["y"]
     async with Fleet(folder) as fleet:
         assert [each.name for each in await fleet.statuses()] == ["y"]

@@ -14,6 +14,7 @@ import pytest
 
 from failpoints.fleet import Fleet
 from tests.fleet.conftest import LIMIT
+from tests.fleet.waits import NAMES, joined, until
 
 Start = Callable[..., Any]
 
@@ -67,9 +68,7 @@ async def test_a_forked_child_is_a_member_of_its_own(start: Start, place: str) -
         parent.ask("visit('x', 3)")
         child = parent.ask("fork(\"visit('x', 2); waited(fork('visit(\\\\'x\\\\')')); signal.pause()\")")
         await fleet.wait_until_hit("x", 6)
-        with anyio.fail_after(20):
-            while len(await fleet.members()) != 2:  # the child's child is about to end
-                await anyio.sleep(0.01)
+        await joined(fleet, 2)  # the child's child is about to end
         status = await fleet.status("x")
         by_pid = {int(name.rpartition(":")[2]): each.hits for name, each in status.members.items()}
         assert by_pid == {parent.pid: 3, child: 2}
@@ -146,9 +145,7 @@ async def test_a_program_that_closes_all_descriptors_stays_a_member(start: Start
         member.ask("visit('x', 3)")
         member.ask("os.closerange(3, 100)")
         member.ask("[open(os.devnull) for _ in range(20)].__len__()")
-        with anyio.fail_after(20):
-            while len(await fleet.members()) != 1:
-                await anyio.sleep(0.01)
+        await joined(fleet, 1)
         member.ask("visit('x', 2)")
         await fleet.configure("y", "return(7)")
         assert member.ask("visit('y')") == ["Return(value='7')"]
@@ -195,9 +192,7 @@ async def test_a_member_keeps_what_the_fleet_has_after_a_test_of_its_own(start: 
         member.ask("exec('from failpoints._core.store import PROCESS_STORE; saved = PROCESS_STORE.save()', globals())")
         await fleet.remove("x")
         member.ask("saved()")
-        with anyio.fail_after(20):
-            while member.ask("len(failpoints.statuses())"):
-                await anyio.sleep(0.02)
+        await until(member, NAMES, [])
 
 
 async def test_a_member_costs_a_name_that_is_not_configured_nothing(start: Start, folder: Path) -> None:

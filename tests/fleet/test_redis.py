@@ -21,6 +21,7 @@ from failpoints import FailpointUsageError
 from failpoints.cli import main
 from failpoints.fleet import Fleet
 from tests.fleet.conftest import Server, free_port
+from tests.fleet.waits import joined
 
 Start = Callable[..., Any]
 
@@ -36,12 +37,6 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def place(shared_server: Server) -> str:
     return shared_server.url()
-
-
-async def until_it_joins(fleet: Fleet) -> None:
-    with anyio.fail_after(20):
-        while not await fleet.members():
-            await anyio.sleep(0.02)
 
 
 async def test_two_fleets_on_one_server(start: Start, shared_server: Server) -> None:
@@ -126,7 +121,7 @@ async def test_a_server_that_is_not_there_yet(start: Start, tmp_path: Path, plac
     try:
         async with Fleet(url) as fleet:
             await fleet.configure("x", "return")
-            await until_it_joins(fleet)
+            await joined(fleet)
             await fleet.configure("y", "return")
             assert program.ask("visit('x')") == ["Return(value=None)"]
         with pytest.raises(FailpointUsageError, match="refuses the user or the password"):

@@ -21,6 +21,7 @@ from failpoints._fleet.urls import parse_url
 from failpoints.fleet import Fleet
 from tests.fleet.conftest import Server, free_port
 from tests.fleet.test_leases import OWNER
+from tests.fleet.waits import NAMES, joined, until
 
 Start = Callable[..., Any]
 
@@ -54,16 +55,6 @@ def place(server: Server) -> str:
     return server.url()
 
 
-async def until(member: Any, expression: str, value: object) -> None:
-    """Wait until a member answers with a value."""
-    with anyio.fail_after(20):
-        while member.ask(expression) != value:
-            await anyio.sleep(0.02)
-
-
-NAMES = "[s.name for s in failpoints.statuses()]"
-
-
 async def test_a_server_that_restarts_empty(start: Start, place: str, server: Server) -> None:
     """The fleet is gone with it: members end everything, say so once, and join when there is a fleet again."""
     member = start()
@@ -80,9 +71,7 @@ async def test_a_server_that_restarts_empty(start: Start, place: str, server: Se
         with pytest.raises(FailpointUsageError, match="is gone"):
             await fleet.configure("y", "off")
     async with Fleet(place) as fleet:
-        with anyio.fail_after(20):
-            while not await fleet.members():
-                await anyio.sleep(0.02)
+        await joined(fleet)
         await fleet.configure("x", "1*return(again)")
         assert member.ask("visit('x', 2)") == ["Return(value='again')", "Continue()"]
     assert member.end() == 0

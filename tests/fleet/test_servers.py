@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from failpoints.fleet import Fleet
-from tests.fleet.running import LIMIT, Client, free_port, joined, pid_of, running
+from tests.fleet.running import LIMIT, Client, free_port, pid_of, running
+from tests.fleet.waits import joined
 
 pytestmark = [
     pytest.mark.anyio,

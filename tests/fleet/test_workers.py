@@ -12,7 +12,8 @@ import anyio.to_thread
 import pytest
 
 from failpoints.fleet import Fleet
-from tests.fleet.running import LIMIT, joined, pid_of, redis_port, running
+from tests.fleet.running import LIMIT, pid_of, redis_port, running
+from tests.fleet.waits import joined
 
 __all__ = ["redis_port"]
 
