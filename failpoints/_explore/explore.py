@@ -166,6 +166,7 @@ def explore(
         runner.deterministic_order(),
         runner.noting_primitives(),
         runner.steering_threads(),
+        runner.watching_lines(),
         watching() as watched,
     ):
         runner.watched = watched

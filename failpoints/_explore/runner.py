@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import inspect
+import sys
 import threading
-from collections.abc import Callable, Coroutine, Generator, Hashable, Iterator
+from collections.abc import Callable, Coroutine, Generator, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, replace
@@ -34,8 +35,10 @@ from .problem import Problem
 from .run import Run
 from .steering.installing import steering_threads
 from .steering.lines import Lines
+from .steering.monitored import MonitoredLines
 from .steering.scenario import NotAFunction
 from .steering.scenario import run as run_sync
+from .steering.traced import TracedLines
 from .steering.unsteered import unsteered_locks
 from .steps import Steps
 from .timeline import Timeline
@@ -110,7 +113,7 @@ class Runner:
         self.alternatives = Alternatives(options.parsed_faults, cancellations=options.cancellations)
         self.labels = Labels()
         self.is_sync = not _is_async(scenario)
-        self.lines = Lines(options.lines) if options.lines else None
+        self.lines = _lines(options.lines) if options.lines else None
         self._unsteered = unsteered_locks(scenario) if self.is_sync and options.held_at is not None else []
         self._slow_waits: set[Hashable] = set()
         self.watched: WatchedThread
@@ -133,6 +136,10 @@ class Runner:
     def steering_threads(self) -> AbstractContextManager[None]:
         """Steer the threads of the runs, if the scenario is a plain function."""
         return steering_threads() if self.is_sync else nullcontext()
+
+    def watching_lines(self) -> AbstractContextManager[None]:
+        """Watch the modules whose lines are points, if any."""
+        return nullcontext() if self.lines is None else self.lines.watching()
 
     def noting_primitives(self) -> AbstractContextManager[None]:
         """Note in the runs what tasks do to locks, events, queues and so on, if the search needs it."""
@@ -181,7 +188,7 @@ class Runner:
 
     def check_lines(self) -> None:
         """Raise `FailpointUsageError` if a module of `lines=` has run no code, since it may be a typo."""
-        for module in () if self.lines is None else self.lines.unseen:
+        for module in () if self.lines is None else self.lines.modules.unseen:
             raise FailpointUsageError(f"lines= names {module!r}, but no code of this module ran in a thread of a run")
 
     def _run_once(self, scheduler: Scheduler, *, recording: bool) -> Outcome:
@@ -257,6 +264,10 @@ class Runner:
                 f" {self.name} returned {safe_repr(coroutine)}"
             )
         return coroutine
+
+
+def _lines(modules: Sequence[str]) -> Lines:
+    return MonitoredLines(modules) if sys.version_info >= (3, 12) else TracedLines(modules)
 
 
 def _is_async(scenario: Any) -> bool:

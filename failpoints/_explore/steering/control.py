@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from sys import (
     _current_frames,  # pyright: ignore[reportPrivateUsage]  # there is no public way
     _getframe,  # pyright: ignore[reportPrivateUsage]  # imported by name, since sys._getframe can be replaced
@@ -31,6 +32,7 @@ from ..problem import Problem
 from ..threads import acting_threads, busy_threads, ignored_threads, is_only_thread, is_runnable
 from ..user_frames import frame_location, is_user_frame, source_line
 from .blocked import BlockedThread, blocked_problem
+from .lines import Lines
 from .notes import Notes
 from .steered import ALL, INFINITE, Abandoned, Steered, Wants, is_expendable
 
@@ -56,7 +58,7 @@ class Steering(Notes):
     def __init__(self, execution: Execution, deadline: float, *, is_virtual: bool) -> None:
         super().__init__(execution)
         self.is_virtual = is_virtual
-        self.trace: Any = None  # of its threads, if lines are points
+        self.lines: Lines | None = None  # that are points
         self.is_internal = self.is_ending = self.is_settling = False
         self.problem: Problem | None = None
         self.errors: list[tuple[TaskNode, BaseException]] = []  # that have ended threads
@@ -145,6 +147,10 @@ class Steering(Notes):
         """Stop the running thread after an operation."""
         if self.execution.holds_threads and not self.running.is_atomic:
             self._stop(self._label(), None, None, None, is_after=True)
+
+    def stopping_at_lines(self) -> AbstractContextManager[None]:
+        """Stop the calling thread at lines inside the block, if lines are points."""
+        return nullcontext() if self.lines is None else self.lines.stopping()
 
     def line(self) -> None:
         """Stop the running thread before a line, or in the middle of one."""

@@ -1,6 +1,7 @@
-"""Stops the threads of a run between any two lines of some modules, and before each store within a line.
+"""The modules whose lines are switch points, and the points of their code.
 
-Only the threads of a run are traced. A store comes after the loads of its line, so `x += 1` is two steps.
+A point comes before each line, before each round of a loop, and before each store within a line. A store comes after
+the loads of its line, so `x += 1` is two steps.
 """
 
 from __future__ import annotations
@@ -8,55 +9,73 @@ from __future__ import annotations
 import dis
 import functools
 from collections.abc import Sequence
-from types import CodeType, FrameType
-from typing import Any
-
-from .control import Steering, steering
+from contextlib import AbstractContextManager
+from types import CodeType
+from typing import Any, Protocol
 
 _LOCAL = ("STORE_FAST", "STORE_NAME")  # what they store, no other thread can see
 
 
-class Lines:
-    """The modules whose lines are points. Passed to `sys.settrace`.
+class Lines(Protocol):
+    """Stops the threads of a run at the points of some modules.
 
     Attributes:
-        unseen: The modules of which no code has run so far.
+        modules: The modules whose lines are points.
     """
 
-    def __init__(self, modules: Sequence[str]) -> None:
-        self.unseen = dict.fromkeys(modules)
-        self._modules = tuple(modules)
+    modules: Modules
+
+    def watching(self) -> AbstractContextManager[None]:
+        """Watch the code of the modules inside the block, which has all runs."""
+        ...
+
+    def stopping(self) -> AbstractContextManager[None]:
+        """Stop the calling thread, which is one of a run, at the points inside the block."""
+        ...
+
+
+class Modules:
+    """The modules that a user has named.
+
+    Attributes:
+        unseen: Those of which no code has run so far.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.unseen = dict.fromkeys(names)
+        self._names = tuple(names)
         self._known: dict[str, str | None] = {}  # names of modules, with the one of these that each belongs to
 
-    def __call__(self, frame: FrameType, event: str, argument: object) -> Any:
-        name = frame.f_globals.get("__name__")
+    def of(self, variables: dict[str, Any]) -> str | None:
+        """Return which of these modules the code with these globals belongs to, or `None`."""
+        name = variables.get("__name__")
         if not isinstance(name, str):
             return None
         try:
-            module = self._known[name]
+            return self._known[name]
         except KeyError:
-            module = next((each for each in self._modules if f"{name}.".startswith(f"{each}.")), None)
+            module = next((each for each in self._names if f"{name}.".startswith(f"{each}.")), None)
             self._known[name] = module
-        if module is None:
-            return None
-        self.unseen.pop(module, None)
-        frame.f_trace_opcodes = True
-        return _trace
-
-
-def _trace(frame: FrameType, event: str, argument: object) -> Any:
-    if event == "line" or (event == "opcode" and frame.f_lasti in _stores(frame.f_code)):
-        found: Steering | None = steering()
-        if found is not None:
-            found.line()
-    return _trace
+            return module
 
 
 @functools.cache
-def _stores(code: CodeType) -> frozenset[int]:
-    """Return the offsets of the instructions that store something which other threads may see."""
-    return frozenset(
-        each.offset
-        for each in dis.get_instructions(code)
-        if each.opname.startswith(("STORE_", "DELETE_")) and not each.opname.startswith(_LOCAL)
-    )
+def points(code: CodeType) -> frozenset[int]:
+    """Return the offsets of the instructions before which a thread stops.
+
+    The events of Python for lines are not used: in each version, some lines have none, such as that of a lambda.
+    """
+    found: set[int] = set()
+    before: int | None = None
+    has_begun = False
+    for each in dis.get_instructions(code):
+        name, line = each.opname, each.positions and each.positions.lineno
+        if name == "RESUME":
+            has_begun = True
+        elif has_begun and line is not None:
+            if line != before or (name.startswith(("STORE_", "DELETE_")) and not name.startswith(_LOCAL)):
+                found.add(each.offset)
+            before = line
+        if "JUMP_BACKWARD" in name and not name.endswith("NO_INTERRUPT"):  # which is that of an await
+            found.add(each.argval)
+    return frozenset(found)

@@ -5,7 +5,6 @@ The methods are wrapped in their classes. An operation is carried out by the ori
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -294,9 +293,8 @@ class _Begin:
         thread.baton.acquire()
         try:
             if not found.is_ending:
-                if found.trace is not None:
-                    sys.settrace(found.trace)
-                _call(self._run)
+                with found.stopping_at_lines():
+                    _call(self._run)
         except (Abandoned, SystemExit):
             pass
         except Stuck:
@@ -304,8 +302,6 @@ class _Begin:
         except BaseException as error:
             found.errors.append((thread.node, error))
         finally:
-            if found.trace is not None:
-                sys.settrace(None)
             found.finish(thread)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
 from ..execution import Execution
@@ -21,17 +20,13 @@ def run(
 ) -> Problem | None:
     """Run a scenario once, and return what went wrong. *lines* has the modules whose lines are points, if any."""
     steering = Steering(execution, deadline, is_virtual=is_virtual)
-    steering.trace = lines
-    traced_by = sys.gettrace()
+    steering.lines = lines
     execution.loop = execution.steering = steering
     execution.watched.look = steering.look
     try:
-        if lines is not None:
-            sys.settrace(lines)
-        return _run_scenario(steering, scenario)
+        with steering.stopping_at_lines():
+            return _run_scenario(steering, scenario)
     finally:
-        if lines is not None:
-            sys.settrace(traced_by)
         execution.watched.look = None
         execution.stop()
         steering.unwind()
