@@ -34,6 +34,8 @@ def test_primitives_have_their_state_under_these_names() -> None:
     assert event._flag is True
     semaphore: Any = threading.Semaphore(3)
     assert semaphore._value == 3
+    barrier: Any = threading.Barrier(2)
+    assert type(barrier._cond) is threading.Condition
     thread: Any = threading.Thread(target=print)
     assert (thread._target, thread._started.is_set()) == (print, False)
 
