@@ -86,7 +86,7 @@ def orders_differ(
 
     Both runs were recorded: the first one has the turns as they were explored, in the second one they are exchanged.
     """
-    places = [repr(visit.name) if visit.name else _describe_visit(visit) for visit in visits]
+    places = [repr(visit.name) if visit.name else _describe_visit(runner, visit) for visit in visits]
     sentence = f"{places[0]} and {places[1]} were said not to meet, but their order makes a difference"
     lines = [f"{runner.short_name}: {sentence}:"]
     timelines: list[tuple[str, ...]] = []
@@ -165,12 +165,13 @@ def _describe(problem: Problem) -> str:
 def _describe_decision(runner: Runner, labels: Sequence[int] | None) -> str:
     if labels is None:
         return "the run ended before it"
-    return " or ".join(_describe_visit(runner.labels.visit(label)) for label in labels)
+    return " or ".join(_describe_visit(runner, runner.labels.visit(label)) for label in labels)
 
 
-def _describe_visit(visit: Visit) -> str:
-    task = f"task {_dotted(visit.path)}" if visit.path else "task of the scenario"
-    return f"{visit.name} ({task}, visit {visit.occurrence})" if visit.name else f"wake-up {visit.occurrence} of {task}"
+def _describe_visit(runner: Runner, visit: Visit) -> str:
+    noun, point = ("thread", "point") if runner.is_sync else ("task", "wake-up")
+    task = f"{noun} {_dotted(visit.path)}" if visit.path else f"{noun} of the scenario"
+    return f"{visit.name} ({task}, visit {visit.occurrence})" if visit.name else f"{point} {visit.occurrence} of {task}"
 
 
 def _dotted(path: tuple[int, ...]) -> str:

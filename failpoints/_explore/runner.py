@@ -126,11 +126,6 @@ class Runner:
                 f"cancellations= cancels tasks, and {self.name} has none: it is a plain function, whose threads cannot"
                 " be cancelled"
             )
-        if self.options.audit:
-            return FailpointUsageError(
-                f"audit= exchanges the steps of tasks, and {self.name} is a plain function, whose steps it cannot"
-                " exchange"
-            )
         return None
 
     def steering_threads(self) -> AbstractContextManager[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -260,6 +261,113 @@ def test_a_program_that_is_not_deterministic(backend: Any) -> None:
 
     with pytest.raises(ExplorationFailed, match="scenario is nondeterministic"):
         explore(scenario, backend=backend, interleavings=True, reduction="declared", audit=0.1)
+
+
+def in_threads(run: Run, *calls: Act) -> None:
+    """Run functions in threads, as the explored part of a scenario."""
+    threads = [threading.Thread(target=call) for call in calls]
+    with run.injecting():
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+def inline_sync(name: str, act: Act) -> object:
+    failpoint(name, writes=(name,)).hit()
+    return act()
+
+
+def decorated_sync(name: str, act: Act) -> object:
+    @failpoint(name, writes=(name,))
+    def call() -> object:
+        return act()
+
+    return call()
+
+
+def in_sync_scope(name: str, act: Act) -> object:
+    with failpoint_scope(name, reads=(name,)):
+        return act()
+
+
+@pytest.mark.parametrize(
+    ("reduction", "site", "effect"),
+    [
+        *(("declared", inline_sync, effect) for effect in EFFECTS),
+        *(("sound", site, "they compute") for site in (inline_sync, decorated_sync, in_sync_scope)),
+    ],
+)
+def test_a_false_declaration_of_threads(reduction: Any, site: Callable[[str, Act], object], effect: str) -> None:
+    """Each false declaration of two threads is reported, with the names of the two sites."""
+
+    def scenario(run: Run) -> None:
+        hidden = Hidden()
+
+        def work(task: str) -> None:
+            result = site(f"{task}.move", lambda: EFFECTS[effect](hidden, task))
+            failpoint(f"{task}.end", context={"result": result}, writes=(task,)).hit()
+
+        in_threads(run, lambda: work("a"), lambda: work("b"))
+        run.observe(vars(hidden) | {"numbers": None})
+
+    if reduction == "declared":
+        explore(scenario, interleavings=True, reduction="declared")  # finds nothing
+    with pytest.raises(ExplorationFailed) as caught:
+        explore(scenario, interleavings=True, reduction=reduction, audit=0.001)
+    failure = caught.value.failure
+    assert failure.kind == "undeclared"
+    assert "were said not to meet, but their order makes a difference" in failure.summary
+    assert all(f"'{task}.move" in failure.summary for task in "ab")
+    if effect == "one fails if it comes first":
+        with pytest.raises(ExplorationFailed, match="not done"):
+            explore(scenario, replay=failure.replay)
+    else:
+        assert explore(scenario, replay=failure.replay).runs == 1
+
+
+@pytest.mark.parametrize("reduction", ["sound", "declared"])
+def test_true_declarations_of_threads(reduction: Any) -> None:
+    """Nothing is reported, whichever steps are exchanged: visits, operations of primitives, and shared objects."""
+
+    def scenario(run: Run) -> None:
+        counted, lock, done, log = run.shared({"n": 0}), threading.Lock(), threading.Event(), list[str]()
+
+        def count() -> None:
+            failpoint("count", writes=("log",)).hit()
+            log.append("count")
+            with lock:
+                counted["n"] += 1
+            done.set()
+
+        def look() -> None:
+            failpoint("look", writes=("other",)).hit()
+            with lock:
+                counted["n"] *= 2
+            done.is_set()
+
+        in_threads(run, count, look)
+        run.observe(log)
+
+    exploration = explore(scenario, interleavings=True, reduction=reduction, audit=1.0, max_runs=30)
+    assert exploration.audited
+
+
+def test_points_without_names() -> None:
+    """Steps of threads without failpoints are audited, too, and are named by their threads."""
+
+    def scenario(run: Run) -> None:
+        log: list[str] = []
+
+        def work(name: str) -> None:
+            with threading.Lock():
+                log.append(name)
+
+        in_threads(run, lambda: work("a"), lambda: work("b"))
+        run.observe(log)
+
+    with pytest.raises(ExplorationFailed, match=r"point \d of thread 1 and point \d of thread 2 were said not to meet"):
+        explore(scenario, interleavings=True, reduction="declared", audit=1.0)
 
 
 @pytest.mark.parametrize("audit", [-0.1, 1.5, "all", True, None])

@@ -519,11 +519,10 @@ def test_the_block_of_the_wrong_kind() -> None:
         explore(plain)
 
 
-@pytest.mark.parametrize("options", [{"cancellations": True}, {"interleavings": True, "audit": 0.1}])
-def test_options_that_have_no_meaning_for_threads(options: dict[str, Any]) -> None:
-    """They are refused, with the reason."""
-    with pytest.raises(FailpointUsageError, match="plain function"):
-        explore(locked(1), **options)
+def test_threads_are_not_cancelled() -> None:
+    """Cancellations are refused, with the reason."""
+    with pytest.raises(FailpointUsageError, match="it is a plain function, whose threads cannot be cancelled"):
+        explore(locked(1), cancellations=True)
 
 
 def test_nothing_is_left_behind() -> None:
