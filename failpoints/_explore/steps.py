@@ -36,6 +36,7 @@ class Steps:
         self._tasks: list[TaskNode | None] = []  # of the segments
         self._running: TaskNode | None = None
         self._woken: dict[TaskNode, list[int]] = {}  # tasks that will run, with the segments that woke them
+        self._jump = 0  # the segment of the last jump of the clock
         self._regions: dict[TaskNode, Counter[tuple[str, Mode]]] = {}
         self._declared: Declared = ()  # by a site, of the running step
 
@@ -65,6 +66,17 @@ class Steps:
         """Take note that something outside the run has an effect now: the clock, a thread or a socket."""
         self._running = None
         self._add(None, Segment(None, self._turn, accesses={EVERYTHING: "w"}))
+
+    def jump(self) -> int:
+        """Take note that the clock goes on, since no task can. Return the number of a segment that has no turn.
+
+        That comes after everything before, and meets nothing: a task that could have gone on would have.
+        """
+        self._running = None
+        because = [*range(self._jump, len(self.segments))]
+        self._jump = len(self.segments)
+        self._add(None, Segment(None, -1, because=because))
+        return self._jump
 
     def task_of(self, index: int) -> TaskNode | None:
         """Return the task that has made a segment."""

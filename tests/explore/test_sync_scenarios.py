@@ -20,7 +20,7 @@ import pytest
 from failpoints import FailpointUsageError, failpoint
 from failpoints._explore.steering import control
 from failpoints.explore import ExplorationFailed, Run, explore
-from tests.explore.threads_model import Totals, check, ends_of_model, random_program
+from tests.explore.threads_model import Program, Totals, check, ends_of_model, random_program
 
 
 def race(*targets: Callable[[], object]) -> None:
@@ -206,6 +206,24 @@ def test_locked_threads_have_one_run_for_each_order_of_their_requests(threads: i
     assert str(exploration).startswith(
         f"{runs} runs, every order of {threads} threads and the scenario at visits and primitives: no failure"
     )
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_sleeps_and_time_outs_have_one_run(threads: int) -> None:
+    """The jump of the clock is not a race, since no thread could have gone on before."""
+
+    def scenario(run: Run) -> None:
+        def work(number: int) -> None:
+            time.sleep(1)
+            assert not threading.Event().wait(number)
+            assert time.monotonic() == began + 1 + number
+
+        with run.injecting():
+            began = time.monotonic()
+            race(*(functools.partial(work, number) for number in range(1, threads + 1)))
+
+    exploration = explore(scenario, interleavings=True, reduction="declared")
+    assert (exploration.runs, exploration.exhaustive) == (1, True)
 
 
 def test_a_lost_update_is_found_in_the_second_run() -> None:
@@ -543,6 +561,30 @@ def test_no_end_of_a_few_programs_of_threads_is_missed() -> None:
     failing = [problem for seed in range(25) if (problem := check(random_program(seed), totals, most=150))]
     assert not failing, "\n\n".join(failing)
     assert totals.runs > 100
+
+
+TIMED: dict[str, Program] = {
+    "the event is set for a moment": ((("set", "E"), ("clear", "E"), ("set", "F")), (("wait in time", "E", 1),)),
+    "the time of a notified thread is up while its lock is held": (
+        (("await in time", "C", 1),),
+        (("notify and sleep", "C", 2),),
+    ),
+    "a lock is asked for before and after": (
+        (("with", "L", (("write", "x"),)), ("write", "x")),
+        (("take in time", "L", 1, (("write", "x"),)),),
+    ),
+    "the lock is held until its time is up": (
+        (("with", "L", (("sleep", 1),)), ("write", "x")),
+        (("take in time", "L", 1, (("write", "x"),)), ("now", "")),
+    ),
+    "a thread is asked whether it is alive": ((("now", ""), ("is_alive", "")), (("write", "x"),)),
+}
+
+
+@pytest.mark.parametrize("name", TIMED)
+def test_no_end_of_a_wait_with_a_time_out_is_missed(name: str) -> None:
+    """The ends are those of a model, whether the time is up or what was awaited came before."""
+    assert not check(TIMED[name], Totals())
 
 
 @pytest.mark.slow  # thousands of runs

@@ -28,12 +28,13 @@ REDUCTIONS = ("declared", "sound")
 LOCKS, RLOCKS, EVENTS, CONDITIONS, SEMAPHORES = ("L", "M"), ("R",), ("E", "F"), ("C",), ("S",)
 QUEUES, SIMPLE = ("Q",), ("P",)  # Q has room for one item
 KINDS = ("locks", "tries", "events", "timeouts", "conditions", "queues", "simple", "semaphores", "none")
+TIMED = ("sleeps", "timeouts", "timed locks", "timed queues", "timed semaphores", "timed conditions", "joins")
 
 
 def random_program(seed: int) -> Program:
     """Return a program of two or three threads, with a few kinds of operations."""
     random = Random(seed)
-    kinds = random.sample(KINDS, 2)
+    kinds = random.sample(KINDS, 2) if seed % 2 else ["sleeps", random.choice(TIMED), random.choice(KINDS)]
     threads = random.choice((2, 2, 3))
     return tuple(tuple(_ops(random, kinds, random.randint(1, 5 - threads), 1)) for _ in range(threads))
 
@@ -56,6 +57,18 @@ def _op(random: Random, kinds: list[str], depth: int) -> Op:
             choices += [("set", event), ("set", event), ("clear", event), ("wait", event), ("is_set", event)]
         elif kind == "timeouts":
             choices += [("wait in time", "E", random.choice((1, 2))), ("set", "E"), ("sleep", random.choice((1, 2)))]
+        elif kind == "sleeps":
+            choices += [("sleep", random.choice((1, 1, 2))), ("sleep", 1), ("now", "")]
+        elif kind == "timed locks":
+            choices += [("take in time", "L", random.choice((1, 2)), inner), ("with", "L", (("sleep", 1), *inner))]
+        elif kind == "timed queues":
+            choices += [("get in time", "Q", 1), ("put in time", "Q", 1), ("put", "Q"), ("get in time", "P", 1)]
+        elif kind == "timed semaphores":
+            choices += [("down in time", "S", 1, inner), ("with", "S", (("sleep", 1), *inner)), ("more", "S")]
+        elif kind == "timed conditions":
+            choices += [("await in time", "C", 1), ("notify", "C", 1), ("notify and sleep", "C", 1)]
+        elif kind == "joins":
+            choices += [("join in time", "", random.choice((1, 2))), ("is_alive", "")]
         elif kind == "conditions":
             choices += [("await", "C"), ("notify", "C", random.choice((1, 1, 2))), ("await in time", "C", 1)]
         elif kind == "queues":
@@ -78,6 +91,10 @@ class World:
         self._declares = declares
         self.variables = {"x": 0, "y": 0}
         self.logs: list[list[Any]] = [[] for _ in program]
+        self.threads = [
+            threading.Thread(target=self._run, args=(number, ops)) for number, ops in enumerate(self._program)
+        ]
+        self._began = time.monotonic()
         self._things: dict[str, Any] = {
             **{name: threading.Lock() for name in LOCKS},
             **{name: threading.RLock() for name in RLOCKS},
@@ -87,9 +104,6 @@ class World:
             **{name: queue.Queue[Any](1) for name in QUEUES},
             **{name: queue.SimpleQueue[Any]() for name in SIMPLE},
         }
-
-    def threads(self) -> list[threading.Thread]:
-        return [threading.Thread(target=self._run, args=(number, ops)) for number, ops in enumerate(self._program)]
 
     @property
     def state(self) -> Any:
@@ -131,6 +145,32 @@ class World:
                 log.append(thing.wait(seconds))
             case ("sleep", seconds):
                 time.sleep(seconds)
+            case ("now", _):
+                log.append(round(time.monotonic() - self._began))
+            case ("take in time" | "down in time", _, seconds, inner):
+                is_taken = thing.acquire(timeout=seconds)
+                log.append(is_taken)
+                if is_taken:
+                    self._run(number, inner)
+                    thing.release()
+            case ("get in time", _, seconds):
+                try:
+                    log.append(thing.get(timeout=seconds))
+                except queue.Empty:
+                    log.append(None)
+            case ("put in time", _, seconds):
+                try:
+                    thing.put(number, timeout=seconds)
+                except queue.Full:
+                    log.append(None)
+            case ("join in time", _, seconds):
+                self.threads[number - 1].join(seconds)
+            case ("is_alive", _):
+                log.append(self.threads[number - 1].is_alive())
+            case ("notify and sleep", _, seconds):
+                with thing:
+                    thing.notify()
+                    time.sleep(seconds)
             case ("await", _):
                 with thing:
                     log.append(thing.wait())
@@ -176,7 +216,7 @@ def ends_of(program: Program, reduction: Any, most: int = 3_000) -> Result | Non
 
     def scenario(run: Run) -> None:
         worlds.append(World(program, declares=reduction == "declared"))
-        threads = worlds[-1].threads()
+        threads = worlds[-1].threads
         for thread in threads:
             thread.start()
         with run.injecting():
@@ -211,6 +251,8 @@ def ends_of(program: Program, reduction: Any, most: int = 3_000) -> Result | Non
 
 # The model
 
+OPEN = ("read", "write", "now", "sleep")  # what a thread goes on after, without a point
+
 
 def _compiled(number: int, ops: tuple[Op, ...], code: list[Op]) -> list[Op]:
     for op in ops:
@@ -228,6 +270,13 @@ def _compiled(number: int, ops: tuple[Op, ...], code: list[Op]) -> list[Op]:
             code.append(("try", op[1], len(inner) + 1))
             code.extend(inner)
             code.append(("release", op[1]))
+        elif kind in ("take in time", "down in time"):
+            inner = _compiled(number, op[3], [])
+            code.append((kind, op[1], op[2], len(inner) + 1))
+            code.extend(inner)
+            code.append(("up" if op[1] in SEMAPHORES else "release", op[1]))
+        elif kind == "notify and sleep":
+            code += [("acquire", "C"), ("notify", "C", 1), ("sleep", op[2]), ("release", "C")]
         elif kind in ("await", "await in time"):
             seconds = op[2] if len(op) > 2 else None
             code += [("acquire", "C"), ("begin to wait", "C", seconds), ("wake", "C"), ("release", "C")]
@@ -256,11 +305,12 @@ class _State:
     now: int = 0
     deadlines: tuple[tuple[int, int], ...] = ()
     late: frozenset[int] = frozenset()  # threads whose time is up
+    ended: frozenset[int] = frozenset()
 
 
 def ends_of_model(program: Program) -> set[Any]:
     """Return the states in which a program ends, in any order of its operations."""
-    codes = [_compiled(number, ops, []) for number, ops in enumerate(program)]
+    codes = [[*_compiled(number, ops, []), ("end", "")] for number, ops in enumerate(program)]
     first = _State((0,) * len(codes), ((),) * len(codes))
     known, todo, ends = {first}, [first], set[Any]()
     while todo:
@@ -269,7 +319,7 @@ def ends_of_model(program: Program) -> set[Any]:
             found
             for number, code in enumerate(codes)
             if state.at[number] < len(code)
-            for found in _step(state, number, code[state.at[number]])
+            for found in _turns(state, number, code)
         ]
         is_over = all(at == len(code) for at, code in zip(state.at, codes, strict=True))
         if not following and not is_over:
@@ -281,6 +331,17 @@ def ends_of_model(program: Program) -> set[Any]:
                 known.add(each)
                 todo.append(each)
     return ends
+
+
+def _turns(state: _State, number: int, code: list[Op]) -> Iterator[_State]:
+    """Generate what follows if a thread goes on. There is no point after a visit, nor before the end."""
+    op = code[state.at[number]]
+    for found in _step(state, number, op):
+        is_done = found.at[number] > state.at[number]
+        if is_done and op[0] in OPEN and code[found.at[number]][0] in ("now", "end"):
+            yield from _turns(found, number, code)
+        else:
+            yield found
 
 
 def _pass_time(state: _State) -> list[_State]:
@@ -307,11 +368,9 @@ def _step(state: _State, number: int, op: Op) -> Iterator[_State]:
         others = {other: by for other, by in held.items() if other != name}
         return tuple(sorted(({**others, name: owner} if owner else others).items()))
 
-    def timed(is_there: bool, seconds: int, done: dict[str, Any], **late: Any) -> Iterator[_State]:
-        if is_there:
-            yield go_on(**done)
-        elif number in state.late:
-            yield go_on(**late)
+    def timed(seconds: int, *late: Any, by: int = 1) -> Iterator[_State]:
+        if number in state.late:
+            yield go_on(*late, by=by)
         elif number not in dict(state.deadlines):
             deadlines = tuple(sorted((*state.deadlines, (number, state.now + seconds))))
             yield replace(state, deadlines=deadlines)
@@ -359,12 +418,43 @@ def _step(state: _State, number: int, op: Op) -> Iterator[_State]:
         case ("wait in time", name, seconds):
             if name in events:
                 yield go_on(True)
-            elif number in state.late:
-                yield go_on(False)
             else:
-                yield from timed(False, seconds, {})
+                yield from timed(seconds, False)
         case ("sleep", seconds):
-            yield from timed(False, seconds, {})
+            yield from timed(seconds)
+        case ("now", _):
+            yield go_on(state.now)
+        case ("end", _):
+            yield go_on(ended=state.ended | {number})
+        case ("is_alive", _):
+            yield go_on((number - 1) % len(state.at) not in state.ended)
+        case ("join in time", _, seconds):
+            if (number - 1) % len(state.at) in state.ended:
+                yield go_on()
+            else:
+                yield from timed(seconds)
+        case ("take in time", name, seconds, length):
+            if name not in held:
+                yield go_on(True, held=now_held(name, (number, 1)))
+            else:
+                yield from timed(seconds, False, by=length + 1)
+        case ("down in time", _, seconds, length):
+            if state.tokens:
+                yield go_on(True, tokens=state.tokens - 1)
+            else:
+                yield from timed(seconds, False, by=length + 1)
+        case ("get in time", name, seconds):
+            items = dict(state.queues)
+            if items[name]:
+                yield go_on(items[name][0], queues=tuple(sorted({**items, name: items[name][1:]}.items())))
+            else:
+                yield from timed(seconds, None)
+        case ("put in time", name, seconds):
+            items = dict(state.queues)
+            if not items[name]:
+                yield go_on(queues=tuple(sorted({**items, name: (number,)}.items())))
+            else:
+                yield from timed(seconds, None)
         case ("begin to wait", name, seconds):
             changes: dict[str, Any] = {"waiters": (*state.waiters, number), "held": now_held(name, None)}
             if seconds is not None:

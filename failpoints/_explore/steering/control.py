@@ -162,6 +162,10 @@ class Steering(Notes):
         if self.is_ending:
             raise Abandoned
         self._stop(self._label(), None, _never, seconds, is_after=False)
+        me, steps = self.running, self.execution.steps
+        if steps is not None and me.alarm is not None:
+            steps.follow(me.node, (me.alarm,))
+        me.alarm = None
 
     def _label(self) -> int:
         return self.execution.label_of_point(self.running.node)
@@ -173,6 +177,8 @@ class Steering(Notes):
         if self.is_ending:
             self._pass_by(me, is_enabled)
             return
+        self.split(me.alarm)  # not before the operation, which could have come before the clock went on
+        me.alarm = None
         me.label = label
         me.thing = thing
         me.is_enabled = is_enabled
@@ -302,6 +308,7 @@ class Steering(Notes):
         if self._outside:
             _real_sleep(_CHECK)
             return None
+        is_busy = False
         if not self._is_alone():
             now = monotonic()
             if self._stalled_since is None:
@@ -320,10 +327,16 @@ class Steering(Notes):
         else:
             _real_sleep(max(min(timer - self.time(), self._deadline - monotonic()), 0.0))
         self._stalled_since = None
-        self.execution.intrude()
-        now = self.time()
-        for thread in self._waiting.values():
-            thread.has_timed_out = thread.has_timed_out or thread.deadline <= now
+        late = [thread for thread in self._waiting.values() if thread.deadline <= self.time()]
+        for thread in late:
+            thread.has_timed_out = True
+        steps = self.execution.steps
+        if steps is None or not self.is_virtual or is_busy:
+            self.execution.intrude()
+        else:
+            jump = steps.jump()
+            for thread in late:
+                thread.alarm = jump
         return None
 
     def _pend(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 from ..execution import Execution
 from ..plan.accesses import EVERYTHING, Mode, add_access
 from ..plan.identity import TaskNode
-from .steered import ALL, Steered
+from .steered import ALL, INFINITE, Steered
 
 
 class Notes:
@@ -46,7 +46,9 @@ class Notes:
             name = self.name(thing)
             for part in parts:
                 add_access(segment.accesses, (name, part), mode)
-                segment.may_wait = segment.may_wait or (part == ALL and bool(self.running.wants))
+            if self.running.wants:
+                is_timed = self.running.deadline < INFINITE
+                segment.may_wait = segment.may_wait or is_timed or ALL in parts
 
     def touch(self, thing: Any, mode: Mode, part: str) -> None:
         """Note that the running step touches a part of a primitive, in the middle of other things."""

@@ -147,8 +147,8 @@ def _wait(found: Steering, condition: Any, timeout: float | None) -> bool:
         if not waiter.is_notified:
             found.note(condition, "w", "waiters")
             condition._waiters.remove(waiter)  # noqa: SLF001
-            if not is_free():
-                found.before(lock, is_free, None, wants_lock(lock))
+        if not is_free():  # its time is up
+            found.before(lock, is_free, None, wants_lock(lock))
         if lock is not None:
             note_request(found, lock)
             found.split(waiter.mark)
@@ -342,7 +342,8 @@ def _looking(original: Any) -> Any:
             return result
         found.before(self)
         found.note(thread.node, "r", "end")
+        is_ended = thread.is_ended
         found.after()
-        return not thread.is_ended
+        return not is_ended
 
     return is_alive

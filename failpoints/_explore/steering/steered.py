@@ -32,6 +32,7 @@ class Steered:
         is_enabled: Returns whether what it waits for is there. `None` if it waits for nothing.
         deadline: When its wait ends by itself, on the clock of the run.
         has_timed_out: Whether that time has come.
+        alarm: The segment in which it came, until the operation is over.
         thing: The primitive that it is at.
         wants: What it would touch if it went on, if it waits: primitives, modes and parts.
         label: Identifies the point at which it is.
@@ -45,6 +46,7 @@ class Steered:
     """
 
     __slots__ = (
+        "alarm",
         "baton",
         "deadline",
         "end",
@@ -78,6 +80,7 @@ class Steered:
         self.label = -1
         self.since = 0
         self.end: int | None = None
+        self.alarm: int | None = None
         self.points = 0
 
 
