@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tarfile
+import tempfile
 import tomllib
 from pathlib import Path
 
@@ -117,12 +118,12 @@ def dist(session: nox.Session) -> None:
     (wheel,), (source,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
     session.run("twine", "check", "--strict", str(wheel), str(source))
     session.run("check-wheel-contents", str(wheel))
-    extracted = Path(session.create_tmp())
-    with tarfile.open(source) as archive:
+    # Not below the checkout: pytest and coverage look for their settings in the folders above.
+    with tempfile.TemporaryDirectory() as extracted, tarfile.open(source) as archive:
         archive.extractall(extracted, filter="data")
-    session.chdir(extracted / source.name.removesuffix(".tar.gz"))
-    session.install("-e", ".[tests]")
-    session.run("python", "-m", "pytest", "-q", "-n", "auto", "-m", "not slow", *session.posargs)
+        with session.chdir(Path(extracted) / source.name.removesuffix(".tar.gz")):
+            session.install("-e", ".[tests]")
+            session.run("python", "-m", "pytest", "-q", "-n", "auto", "-m", "not slow", *session.posargs)
 
 
 @nox.session
