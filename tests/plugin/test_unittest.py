@@ -282,7 +282,7 @@ class Properties(FailpointsMixin, unittest.TestCase):
     def setUp(self):
         self.stock = self.failpoints.set("shop.charge", "1*return(-1)")
 
-    @settings(database=None, derandomize=True)
+    @settings(database=None, derandomize=True, deadline=None)
     @given(order=st.integers(0, 1000))
     def test_passing(self, order):
         assert [status.name for status in package.statuses()] == ["shop.charge"]
@@ -290,7 +290,7 @@ class Properties(FailpointsMixin, unittest.TestCase):
         shop.restock()
         assert [shop.charge(order), shop.charge(order)] == [-1, 42]
 
-    @settings(database=None, derandomize=True)
+    @settings(database=None, derandomize=True, deadline=None)
     @given(order=st.integers(0, 1000))
     def test_failing(self, order):
         if order < 500:
