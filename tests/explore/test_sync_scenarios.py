@@ -8,7 +8,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing.pool import ThreadPool
@@ -364,6 +364,96 @@ def test_pools_of_the_standard_library() -> None:
     assert explore(pool, interleavings=True, sample=3).runs == 3
 
 
+def in_executor(act: Callable[[list[object], ThreadPoolExecutor], None], **options: Any) -> tuple[set[Any], Any]:
+    """Explore what threads do with an executor, and return the lists that they have filled."""
+    seen: set[Any] = set()
+
+    def scenario(run: Run) -> None:
+        done: list[object] = []
+        with run.injecting(), ThreadPoolExecutor(options["workers"], initializer=options.get("initializer")) as pool:
+            act(done, pool)
+        seen.add(tuple(done))
+
+    return seen, explore(scenario, interleavings=True, reduction=options["reduction"], max_runs=4_000)
+
+
+@pytest.mark.parametrize(("reduction", "workers", "most"), [("declared", 2, 250), ("sound", 1, 250)])
+def test_the_code_of_an_executor_does_not_meet_that_of_the_program(reduction: str, workers: int, most: int) -> None:
+    """Two jobs with one visit each take a few hundred runs at most, on all versions of Python."""
+
+    def act(done: list[object], pool: ThreadPoolExecutor) -> None:
+        def work(number: int) -> None:
+            failpoint("work", writes=("done",)).hit()
+            done.append(number)
+
+        for future in [pool.submit(work, 1), pool.submit(work, 2)]:
+            future.result()
+
+    seen, exploration = in_executor(act, workers=workers, reduction=reduction)
+    assert seen == ({(1, 2), (2, 1)} if workers > 1 else {(1, 2)})
+    assert exploration.exhaustive
+    assert exploration.runs < most, exploration.runs
+
+
+def _call_back(done: list[object], pool: ThreadPoolExecutor) -> None:
+    future = pool.submit(done.append, "job")
+    future.add_done_callback(lambda future: done.append("called"))
+    done.append("main")
+    future.result()
+    done.append("end")
+
+
+def _take_elements(done: list[object], pool: ThreadPoolExecutor) -> None:
+    def elements() -> Iterator[str]:
+        for name in "ab":
+            done.append(name)
+            yield name.upper()
+
+    list(pool.map(done.append, elements()))
+
+
+def _cancel(done: list[object], pool: ThreadPoolExecutor) -> None:
+    future = pool.submit(done.append, "job")
+    done.append(future.cancel())
+
+
+@pytest.mark.parametrize(
+    ("act", "ends"),
+    [
+        (_cancel, {"job False", "False job", "True"}),
+        (
+            _call_back,
+            {
+                *("job called main end", "job main called end", "main job called end"),
+                *("job main end called", "main job end called"),
+            },
+        ),
+        (_take_elements, {"a A b B", "a b A B"}),
+    ],
+)
+def test_what_an_executor_calls_meets_the_program(act: Any, ends: set[str]) -> None:
+    """A job, a callback and the elements that `map` takes: all their orders are found, and no other."""
+    seen, exploration = in_executor(act, workers=1, reduction="sound")
+    assert {" ".join(map(str, done)) for done in seen} == ends
+    assert exploration.exhaustive
+    assert exploration.runs < 60
+
+
+def test_the_initializer_of_an_executor_meets_the_program() -> None:
+    """It runs before or after the next step of the thread that has submitted the first job."""
+    order: list[str] = []
+
+    def act(done: list[object], pool: ThreadPoolExecutor) -> None:
+        order.clear()
+        future = pool.submit(int)
+        order.append("main")
+        future.result()
+        done.extend(order)
+
+    seen, _ = in_executor(act, workers=1, reduction="sound", initializer=lambda: order.append("initializer"))
+    assert seen == {("main", "initializer"), ("initializer", "main")}
+
+
 def test_a_race_in_an_executor() -> None:
     """The failure has one switch, and equal runs are the same, although an executor keeps its threads in a set."""
 
@@ -576,6 +666,10 @@ TIMED: dict[str, Program] = {
     "the lock is held until its time is up": (
         (("with", "L", (("sleep", 1),)), ("write", "x")),
         (("take in time", "L", 1, (("write", "x"),)), ("now", "")),
+    ),
+    "a request that failed is between two others": (
+        (("with", "L", (("sleep", 1), ("take in time", "L", 1, ()))), ("write", "x")),
+        (("take in time", "L", 1, ()), ("with", "L", (("sleep", 1),)), ("write", "x")),
     ),
     "a thread is asked whether it is alive": ((("now", ""), ("is_alive", "")), (("write", "x"),)),
 }

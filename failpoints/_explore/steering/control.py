@@ -34,7 +34,7 @@ from ..user_frames import frame_location, is_user_frame, source_line
 from .blocked import BlockedThread, blocked_problem
 from .lines import Lines
 from .notes import Notes
-from .steered import ALL, INFINITE, Abandoned, Steered, Wants, is_expendable
+from .steered import INFINITE, Abandoned, Steered, Wants, call_of_pool, is_expendable
 
 _real_sleep: Final = time.sleep
 _MOST_POINTS: Final = 1_000  # of a thread that is being ended
@@ -177,6 +177,7 @@ class Steering(Notes):
         if self.is_ending:
             self._pass_by(me, is_enabled)
             return
+        self._end_step(me)
         self.split(me.alarm)  # not before the operation, which could have come before the clock went on
         me.alarm = None
         me.label = label
@@ -189,6 +190,13 @@ class Steering(Notes):
         me.since = self._since
         self._waiting[me.node] = me
         self._switch(me)
+
+    def _end_step(self, me: Steered) -> None:
+        """Note that a step in the middle of a call of a pool does not touch the program."""
+        call = call_of_pool(_getframe(2))
+        if not me.runs_program and call is not None and call is (me.call or call):
+            self.note_nothing()
+        me.call, me.runs_program = call, call is None
 
     def _pass_by(self, me: Steered, is_enabled: Callable[[], bool] | None) -> None:
         """Let a thread that is being ended go past a point, unless it would have to wait there."""
@@ -347,8 +355,7 @@ class Steering(Notes):
                 accesses: Accesses = {}
                 for thing, mode, part in thread.wants:
                     add_access(accesses, (self.name(thing), part), mode)
-                may_wait = any(part == ALL for _, _, part in thread.wants)
-                steps.pend(thread.node, thread.label, accesses, may_wait=may_wait)
+                steps.pend(thread.node, thread.label, accesses, may_wait=bool(accesses))
 
     def _is_alone(self) -> bool:
         return is_only_thread()
@@ -423,6 +430,9 @@ class Steering(Notes):
             me.is_ended = True
             self._outside.pop(me.ident, None)
             return
+        if me.is_worker and not me.runs_program:
+            self.note_nothing()
+        me.call = None
         steps = self.execution.steps
         if steps is not None:
             self.touch(me.node, "w", "end")

@@ -8,7 +8,7 @@ from typing import Any, cast
 from ..execution import Execution
 from ..plan.accesses import EVERYTHING, Mode, add_access
 from ..plan.identity import TaskNode
-from .steered import ALL, INFINITE, Steered
+from .steered import Steered
 
 
 class Notes:
@@ -46,9 +46,13 @@ class Notes:
             name = self.name(thing)
             for part in parts:
                 add_access(segment.accesses, (name, part), mode)
-            if self.running.wants:
-                is_timed = self.running.deadline < INFINITE
-                segment.may_wait = segment.may_wait or is_timed or ALL in parts
+            segment.may_wait = segment.may_wait or bool(self.running.wants)
+
+    def note_nothing(self) -> None:
+        """Note that the running step touches nothing but primitives."""
+        steps = self.execution.steps
+        if steps is not None:
+            steps.segment(self.running.node).is_exact = self.execution.holds_threads
 
     def touch(self, thing: Any, mode: Mode, part: str) -> None:
         """Note that the running step touches a part of a primitive, in the middle of other things."""

@@ -168,6 +168,7 @@ def _notifying(original: Any) -> Any:
             original(self, n)
             return
         found.touch(self, "w", "waiters")
+        found.set_mark(self)
         mark = found.mark()
         before = list(self._waiters)
         with internal(found):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from _thread import allocate_lock
 from collections.abc import Callable
+from inspect import CO_GENERATOR
+from types import FrameType
 from typing import Any, Final, TypeAlias
 
 from ..plan.accesses import Mode
@@ -12,10 +14,6 @@ from ..plan.identity import TaskNode
 
 INFINITE: Final = float("inf")
 Wants: TypeAlias = tuple[tuple[Any, Mode, str], ...]
-
-
-ALL: Final = "all"
-"""The part of a primitive of which all operations meet."""
 
 
 class Abandoned(BaseException):
@@ -42,12 +40,16 @@ class Steered:
         end: The number of its last segment.
         is_atomic: Whether it carries out several operations at once, and stops only if it has to wait.
         is_outside: Whether another thread went on while it was running, since it was waiting for something else.
+        call: The call of a function of a pool in which it is, if any. Its frame.
+        is_worker: Whether it belongs to an executor, and begins without a function of the program.
+        runs_program: Whether it runs the program at the point, or a pool has called that since.
         points: The number of points at which it was while it was being ended.
     """
 
     __slots__ = (
         "alarm",
         "baton",
+        "call",
         "deadline",
         "end",
         "has_timed_out",
@@ -57,9 +59,11 @@ class Steered:
         "is_enabled",
         "is_ended",
         "is_outside",
+        "is_worker",
         "label",
         "node",
         "points",
+        "runs_program",
         "since",
         "thing",
         "thread",
@@ -82,6 +86,29 @@ class Steered:
         self.end: int | None = None
         self.alarm: int | None = None
         self.points = 0
+        self.call: FrameType | None = None
+        self.runs_program = True
+        self.is_worker = False
+
+
+_POOLS: Final = ("concurrent.futures.thread", "concurrent.futures._base")
+_OURS: Final = __name__.rpartition(".")[0] + "."
+
+
+def call_of_pool(frame: FrameType | None) -> FrameType | None:
+    """Return the outermost call of a pool's function that everything inside belongs to the pool.
+
+    A generator is none: the program runs between two of its steps.
+    """
+    found = None
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        if name in _POOLS and not frame.f_code.co_flags & CO_GENERATOR:
+            found = frame
+        elif name != "threading" and not name.startswith(_OURS):
+            break
+        frame = frame.f_back
+    return found
 
 
 def is_expendable(thread: Steered) -> bool:
