@@ -681,6 +681,14 @@ def test_no_end_of_a_wait_with_a_time_out_is_missed(name: str) -> None:
     assert not check(TIMED[name], Totals())
 
 
+def test_no_deadlock_is_missed_behind_orders_that_are_cut_short() -> None:
+    """A thread waits for a lock in a run that is cut short, and would have come first in another one."""
+    first = ("write", "x"), ("write", "y")
+    holder = (("with", "L", (("wait", "E"),)),)
+    late = ("write", "y"), ("with", "L", (("write", "x"), ("wait", "E")))
+    assert not check((first, holder, late), Totals(), most=200)
+
+
 @pytest.mark.slow  # thousands of runs
 def test_no_end_of_many_programs_of_threads_is_missed() -> None:
     """The same, with many programs."""

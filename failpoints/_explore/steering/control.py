@@ -121,6 +121,7 @@ class Steering(Notes):
     def end_asleep(self) -> None:
         """End the run, since everything that could follow has been run."""
         self.problem = Problem("asleep", "")
+        self._pend()
 
     # Points
 
@@ -285,11 +286,7 @@ class Steering(Notes):
             if monotonic() > self._deadline:
                 self._end(self._blocked("hang"))
                 return None
-            able = [
-                thread
-                for thread in self._waiting.values()
-                if thread.is_enabled is None or thread.has_timed_out or thread.is_enabled()
-            ]
+            able = [thread for thread in self._waiting.values() if thread.is_able()]
             if able:
                 self._wake()
                 if execution.holds_threads:
@@ -348,10 +345,12 @@ class Steering(Notes):
         return None
 
     def _pend(self) -> None:
+        """Note what the threads would touch that have to wait at the end of the run."""
         steps = self.execution.steps
         if steps is not None:
             steps.end_turn()
-            for thread in sorted(self._waiting.values(), key=_path):
+            waiting = [thread for thread in self._waiting.values() if not thread.is_able()]
+            for thread in sorted(waiting, key=_path):
                 accesses: Accesses = {}
                 for thing, mode, part in thread.wants:
                     add_access(accesses, (self.name(thing), part), mode)

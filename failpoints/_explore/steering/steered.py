@@ -90,6 +90,10 @@ class Steered:
         self.runs_program = True
         self.is_worker = False
 
+    def is_able(self) -> bool:
+        """Return whether it can go on."""
+        return self.is_enabled is None or self.has_timed_out or self.is_enabled()
+
 
 _POOLS: Final = ("concurrent.futures.thread", "concurrent.futures._base")
 _OURS: Final = __name__.rpartition(".")[0] + "."
