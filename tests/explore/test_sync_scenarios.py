@@ -322,6 +322,19 @@ def test_a_deadlock_names_the_locks_their_holders_and_the_cycle() -> None:
     assert failure_of(scenario, replay=failed.replay).failure.kind == "deadlock"
 
 
+def test_a_deadlock_of_a_thread_with_the_ident_of_an_earlier_one() -> None:
+    """It is found at once. The operating system uses the ident of a thread again once that has ended."""
+
+    def scenario(run: Run) -> None:
+        with run.injecting():
+            for target in (int, int, threading.Event().wait):
+                race(target)
+
+    began = time.monotonic()
+    assert failure_of(scenario, interleavings=True, timeout=30).failure.kind == "deadlock"
+    assert time.monotonic() - began < 30
+
+
 def test_a_thread_that_waits_for_ever_after_the_scenario() -> None:
     """It is left behind, and the message has the line at which it waits."""
 

@@ -453,7 +453,8 @@ class Steering(Notes):
             thread = self._ended.pop()
             if thread.ident != get_ident() and thread.thread is not None:
                 thread.thread.join(GRACE)
-                ignored_threads.pop(thread.ident, None)
+                if all(other.is_ended or other.ident != thread.ident for other in self.threads.values()):
+                    ignored_threads.pop(thread.ident, None)  # else a thread that was started later has it again
         self.is_internal = was_internal
 
     def settle(self) -> None:
