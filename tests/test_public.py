@@ -69,7 +69,7 @@ ATTRIBUTES = {
     "Exit": "status",
     "Exploration": (
         "are_threads audited bounds cut_short exhaustive failures hits interleavings max_faults replayed runs tasks"
-        " visits"
+        " threads visits"
     ),
     "ExplorationFailed": "code exploration failure replay",
     "Failpoint": "hit name",

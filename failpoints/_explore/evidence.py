@@ -16,6 +16,7 @@ from .._core.declared import is_user_file
 from .._core.messages import safe_repr
 from .plan.search import Plan
 from .runner import Runner
+from .steering import clock
 from .threads import busy_threads
 from .user_frames import frame_location, is_user_frame
 
@@ -95,6 +96,8 @@ class _Observer:
                 self.modules[name] = frame.f_globals
         elif event == "c_call":
             name = _name_of(called)
+            if frame.f_globals.get("__name__") == clock.__name__ and frame.f_back is not None:
+                frame = frame.f_back  # which calls a function that is replaced
             if name in _EVIDENCE:
                 self._add(_EVIDENCE[name], name, frame, getattr(called, "__self__", None))
 

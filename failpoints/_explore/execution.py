@@ -133,7 +133,9 @@ class Execution:
         self.is_reduced = steps is not None  # equivalent orders are left out
         self.seen: object = None  # of the primitives of the libraries, if equivalent orders are left out
         self.holds_wakeups = False  # between `begin` and `end`, with every wake-up as a switch point
-        self.steering: Any = None  # of the threads of the run, if its scenario is a plain function
+        self.steering: Any = None  # of the threads of the run, if their order is explored
+        self.is_sync = False  # the scenario is a plain function
+        self.threads = 0  # that were released at least once, beside tasks
         self.holds_threads = False  # between `begin` and `end`, if the order of the threads is explored
         self._has_begun = False
         self._regions: list[tuple[object, TaskNode, Accesses]] = []  # in the order in which they were entered
@@ -150,18 +152,17 @@ class Execution:
         self._last: TaskNode | None = None
         self._faultable = 0
 
-    @property
-    def is_sync(self) -> bool:
-        """Whether the scenario is a plain function, so that its threads are steered."""
-        return self.steering is not None
-
     # Called by sites: see Explorer.
 
     def arrive_sync(self, name: str, context: Context) -> None:
         """Stop a thread that is steered, at a visit in sync code, until it is its turn."""
-        if not self.active or self.steering is None or threading.get_ident() != self.thread:
+        if not self.active or self.steering is None:
             return
-        task = self.loop.current_node()
+        if threading.get_ident() != self.thread and not self.steering.come_back():
+            return
+        task = self.steering.thread_node()
+        if task is None:
+            return
         task.label = label = self._identify(task, name)
         if self.holds_threads:
             if self.recorder is not None:
@@ -172,7 +173,7 @@ class Execution:
         """Return what to await until it is the turn of the running task."""
         if not self.active or threading.get_ident() != self.thread:
             return None
-        if self.steering is not None:  # on an event loop that the scenario runs by itself
+        if self._thread_node() is not None:  # on an event loop that the scenario, or a thread of it, runs by itself
             self.steering.see_task()
             self.arrive_sync(name, context)
             return None
@@ -202,7 +203,7 @@ class Execution:
             return self.choose_sync(name, context, site)
         if not self._looks_at_visits:
             return None
-        task = self.loop.current_node()
+        task = self._current_task()
         return self._go_on(task, task.label, context, site, is_async=True)
 
     def choose_sync(self, name: str, context: Context, site: Site) -> Action | None:
@@ -213,7 +214,7 @@ class Execution:
                 self.recorder.visited(Visit(path, name, 0, context_text(context)), inside=False)
             return None
         task = self._current_task()
-        is_steered = self.steering is not None and threading.get_ident() == self.thread
+        is_steered = threading.get_ident() == self.thread and self._thread_node() is not None
         label = task.label if is_steered else self._identify(task, name)
         if not self._looks_at_visits:
             return None
@@ -222,12 +223,12 @@ class Execution:
     def declare_step(self, accesses: Accesses) -> None:
         """Note what a site declares of the running step."""
         if self.steps is not None and threading.get_ident() == self.thread:
-            self.steps.declare_step(self._acting_task(), accesses)
+            self.steps.declare_step(self.acting_task(), accesses)
 
     def enter_region(self, region: object, accesses: Accesses) -> None:
         """Note what a site declares of every step of the running task, until it leaves the region."""
         if threading.get_ident() == self.thread:
-            task = self._acting_task()
+            task = self.acting_task()
             self._regions.append((region, task, accesses))
             if self.steps is not None:
                 self.steps.enter_region(task, accesses)
@@ -237,7 +238,7 @@ class Execution:
         entered = [number for number, each in enumerate(self._regions) if each[0] is region]
         if not entered or threading.get_ident() != self.thread:
             return None
-        running = self._acting_task()
+        running = self.acting_task()
         own = [number for number in entered if self._regions[number][1] is running]
         _, task, accesses = self._regions.pop((own or entered)[-1])
         if self.steps is not None:
@@ -256,13 +257,26 @@ class Execution:
         else:
             self._errors.append(error)
 
-    def _acting_task(self) -> TaskNode:
-        return self.loop.acting_node() if hasattr(self, "loop") else self.root
+    def acting_task(self) -> TaskNode:
+        """Return the running task or thread or, for a callback, the task that has scheduled it."""
+        return self._thread_node() or (self.loop.acting_node() if hasattr(self, "loop") else self.root)
+
+    def _thread_node(self) -> TaskNode | None:
+        """Return the running thread, if it is steered and not that of an event loop."""
+        return None if self.steering is None else self.steering.thread_node()
+
+    def _loop_of(self, task: TaskNode) -> Loop:
+        """Return what lets a task or a thread go on."""
+        loop: Loop = self.steering if self._is_thread(task) else self.loop
+        return loop
+
+    def _is_thread(self, task: TaskNode) -> bool:
+        return self.steering is not None and task in self.steering.threads
 
     def _current_task(self) -> TaskNode:
         if threading.get_ident() == self.thread:
             # The scenario is called before there is a loop, and may visit before it returns a coroutine.
-            return self.loop.current_node() if hasattr(self, "loop") else self.root
+            return self._thread_node() or (self.loop.current_node() if hasattr(self, "loop") else self.root)
         self.see_thread()
         starter = current_node.get() or self.root
         return TaskNode((*starter.path, IN_THREAD), "thread")
@@ -371,22 +385,26 @@ class Execution:
         if wakeup.name:  # a visit, which does the same once it goes on
             return
         if self.recorder is not None:
-            is_before = self.holds_threads and self.steering.is_before(task)
-            self.recorder.resumed(wakeup, *self.loop.position(task), is_before=is_before)
-        if not self._injects_faults or not self.loop.can_cancel(task):
+            position = self._loop_of(task).position(task)
+            is_before = self._is_thread(task) and self.steering.is_before(task)
+            self.recorder.resumed(wakeup, *position, is_before=is_before)
+        if not self._injects_faults or not self._loop_of(task).can_cancel(task):
             return
         if self._choose_fault(label, {}, self._alternatives.at_wakeup()) is not None:
             self.loop.cancel(task)
 
     def _release(self, task: TaskNode) -> None:
         del self.held[task]
+        loop = self._loop_of(task)
         step, path = task.last_turn
-        if not step:
+        if not step and loop is not self.loop:
+            self.threads += 1
+        elif not step:
             self.tasks += 1
         self._step += 1
         task.last_turn = (self._step, path)
         self._last = task
-        self.loop.release(task)
+        loop.release(task)
 
     @property
     def cancels_at_wakeups(self) -> bool:
@@ -408,7 +426,7 @@ class Execution:
     def touch(self, resource: Hashable, mode: Mode) -> None:
         """Note what the running task does to something shared."""
         if self.steps is not None and threading.get_ident() == self.thread:
-            self.steps.touch(self._acting_task(), resource, mode)
+            self.steps.touch(self.acting_task(), resource, mode)
 
     def current_place(self) -> TaskPath:
         """Return the position of the running task."""
@@ -424,7 +442,7 @@ class Execution:
         self.active = True
         active.add(self)
         self.steps = self._steps
-        self.holds_wakeups = self._interleavings == "awaits" and self.steering is None
+        self.holds_wakeups = self._interleavings == "awaits" and not self.is_sync
         steering = self.steering
         self.holds_threads = self._interleavings is not None and steering is not None
         if self.holds_threads and steering is not None:
@@ -441,18 +459,22 @@ class Execution:
         if are_unordered and self._interleavings is not None and (self._counts or self.tasks):
             self.scheduler.bounds.add("unordered threads")
         if self.steps is not None:
-            self.steps.leave(self._acting_task())
-        if self.holds_threads:
-            self.held.clear()  # they go on once this thread waits
+            self.steps.leave(self.acting_task())
+        self._withdraw_threads()
         self._deactivate()
         for task in sorted(self.held, key=_last_turn):
             self._release(task)
 
     def stop(self) -> None:
         """Decide nothing any more, since the event loop ends the run. It lets all tasks go on, to clean up."""
-        if self.holds_wakeups or self.holds_threads:
+        if self.holds_wakeups:
             self.held.clear()
+        self._withdraw_threads()
         self._deactivate()
+
+    def _withdraw_threads(self) -> None:
+        if self.holds_threads:  # they go on once this thread waits
+            self.steering.withdraw()
 
     def _deactivate(self) -> None:
         active.discard(self)

@@ -184,7 +184,7 @@ def _explore(runner: Runner) -> Exploration:
     hits: Counter[str] = Counter()
     bounds: set[str] = set()
     faultable: set[int] = set()
-    runs = tasks = cut_short = 0
+    runs = tasks = threads = cut_short = 0
 
     def exploration(*, exhaustive: bool = False, bounds: tuple[str, ...] = (), visits: int = 0) -> Exploration:
         return Exploration(
@@ -193,6 +193,7 @@ def _explore(runner: Runner) -> Exploration:
             bounds=bounds,
             hits=hits,
             tasks=tasks,
+            threads=threads,
             visits=visits,
             max_faults=options.fault_limit,
             interleavings=options.held_at,
@@ -219,7 +220,7 @@ def _explore(runner: Runner) -> Exploration:
         outcome = runner.run(scheduler, recording=bool(options.audit))
         execution, problem = outcome.execution, outcome.problem
         _add_hits(hits, execution)
-        tasks = max(tasks, execution.tasks)
+        tasks, threads = max(tasks, execution.tasks), max(threads, execution.threads)
         if scheduler.is_asleep:
             cut_short += 1
         else:
@@ -255,7 +256,7 @@ def _explore(runner: Runner) -> Exploration:
     if not bounds.intersection(("max_runs", "max_failures")):
         runner.alternatives.check_all_matched()
         runner.check_lines()
-    described = [*(_describe_bound(bound, options) for bound in sorted(bounds)), *runner.unsteered()]
+    described = [*(_describe_bound(bound, options) for bound in sorted(bounds)), *runner.unsteered(threads)]
     if sampled is not None:
         described.insert(0, _describe_sample(sampled, options))
     result = exploration(
@@ -367,6 +368,7 @@ def _describe_bound(bound: str, options: Options) -> str:
         "sockets": "a task went on before a socket, a pipe or a process had answered",
         "missed files": "a thread that the scenario has started by itself changed files, and no fault reaches it",
         "unordered tasks": "tasks on an event loop of the scenario's own were not put in order",
+        "blocked loop": "a task waited for a thread without letting its event loop go on",
         "unordered threads": "threads were not put in order",
         "blocked thread": "a thread went on before another one had returned from something that is not steered",
     }[bound]

@@ -85,6 +85,7 @@ class Exploration:
         replayed: Whether this was the replay of a single run.
         cut_short: The number of further runs that ended early, since all that could follow had been run.
         are_threads: Whether the tasks are threads, of a scenario that is a plain function.
+        threads: The largest number of threads that took turns in one run of an async scenario, beside its tasks.
         audited: The number of further runs in which steps that were said not to meet came in the other order.
     """
 
@@ -101,6 +102,7 @@ class Exploration:
     cut_short: int = 0
     audited: int = 0
     are_threads: bool = False
+    threads: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hits", _Counts(self.hits))
@@ -122,16 +124,19 @@ class Exploration:
     def _scope(self) -> str:
         if not self.hits and not self.tasks:
             return "no failpoint was visited inside run.injecting(), so there was nothing to try"
+        threads = self.threads
         at_wakeups = self.interleavings == "awaits" and not self.are_threads
         parts: list[str] = []
-        if self.interleavings and self.tasks < 2:
-            number = "only one" if self.tasks else "no"
-            parts.append(f"{number} {'thread' if self.are_threads else 'task'} to put in order")
+        if self.interleavings and self.tasks + threads < 2:
+            number = "only one" if self.tasks + threads else "no"
+            parts.append(f"{number} {'thread' if self.are_threads or threads else 'task'} to put in order")
         elif self.interleavings and self.are_threads:
             others = counted(self.tasks - 1, "thread")
             parts.append(f"every order of {others} and the scenario at visits and primitives")
         elif self.interleavings:
-            parts.append(f"every order of {counted(self.tasks, 'task')}{' at every wake-up' if at_wakeups else ''}")
+            tasks = f"{counted(self.tasks, 'task')}{' at every wake-up' if at_wakeups else ''}"
+            others = f"{counted(threads, 'thread')} at visits and primitives"
+            parts.append(f"every order of {' and '.join([tasks] * bool(self.tasks) + [others] * bool(threads))}")
         if self.max_faults and not self.visits:
             parts.append("no visit at which a fault could be injected")
         elif self.max_faults:

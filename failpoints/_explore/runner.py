@@ -114,7 +114,6 @@ class Runner:
         self.labels = Labels()
         self.is_sync = not _is_async(scenario)
         self.lines = _lines(options.lines) if options.lines else None
-        self._unsteered = unsteered_locks(scenario) if self.is_sync and options.held_at is not None else []
         self._slow_waits: set[Hashable] = set()
         self.watched: WatchedThread
         self._backend, self.deterministic_order = _import_backend(options.backend)
@@ -129,8 +128,8 @@ class Runner:
         return None
 
     def steering_threads(self) -> AbstractContextManager[None]:
-        """Steer the threads of the runs, if the scenario is a plain function."""
-        return steering_threads() if self.is_sync else nullcontext()
+        """Steer the threads of the runs, if their order is explored."""
+        return steering_threads() if self.is_sync or self.options.held_at is not None else nullcontext()
 
     def watching_lines(self) -> AbstractContextManager[None]:
         """Watch the modules whose lines are points, if any."""
@@ -175,11 +174,16 @@ class Runner:
             self.is_sync = False
             return self._run_once(scheduler, recording=recording)
 
-    def unsteered(self) -> Iterator[str]:
-        """Generate a phrase on the locks that were made before the runs, if threads were put in order."""
-        if self.is_sync and self._unsteered:
-            more = ", …" * (len(self._unsteered) > _MOST_NAMES)
-            yield f"not steered, since made before the run: {', '.join(self._unsteered[:_MOST_NAMES])}{more}"
+    def unsteered(self, threads: int) -> Iterator[str]:
+        """Generate a phrase on the locks that were made before the runs, if threads were put in order.
+
+        *threads* is the number of these beside tasks.
+        """
+        are_ordered = (self.is_sync or threads) and self.options.held_at is not None
+        unsteered = unsteered_locks(self.scenario) if are_ordered else []
+        if unsteered:
+            more = ", …" * (len(unsteered) > _MOST_NAMES)
+            yield f"not steered, since made before the run: {', '.join(unsteered[:_MOST_NAMES])}{more}"
 
     def check_lines(self) -> None:
         """Raise `FailpointUsageError` if a module of `lines=` has run no code, since it may be a typo."""

@@ -25,6 +25,8 @@ _ANYIO_WORKER = ("anyio._backends._asyncio", "run")
 _WORKERS = {_POOL_WORKER, _TRIO_WORKER, _ANYIO_WORKER}
 _JOINS = {("threading", "join"), ("threading", "_wait_for_tstate_lock")}
 _WAITS_FOR_THREADS = {*_JOINS, ("concurrent.futures._base", "result")}
+_WAITING_MODULES = ("threading", "queue", "concurrent.futures._base")
+_STEERING = f"{__name__.rpartition('.')[0]}.steering."
 _RUNS_IN_THREAD = {
     ("anyio._backends._asyncio", "run_sync_in_worker_thread"),
     ("trio._threads", "to_thread_run_sync"),
@@ -149,7 +151,7 @@ def _is_of_development_tool(frame: FrameType | None) -> bool:
 
 def _has_timeout(frame: FrameType | None) -> bool:
     """Return whether a thread is in a wait of the standard library that ends by itself."""
-    while frame is not None and _location(frame)[0] in ("threading", "queue", "concurrent.futures._base"):
+    while frame is not None and (_location(frame)[0] in _WAITING_MODULES or _is_wrapper(frame)):
         if frame.f_locals.get("timeout") is not None:
             return True
         frame = frame.f_back
@@ -157,10 +159,15 @@ def _has_timeout(frame: FrameType | None) -> bool:
     return frame is not None and _GET_WITH_TIMEOUT.search(_line(frame)) is not None
 
 
+def _is_wrapper(frame: FrameType) -> bool:
+    """Return whether a frame is that of a method of a primitive, as it is while threads are steered."""
+    return _location(frame)[0].startswith(_STEERING)
+
+
 def _caller_of_wait(frame: FrameType) -> FrameType | None:
     """Return the frame that called into `threading` or `queue`, or that is in a known wait for a thread."""
     caller: FrameType | None = frame
-    while caller is not None and _location(caller)[0] in ("threading", "queue"):
+    while caller is not None and (_location(caller)[0] in ("threading", "queue") or _is_wrapper(caller)):
         if _location(caller) in _WAITS_FOR_THREADS:
             break
         caller = caller.f_back

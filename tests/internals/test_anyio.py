@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import sys
 from types import FrameType
 from typing import Any
@@ -168,3 +169,19 @@ def test_a_cancellation_is_repeated_by_a_callback() -> None:
 
     with asyncio.Runner(loop_factory=Loop) as runner:
         runner.run(main())
+
+
+@pytest.mark.anyio
+async def test_a_worker_thread_has_a_queue_of_its_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new worker makes a `Queue` of its module, and a call comes by `put_nowait`."""
+    items: list[Any] = []
+
+    class Calls(queue.Queue[Any]):
+        def put_nowait(self, item: Any) -> None:
+            items.append(item)
+            super().put_nowait(item)
+
+    monkeypatch.setattr(_asyncio, "Queue", Calls)
+    assert await anyio.to_thread.run_sync(int, "1") == 1
+    _, function, arguments, future, _ = items[0]
+    assert (function, arguments, future.done()) == (int, ("1",), True)

@@ -70,8 +70,12 @@ def test_pools_have_these_functions() -> None:
         future: Any = executor.submit(int, "1")
         threads: Any = executor
         assert len(threads._threads) == 1
+        assert threads._max_workers == 1
+        assert list(threads._threads)[0]._args[0]() is executor
+        assert list(threads._threads)[0]._target is worker
         assert list(threads._threads)[0].name.startswith("ThreadPoolExecutor")
         assert future._condition._lock is not None
+        assert future._done_callbacks == []
     pool: Any = multiprocessing.pool.Pool
     parameters = list(inspect.signature(pool._wait_for_updates).parameters)
     assert parameters == ["sentinels", "change_notifier", "timeout"]

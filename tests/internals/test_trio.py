@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 import trio
+import trio._core._entry_queue as entry_queue
 import trio._core._run as trio_run
+import trio._threads as trio_threads
 import trio.testing
 from trio.lowlevel import current_task
 
@@ -346,3 +348,30 @@ def test_the_waits_for_io_are_registered() -> None:
 
     with ours, theirs:
         trio.run(main)
+
+
+def test_calls_in_threads_are_made_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`to_thread` looks `start_thread_soon` up in its module, and `from_thread` so sends a message with a queue."""
+    module: Any = trio_threads
+    started: list[Any] = []
+    sent: list[Any] = []
+    start, send = module.start_thread_soon, module._send_message_to_trio
+
+    def start_thread_soon(fn: Any, deliver: Any, name: str | None = None) -> None:
+        started.append(fn)
+        start(fn, deliver, name)
+
+    def send_message_to_trio(token: Any, message: Any) -> Any:
+        sent.append(type(message.queue).__name__)
+        return send(token, message)
+
+    monkeypatch.setattr(module, "start_thread_soon", start_thread_soon)
+    monkeypatch.setattr(module, "_send_message_to_trio", send_message_to_trio)
+
+    async def main() -> None:
+        await trio.to_thread.run_sync(trio.from_thread.run_sync, int)
+        assert type(trio.lowlevel.current_trio_token()) is entry_queue.TrioToken
+
+    trio.run(main)
+    assert "sync_fn" in started[0].__code__.co_freevars
+    assert sent == ["SimpleQueue"]

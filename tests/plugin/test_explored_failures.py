@@ -148,6 +148,7 @@ def test_a_replay_that_is_none(run_tests: RunTests, replay: str) -> None:
 
 BLOCKED = """
     import asyncio
+    import os
     import threading
     import pytest
 
@@ -156,6 +157,7 @@ BLOCKED = """
     @pytest.fixture
     def answered():
         event = threading.Event()
+        event.pipe = os.pipe()
         opened.append(event)
         yield event
         event.wait()
@@ -172,9 +174,10 @@ BLOCKED = """
             if entered.is_set():
                 left.set()
 
-        waiting = asyncio.get_running_loop().run_in_executor(None, answered.wait)
+        waiting = asyncio.get_running_loop().run_in_executor(None, os.read, answered.pipe[0], 1)
         await asyncio.gather(first(), second())
         answered.set()
+        os.write(answered.pipe[1], b"!")
         await waiting
 
     def test_afterwards():

@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from types import BuiltinMethodType, MethodType
 from typing import Any, cast
 
@@ -20,6 +21,9 @@ from ..._core.reentrancy import runs_user_code, transparent
 from ..execution import Execution
 from ..plan.identity import TaskNode
 from ..problem import Problem
+from ..steering.beside import Beside
+from ..steering.control import steering_beside_loop as steering_of_caller
+from ..steering.primitives import internal
 from ..steps import Steps
 from ..threads import awaits_thread, is_only_thread
 from ..user_frames import suspended_at
@@ -54,17 +58,18 @@ class Suspension:
 class _Handle(asyncio.Handle):
     """A callback with its number, and with that of the segment that has led to it."""
 
-    __slots__ = ("cause", "number")
+    __slots__ = ("cause", "number", "starter")
 
     _loop: ExplorationLoop
     cause: int | None
+    starter: TaskNode | None
     number: int
 
     @runs_user_code
     def _run(self) -> None:
-        self._loop.cause = self.cause
+        self._loop.cause, self._loop.starter = self.cause, self.starter
         super()._run()
-        self._loop.cause = None
+        self._loop.cause = self._loop.starter = None
 
 
 class Halt(BaseException):
@@ -97,11 +102,15 @@ class ExplorationLoop(TaskTrackingLoop):
         self.cause: int | None = None  # the segment that has scheduled the running callback
         self._executing: dict[Any, int] = {}  # the futures of calls in an executor, numbered
         self._calls = 0  # in an executor so far
+        self._own_executor: Any = None  # the default one, if the loop has made it
         self._lookups: set[object] = set()  # futures of those that look up an address
         self._connections = LocalConnections()
         self._is_settling = False
         self._is_closing = False
         self._rest = RestPolicy(self, execution, deadline, is_virtual=is_virtual)
+        self.steering: Beside | None = None
+        if execution.scheduler.interleavings is not None:
+            self.steering = execution.steering = Beside(execution, self, self._rest, deadline, is_virtual=is_virtual)
         super().__init__(execution)
         self.lazy_selector.wait = self._wait
 
@@ -121,6 +130,7 @@ class ExplorationLoop(TaskTrackingLoop):
         """Schedule a callback, and note whether it is the next step of a task, and what has led to it."""
         handle = _Handle(callback, args, self, context)
         handle.cause = None
+        handle.starter = None if self._execution.steering is None else self._execution.steering.thread_node()
         self._scheduled_so_far += 1
         handle.number = self._scheduled_so_far
         execution, steps = self._execution, self._execution.steps
@@ -162,6 +172,9 @@ class ExplorationLoop(TaskTrackingLoop):
         return self.current_node()
 
     def _running_segment(self, steps: Steps) -> int | None:
+        thread = None if self._execution.steering is None else self._execution.steering.thread_node()
+        if thread is not None:
+            return steps.mark(thread)
         task = running_task(self)
         if task is not None:
             return steps.mark(self.node_of(task))
@@ -188,12 +201,23 @@ class ExplorationLoop(TaskTrackingLoop):
 
     @transparent
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
+        steering = self._execution.steering
+        if steering is not None and not steering.is_ending and func not in _LOOKUPS:
+            used = self._default_executor if executor is None else executor
+            if steering.has_made(used):
+                return super().run_in_executor(executor, func, *args)
+            if executor is None and used is self._own_executor:
+                return self._run_in_order(steering, func, args)
         if executor is None or isinstance(executor, ThreadPoolExecutor):
             # Several calls of one task may run at once. Each has a node, so that arrival does not tell them apart.
             called = self.run_context(self.current_node().thread()).around(func)
         else:
             called = func
-        future = super().run_in_executor(executor, called, *args)
+        is_new = executor is None and self._default_executor is None
+        with nullcontext() if steering is None else internal(steering):
+            future = super().run_in_executor(executor, called, *args)
+        if is_new:
+            self._own_executor = self._default_executor
         if func in _LOOKUPS:
             self._lookups.add(future)
         else:
@@ -203,15 +227,34 @@ class ExplorationLoop(TaskTrackingLoop):
         future.add_done_callback(self._has_executed)
         return future
 
+    def _run_in_order(self, steering: Beside, function: Any, args: tuple[Any, ...]) -> Any:
+        job = steering.job(function)
+        with internal(steering):
+            job.waiter = future = super().run_in_executor(None, job, *args)
+        self._own_executor = self._default_executor
+        steering.submit(job, self._default_executor._max_workers)
+        return future
+
     def _has_executed(self, future: Any) -> None:
         del self._executing[future]
         self._lookups.discard(future)
 
     @transparent
     def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]
-        if threading.get_ident() != self._execution.thread and not self._is_of_asyncio(callback, args):
+        steering = self._execution.steering
+        if steering is not None:
+            steering.come_back()
+        is_here = threading.get_ident() == self._execution.thread
+        if not is_here and not self._is_of_asyncio(callback, args):
             self._execution.see_thread()
-        return super().call_soon_threadsafe(callback, *args, context=context)
+        try:
+            return super().call_soon_threadsafe(callback, *args, context=context)
+        finally:
+            if steering is not None and is_here:
+                steering.answered()
+                found = steering_of_caller()
+                if found is not None:
+                    found.after()
 
     def _is_of_asyncio(self, callback: Any, args: tuple[Any, ...]) -> bool:
         """Return whether a thread of asyncio itself calls: one that waits for a process, or looks up an address."""
@@ -294,6 +337,8 @@ class ExplorationLoop(TaskTrackingLoop):
         """
         rest = self._rest
         real = self.lazy_selector.real
+        if self._execution.steering is not None and self._execution.steering.problem is not None:
+            raise Halt(self._execution.steering.problem)
         if monotonic() > rest.deadline:
             raise Halt(blocked_problem("hang", self.unfinished_tasks(), rest.hang_notes()))
         if timeout == 0:
@@ -417,10 +462,19 @@ class ExplorationLoop(TaskTrackingLoop):
 
     def end_in_deadlock(self) -> None:
         """End the run, since nothing can wake a task."""
-        raise Halt(blocked_problem("deadlock", self.unfinished_tasks()))
+        problem = blocked_problem("deadlock", self.unfinished_tasks())
+        raise Halt(problem if self._execution.steering is None else self._execution.steering.beside(problem))
 
     def _waiting_tasks(self) -> list[Any]:
-        return [task for task in self.created if not task.done() and self.node_of(task) not in self._execution.held]
+        steering, held = self._execution.steering, self._execution.held
+        waiting = [task for task in self.created if not task.done() and self.node_of(task) not in held]
+        if steering is not None and steering.threads:
+            waiting = [task for task in waiting if not steering.awaits(waiter_of(task))]
+        return waiting
+
+    def wake(self) -> None:
+        """End the wait of the loop for I/O."""
+        self._write_to_self()
 
     # The end
 
@@ -456,7 +510,8 @@ class ExplorationLoop(TaskTrackingLoop):
             super().close()  # which raises an error, or does nothing
             return
         if self._default_executor is not None:
-            self._default_executor.shutdown(wait=not self._executing)
+            are_busy = self._executing or (self.steering is not None and self.steering.jobs)
+            self._default_executor.shutdown(wait=not are_busy)
         super().close()
         self.created.clear()
         self._rest.detach()

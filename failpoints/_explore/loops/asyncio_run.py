@@ -27,7 +27,10 @@ def run(execution: Execution, main: Coroutine[Any, Any, Any], deadline: float, *
     finally:
         execution.stop()
         if execution.recorder is not None:
-            execution.recorder.finish(loop.named_nodes())
+            execution.recorder.finish([*loop.named_nodes(), *(loop.steering.threads if loop.steering else ())])
+        if loop.steering is not None:
+            loop.steering.unwind()
+            execution.steering = None
         _close(loop)
         execution.seen = None
         del execution.loop  # which refers to the execution: no work for the garbage collector
@@ -37,13 +40,26 @@ def _run_scenario(loop: ExplorationLoop, main: Coroutine[Any, Any, Any]) -> Prob
     root = loop.create_root(main)
     try:
         loop.run_until_complete(root)
+        _settle_threads(loop)
     except Halt as halt:
         return halt.problem
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         return Problem("error", "", error)
-    return _settled(loop) if loop.is_ready or loop.unfinished() else _unhandled_error(loop)
+    problem = _settled(loop) if loop.is_ready or loop.unfinished() else _unhandled_error(loop)
+    return problem or _error_of_thread(loop)
+
+
+def _settle_threads(loop: ExplorationLoop) -> None:
+    """Let the threads go on until each has ended or waits, since the scenario has ended."""
+    while loop.steering is not None and loop.steering.settle():
+        if loop.is_ready:
+            loop.settle()
+
+
+def _error_of_thread(loop: ExplorationLoop) -> Problem | None:
+    return None if loop.steering is None else loop.steering.problem_of_thread()
 
 
 def _unhandled_error(loop: ExplorationLoop) -> Problem | None:

@@ -115,6 +115,7 @@ class TaskTrackingLoop(LazySocketsLoop):
         self._execution = execution
         self._stores = entered.get()
         self._foreign = TaskNode((FOREIGN,), "")
+        self.starter: TaskNode | None = None  # the thread that has scheduled the running callback
         self._starting: list[TaskNode] = []  # of tasks that a task factory is making just now
         self._numbered = 0
         super().__init__()
@@ -161,7 +162,7 @@ class TaskTrackingLoop(LazySocketsLoop):
 
     def _node_for(self, coro: Any) -> TaskNode:
         starter = running_task(self)
-        parent = self._foreign if starter is None else self.node_of(starter)
+        parent = self.starter or self._foreign if starter is None else self.node_of(starter)
         return parent.child(getattr(coro, "__name__", ""))
 
     @transparent

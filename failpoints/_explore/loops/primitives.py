@@ -49,7 +49,7 @@ class Seen:
     @property
     def node(self) -> TaskNode:
         """The running task, or the task that has scheduled the running callback."""
-        return self.execution.loop.acting_node()
+        return self.execution.acting_task()
 
     @property
     def is_program(self) -> bool:
@@ -67,7 +67,7 @@ class Seen:
 
     def create(self, thing: object) -> None:
         """Name something that the running task has created, with the same name in every run."""
-        node = self.node if hasattr(self.execution, "loop") else self.execution.root
+        node = self.node
         node.created += 1
         self._names[id(thing)] = ((node.path, node.created), thing)
 

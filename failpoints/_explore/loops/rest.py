@@ -103,12 +103,18 @@ class RestPolicy:
         the next timer fires on the clock of the run, or `math.inf` if there is none.
         """
         self.rounds = 0
+        steering = self._execution.steering
+        if steering is not None:
+            if steering.offer():
+                return 0.0
+            timer = min(timer, steering.timer)
         if self._execution.held:
             seconds = self._seconds_before_release()
             if not seconds:
                 if self._loop.has_arrived():
                     return _MINIMUM
                 self.waiting_since = None
+                self._leave_threads()
                 self._execution.release_one()
             return seconds
         if timer == math.inf:
@@ -119,13 +125,22 @@ class RestPolicy:
 
     def woken(self) -> None:
         """Take note that tasks run again, since something has arrived from outside."""
+        self._leave_threads()
         self._execution.intrude()
         self._pass_time()
         self.waiting_since = self._timer = None
 
+    def _leave_threads(self) -> None:
+        """Take note that a task goes on beside threads that wait for something that is not steered."""
+        steering = self._execution.steering
+        if steering is not None and steering.has_outside:
+            self._execution.see_thread(is_beside=True)
+
     def release_beside_poller(self) -> None:
         """Release a held task although another task never rests, since that one may be polling for it."""
         self.rounds = 0
+        if self._execution.steering is not None:
+            self._execution.steering.offer()
         if self._execution.held:
             if self._loop.thread_waits():
                 self._execution.scheduler.bounds.add("threads")
@@ -209,6 +224,7 @@ class RestPolicy:
         if seconds <= 0 and self._loop.has_arrived():
             seconds = _MINIMUM
         if seconds <= 0:
+            self._leave_threads()
             self._execution.intrude()
             self.now = timer
             self.waiting_since = self._timer = None

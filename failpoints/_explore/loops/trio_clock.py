@@ -24,6 +24,7 @@ from ..._core.reentrancy import runs_user_code
 from ..execution import Execution
 from ..plan.identity import TaskNode, current_node
 from ..problem import Problem
+from ..steering.beside import Beside
 from ..threads import awaits_thread, is_only_thread
 from ..user_frames import suspended_at
 from .abandon import keep_forever
@@ -48,13 +49,18 @@ class _Abandon(BaseException):
 class _Entries(deque[Any]):
     """Trio's queue of the calls into the loop. Those from other threads are reported to the run."""
 
-    def __init__(self, execution: Execution, entries: Iterable[Any]) -> None:
+    def __init__(self, execution: Execution, clock: _ExplorationClock, entries: Iterable[Any]) -> None:
         super().__init__(entries)
         self._execution = execution
+        self._clock = clock
 
     def append(self, entry: Any) -> None:
+        steering = self._execution.steering
+        node = None if steering is None else steering.thread_node()
         if threading.get_ident() != self._execution.thread:
             entry = (self._call, entry)
+        elif node is not None:
+            entry = (self._clock.call_for, (node, *entry))
         super().append(entry)
 
     def _call(self, function: Callable[..., object], args: tuple[Any, ...]) -> None:
@@ -94,11 +100,14 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         self._held: dict[TaskNode, Task] = {}
         self._going: Task | None = None  # the task that was released last, until it runs
         self._suspended: dict[TaskNode, Task] = {}  # tasks that are held at a wake-up
-        self._acting: TaskNode | None = None  # the task that is being cancelled instead of going on
+        self._acting: TaskNode | None = None  # a task that is being cancelled instead of going on, or a thread
         self._connections = LocalConnections()
         self._has_stepped = True
         self._is_over = False
         self._rest = RestPolicy(self, execution, deadline, is_virtual=is_virtual)
+        self.steering: Beside | None = None
+        if execution.scheduler.interleavings is not None:
+            self.steering = execution.steering = Beside(execution, self, self._rest, deadline, is_virtual=is_virtual)
 
     # trio.abc.Clock
 
@@ -120,6 +129,9 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         self._rest.rounds = 0
         if self._is_over:
             return self._seconds_while_closing(deadline)
+        if self._execution.steering is not None and self._execution.steering.problem is not None:
+            self._end(self._execution.steering.problem.kind)
+            return 0
         if _runner().waiting_for_idle and not self._execution.held:
             return _IDLE_WAIT
         seconds = self._rest.next_wait(deadline)
@@ -139,7 +151,7 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         if self._root_task is None:
             return
         starter = _running_task()
-        parent = self._foreign if starter is None else self._nodes.get(starter, self._foreign)
+        parent = self._foreign if starter is None else self._nodes.get(starter, self._acting or self._foreign)
         node = self._nodes[task] = parent.child(task.name)
         task.context.run(current_node.set, node)
 
@@ -152,7 +164,16 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         self._nodes[self._root_task] = self._execution.root
         current_node.set(self._execution.root)
         entries = _runner().entry_queue
-        entries.queue = _Entries(self._execution, entries.queue)
+        entries.queue = _Entries(self._execution, self, entries.queue)
+        self._wakeup = entries.wakeup
+
+    def call_for(self, node: TaskNode, function: Callable[..., object], args: tuple[Any, ...]) -> None:
+        """Call a function that a thread has scheduled."""
+        self._acting = node
+        try:
+            function(*args)
+        finally:
+            self._acting = None
 
     # Loop, the interface for the run
 
@@ -292,7 +313,15 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         self._end("deadlock")
 
     def _waiting_tasks(self) -> list[Task]:
-        return [task for task in self._unfinished() if self._nodes[task] not in self._execution.held]
+        steering, held = self._execution.steering, self._execution.held
+        waiting = [task for task in self._unfinished() if self._nodes[task] not in held]
+        if steering is not None and steering.threads:
+            waiting = [task for task in waiting if not steering.awaits(task)]
+        return waiting
+
+    def wake(self) -> None:
+        """End the wait of the loop for I/O."""
+        self._wakeup.wakeup_thread_and_signal_safe()
 
     # The end
 
@@ -329,12 +358,22 @@ class _ExplorationClock(trio.abc.Clock, trio.abc.Instrument):
         notes = self._rest.hang_notes() if kind == "hang" else ()
         unfinished = () if kind == "asleep" else self.unfinished_tasks()
         self.problem = blocked_problem(kind, unfinished, notes)
+        steering = self._execution.steering
+        if steering is not None and kind != "asleep":
+            self.problem = steering.problem or steering.beside(self.problem)
         self._execution.stop()
+        self.end_threads()
         _runner().runq.extend(self._suspended.values())
         self._suspended.clear()
         self._rest.deadline = monotonic() + GRACE
         self._execution.watched.extend(self._rest.deadline)
         self.scope.cancel()
+
+    def end_threads(self) -> None:
+        """End the threads that are left."""
+        if self._execution.steering is not None:
+            self._execution.steering.unwind()
+            self._execution.steering = None
 
     def _seconds_while_closing(self, deadline: float) -> float:
         """Return how long to wait while the run has not ended, although it is cancelled.
@@ -369,7 +408,7 @@ class _WakeupClock(_ExplorationClock):
         if steps is None or node is None or task is self._going:
             return
         running = _running_task()
-        by = self._acting if running is None else self._nodes.get(running)
+        by = self._acting or (None if running is None else self._nodes.get(running))
         steps.wake(node, None if by is None else steps.mark(by), could_run=node in self._execution.held)
 
 
@@ -407,8 +446,12 @@ def run(execution: Execution, main: Coroutine[Any, Any, Any], deadline: float, *
         try:
             with clock.scope:
                 await _run_scenario(main)
+                while clock.steering is not None and clock.steering.settle():
+                    await trio.lowlevel.checkpoint()
         finally:
             execution.active = False
+            if clock.steering is not None and clock.problem is None:
+                clock.problem = clock.steering.problem
 
     problem: Problem | None = None
     try:
@@ -417,8 +460,12 @@ def run(execution: Execution, main: Coroutine[Any, Any, Any], deadline: float, *
         raise
     except BaseException as error:
         problem = Problem("error", "", error)
+    if clock.steering is not None and clock.problem is None and problem is None:
+        problem = clock.steering.problem_of_thread()
+    execution.stop()
+    clock.end_threads()
     if execution.recorder is not None:
-        execution.recorder.finish(clock.nodes())
+        execution.recorder.finish([*clock.nodes(), *(clock.steering.threads if clock.steering else ())])
     clock.close()
     del batch_hooks[execution.thread]
     execution.seen = None

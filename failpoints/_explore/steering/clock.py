@@ -7,7 +7,7 @@ from collections.abc import Callable
 from sys import _getframe  # pyright: ignore[reportPrivateUsage]  # imported by name, since sys._getframe can be replaced
 from typing import Any, Final
 
-from .control import steering
+from .control import steering_beside_loop
 
 # Modules that wait for sockets, pipes and processes, in real time.
 _REAL: Final = (
@@ -27,7 +27,7 @@ def replacements() -> dict[Any, Any]:
 
 def _sleeping(original: Callable[[float], None]) -> Any:
     def sleep(seconds: float, /) -> None:
-        found = steering()
+        found = steering_beside_loop()
         if found is None or not seconds >= 0:
             original(seconds)
         else:
@@ -40,7 +40,7 @@ def _telling(original: Callable[[], float]) -> Any:
     beginning = original()  # the same for all runs
 
     def clock() -> float:
-        found = steering()
+        found = steering_beside_loop()
         if found is None or not found.is_virtual:
             return original()
         if _getframe(1).f_globals.get("__name__", "").partition(".")[0] in _REAL:

@@ -78,6 +78,19 @@ class Steering(Notes):
         self._outside: dict[int, Steered] = {}  # by ident
         self._visitors: dict[EventLoopToken, int] = {}  # the first task to visit a site, of each event loop
 
+    @property
+    def is_on_loop(self) -> bool:
+        """Whether the running thread is that of an event loop, whose tasks take turns with the threads."""
+        return False
+
+    def is_of_library(self, thread: threading.Thread) -> bool:
+        """Return whether a thread that is about to be started is not to be steered."""
+        return False
+
+    def thread_node(self) -> TaskNode | None:
+        """Return the running thread, or `None` if it is that of an event loop."""
+        return self.running.node
+
     # Loop, for the run
 
     def current_node(self) -> TaskNode:
@@ -117,6 +130,10 @@ class Steering(Notes):
 
     def forget(self, task: TaskNode) -> None:
         """Not called: a thread is not cancelled while it is held."""
+
+    def withdraw(self) -> None:
+        """Take the threads out of those that are held."""
+        self.execution.held.clear()
 
     def end_asleep(self) -> None:
         """End the run, since everything that could follow has been run."""
@@ -376,19 +393,21 @@ class Steering(Notes):
         self.execution.stop()
 
     def _blocked(self, kind: str) -> Problem:
-        waiting = [thread for thread in self.threads.values() if not thread.is_ended and thread is not self.running]
-        if not self.running.is_ended:
-            waiting.append(self.running)
-        waiting.sort(key=lambda thread: thread.node.path)
-        if self.is_settling:
-            waiting.remove(self._main)
         return blocked_problem(
             kind,
             [
                 BlockedThread(thread.node.path, self._frames_of(thread), thread.thing, self._awaited(thread))
-                for thread in waiting
+                for thread in self._unfinished()
             ],
         )
+
+    def _unfinished(self) -> list[Steered]:
+        threads = [thread for thread in self.threads.values() if not thread.is_ended and thread is not self.running]
+        if not self.running.is_ended:
+            threads.append(self.running)
+        if self.is_settling:
+            threads.remove(self._main)
+        return sorted(threads, key=_path)
 
     def _awaited(self, thread: Steered) -> tuple[int, ...] | None:
         awaited = self.by_thread.get(thread.thing) if isinstance(thread.thing, threading.Thread) else None
@@ -506,3 +525,9 @@ def steering() -> Steering | None:
     if found is None or (execution.thread != get_ident() and not found.come_back()):
         return None
     return None if found.is_internal else found
+
+
+def steering_beside_loop() -> Steering | None:
+    """Like `steering`, but `None` on an event loop, too."""
+    found = steering()
+    return None if found is None or found.is_on_loop else found

@@ -13,7 +13,7 @@ from types import CellType
 from typing import Any, Final
 
 from ..replacement import Replacement
-from . import clock, locks, pools, primitives, queues
+from . import clock, locks, pools, primitives, queues, workers
 
 _LEFT_OUT: Final = ("_thread", "_queue", "importlib", "failpoints", "builtins", "xdist", "execnet", "pytest_timeout")
 
@@ -41,7 +41,12 @@ def _replace() -> None:
             value = cell.cell_contents
             cell.cell_contents = locks.ORIGINALS[value]
             _undo.append((cell, "cell_contents", value))
-    for owner, name, method in (*primitives.patches(), *queues.patches(), *pools.patches()):
+    for owner, name, method in (
+        *primitives.patches(),
+        *queues.patches(),
+        *pools.patches(),
+        *workers.patches(),
+    ):
         _undo.append((owner, name, owner.__dict__[name]))
         setattr(owner, name, method)
 

@@ -124,7 +124,7 @@ def note_request(found: Steering, lock: Lock, *, is_certain: bool = True) -> Non
 
 def note_acquired(found: Steering, lock: Lock, *, is_certain: bool = True) -> None:
     """Note that the running thread has got a lock for which it asked."""
-    lock.holder = found.running.node.path
+    lock.holder = found.node.path
     if is_certain:
         found.split(found.mark_of(lock))
         found.note(lock, "u", "state")
@@ -141,7 +141,7 @@ def release(found: Steering, lock: Lock) -> None:
 
 def note_release(found: Steering, lock: Lock) -> None:
     """Note that the running thread releases a lock. Only its holder does so in any order of the threads."""
-    if lock.holder == found.running.node.path and not lock.is_free():
+    if lock.holder == found.node.path and not lock.is_free():
         found.note(lock, "u", "state")
     else:
         found.note(lock, "w", "queue", "state")

@@ -20,6 +20,11 @@ class Notes:
 
     running: Steered
 
+    @property
+    def node(self) -> TaskNode:
+        """The running thread, in the tree of tasks."""
+        return self.running.node
+
     def __init__(self, execution: Execution) -> None:
         self.execution = execution
         self._marks: dict[Hashable, int] = {}
@@ -33,7 +38,7 @@ class Notes:
 
     def create(self, thing: Any) -> None:
         """Name a primitive that the running thread has made, with the same name in every run."""
-        node = self.running.node
+        node = self.node
         node.created += 1
         thing._failpoints_name = (self, (node.path, node.created))  # noqa: SLF001
 
@@ -41,7 +46,7 @@ class Notes:
         """Note that the running operation touches parts of a primitive, and nothing but primitives."""
         steps = self.execution.steps
         if steps is not None:
-            segment = steps.segment(self.running.node)
+            segment = steps.segment(self.node)
             segment.is_exact = self.execution.holds_threads
             name = self.name(thing)
             for part in parts:
@@ -58,24 +63,24 @@ class Notes:
         """Note that the running step touches a part of a primitive, in the middle of other things."""
         steps = self.execution.steps
         if steps is not None:
-            add_access(steps.accesses(self.running.node), (self.name(thing), part), mode)
+            add_access(steps.accesses(self.node), (self.name(thing), part), mode)
 
     def touch_everything(self) -> None:
         """Note that the running step meets every other one."""
         steps = self.execution.steps
         if steps is not None:
-            add_access(steps.accesses(self.running.node), EVERYTHING, "w")
+            add_access(steps.accesses(self.node), EVERYTHING, "w")
 
     def mark(self) -> int | None:
         """Return the number of the running segment."""
         steps = self.execution.steps
-        return None if steps is None else steps.mark(self.running.node)
+        return None if steps is None else steps.mark(self.node)
 
     def set_mark(self, thing: Any) -> None:
         """Remember the running segment as the one that has last made something possible."""
         steps = self.execution.steps
         if steps is not None:
-            self._marks[self.name(thing)] = steps.mark(self.running.node)
+            self._marks[self.name(thing)] = steps.mark(self.node)
 
     def split(self, *because: int | None) -> None:
         """Begin a new segment of the running operation, which could not have run before these."""
@@ -83,7 +88,7 @@ class Notes:
         if steps is not None and not self.running.is_atomic:  # else what it touches first puts it in order
             for mark in because:
                 if mark is not None:
-                    steps.split(self.running.node, mark)
+                    steps.split(self.node, mark)
                     steps.segments[-1].is_exact = self.execution.holds_threads
 
     def mark_of(self, thing: Any) -> int | None:

@@ -135,7 +135,9 @@ def _wait(found: Steering, condition: Any, timeout: float | None) -> bool:
     def can_go_on() -> bool:
         return waiter.is_notified and is_free()
 
-    found.before(condition)
+    is_section = lock is not None and lock.is_section
+    if not is_section:
+        found.before(condition)
     condition._waiters.append(waiter)  # noqa: SLF001
     found.note(condition, "w", "waiters")
     if lock is not None:
@@ -156,7 +158,8 @@ def _wait(found: Steering, condition: Any, timeout: float | None) -> bool:
     finally:
         with internal(found):
             condition._acquire_restore(saved)  # noqa: SLF001
-    found.after()
+    if not is_section:
+        found.after()
     return waiter.is_notified
 
 
@@ -253,9 +256,13 @@ def _starting(original: Any) -> Any:
         if found is None or self._started._flag:  # noqa: SLF001 - `is_set` is wrapped
             original(self)
             return
+        if found.is_of_library(self):
+            with internal(found):
+                original(self)
+            return
         found.before(self)
         name = getattr(getattr(self, "_target", None), "__name__", "") or type(self).__name__
-        thread = Steered(found.running.node.child(task_name(_given_name(self), name)), self)
+        thread = Steered(found.node.child(task_name(_given_name(self), name)), self)
         found.note(thread.node, "w", "start")
         self.run = _Begin(found, thread, self.run, entered.get())
         try:

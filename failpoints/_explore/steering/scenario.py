@@ -22,6 +22,7 @@ def run(
     steering = Steering(execution, deadline, is_virtual=is_virtual)
     steering.lines = lines
     execution.loop = execution.steering = steering
+    execution.is_sync = True
     execution.watched.look = steering.look
     try:
         with steering.stopping_at_lines():
