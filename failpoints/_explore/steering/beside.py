@@ -69,7 +69,7 @@ class Beside(Steering):
         self.threads.clear()
         self.jobs: dict[int, Job] = {}  # by the ident of the thread that runs each
         self._queued: deque[Job] = deque()  # in the default executor
-        self._mutex = allocate_lock()  # of whether a thread is outside
+        self.mutex = allocate_lock()  # of whether a thread is outside
         self._is_blocking = False
 
     @property
@@ -129,7 +129,7 @@ class Beside(Steering):
 
     def _hand_over(self, me: Steered) -> None:
         """Return the baton to the event loop, unless that has it already, since this thread was left behind."""
-        with self._mutex:
+        with self.mutex:
             if me.is_outside:
                 self._take_back(me)
             else:
@@ -148,7 +148,7 @@ class Beside(Steering):
         me.is_enabled, me.deadline, me.has_timed_out, me.is_after = None, INFINITE, False, True
         me.label = _UNKNOWN
         self._waiting[me.node] = me
-        with self._mutex:
+        with self.mutex:
             self._take_back(me)
         me.baton.acquire()
         if self.is_ending:
@@ -238,7 +238,7 @@ class Beside(Steering):
             if found is None or found != seen or is_runnable(thread.thread or threading.main_thread()):
                 seen, since = found, now
             elif now - since > _OUTSIDE:
-                with self._mutex:
+                with self.mutex:
                     if self.is_on_loop:
                         continue  # it has just come to a point
                     thread.is_outside = True
@@ -323,7 +323,7 @@ class Beside(Steering):
                 break
             self._queued.remove(job)
             has_arrived = job.has_arrived.acquire(True, _ARRIVAL)
-            with self._mutex:
+            with self.mutex:
                 has_arrived = has_arrived or job.has_arrived.acquire(False)
                 job.is_left_alone = not has_arrived
             if has_arrived:
@@ -411,7 +411,7 @@ class Job:
     def __call__(self, *args: object) -> object:
         found, thread = self._found, self.thread
         thread.ident, thread.thread = get_ident(), threading.current_thread()
-        with found._mutex:  # noqa: SLF001
+        with found.mutex:
             is_steered = not self.is_left_alone
             self.has_arrived.release()
         if is_steered:
