@@ -322,6 +322,27 @@ def test_a_deadlock_names_the_locks_their_holders_and_the_cycle() -> None:
     assert failure_of(scenario, replay=failed.replay).failure.kind == "deadlock"
 
 
+@pytest.mark.parametrize("name", ["Lock", "RLock"])
+def test_a_deadlock_while_the_lock_of_a_condition_is_held(name: str) -> None:
+    """The threads that wait for the condition are ended, although they cannot get the lock again."""
+
+    def scenario(run: Run) -> None:
+        condition = threading.Condition(getattr(threading, name)())
+
+        def wait() -> None:
+            with condition:
+                condition.wait()
+
+        def hold() -> None:
+            with condition:
+                threading.Event().wait()
+
+        with run.injecting():
+            race(wait, hold)
+
+    assert failure_of(scenario, interleavings=True, timeout=30).failure.kind == "deadlock"
+
+
 def test_a_deadlock_of_a_thread_with_the_ident_of_an_earlier_one() -> None:
     """It is found at once. The operating system uses the ident of a thread again once that has ended."""
 

@@ -156,8 +156,9 @@ def _wait(found: Steering, condition: Any, timeout: float | None) -> bool:
             found.split(waiter.mark)
             note_acquired(found, lock)
     finally:
-        with internal(found):
-            condition._acquire_restore(saved)  # noqa: SLF001
+        if is_free() or not found.is_ending:  # else its holder is ended after this thread
+            with internal(found):
+                condition._acquire_restore(saved)  # noqa: SLF001
     if not is_section:
         found.after()
     return waiter.is_notified
