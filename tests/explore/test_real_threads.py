@@ -7,7 +7,7 @@ import queue
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from typing import Any
 
 import pytest
@@ -167,6 +167,34 @@ def test_a_job_that_waits_for_another_one_of_its_executor() -> None:
     assert failed.failure.kind == "deadlock"
     assert "inner.result()" in str(failed)
     assert explored(jobs(2)).exhaustive
+
+
+@pytest.mark.parametrize("collect", [list, set], ids=["list", "set"])
+def test_futures_that_are_awaited_together(collect: Callable[[list[Future[int]]], Any]) -> None:
+    """Each run finds the same order in the sets of `wait` and `as_completed`, although they have that of addresses."""
+
+    def ends() -> list[tuple[int, ...]]:
+        found: list[tuple[int, ...]] = []
+
+        def job(number: int) -> int:
+            failpoint("job", reads=()).hit()
+            return number
+
+        def scenario(run: Run) -> None:
+            with run.injecting(), ThreadPoolExecutor(2) as executor:
+                futures = collect([executor.submit(job, number) for number in range(3)])
+                first = wait(futures, return_when=FIRST_COMPLETED)
+                numbers = [each.result() for each in as_completed(futures)]
+                numbers += [each.result() for each in first.done] + [each.result() for each in wait(futures).done]
+                found.append(tuple(numbers))
+
+        explore(scenario, interleavings=True, sample=30)
+        return found
+
+    once = ends()
+    assert once == ends()
+    assert len(set(once)) > 1
+    assert all(sorted(each[:3]) == [0, 1, 2] == list(each[-3:]) for each in once)
 
 
 def test_the_jobs_of_an_executor_run_in_each_order() -> None:

@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from failpoints import failpoint
-from failpoints._explore.loops.ordered_set import OrderedSet, OrderedWeakSet
+from failpoints._explore.ordered_set import OrderedSet, OrderedWeakSet
 from failpoints.explore import Run, explore
 
 SIX = list("abcdef")

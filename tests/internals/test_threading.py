@@ -79,3 +79,12 @@ def test_pools_have_these_functions() -> None:
     pool: Any = multiprocessing.pool.Pool
     parameters = list(inspect.signature(pool._wait_for_updates).parameters)
     assert parameters == ["sentinels", "change_notifier", "timeout"]
+
+
+def test_futures_are_sorted_and_collected_by_globals() -> None:
+    """`wait` and `as_completed` look up what they need by these names, which the module may define."""
+    module: Any = concurrent.futures._base
+    assert {"set", "DoneAndNotDoneFutures"} <= set(module.wait.__code__.co_names)
+    assert "set" in module.as_completed.__code__.co_names
+    assert {"sorted", "id"} <= set(module._AcquireFutures.__init__.__code__.co_names)
+    assert not {"set", "sorted"} & vars(module).keys()

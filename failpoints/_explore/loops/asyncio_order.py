@@ -18,8 +18,8 @@ from typing import Any, Final
 from anyio._backends import _asyncio as anyio_asyncio
 
 from ..._core.reentrancy import transparent
+from ..ordered_set import OrderedSet, OrderedWeakSet
 from ..replacement import Replacement
-from .ordered_set import OrderedSet, OrderedWeakSet
 
 
 def _ordered_set(elements: Iterable[Any] = ()) -> set[Any]:

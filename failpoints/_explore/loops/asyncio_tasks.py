@@ -12,11 +12,11 @@ from ..._core.entered import entered
 from ..._core.hooks import exploring
 from ..._core.reentrancy import transparent
 from ..execution import Execution
+from ..ordered_set import OrderedWeakSet
 from ..plan.identity import TaskNode, current_node, task_name
 from .asyncio_selector import LazySocketsLoop
 from .await_frames import awaited_frames
 from .blocked import UnfinishedTask
-from .ordered_set import OrderedWeakSet
 
 FOREIGN = 0  # the number, among the children of the root, of the node above all tasks that no task has started
 _create_eager_task_factory: Any = getattr(asyncio, "create_eager_task_factory", None)

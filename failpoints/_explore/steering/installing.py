@@ -13,10 +13,11 @@ from types import CellType
 from typing import Any, Final
 
 from ..replacement import Replacement
-from . import clock, locks, pools, primitives, queues, workers
+from . import clock, futures, locks, pools, primitives, queues, workers
 
 _LEFT_OUT: Final = ("_thread", "_queue", "importlib", "failpoints", "builtins", "xdist", "execnet", "pytest_timeout")
 
+_ABSENT: Final = object()
 _undo: Final[list[tuple[Any, str, Any]]] = []
 
 
@@ -41,6 +42,9 @@ def _replace() -> None:
             value = cell.cell_contents
             cell.cell_contents = locks.ORIGINALS[value]
             _undo.append((cell, "cell_contents", value))
+    for owner, name, function in futures.globals_of_module():
+        _undo.append((owner, name, owner.get(name, _ABSENT)))
+        owner[name] = function
     for owner, name, method in (
         *primitives.patches(),
         *queues.patches(),
@@ -54,7 +58,9 @@ def _replace() -> None:
 def _restore() -> None:
     while _undo:
         owner, name, original = _undo.pop()
-        if isinstance(owner, dict):
+        if original is _ABSENT:
+            del owner[name]
+        elif isinstance(owner, dict):
             owner[name] = original
         else:
             setattr(owner, name, original)

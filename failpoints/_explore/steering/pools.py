@@ -37,9 +37,10 @@ def _beginning_future(original: Any) -> Any:
     @transparent
     def __init__(self: Any) -> None:  # noqa: N807
         original(self)
-        lock = lock_of(self._condition._lock)  # noqa: SLF001
-        if lock is not None:
+        found, lock = steering(), lock_of(self._condition._lock)  # noqa: SLF001
+        if found is not None and lock is not None:
             lock.is_section = True
+            found.create(self)
 
     return __init__
 
