@@ -9,12 +9,12 @@ from __future__ import annotations
 import concurrent.futures
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from typing import Any
+from typing import Any, cast
 
 from ..ordered_set import OrderedSet
 from .control import Steering, steering
 
-_module: Any = concurrent.futures._base  # noqa: SLF001
+_module: Any = cast(Any, concurrent.futures)._base  # noqa: SLF001
 _Result: Any = _module.DoneAndNotDoneFutures
 
 
@@ -51,4 +51,4 @@ def _in_order(found: Steering, futures: Iterable[Any]) -> list[Any]:
 
 def _place(found: Steering, future: Any) -> tuple[Any, ...]:
     name = found.name(future)
-    return name if isinstance(name, tuple) else ((), id(future))  # made before the run
+    return ((), id(future)) if name is future else cast(tuple[Any, ...], name)  # the first was made before the run
