@@ -19,6 +19,7 @@ import pytest
 
 from failpoints import FailpointUsageError, failpoint
 from failpoints._explore.steering import control
+from failpoints._explore.threads import ignored_threads
 from failpoints.explore import ExplorationFailed, Run, explore
 from tests.explore.threads_model import Program, Totals, check, ends_of_model, random_program
 
@@ -224,6 +225,30 @@ def test_sleeps_and_time_outs_have_one_run(threads: int) -> None:
 
     exploration = explore(scenario, interleavings=True, reduction="declared")
     assert (exploration.runs, exploration.exhaustive) == (1, True)
+
+
+class LateThread(threading.Thread):
+    """A thread that begins to run only when the one that starts it has seen that it is there."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "run" and threading.get_ident() == self.ident:
+            while threading.get_ident() not in ignored_threads:
+                time.sleep(0.001)
+        return super().__getattribute__(name)
+
+
+def test_a_thread_that_begins_late_is_steered() -> None:
+    """The thread may run only long after `start` has seen it, on a busy machine or without the GIL."""
+
+    def scenario(run: Run) -> None:
+        with run.injecting():
+            thread = LateThread(target=failpoint("late").hit)
+            thread.start()
+            thread.join()
+        assert "run" not in vars(thread)
+
+    exploration = explore(scenario, interleavings=True)
+    assert (exploration.exhaustive, exploration.hits["late"]) == (True, exploration.runs)
 
 
 def test_a_lost_update_is_found_in_the_second_run() -> None:

@@ -269,8 +269,9 @@ def _starting(original: Any) -> Any:
         try:
             with internal(found):
                 original(self)
-        finally:
+        except BaseException:  # it does not begin, which would do this
             self.__dict__.pop("run", None)
+            raise
         thread.ident = self.ident
         found.add(thread)
         steps = found.execution.steps
@@ -300,6 +301,7 @@ class _Begin:
         entered.set(self._stores)
         current_node.set(thread.node)
         thread.baton.acquire()
+        vars(thread.thread).pop("run", None)  # before that, the thread may not have looked it up yet
         try:
             if not found.is_ending:
                 with found.stopping_at_lines():
