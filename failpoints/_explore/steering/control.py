@@ -280,7 +280,7 @@ class Steering(Notes):
 
     def come_back(self) -> bool:
         """Let the calling thread wait for the baton, if it has lost it. Return whether it has it."""
-        me = self._outside.pop(get_ident(), None)
+        me = self._outside.get(get_ident())
         if me is None:
             return False
         me.is_outside = False
@@ -289,6 +289,7 @@ class Steering(Notes):
         self._since += 1
         me.since = self._since
         self._waiting[me.node] = me
+        del self._outside[me.ident]  # not before, since it would be in neither
         me.baton.acquire()
         if self.is_ending:
             raise Abandoned
@@ -303,7 +304,8 @@ class Steering(Notes):
             if monotonic() > self._deadline:
                 self._end(self._blocked("hang"))
                 return None
-            able = [thread for thread in self._waiting.values() if thread.is_able()]
+            is_any_outside = bool(self._outside)  # looked at first, since one may come back meanwhile
+            able = [thread for thread in list(self._waiting.values()) if thread.is_able()]
             if able:
                 self._wake()
                 if execution.holds_threads:
@@ -318,6 +320,9 @@ class Steering(Notes):
                     chosen = self.running if self.running in able else min(able, key=_since)
                 del self._waiting[chosen.node]
                 return chosen
+            if is_any_outside:
+                _real_sleep(_CHECK)
+                continue
             problem = self._rest()
             if problem is not None:
                 self._end(problem)
@@ -327,9 +332,6 @@ class Steering(Notes):
         """Let something happen, since no thread can go on: time passes, or a thread that is not steered answers."""
         timer = min((thread.deadline for thread in self._waiting.values()), default=INFINITE)
         self._reap()
-        if self._outside:
-            _real_sleep(_CHECK)
-            return None
         is_busy = False
         if not self._is_alone():
             now = monotonic()
