@@ -13,7 +13,7 @@ from .runner import Outcome, Runner
 
 # The limits of the search for an order with fewer switches.
 _MAX_RUNS = 500
-_MAX_SECONDS = 2.0
+_MAX_SECONDS = 10.0
 
 
 def shrink(runner: Runner, plan: Plan, problem: Problem) -> Outcome | None:

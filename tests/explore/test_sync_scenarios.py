@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import functools
+import math
 import queue
 import random
 import threading
@@ -513,8 +514,9 @@ def test_the_initializer_of_an_executor_meets_the_program() -> None:
     assert seen == {("main", "initializer"), ("initializer", "main")}
 
 
-def test_a_race_in_an_executor() -> None:
+def test_a_race_in_an_executor(monkeypatch: pytest.MonkeyPatch) -> None:
     """The failure has one switch, and equal runs are the same, although an executor keeps its threads in a set."""
+    monkeypatch.setattr("failpoints._explore.shrinking._MAX_SECONDS", math.inf)
 
     def scenario(run: Run) -> None:
         counted, work = counter()
