@@ -754,7 +754,7 @@ def test_no_deadlock_is_missed_behind_orders_that_are_cut_short() -> None:
 def test_no_end_of_many_programs_of_threads_is_missed() -> None:
     """The same, with many programs."""
     totals = Totals()
-    failing = [problem for seed in range(1000, 1015) if (problem := check(random_program(seed), totals, most=150))]
+    failing = [problem for seed in range(1000, 1008) if (problem := check(random_program(seed), totals, most=150))]
     assert not failing, "\n\n".join(failing)
 
 

@@ -94,7 +94,7 @@ def run(folder: Path, kills: int, script: str) -> None:
 
 
 # KILLS=1000 kills at every line that a member runs, which takes minutes.
-MANY = int(os.environ.get("KILLS", "80"))
+MANY = int(os.environ.get("KILLS", "40"))
 KILLS = [pytest.param(10, id="some"), pytest.param(MANY, id="many", marks=pytest.mark.slow)]
 
 
