@@ -586,8 +586,9 @@ shop = Shop(None)
 
 
 def test_locks_that_were_made_before_the_run_take_the_verdict_away() -> None:
-    """The verdict names them: in globals, closures, classes, objects and their lists. It names no lock of a run."""
+    """The verdict names them: in globals, closures, defaults, classes, objects and lists. It names no lock of a run."""
     condition = threading.Condition()
+    by_default = queue.SimpleQueue[int]()
 
     def of_function(run: Run) -> None:
         with run.injecting(), condition:
@@ -598,11 +599,17 @@ def test_locks_that_were_made_before_the_run_take_the_verdict_away() -> None:
         with run.injecting():
             race(used.sell, used.sell)
 
+    def of_parameters(given: Any, run: Run, first: Any = by_default, *, second: Any = condition) -> None:
+        with run.injecting():
+            race(lambda: (given, first, second))
+
     shop.locks = [threading.Lock()]
     one = explore(of_function, interleavings=True, reduction="declared")
     assert one.bounds == ("not steered, since made before the run: LOCK, condition",)
     two = explore(functools.partial(of_object, is_own=False), interleavings=True, reduction="declared")
     assert two.bounds == ("not steered, since made before the run: Shop.rlock, shop.locks",)
+    three = explore(functools.partial(of_parameters, LOCK), interleavings=True, reduction="declared")
+    assert three.bounds == ("not steered, since made before the run: first, an argument of the scenario, second",)
     assert explore(of_function).exhaustive  # no orders
     assert explore(locked(2), interleavings=True, reduction="declared").exhaustive
 

@@ -33,7 +33,7 @@ def unsteered_locks(scenario: object) -> list[str]:
             continue
         seen[id(thing)] = thing
         if type(thing) in _KINDS:
-            names.append(name)
+            names.append(name or "an argument of the scenario")
         else:
             outer = "" if type(thing) is FunctionType else name
             todo.extend((".".join(filter(None, (outer, part))), found) for part, found in _parts(thing))
@@ -69,15 +69,18 @@ def _parts_of_function(function: FunctionType) -> Iterator[tuple[str, Any]]:
     wrapped = getattr(function, "__wrapped__", None)
     if wrapped is not None:
         yield "", wrapped
-    if not _is_own_file(function.__code__.co_filename):
+    code = function.__code__
+    if not _is_own_file(code.co_filename):
         return
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         try:
             yield name, cell.cell_contents
         except ValueError:  # it is empty
             pass
-    yield "", function.__defaults__
-    names = set(_names(function.__code__))
+    defaults = function.__defaults__ or ()
+    yield from zip(code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount], defaults, strict=True)
+    yield from (function.__kwdefaults__ or {}).items()
+    names = set(_names(code))
     for name in sorted(names):
         value = function.__globals__.get(name)
         if isinstance(value, ModuleType):
