@@ -67,10 +67,11 @@ class Options:
             check_count("max_preemptions=", self.max_preemptions, least=0)
         if self.sample is not None:
             check_count("sample=", self.sample)
-        lines: Any = self.lines
-        if isinstance(lines, str) or not all(isinstance(name, str) and name for name in lines):
+        names: Any = self.lines if isinstance(self.lines, list | tuple) else ("",)
+        if not all(isinstance(name, str) and name for name in names):
             raise FailpointUsageError(
-                f'lines= must be a sequence of names of modules, such as ("shop.stock",); got {safe_repr(lines)}'
+                'lines= must be a list or tuple of names of modules, such as ("shop.stock",);'
+                f" got {safe_repr(self.lines)}"
             )
         check_count("max_runs=", self.max_runs)
         check_count("max_failures=", self.max_failures)
@@ -91,7 +92,8 @@ class Options:
                 raise FailpointUsageError("sample= samples orders of tasks, so it needs interleavings=True")
             if self.lines and self.sample is None:
                 raise FailpointUsageError(
-                    "lines= has too many orders to try all, so it needs sample=, such as sample=1000"
+                    "lines= has too many orders to try all, so it needs interleavings=True and sample=, such as"
+                    " sample=1000"
                 )
             if self.sample is not None and (self.max_preemptions is not None or self.reduction == "declared"):
                 other = "max_preemptions=" if self.max_preemptions is not None else "reduction='declared'"

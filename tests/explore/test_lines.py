@@ -309,9 +309,11 @@ def test_without_lines_there_is_no_switch() -> None:
     ("given", "message"),
     [
         ({"lines": ("no.such.module",)}, "lines= names 'no.such.module', but no code of this module ran"),
-        ({"sample": None}, "so it needs sample="),
-        ({"lines": "shop"}, "lines= must be a sequence of names of modules"),
-        ({"lines": ("",)}, "lines= must be a sequence of names of modules"),
+        ({"sample": None}, "so it needs interleavings=True and sample="),
+        ({"lines": "shop"}, "lines= must be a list or tuple of names of modules"),
+        ({"lines": ("",)}, "lines= must be a list or tuple of names of modules"),
+        ({"lines": 5}, "lines= must be a list or tuple of names of modules"),
+        ({"lines": (name for name in [__name__])}, "lines= must be a list or tuple of names of modules"),
     ],
 )
 def test_lines_that_are_refused(given: dict[str, Any], message: str) -> None:
