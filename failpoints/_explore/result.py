@@ -122,7 +122,7 @@ class Exploration:
         return f"{runs}, {self._scope()}: no failure"
 
     def _scope(self) -> str:
-        if not self.hits and not self.tasks:
+        if not self.hits and not self.tasks and not self.threads:
             return "no failpoint was visited inside run.injecting(), so there was nothing to try"
         threads = self.threads
         at_wakeups = self.interleavings == "awaits" and not self.are_threads

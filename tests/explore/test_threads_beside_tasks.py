@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -168,6 +169,66 @@ def test_a_thread_that_the_scenario_starts(backend: Any) -> None:
     assert (exploration.tasks, exploration.threads) == (1, 1)
     with pytest.raises(ExplorationFailed, match="thread fail failed"):
         explore(lambda run: scenario(run, fail), backend=backend, interleavings=True)
+
+
+def test_threads_that_visit_nothing(backend: Any) -> None:
+    """Threads have an order without any visit."""
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting(), anyio.create_task_group() as group:
+            group.start_soon(anyio.to_thread.run_sync, int)
+            group.start_soon(anyio.to_thread.run_sync, int)
+
+    exploration = explore(scenario, backend=backend, interleavings=True)
+    assert str(exploration) == "6 runs, every order of 2 threads at visits and primitives: no failure"
+
+
+def test_an_update_is_lost_before_a_thread_calls_into_the_event_loop(backend: Any) -> None:
+    """A task can go on between what a thread has read and what it has the event loop write."""
+    ends: set[int] = set()
+
+    async def scenario(run: Run) -> None:
+        number = 0
+
+        def write(new: int) -> None:
+            nonlocal number
+            number = new
+
+        async def add() -> None:
+            nonlocal number
+            await failpoint("add")
+            number += 1
+
+        async with run.injecting(), anyio.create_task_group() as group:
+            group.start_soon(
+                anyio.to_thread.run_sync, lambda: anyio.from_thread.run_sync(write, operator.add(number, 1))
+            )
+            group.start_soon(add)
+        ends.add(number)
+
+    exploration = explore(scenario, backend=backend, interleavings=True)
+    assert exploration.exhaustive
+    assert ends == {1, 2}
+
+
+def test_a_thread_answers_while_another_one_calls_into_the_event_loop(backend: Any) -> None:
+    """The two calls are single operations, and do not wait for each other."""
+    ends: set[str] = set()
+
+    async def scenario(run: Run) -> None:
+        log: list[str] = []
+
+        async def in_thread_of_thread() -> None:
+            await anyio.to_thread.run_sync(in_thread, log, "c")
+
+        async with run.injecting(), anyio.create_task_group() as group:
+            group.start_soon(anyio.to_thread.run_sync, anyio.from_thread.run, in_thread_of_thread)
+            group.start_soon(in_task, log, "a")
+        ends.add("".join(log))
+
+    exploration = explore(scenario, backend=backend, interleavings=True)
+    assert exploration.exhaustive
+    assert ends == orders_of("a", "cc")
 
 
 def test_a_fault_in_a_thread(backend: Any) -> None:

@@ -244,6 +244,9 @@ class ExplorationLoop(TaskTrackingLoop):
         steering = self._execution.steering
         if steering is not None:
             steering.come_back()
+            caller = steering_of_caller()
+            if caller is not None:
+                caller.before(self)
         is_here = threading.get_ident() == self._execution.thread
         if not is_here and not self._is_of_asyncio(callback, args):
             self._execution.see_thread()

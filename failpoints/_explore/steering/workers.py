@@ -105,9 +105,13 @@ def _sending(original: Any) -> Any:
 def _running_soon(original: Any) -> Any:
     @transparent
     def run_sync_soon(self: Any, *args: Any, **kwargs: Any) -> None:
-        original(self, *args, **kwargs)
         found = steering()
-        if found is not None:
-            found.after()
+        if found is None:
+            original(self, *args, **kwargs)
+            return
+        found.before(self)
+        with internal(found):  # its lock has no points: a thread whose call has ended takes it, too, to answer
+            original(self, *args, **kwargs)
+        found.after()
 
     return run_sync_soon
