@@ -10,7 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from multiprocessing.pool import ThreadPool
 from typing import Any
@@ -612,6 +612,23 @@ def test_locks_that_were_made_before_the_run_take_the_verdict_away() -> None:
     assert three.bounds == ("not steered, since made before the run: first, an argument of the scenario, second",)
     assert explore(of_function).exhaustive  # no orders
     assert explore(locked(2), interleavings=True, reduction="declared").exhaustive
+
+
+def test_a_pool_that_was_made_before_the_run_takes_the_verdict_away() -> None:
+    """The order of its jobs is not tried. The verdict names it, but no pool of a run."""
+    of_run: list[object] = []
+    with ThreadPoolExecutor(1) as pool, ThreadPool(1) as other:
+        wait([pool.submit(int)])
+
+        def scenario(run: Run) -> None:
+            with run.injecting():
+                wait([pool.submit(int)])
+                other.apply(int)
+                with ThreadPoolExecutor(1) as own, ThreadPool(1) as own_other:
+                    of_run[:] = [own, own_other]
+
+        exploration = explore(scenario, interleavings=True, max_runs=2)
+    assert "not steered, since made before the run: other, pool" in exploration.bounds
 
 
 def test_a_lock_that_another_module_has_imported_is_steered() -> None:

@@ -71,11 +71,14 @@ def test_pools_have_these_functions() -> None:
         threads: Any = executor
         assert len(threads._threads) == 1
         assert threads._max_workers == 1
+        assert type(threads._work_queue) is queue.SimpleQueue
         assert list(threads._threads)[0]._args[0]() is executor
         assert list(threads._threads)[0]._target is worker
         assert list(threads._threads)[0].name.startswith("ThreadPoolExecutor")
         assert future._condition._lock is not None
         assert future._done_callbacks == []
+    with multiprocessing.pool.ThreadPool(1) as of_threads:
+        assert type(of_threads._inqueue) is queue.SimpleQueue
     pool: Any = multiprocessing.pool.Pool
     parameters = list(inspect.signature(pool._wait_for_updates).parameters)
     assert parameters == ["sentinels", "change_notifier", "timeout"]

@@ -1,4 +1,4 @@
-"""Finds the locks that a scenario can reach and that are not steered, since they were made before the run.
+"""Finds the locks and pools that a scenario can reach and that are not steered, since they were made before the run.
 
 It follows the names in the code of the program, and the attributes and elements of what they refer to. It does not
 look inside installed packages.
@@ -12,6 +12,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Final, cast
 
@@ -23,7 +24,7 @@ _ELEMENTS: Final = (list, tuple, set, frozenset, deque)
 
 
 def unsteered_locks(scenario: object) -> list[str]:
-    """Return the names of the locks and queues that were made before the run, and so are not steered in it."""
+    """Return the names of the locks, queues and pools that were made before the run, and so are not steered in it."""
     todo: deque[tuple[str, Any]] = deque([("", scenario)])
     seen: dict[int, object] = {}
     names: list[str] = []
@@ -60,6 +61,10 @@ def _parts(thing: Any) -> Iterable[tuple[str, Any]]:
         return (("", thing._lock),)  # noqa: SLF001
     if kind is threading.Barrier:
         return (("", thing._cond),)  # noqa: SLF001
+    if kind is ThreadPoolExecutor:
+        return (("", thing._work_queue),)  # noqa: SLF001
+    if kind is getattr(sys.modules.get("multiprocessing.pool"), "ThreadPool", None):
+        return (("", thing._inqueue),)  # noqa: SLF001
     if isinstance(thing, type):
         return _parts_of_class(thing) if _is_own(thing) else ()
     return _parts_of_object(thing) if _is_own(kind) else ()
