@@ -17,6 +17,7 @@ from .status import FailpointStatus
 from .validation import is_name
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+_INSTALLED = [f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages")]
 _MAX_LOCATIONS = 3  # in a sentence
 
 
@@ -127,16 +128,17 @@ def _scan(file: str) -> Scan:
 
 def is_user_file(file: str) -> bool:
     """Return whether a file is part of neither Python nor this package."""
-    paths = _paths()
-    installed = (paths["purelib"], paths["platlib"])  # which can be inside the standard library's folder
-    in_python = file.startswith(paths["stdlib"] + os.sep) and not file.startswith(installed)
+    # Packages can be installed inside the standard library's folder.
+    in_python = file.startswith(_paths()["stdlib"] + os.sep) and not is_installed(file)
     return not in_python and not file.startswith(_PACKAGE)
 
 
 def is_installed(file: str) -> bool:
-    """Return whether a file is part of an installed package."""
+    """Return whether a file is part of an installed package, in the folder of this interpreter or of another one."""
     paths = _paths()
-    return file.startswith((paths["purelib"] + os.sep, paths["platlib"] + os.sep))
+    return file.startswith((paths["purelib"] + os.sep, paths["platlib"] + os.sep)) or any(
+        folder in file for folder in _INSTALLED
+    )
 
 
 @cache

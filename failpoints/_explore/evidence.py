@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from types import FrameType, FunctionType, ModuleType
 from typing import Any, Final, TypeAlias, cast
 
-from .._core.declared import is_user_file
+from .._core.declared import is_installed, is_user_file
 from .._core.messages import safe_repr
 from .plan.search import Plan
 from .runner import Runner
@@ -201,7 +201,7 @@ def _is_own_module(namespace: Mapping[str, Any]) -> bool:
     file = namespace.get("__file__")
     if not isinstance(file, str):
         return namespace.get("__name__") == "__main__"
-    return is_user_file(file) and "site-packages" not in file
+    return is_user_file(file) and not is_installed(file)
 
 
 def _first(elements: Iterable[Any]) -> list[Any]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from multiprocessing.pool import ThreadPool
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -612,6 +613,22 @@ def test_locks_that_were_made_before_the_run_take_the_verdict_away() -> None:
     assert three.bounds == ("not steered, since made before the run: first, an argument of the scenario, second",)
     assert explore(of_function).exhaustive  # no orders
     assert explore(locked(2), interleavings=True, reduction="declared").exhaustive
+
+
+@pytest.mark.parametrize(("folder", "is_named"), [("src", True), ("site-packages", False), ("dist-packages", False)])
+def test_a_lock_of_an_installed_package_is_not_named(folder: str, is_named: bool, tmp_path: Path) -> None:
+    """A package is installed if it is in a folder of one of these names, such as that of the user or of the system."""
+    file = tmp_path / folder / "library.py"
+    variables: dict[str, Any] = {"__name__": "library", "Lock": threading.Lock}
+    exec(compile("LOCK = Lock()\ndef call():\n    with LOCK: pass", file, "exec"), variables)
+
+    def scenario(run: Run) -> None:
+        with run.injecting():
+            race(call, call)
+
+    call = variables["call"]
+    exploration = explore(scenario, interleavings=True, reduction="declared")
+    assert exploration.bounds == (("not steered, since made before the run: LOCK",) if is_named else ())
 
 
 def test_a_pool_that_was_made_before_the_run_takes_the_verdict_away() -> None:
