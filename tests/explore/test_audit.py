@@ -13,6 +13,7 @@ import pytest
 
 from failpoints import FailpointUsageError, failpoint, failpoint_scope
 from failpoints.explore import ExplorationFailed, Run, explore
+from tests.explore.races import race
 
 
 class Hidden:
@@ -265,12 +266,8 @@ def test_a_program_that_is_not_deterministic(backend: Any) -> None:
 
 def in_threads(run: Run, *calls: Act) -> None:
     """Run functions in threads, as the explored part of a scenario."""
-    threads = [threading.Thread(target=call) for call in calls]
     with run.injecting():
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        race(*calls)
 
 
 def inline_sync(name: str, act: Act) -> object:

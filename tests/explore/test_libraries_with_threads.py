@@ -15,17 +15,9 @@ import pytest
 from failpoints import failpoint
 from failpoints._explore.steering import control
 from failpoints.explore import ExplorationFailed, Run, explore
+from tests.explore.races import race
 
 Scenario = Callable[[Run], None]
-
-
-def race(*targets: Callable[[], object]) -> None:
-    """Run functions in threads, and wait for all."""
-    threads = [threading.Thread(target=target) for target in targets]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
 
 
 DECLARED: Any = {"interleavings": True, "reduction": "declared"}

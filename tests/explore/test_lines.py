@@ -16,6 +16,7 @@ import pytest
 from failpoints import FailpointUsageError
 from failpoints._explore.steering.control import Steering
 from failpoints.explore import ExplorationFailed, Run, explore
+from tests.explore.races import race
 
 monitoring: Any = getattr(sys, "monitoring", None)
 with_monitoring = pytest.mark.skipif(monitoring is None, reason="Python 3.11 has no sys.monitoring")
@@ -58,12 +59,8 @@ def twice(name: str) -> Callable[[Run], None]:
         global only
         only, counter, results = None, Counter(), list[object]()
         called: Callable[[], object] = make_only if name == "make_only" else getattr(counter, name)
-        threads = [threading.Thread(target=lambda: results.append(called())) for _ in range(2)]
         with run.injecting():
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            race(*[lambda: results.append(called())] * 2)
         assert results[0] is results[1]
         assert counter.counted in (0, 2)
 

@@ -13,28 +13,17 @@ from typing import Any
 import pytest
 
 from failpoints import failpoint
-from failpoints.explore import Exploration, ExplorationFailed, Run, explore
+from failpoints.explore import Exploration, Run, explore
+from tests.explore.races import failure_of, race
 
 Scenario = Callable[[Run], None]
 
 
-def race(*targets: Callable[[], object]) -> None:
-    """Run functions in threads, and wait for all."""
-    threads = [threading.Thread(target=target) for target in targets]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+DECLARED: dict[str, Any] = {"interleavings": True, "reduction": "declared"}
 
 
 def explored(scenario: Scenario, **options: Any) -> Exploration:
-    return explore(scenario, interleavings=True, reduction="declared", **options)
-
-
-def failure_of(scenario: Scenario, **options: Any) -> ExplorationFailed:
-    with pytest.raises(ExplorationFailed) as failed:
-        explored(scenario, **options)
-    return failed.value
+    return explore(scenario, **DECLARED, **options)
 
 
 class Pool:
@@ -85,7 +74,7 @@ def connections(threads: int, *, is_fixed: bool) -> Scenario:
 def test_a_pool_that_does_not_look_again_after_a_wait() -> None:
     """A third thread takes the connection between the notification and the end of the wait: two threads cannot."""
     assert explored(connections(2, is_fixed=False)).exhaustive
-    assert failure_of(connections(3, is_fixed=False)).failure.kind == "error"
+    assert failure_of(connections(3, is_fixed=False), **DECLARED).failure.kind == "error"
     exploration = explored(connections(3, is_fixed=True))
     assert (exploration.runs, exploration.exhaustive) == (42, True)
 
@@ -114,7 +103,7 @@ def test_a_queue_that_is_empty_after_all() -> None:
 
         return scenario
 
-    failed = failure_of(consumers(is_fixed=False))
+    failed = failure_of(consumers(is_fixed=False), **DECLARED)
     assert failed.failure.kind == "deadlock"
     assert "jobs.get()" in str(failed)
     exploration = explored(consumers(is_fixed=True))
@@ -163,7 +152,7 @@ def test_a_job_that_waits_for_another_one_of_its_executor() -> None:
 
         return scenario
 
-    failed = failure_of(jobs(1))
+    failed = failure_of(jobs(1), **DECLARED)
     assert failed.failure.kind == "deadlock"
     assert "inner.result()" in str(failed)
     assert explored(jobs(2)).exhaustive

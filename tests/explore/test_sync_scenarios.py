@@ -23,16 +23,8 @@ from failpoints import FailpointUsageError, failpoint
 from failpoints._explore.steering import control
 from failpoints._explore.threads import ignored_threads
 from failpoints.explore import ExplorationFailed, Run, explore
+from tests.explore.races import failure_of, race
 from tests.explore.threads_model import Program, Totals, check, ends_of_model, random_program
-
-
-def race(*targets: Callable[[], object]) -> None:
-    """Run functions in threads, and wait for all."""
-    threads = [threading.Thread(target=target) for target in targets]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
 
 
 def locked(count: int, expected: int | None = None) -> Callable[[Run], None]:
@@ -72,12 +64,6 @@ def lost_update(run: Run) -> None:
     with run.injecting():
         race(work, work)
     assert counted[0] == 2
-
-
-def failure_of(scenario: Callable[[Run], object], **options: Any) -> ExplorationFailed:
-    with pytest.raises(ExplorationFailed) as failed:
-        explore(scenario, **options)
-    return failed.value
 
 
 # Faults
