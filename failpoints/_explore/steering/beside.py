@@ -22,12 +22,12 @@ from ..._core.entered import entered
 from ..._core.hooks import exploring
 from ..._core.reentrancy import runs_user_code
 from ..execution import Execution
-from ..plan.identity import TaskNode, TaskPath, current_node
+from ..plan.identity import TaskNode, current_node
 from ..problem import Problem
 from ..threads import busy_threads, ignored_threads, is_only_thread, is_runnable
 from ..watchdog import Stuck
 from .control import Steering
-from .steered import INFINITE, Abandoned, Steered, Wants, is_expendable
+from .steered import INFINITE, Abandoned, Steered, Wants, by_path, by_since, is_expendable
 
 _real_sleep: Final = time.sleep
 _CHECK: Final = 0.001  # seconds until threads that are not steered are looked at again
@@ -160,11 +160,7 @@ class Beside(Steering):
             self.come_back()
         except Abandoned:
             pass
-        steps = self.execution.steps
-        if steps is not None:
-            self.touch(me.node, "w", "end")
-            me.end = steps.mark(me.node)
-        me.is_ended = True
+        self._note_end(me)
         job = self.jobs.pop(me.ident, None)
         if job is None:
             self._ended.append(me)
@@ -178,11 +174,6 @@ class Beside(Steering):
         """Whether a thread waits for something that is not steered."""
         return bool(self._outside)
 
-    @property
-    def timer(self) -> float:
-        """When the next thread goes on by itself."""
-        return min((thread.deadline for thread in list(self._waiting.values())), default=INFINITE)
-
     def release(self, task: TaskNode) -> None:
         """Let a thread go on to its next point."""
         self._go_on(self.threads[task])
@@ -195,7 +186,7 @@ class Beside(Steering):
         if not execution.holds_threads:
             able = self._able()
             if able:
-                self._go_on(min(able, key=_since))
+                self._go_on(min(able, key=by_since))
             return bool(able)
         able = self._able()
         for thread in list(self._waiting.values()):
@@ -210,16 +201,11 @@ class Beside(Steering):
         able: list[Steered] = []
         for thread in list(self._waiting.values()):
             if thread.label == _UNKNOWN:  # it has come back
-                thread.label = self._label_of(thread)
+                self._arrive(thread)
             thread.has_timed_out = thread.has_timed_out or thread.deadline <= now
-            if thread.is_enabled is None or thread.has_timed_out or thread.is_enabled():
+            if thread.is_able():
                 able.append(thread)
         return able
-
-    def _label_of(self, thread: Steered) -> int:
-        self._since += 1
-        thread.since = self._since
-        return self.execution.label_of_point(thread.node)
 
     def withdraw(self) -> None:
         """Take the threads out of those that are held."""
@@ -263,7 +249,7 @@ class Beside(Steering):
             if monotonic() > self._deadline:
                 self._fail("hang")
             elif able:
-                self._go_on(min(able, key=_since))
+                self._go_on(min(able, key=by_since))
             elif self.timer != INFINITE:
                 self._wait_until(self.timer)
             elif monotonic() > end:
@@ -281,10 +267,7 @@ class Beside(Steering):
         raise Abandoned
 
     def _wait_until(self, timer: float) -> None:
-        if self.is_virtual:
-            self.now = max(self.now, timer)
-        else:
-            _real_sleep(max(min(timer - self.time(), self._deadline - monotonic()), 0.0))
+        super()._wait_until(timer)
         self.execution.intrude()
 
     def beside(self, problem: Problem) -> Problem:
@@ -295,7 +278,7 @@ class Beside(Steering):
 
     def _unfinished(self) -> list[Steered]:
         threads = [thread for thread in self.threads.values() if not thread.is_ended]
-        return [*([self._main] if self._is_blocking else []), *sorted(threads, key=_path)]
+        return [*([self._main] if self._is_blocking else []), *sorted(threads, key=by_path)]
 
     def time(self) -> float:
         return self.now if self.is_virtual else monotonic()
@@ -351,7 +334,7 @@ class Beside(Steering):
             self._admit()
             able = self._able()
             if able:
-                self._go_on(min(able, key=_since))
+                self._go_on(min(able, key=by_since))
                 has_gone_on = True
             elif self.timer != INFINITE and monotonic() < self._deadline:
                 self._wait_until(self.timer)
@@ -372,18 +355,12 @@ class Beside(Steering):
         return self._blocked("leak")
 
     def unwind(self) -> None:
-        self.is_ending = True
         self._admit()
         for job in list(self.jobs.values()):
             cancel: Callable[[], object] | None = getattr(job.waiter, "cancel", None)
             if cancel is not None:  # the future of a task on asyncio, which is not to get the error of the thread
                 cancel()
-        for thread in self._others():
-            if not thread.is_ended and not thread.is_outside:
-                self._go_on(thread)
-        self._reap()
-        for thread in self._others():
-            ignored_threads.pop(thread.ident, None)
+        super().unwind()
 
 
 class Job:
@@ -453,11 +430,3 @@ def _name_of(function: Any) -> str:
             if name in ("func", "sync_fn"):
                 return _name_of(cell.cell_contents)
     return getattr(function, "__name__", "")
-
-
-def _path(thread: Steered) -> TaskPath:
-    return thread.node.path
-
-
-def _since(thread: Steered) -> int:
-    return thread.since

@@ -27,14 +27,14 @@ from ..._core.clock import monotonic
 from ..._core.hooks import exploring
 from ..execution import Execution
 from ..plan.accesses import Accesses, add_access
-from ..plan.identity import TaskNode, TaskPath
+from ..plan.identity import TaskNode
 from ..problem import Problem
 from ..threads import acting_threads, busy_threads, ignored_threads, is_only_thread, is_runnable
 from ..user_frames import frame_location, is_user_frame, source_line
 from .blocked import BlockedThread, blocked_problem
 from .lines import Lines
 from .notes import Notes
-from .steered import INFINITE, Abandoned, Steered, Wants, call_of_pool, is_expendable
+from .steered import INFINITE, Abandoned, Steered, Wants, by_path, by_since, call_of_pool, is_expendable
 
 _real_sleep: Final = time.sleep
 _MOST_POINTS: Final = 1_000  # of a thread that is being ended
@@ -276,7 +276,7 @@ class Steering(Notes):
         self._pass_on(self._main if chosen is None else chosen)
 
     def _is_any_able(self) -> bool:
-        return any(thread.is_enabled is None or thread.is_enabled() for thread in list(self._waiting.values()))
+        return any(thread.is_able() for thread in list(self._waiting.values()))
 
     def come_back(self) -> bool:
         """Let the calling thread wait for the baton, if it has lost it. Return whether it has it."""
@@ -284,10 +284,8 @@ class Steering(Notes):
         if me is None:
             return False
         me.is_outside = False
-        me.label = self.execution.label_of_point(me.node)
         me.is_enabled, me.deadline, me.has_timed_out = None, INFINITE, False
-        self._since += 1
-        me.since = self._since
+        self._arrive(me)
         self._waiting[me.node] = me
         del self._outside[me.ident]  # not before, since it would be in neither
         me.baton.acquire()
@@ -317,7 +315,7 @@ class Steering(Notes):
                     chosen = self._chosen
                     assert chosen is not None
                 else:
-                    chosen = self.running if self.running in able else min(able, key=_since)
+                    chosen = self.running if self.running in able else min(able, key=by_since)
                 del self._waiting[chosen.node]
                 return chosen
             if is_any_outside:
@@ -330,7 +328,7 @@ class Steering(Notes):
 
     def _rest(self) -> Problem | None:
         """Let something happen, since no thread can go on: time passes, or a thread that is not steered answers."""
-        timer = min((thread.deadline for thread in self._waiting.values()), default=INFINITE)
+        timer = self.timer
         self._reap()
         is_busy = False
         if not self._is_alone():
@@ -346,10 +344,7 @@ class Steering(Notes):
         if timer == INFINITE:
             self._pend()
             return self._blocked("leak" if self.is_settling else "deadlock")
-        if self.is_virtual:
-            self.now = max(self.now, timer)
-        else:
-            _real_sleep(max(min(timer - self.time(), self._deadline - monotonic()), 0.0))
+        self._wait_until(timer)
         self._stalled_since = None
         late = [thread for thread in self._waiting.values() if thread.deadline <= self.time()]
         for thread in late:
@@ -363,13 +358,24 @@ class Steering(Notes):
                 thread.alarm = jump
         return None
 
+    @property
+    def timer(self) -> float:
+        """When the next thread goes on by itself."""
+        return min((thread.deadline for thread in list(self._waiting.values())), default=INFINITE)
+
+    def _wait_until(self, timer: float) -> None:
+        if self.is_virtual:
+            self.now = max(self.now, timer)
+        else:
+            _real_sleep(max(min(timer - self.time(), self._deadline - monotonic()), 0.0))
+
     def _pend(self) -> None:
         """Note what the threads would touch that have to wait at the end of the run."""
         steps = self.execution.steps
         if steps is not None:
             steps.end_turn()
             waiting = [thread for thread in self._waiting.values() if not thread.is_able()]
-            for thread in sorted(waiting, key=_path):
+            for thread in sorted(waiting, key=by_path):
                 accesses: Accesses = {}
                 for thing, mode, part in thread.wants:
                     add_access(accesses, (self.name(thing), part), mode)
@@ -409,7 +415,7 @@ class Steering(Notes):
             threads.append(self.running)
         if self.is_settling:
             threads.remove(self._main)
-        return sorted(threads, key=_path)
+        return sorted(threads, key=by_path)
 
     def _awaited(self, thread: Steered) -> tuple[int, ...] | None:
         awaited = self.by_thread.get(thread.thing) if isinstance(thread.thing, threading.Thread) else None
@@ -433,12 +439,16 @@ class Steering(Notes):
         self.threads[thread.node] = thread
         if thread.thread is not None:
             self.by_thread[thread.thread] = thread
-        thread.label = self.execution.label_of_point(thread.node)
-        self._since += 1
-        thread.since = self._since
+        self._arrive(thread)
         thread.is_after = True
         self._waiting[thread.node] = thread
         ignored_threads[thread.ident] = None
+
+    def _arrive(self, thread: Steered) -> None:
+        """Label the point that a thread has come to, which is no operation of its own."""
+        thread.label = self.execution.label_of_point(thread.node)
+        self._since += 1
+        thread.since = self._since
 
     def interrupted(self) -> None:
         """End the run, since code of the running thread did not return."""
@@ -453,14 +463,17 @@ class Steering(Notes):
         if me.is_worker and not me.runs_program:
             self.note_nothing()
         me.call = None
+        self._note_end(me)
+        self._ended.append(me)
+        chosen = None if self.is_ending else self._choose()
+        self._pass_on(self._main if chosen is None else chosen)
+
+    def _note_end(self, me: Steered) -> None:
         steps = self.execution.steps
         if steps is not None:
             self.touch(me.node, "w", "end")
             me.end = steps.mark(me.node)
         me.is_ended = True
-        self._ended.append(me)
-        chosen = None if self.is_ending else self._choose()
-        self._pass_on(self._main if chosen is None else chosen)
 
     def begin(self) -> None:
         """Label the points of the threads that were started before the explored part."""
@@ -494,24 +507,20 @@ class Steering(Notes):
         was_disabled, logger.disabled = logger.disabled, True
         for thread in self._others():
             if not thread.is_ended and not thread.is_outside:
-                self._pass_on(thread)
-                self._main.baton.acquire()
+                self._go_on(thread)
         logger.disabled = was_disabled
         self._reap()
         for thread in self._others():
             ignored_threads.pop(thread.ident, None)
 
+    def _go_on(self, thread: Steered) -> None:
+        """Let a thread go on from the scenario's own, and wait until that has the baton again."""
+        self._pass_on(thread)
+        self._main.baton.acquire()
+
 
 def _never() -> bool:
     return False
-
-
-def _path(thread: Steered) -> TaskPath:
-    return thread.node.path
-
-
-def _since(thread: Steered) -> int:
-    return thread.since
 
 
 def _is_done(thread: Steered) -> bool:

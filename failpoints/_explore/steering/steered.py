@@ -6,6 +6,7 @@ import threading
 from _thread import allocate_lock
 from collections.abc import Callable
 from inspect import CO_GENERATOR
+from operator import attrgetter
 from types import FrameType
 from typing import Any, Final, TypeAlias
 
@@ -113,6 +114,10 @@ def call_of_pool(frame: FrameType | None) -> FrameType | None:
             break
         frame = frame.f_back
     return found
+
+
+by_path = attrgetter("node.path")
+by_since = attrgetter("since")
 
 
 def is_expendable(thread: Steered) -> bool:
