@@ -1,4 +1,4 @@
-"""Replaces the primitives of Python while any thread explores a scenario that is a plain function.
+"""Replaces the primitives of Python while any thread explores a scenario whose threads are steered.
 
 A module may have imported a name before. So each global of each module that is such a primitive is replaced, and each
 variable of a closure, such as the one in which a dataclass has a `default_factory`.
