@@ -590,7 +590,7 @@ def test_locks_that_were_made_before_the_run_take_the_verdict_away() -> None:
         with run.injecting():
             race(lambda: (given, first, second))
 
-    shop.locks = [threading.Lock()]
+    shop.locks = [threading.Lock(), threading.Lock()]  # which have the same name
     one = explore(of_function, interleavings=True, reduction="declared")
     assert one.bounds == ("not steered, since made before the run: LOCK, condition",)
     two = explore(functools.partial(of_object, is_own=False), interleavings=True, reduction="declared")

@@ -27,18 +27,18 @@ def unsteered_locks(scenario: object) -> list[str]:
     """Return the names of the locks, queues and pools that were made before the run, and so are not steered in it."""
     todo: deque[tuple[str, Any]] = deque([("", scenario)])
     seen: dict[int, object] = {}
-    names: list[str] = []
+    names: dict[str, None] = {}
     while todo and len(seen) < _MOST:
         name, thing = todo.popleft()
         if id(thing) in seen:
             continue
         seen[id(thing)] = thing
         if type(thing) in _KINDS:
-            names.append(name or "an argument of the scenario")
+            names[name or "an argument of the scenario"] = None
         else:
             outer = "" if type(thing) is FunctionType else name
             todo.extend((".".join(filter(None, (outer, part))), found) for part, found in _parts(thing))
-    return names
+    return list(names)
 
 
 def _parts(thing: Any) -> Iterable[tuple[str, Any]]:
