@@ -7,6 +7,7 @@ import functools
 import math
 import queue
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import anyio
@@ -693,6 +695,28 @@ def test_the_lock_of_a_dataclass_is_steered() -> None:
 
     assert explore(scenario, interleavings=True, reduction="declared").runs == 2
     assert type(Box().lock).__module__ == "_thread"
+
+
+def test_a_global_may_become_the_sleep_of_time_between_explorations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was found before the first one is not all. Nor is it while `time` is mocked."""
+    module: Any = ModuleType("sleeper")
+    module.sleep = None
+    monkeypatch.setitem(sys.modules, "sleeper", module)
+
+    def scenario(run: Run) -> None:
+        if module.sleep is not None:
+            module.sleep(3600)
+
+    explore(scenario, interleavings=True)
+    module.sleep = time.sleep
+    explore(scenario, interleavings=True, timeout=5)
+    module.sleep = None
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "sleep", module)
+        explore(scenario, interleavings=True)
+    module.also = module.sleep = time.sleep
+    explore(scenario, interleavings=True, timeout=5)
+    assert module.sleep is module.also is time.sleep
 
 
 # What is refused

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import gc
 import sys
+import sysconfig
 from contextlib import AbstractContextManager
+from functools import partial
+from operator import call
 from types import CellType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from ..replacement import Replacement
 from . import clock, futures, locks, pools, primitives, queues, workers
@@ -20,6 +23,10 @@ _LEFT_OUT: Final = ("_thread", "_queue", "importlib", "failpoints", "builtins", 
 _ABSENT: Final = object()
 _undo: Final[list[tuple[Any, str, Any]]] = []
 
+_HAS_GIL: Final = not sysconfig.get_config_var("Py_GIL_DISABLED")
+_Global: TypeAlias = tuple[dict[str, Any], str, Any]
+_found: Final[list[_Global]] = []  # last time
+
 
 def steering_threads() -> AbstractContextManager[None]:
     """Steer the threads of the runs inside the block."""
@@ -27,16 +34,10 @@ def steering_threads() -> AbstractContextManager[None]:
 
 
 def _replace() -> None:
-    by_id = {id(original): (original, new) for original, new in {**locks.ORIGINALS, **clock.replacements()}.items()}
-    for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] in _LEFT_OUT:
-            continue
-        namespace: Any = getattr(module, "__dict__", {})
-        for variable, value in list(namespace.items()):
-            found = by_id.get(id(value))
-            if found is not None:
-                namespace[variable] = found[1]
-                _undo.append((namespace, variable, value))
+    stand_ins = {**locks.ORIGINALS, **clock.replacements()}
+    for namespace, variable, original in _globals(tuple(stand_ins)):
+        namespace[variable] = stand_ins[original]
+        _undo.append((namespace, variable, original))
     for cell in gc.get_referrers(*locks.ORIGINALS):
         if type(cell) is CellType:
             value = cell.cell_contents
@@ -53,6 +54,43 @@ def _replace() -> None:
     ):
         _undo.append((owner, name, owner.__dict__[name]))
         setattr(owner, name, method)
+
+
+def _globals(originals: tuple[Any, ...]) -> list[_Global]:
+    """Return the globals of all modules that are one of the originals.
+
+    Those that were found last time are all, if they are as many as there are references to each original.
+    """
+    spaces: dict[int, Any] = {}
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] not in _LEFT_OUT:
+            namespace = getattr(module, "__dict__", {})
+            spaces[id(namespace)] = namespace
+    _found[:] = [each for each in _found if id(each[0]) in spaces and each[0].get(each[1]) is each[2]]
+    counts = [sum(each[2] is original for each in _found) for original in originals]
+    ids = set(map(id, originals))
+    if not all(counts) or _references(originals, list(spaces.values())) != counts:
+        _found[:] = [
+            (namespace, variable, value)
+            for namespace in spaces.values()
+            for variable, value in list(namespace.items())
+            if id(value) in ids
+        ]
+    return [each for each in _found if id(each[2]) in ids]  # else it is a function of time that was mocked meanwhile
+
+
+def _references(originals: tuple[Any, ...], namespaces: list[dict[str, Any]]) -> list[int]:
+    """Count how often each original is in the namespaces, a few times faster than by looking at each global.
+
+    Each global that is put into a list counts as one more reference. No other thread runs meanwhile, since what counts
+    is not written in Python. Without the GIL, references are counted in another way, and nothing is found.
+    """
+    if not _HAS_GIL:
+        return []
+    count: list[Any] = [partial(list, map(sys.getrefcount, originals)) for _ in range(2)]
+    before, values, after = map(call, (count[0], partial(gc.get_referents, *namespaces), count[1]))
+    del values
+    return [more - less for less, more in zip(before, after, strict=True)]
 
 
 def _restore() -> None:
