@@ -115,7 +115,9 @@ def test_two_threads_and_a_lock(backend: Any, is_locked: bool, reduction: Any) -
         assert balance == 2
 
     if is_locked and reduction == "declared":
-        assert explore(scenario, backend=backend, interleavings=True, reduction=reduction).exhaustive
+        exploration = explore(scenario, backend=backend, interleavings=True, reduction=reduction)
+        assert exploration.exhaustive
+        assert exploration.runs == 4  # the order of the two under the lock, and that of their answers
     elif not is_locked:
         with pytest.raises(ExplorationFailed, match="AssertionError"):
             explore(scenario, backend=backend, interleavings=True, reduction=reduction)
@@ -281,6 +283,18 @@ def test_executors_of_asyncio() -> None:
 
     assert explore(lambda run: scenario(run, None), interleavings=True).runs == 20
     assert explore(with_own, interleavings=True, reduction="declared").exhaustive
+
+
+def test_an_executor_that_is_not_shut_down(caplog: pytest.LogCaptureFixture) -> None:
+    """Its idle worker is ended with the run, without a word."""
+
+    async def scenario(run: Run) -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        async with run.injecting():
+            await asyncio.to_thread(in_thread, [], "c")
+
+    assert explore(scenario, interleavings=True).exhaustive
+    assert not caplog.records
 
 
 def test_calls_beyond_the_size_of_an_executor() -> None:

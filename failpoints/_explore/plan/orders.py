@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from .accesses import Accesses, meet, merge
-from .races import HappensBefore, Segment, turns_before
+from .races import HappensBefore, Segment, go_with_their_turns, turns_before
 
 
 class Orders(Protocol):
@@ -193,12 +193,13 @@ class EveryOrder:
         nodes = self._nodes
         order = HappensBefore(segments)
         before = turns_before(segments, order.before, len(labels)) if order.races else []
+        go_with_turns = go_with_their_turns(segments) if order.races else []
         for first, second in (*order.races, *_behind(segments, order)):
             earlier, later = segments[first], segments[second]
             if earlier.turn < 0 or earlier.turn >= len(nodes) or later.turn >= len(labels):
                 continue
             is_known = later.turn < self._analysed
-            if not (earlier.is_chosen and later.is_chosen):
+            if not (go_with_turns[first] and go_with_turns[second]):
                 if not is_known:
                     self._expand(min(later.turn, len(nodes) - 1))
             elif earlier.turn < later.turn and not nodes[earlier.turn].is_full:
@@ -239,7 +240,7 @@ class EveryOrder:
             node.todo.add(firsts[0])
 
     def _expand(self, last: int) -> None:
-        """Plan all orders up to a turn, for a race of steps that were not chosen: no single turn reverses it."""
+        """Plan all orders up to a turn, for a race of steps that can be in another turn: no single turn reverses it."""
         for node in self._nodes[: last + 1]:
             node.is_full = True
             node.todo.update(node.options)

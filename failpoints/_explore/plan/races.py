@@ -125,3 +125,22 @@ def turns_before(segments: Sequence[Segment], before: Sequence[int], turns: int)
                 bits |= found[earlier] | 1 << earlier
         found.append(bits)
     return found
+
+
+def go_with_their_turns(segments: Sequence[Segment]) -> list[bool]:
+    """Return, for each segment, whether it is part of its turn wherever that comes.
+
+    That is what the chosen task does first, and what nothing but that, or such a segment, has woken. A task that has
+    also waited for another turn goes on in the later one of the two.
+    """
+    found: list[bool] = []
+    last_of: dict[TaskPath | None, int] = {}
+    for index, segment in enumerate(segments):
+        causes = list(segment.because)
+        before = last_of.get(segment.task)
+        if before is not None and segments[before].turn == segment.turn:
+            causes.append(before)
+        are_of_turn = [found[cause] and segments[cause].turn == segment.turn for cause in causes]
+        found.append(segment.is_chosen or (bool(causes) and all(are_of_turn)))
+        last_of[segment.task] = index
+    return found
