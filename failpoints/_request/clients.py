@@ -15,6 +15,7 @@ from .report import HEADER as REPORT
 from .rules import HEADER
 
 _HOST: Final = re.compile(r"(?:\[(?P<six>[0-9a-f:.]+)\]|(?P<name>[^\s/:@\[\]*?,]+))(?::(?P<port>[0-9]{1,5}))?")
+_LAST_PORT: Final = 65_535
 
 
 class Hosts:
@@ -35,7 +36,7 @@ class Hosts:
 
 def _parse_host(given: object) -> tuple[str, int | None]:
     found = _HOST.fullmatch(given.lower()) if isinstance(given, str) else None
-    if found is None:
+    if found is None or int(found["port"] or 0) > _LAST_PORT:
         hint = ": a pattern is not a host, so name each one" if isinstance(given, str) and "*" in given else ""
         raise FailpointUsageError(
             f"forward_to= has hosts such as 'stock' or 'stock:8080'; got {safe_repr(given)}{hint}"

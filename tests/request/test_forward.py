@@ -107,6 +107,7 @@ async def test_other_hosts_do_not_get_the_token() -> None:
         ("stock", r"must be a list of hosts; .*did you mean \['stock'\]"),
         (["http://stock/"], "has hosts"),
         (["*.stock.test"], "a pattern is not a host, so name each one"),
+        (["stock:99999"], "got 'stock:99999'"),
         (["stock,mail"], "has hosts"),
         ([1], "hosts"),
     ],
