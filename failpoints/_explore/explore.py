@@ -35,7 +35,7 @@ from .plan.search import Plan, Search, Trace
 from .problem import Problem
 from .report import nondeterministic, orders_differ, run_failed
 from .result import Exploration, ExplorationFailed, Progress, counted
-from .runner import Outcome, Runner, Scenario
+from .runner import FoundInClosures, Outcome, Runner, Scenario
 from .shrinking import shrink
 from .threads import ignored_threads
 from .watchdog import watching
@@ -172,7 +172,12 @@ def explore(
         runner.watched = watched
         exploration: Exploration | None = None
         try:
-            return (exploration := _explore(runner) if options.script is None else _replay(runner, options.script))
+            while exploration is None:
+                try:
+                    exploration = _explore(runner) if options.script is None else _replay(runner, options.script)
+                except FoundInClosures:  # once, with the first thread
+                    runner = runner.again()
+            return exploration
         finally:
             for spectator in spectators:
                 spectator.ended(exploration, counted(0 if exploration is None else exploration.runs, "run"))

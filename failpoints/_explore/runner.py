@@ -33,7 +33,7 @@ from .plan.scheduler import PlannedScheduler, Scheduler
 from .plan.search import Plan
 from .problem import Problem
 from .run import Run
-from .steering.installing import steering_threads
+from .steering.installing import replace_in_closures, steering_threads
 from .steering.lines import Lines
 from .steering.monitored import MonitoredLines
 from .steering.scenario import NotAFunction
@@ -100,6 +100,10 @@ class Outcome:
     observed: tuple[str, ...] = ()
 
 
+class FoundInClosures(Exception):
+    """Is raised if an exploration has to begin again, since some of what its threads use was not replaced yet."""
+
+
 class Runner:
     """Runs one scenario, again and again: keeps what the runs of an exploration have in common.
 
@@ -115,6 +119,7 @@ class Runner:
         self.is_sync = not _is_async(scenario)
         self.lines = _lines(options.lines) if options.lines else None
         self._slow_waits: set[Hashable] = set()
+        self._has_looked_into_closures = False
         self.watched: WatchedThread
         self._backend, self.deterministic_order = _import_backend(options.backend)
 
@@ -127,9 +132,26 @@ class Runner:
             )
         return None
 
-    def steering_threads(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def steering_threads(self) -> Generator[None]:
         """Steer the threads of the runs, if their order is explored."""
-        return steering_threads() if self.is_sync or self.options.held_at is not None else nullcontext()
+        if not self.is_sync and self.options.held_at is None:
+            yield
+            return
+        with steering_threads():
+            if self.is_sync:
+                self._look_into_closures()
+            yield
+
+    def again(self) -> Runner:
+        """Return what runs the scenario again, from the first run on."""
+        again = Runner(self.scenario, self.options)
+        again.watched, again._has_looked_into_closures = self.watched, self._has_looked_into_closures
+        return again
+
+    def _look_into_closures(self) -> bool:
+        self._has_looked_into_closures = True
+        return replace_in_closures()
 
     def watching_lines(self) -> AbstractContextManager[None]:
         """Watch the modules whose lines are points, if any."""
@@ -167,12 +189,19 @@ class Runner:
         )
 
     def run(self, scheduler: Scheduler, *, recording: bool = False) -> Outcome:
-        """Run the scenario once, with the decisions of the scheduler."""
+        """Run the scenario once, with the decisions of the scheduler.
+
+        Raises:
+            FoundInClosures: Only now are all primitives replaced that its threads can use.
+        """
         try:
-            return self._run_once(scheduler, recording=recording)
+            outcome = self._run_once(scheduler, recording=recording)
         except NotAFunction:
             self.is_sync = False
-            return self._run_once(scheduler, recording=recording)
+            outcome = self._run_once(scheduler, recording=recording)
+        if outcome.execution.threads and not self._has_looked_into_closures and self._look_into_closures():
+            raise FoundInClosures
+        return outcome
 
     def unsteered(self, threads: int) -> Iterator[str]:
         """Generate a phrase on the locks that were made before the runs, if threads were put in order.

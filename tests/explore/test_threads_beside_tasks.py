@@ -7,6 +7,7 @@ import operator
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Any
 
@@ -295,6 +296,41 @@ def test_an_executor_that_is_not_shut_down(caplog: pytest.LogCaptureFixture) -> 
 
     assert explore(scenario, interleavings=True).exhaustive
     assert not caplog.records
+
+
+def test_a_lock_of_a_dataclass_that_was_made_after_other_explorations(backend: Any) -> None:
+    """Closures are looked into once a run has threads. If there is a new one, that run does not count."""
+    calls = 0
+
+    async def nothing(run: Run) -> None:
+        pass
+
+    explore(nothing, backend=backend, interleavings=True)
+
+    @dataclass
+    class Box:
+        lock: Any = field(default_factory=threading.Lock)
+
+    async def scenario(run: Run) -> None:
+        nonlocal calls
+        calls += 1
+        box = Box()
+
+        def work() -> None:
+            with box.lock:
+                failpoint("inside").hit()
+
+        async with run.injecting(), anyio.create_task_group() as group:
+            for _ in range(2):
+                group.start_soon(anyio.to_thread.run_sync, work)
+
+    first = explore(scenario, backend=backend, interleavings=True, reduction="declared")
+    assert calls == first.runs + 1
+    second = explore(scenario, backend=backend, interleavings=True, reduction="declared")
+    assert calls == first.runs + 1 + second.runs
+    assert first.exhaustive and second.exhaustive
+    assert first.runs == second.runs
+    assert type(Box().lock).__module__ == "_thread"
 
 
 def test_calls_beyond_the_size_of_an_executor() -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import gc
 import sys
 import sysconfig
-from contextlib import AbstractContextManager
+import threading
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from operator import call
 from types import CellType
@@ -26,6 +27,9 @@ _undo: Final[list[tuple[Any, str, Any]]] = []
 _HAS_GIL: Final = not sysconfig.get_config_var("Py_GIL_DISABLED")
 _Global: TypeAlias = tuple[dict[str, Any], str, Any]
 _found: Final[list[_Global]] = []  # last time
+_cells: Final[list[Any]] = []  # of closures, that were found
+_modules = 0  # that there were when closures were looked for at the beginning of an exploration
+_lock: Final = threading.Lock()
 
 
 def steering_threads() -> AbstractContextManager[None]:
@@ -38,11 +42,11 @@ def _replace() -> None:
     for namespace, variable, original in _globals(tuple(stand_ins)):
         namespace[variable] = stand_ins[original]
         _undo.append((namespace, variable, original))
-    for cell in gc.get_referrers(*locks.ORIGINALS):
-        if type(cell) is CellType:
-            value = cell.cell_contents
-            cell.cell_contents = locks.ORIGINALS[value]
-            _undo.append((cell, "cell_contents", value))
+    global _modules
+    _replace_in(_cells)
+    if _modules != len(sys.modules):
+        _modules = len(sys.modules)
+        replace_in_closures()
     for owner, name, function in futures.globals_of_module():
         _undo.append((owner, name, owner.get(name, _ABSENT)))
         owner[name] = function
@@ -54,6 +58,28 @@ def _replace() -> None:
     ):
         _undo.append((owner, name, owner.__dict__[name]))
         setattr(owner, name, method)
+
+
+def replace_in_closures() -> bool:
+    """Replace the primitives in the closures that were made since this was last done. Return whether there are any.
+
+    It looks at all objects that there are. So without threads, it is done only once modules were imported.
+    """
+    with _lock:
+        found: list[Any] = [each for each in gc.get_referrers(*locks.ORIGINALS) if type(each) is CellType]
+        _replace_in(found)
+        _cells.extend(found)
+    return bool(found)
+
+
+def _replace_in(cells: list[Any]) -> None:
+    by_id = {id(original): new for original, new in locks.ORIGINALS.items()}
+    for cell in cells:
+        with suppress(ValueError):  # it is empty by now
+            value = cell.cell_contents
+            if id(value) in by_id:
+                cell.cell_contents = by_id[id(value)]
+                _undo.append((cell, "cell_contents", value))
 
 
 def _globals(originals: tuple[Any, ...]) -> list[_Global]:
