@@ -133,7 +133,7 @@ def _is_idle(frame: FrameType, is_runnable: bool) -> bool:
     if location == _POOL_WORKER:
         queue: Any = frame.f_locals.get("work_queue")
         return not is_runnable and "work_item" not in frame.f_locals and (queue is None or queue.empty())
-    if location == _TRIO_WORKER:
+    if _is_worker_of_trio(frame):
         return not is_runnable
     caller = _caller_of_wait(frame)
     if caller is not None and _is_blocked(frame):
@@ -151,12 +151,22 @@ def _is_of_development_tool(frame: FrameType | None) -> bool:
 
 def _has_timeout(frame: FrameType | None) -> bool:
     """Return whether a thread is in a wait of the standard library that ends by itself."""
+    if frame is not None and _is_worker_of_trio(frame):
+        return False
     while frame is not None and (_location(frame)[0] in _WAITING_MODULES or _is_wrapper(frame)):
         if frame.f_locals.get("timeout") is not None:
             return True
         frame = frame.f_back
     # SimpleQueue.get is written in C, and has no frame: the frame is that of its caller.
     return frame is not None and _GET_WITH_TIMEOUT.search(_line(frame)) is not None
+
+
+def _is_worker_of_trio(frame: FrameType) -> bool:
+    """Return whether a thread waits for work in trio's cache of threads, with a lock that was made in a run or not."""
+    waiting: FrameType | None = frame
+    while waiting is not None and _is_wrapper(waiting):
+        waiting = waiting.f_back
+    return waiting is not None and _location(waiting) == _TRIO_WORKER
 
 
 def _is_wrapper(frame: FrameType) -> bool:

@@ -125,6 +125,17 @@ def test_waiting_for_the_outside(backend: Any, wait: Any, interleavings: bool) -
     assert exploration.bounds == (LATE if is_late else ())
 
 
+def test_a_worker_that_trio_has_kept_from_another_exploration() -> None:
+    """It waits with a lock that was made in a run, and does nothing by itself."""
+
+    async def scenario(run: Run) -> None:
+        async with run.injecting():
+            await in_process()
+
+    assert explore(scenario, backend="trio", interleavings=True, timeout=20).exhaustive
+    test_waiting_for_the_outside("trio", over_a_pipe, interleavings=True)
+
+
 @pytest.mark.parametrize("wait", [in_thread_of_asyncio])
 def test_waiting_for_a_thread_of_asyncio(wait: Any) -> None:
     """On asyncio, a run also waits for `to_thread`."""
