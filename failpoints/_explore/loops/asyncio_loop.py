@@ -251,7 +251,11 @@ class ExplorationLoop(TaskTrackingLoop):
         if not is_here and not self._is_of_asyncio(callback, args):
             self._execution.see_thread()
         try:
-            return super().call_soon_threadsafe(callback, *args, context=context)
+            if not is_here or self._closed:
+                return super().call_soon_threadsafe(callback, *args, context=context)
+            handle = self._call_soon(callback, args, context)  # from Python 3.14 on, asyncio does not call this
+            self._write_to_self()
+            return handle
         finally:
             if steering is not None and is_here:
                 steering.answered()
