@@ -574,6 +574,37 @@ class Shop:
 shop = Shop(None)
 
 
+def test_workers_from_before_the_run_take_the_verdict_away() -> None:
+    """Neither a thread that an older executor starts in the run is steered, nor is an older thread."""
+    jobs = queue.Queue[threading.Event | None]()
+
+    def work() -> None:
+        while (job := jobs.get()) is not None:
+            job.set()
+
+    def of_thread(run: Run) -> None:
+        with run.injecting():
+            done = threading.Event()
+            jobs.put(done)
+            done.wait()
+            failpoint("done").hit()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    with ThreadPoolExecutor(1) as pool:
+
+        def of_executor(run: Run) -> None:
+            with run.injecting():
+                pool.submit(failpoint("job").hit).result()
+
+        try:
+            assert "threads were not put in order" in explore(of_thread, interleavings=True).bounds
+            assert not explore(of_executor, interleavings=True).exhaustive
+        finally:
+            jobs.put(None)
+            worker.join()
+
+
 def test_locks_that_were_made_before_the_run_take_the_verdict_away() -> None:
     """The verdict names them: in globals, closures, defaults, classes, objects and lists. It names no lock of a run."""
     condition = threading.Condition()

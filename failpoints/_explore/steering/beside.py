@@ -94,15 +94,10 @@ class Beside(Steering):
     def is_of_library(self, thread: threading.Thread) -> bool:
         """Return whether a library has started a thread for its own ends, such as to wait for a process."""
         target = getattr(thread, "_target", None)
-        if getattr(target, "__module__", "") == "concurrent.futures.thread":
-            return not self.has_made(thread._args[0]())  # type: ignore[attr-defined]  # noqa: SLF001
         modules = (type(thread).__module__, getattr(target, "__module__", "") or "")
-        return self.is_on_loop and any(module.partition(".")[0] in _LIBRARIES for module in modules)
-
-    def has_made(self, executor: object) -> bool:
-        """Return whether the scenario has made an executor, so that its threads are steered."""
-        named: tuple[object, object] = getattr(executor, "_failpoints_name", (None, None))
-        return named[0] is self
+        if self.is_on_loop and any(module.partition(".")[0] in _LIBRARIES for module in modules):
+            return True
+        return super().is_of_library(thread)
 
     # Points
 

@@ -84,8 +84,15 @@ class Steering(Notes):
         return False
 
     def is_of_library(self, thread: threading.Thread) -> bool:
-        """Return whether a thread that is about to be started is not to be steered."""
-        return False
+        """Return whether a thread that is about to be started is not to be steered: a worker of an older executor."""
+        target = getattr(thread, "_target", None)
+        is_worker = getattr(target, "__module__", "") == "concurrent.futures.thread"
+        return is_worker and not self.has_made(thread._args[0]())  # type: ignore[attr-defined]  # noqa: SLF001
+
+    def has_made(self, executor: object) -> bool:
+        """Return whether the scenario has made an executor, so that its threads are steered."""
+        named: tuple[object, object] = getattr(executor, "_failpoints_name", (None, None))
+        return named[0] is self
 
     def thread_node(self) -> TaskNode | None:
         """Return the running thread, or `None` if it is that of an event loop."""
@@ -388,6 +395,8 @@ class Steering(Notes):
         if self._stalled_since is not None:  # a thread that is not steered has answered
             self._stalled_since = None
             self.execution.intrude()
+            if self.execution.holds_threads:
+                self.execution.scheduler.bounds.add("unordered threads")
 
     def time(self) -> float:
         """Return the time of the run, in seconds since its beginning."""
