@@ -104,7 +104,7 @@ class RestPolicy:
         """
         self.rounds = 0
         steering = self._execution.steering
-        if steering is not None:
+        if steering is not None and steering.threads:
             if steering.offer():
                 return 0.0
             timer = min(timer, steering.timer)

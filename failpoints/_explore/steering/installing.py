@@ -95,7 +95,7 @@ def _globals(originals: tuple[Any, ...]) -> list[_Global]:
     _found[:] = [each for each in _found if id(each[0]) in spaces and each[0].get(each[1]) is each[2]]
     counts = [sum(each[2] is original for each in _found) for original in originals]
     ids = set(map(id, originals))
-    if not all(counts) or _references(originals, list(spaces.values())) != counts:
+    if _references(originals, list(spaces.values())) != counts:
         _found[:] = [
             (namespace, variable, value)
             for namespace in spaces.values()
@@ -114,9 +114,10 @@ def _references(originals: tuple[Any, ...], namespaces: list[dict[str, Any]]) ->
     if not _HAS_GIL:
         return []
     count: list[Any] = [partial(list, map(sys.getrefcount, originals)) for _ in range(2)]
-    before, values, after = map(call, (count[0], partial(gc.get_referents, *namespaces), count[1]))
+    # The tuple refers to each original, too, once: of an object that is immortal, no reference counts.
+    before, values, after = map(call, (count[0], partial(gc.get_referents, *namespaces, originals), count[1]))
     del values
-    return [more - less for less, more in zip(before, after, strict=True)]
+    return [more - less - 1 for less, more in zip(before, after, strict=True)]
 
 
 def _restore() -> None:
